@@ -1,0 +1,33 @@
+# Two targets do everything on a fresh machine with Python 3.11+ and a C compiler: demo and test.
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test stress lint format bench sanitize clean
+
+help:  ## this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(VENV)/ready: pyproject.toml setup.py $(wildcard src/mvolatile/_core/*.[ch])
+	test -x $(RUN)python || $(PYTHON) -m venv $(VENV)
+	$(RUN)pip install --quiet --editable '.[all]'
+	touch $@
+
+demo: $(VENV)/ready  ## set up, then serve real map tiles under a real memory limit, three ways side by side
+	$(RUN)mvolatile demo
+
+test: $(VENV)/ready  ## set up, then run the tests
+	$(RUN)pytest
+
+lint: $(VENV)/ready  ## ruff and mypy
+	$(RUN)ruff check .
+	$(RUN)ruff format --check .
+	$(RUN)mypy
+
+format: $(VENV)/ready  ## let ruff rewrite
+	$(RUN)ruff check --fix .
+	$(RUN)ruff format .
+
+clean:  ## remove what was built
+	rm -rf $(VENV) build dist src/*.egg-info src/mvolatile/*.so .pytest_cache .mypy_cache .ruff_cache

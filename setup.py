@@ -1,0 +1,53 @@
+"""Builds the one C extension, `mvolatile._core`, against the limited API; the rest is in pyproject.toml.
+
+MVOLATILE_SANITIZE=address,undefined (or thread) builds it with those sanitizers.
+"""
+
+import os
+import sys
+from glob import glob
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+from setuptools.errors import CCompilerError, CompileError, ExecError, PlatformError
+
+NO_COMPILER = (
+    "mvolatile is installed from source here and needs a C compiler and Python's headers: "
+    "install gcc (Debian, Ubuntu: apt-get install gcc python3-dev; Fedora: dnf install gcc python3-devel; "
+    "Alpine: apk add gcc musl-dev linux-headers python3-dev) and run the same command again."
+)
+
+
+class BuildCore(build_ext):
+    """Turns a missing compiler into one sentence."""
+
+    def run(self) -> None:
+        try:
+            super().run()
+        except (CCompilerError, CompileError, ExecError, PlatformError, FileNotFoundError) as error:
+            raise SystemExit(f"error: {NO_COMPILER}\n(the compiler said: {error})") from None
+
+
+if sys.platform != "linux":
+    raise SystemExit("error: mvolatile works on Linux alone: it is made of the kernel's own calls.")
+if sys.maxsize < 2**32:
+    raise SystemExit("error: mvolatile needs a 64-bit Python.")
+
+sanitize = os.environ.get("MVOLATILE_SANITIZE")
+sanitizer_flags = [f"-fsanitize={sanitize}", "-fno-omit-frame-pointer", "-g"] if sanitize else []
+
+setup(
+    ext_modules=[
+        Extension(
+            "mvolatile._core",
+            sources=sorted(glob("src/mvolatile/_core/*.c")),
+            depends=sorted(glob("src/mvolatile/_core/*.h")),
+            define_macros=[("Py_LIMITED_API", "0x030B0000"), ("_GNU_SOURCE", "1")],
+            extra_compile_args=["-std=c11", "-O2", "-Wall", "-Wextra", "-fvisibility=hidden", *sanitizer_flags],
+            extra_link_args=["-pthread", *sanitizer_flags],
+            py_limited_api=True,
+        )
+    ],
+    options={"bdist_wheel": {"py_limited_api": "cp311"}},
+    cmdclass={"build_ext": BuildCore},
+)

@@ -1,0 +1,1 @@
+"""Memory that the kernel may take back."""

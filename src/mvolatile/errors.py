@@ -1,0 +1,68 @@
+"""Every exception and warning that mvolatile raises on its own account.
+
+Misuse stays `ValueError`, `TypeError` or `BufferError`, and the kernel's refusals stay `OSError` naming the call.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "MvolatileError",
+    "Overwritten",
+    "Purged",
+    "UnsupportedError",
+    "UnsupportedKernelWarning",
+    "VolatilityWarning",
+]
+
+Extents = tuple[tuple[int, int], ...]
+
+
+class MvolatileError(Exception):
+    """The root of this library's own exceptions."""
+
+
+class Purged(MvolatileError):  # noqa: N818 - the patch's word for it
+    """The kernel discarded pages of a volatile memory, so its data is not whole.
+
+    `name` is the memory's name (or None), `extents` the lost byte ranges as ``((offset, length), ...)``,
+    sorted, disjoint, in bytes from the start of the memory; `generation` the memory's generation when the loss
+    was reported.
+    """
+
+    def __init__(self, name: str | None = None, extents: Extents = (), generation: int = 0) -> None:
+        super().__init__(name, extents, generation)
+        self.name = name
+        self.extents = extents
+        self.generation = generation
+
+    @property
+    def nbytes(self) -> int:
+        """How many bytes were lost."""
+        return sum(length for _, length in self.extents)
+
+    def __str__(self) -> str:
+        shown = ", ".join(f"[{offset}, {offset + length})" for offset, length in self.extents[:4])
+        more = f" and {len(self.extents) - 4} more" if len(self.extents) > 4 else ""
+        return f"{self.name or 'memory'}: {self.nbytes} bytes purged: {shown}{more}"
+
+
+class Overwritten(Purged):
+    """A writer held the memory while it was peeked at, so what was read may mix old and new bytes.
+
+    Nothing was lost (`extents` is empty): peek again, or take a pin.
+    """
+
+    def __str__(self) -> str:
+        return f"{self.name or 'memory'}: pinned for writing by another thread during the peek; nothing is lost, read again"
+
+
+class UnsupportedError(MvolatileError):
+    """This kernel, or this container, cannot do what was asked for; the message says what would be needed."""
+
+
+class UnsupportedKernelWarning(UserWarning):
+    """Nothing can be purged here: the library gives right answers, but volatile memory stays resident."""
+
+
+class VolatilityWarning(RuntimeWarning):
+    """The kernel refused to make a memory volatile: its data is safe, but it is not given back under pressure."""
