@@ -39,6 +39,7 @@ __all__ = ["Node", "Program", "Thread"]
 Program = Callable[[], Generator[Any, Any, Any]]
 
 BY_IDENTITY = (FunctionType, BuiltinFunctionType, type, ModuleType, CodeType, NoneType, EllipsisType)
+IDENTITY_HASH: Any = object.__hash__
 
 
 class _Opaque(Exception):  # noqa: N818 - control flow, never seen outside
@@ -72,7 +73,7 @@ class _Snapshot:
             return (kind, id(value))
         if kind is MethodType:
             return (kind, id(value.__func__), self.take(value.__self__))
-        if kind.__hash__ is object.__hash__:
+        if kind.__hash__ is IDENTITY_HASH:
             # Equal only to itself, and so says nothing of its contents; but a builtin iterator can tell them.
             if kind.__module__ == "builtins" and hasattr(kind, "__next__") and kind is not GeneratorType:
                 return (kind, self.take(value.__reduce__()))
@@ -169,10 +170,8 @@ class Thread:
                 operation = None
             if operation is None or operation.label != step.operation.label:
                 now = "ended" if operation is None else f"wants {operation.label!r}"
-                raise NondeterminismError(
-                    f"thread {self.name!r}, run again with the same results, {now} where it wanted
-                    {step.operation.label!r}"
-                )
+                was = f"it wanted {step.operation.label!r}"
+                raise NondeterminismError(f"thread {self.name!r}: {was}; with the same results it now {now}")
         return generator
 
     def _arrive(self, parent: Node | None, result: Any, generator: Generator[Any, Any, Any]) -> Node:

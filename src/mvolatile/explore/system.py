@@ -60,7 +60,7 @@ class System(Protocol[S]):
         """The state after `step`, which `enabled(state)` has offered."""
 
     def check(self, state: S) -> str | None:
-        """What is wrong with this state, as ``"property: message"``, or None. Asked of every state visited."""
+        """What is wrong with this state, as ``"property: message"``, or None; asked of every state."""
 
     def check_final(self, state: S) -> str | None:
         """The same for a state that enables nothing: a wrong outcome, or a deadlock."""
@@ -78,7 +78,7 @@ class Reducible(System[S], Protocol[S]):
         """The locations `check` looks at; None: any, so that the order of all writes matters."""
 
     def positions(self, state: S) -> Sequence[Hashable]:
-        """For each of `actors`, its local state: all that decides its next step, but for the locations it reads.
+        """For each of `actors`, its local state: what decides its next step, but for the locations it reads.
 
         One position for all is correct as well; an actor's future is then taken to be all it ever does.
         """
