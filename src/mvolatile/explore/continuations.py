@@ -38,18 +38,21 @@ __all__ = ["Node", "Program", "Thread"]
 
 Program = Callable[[], Generator[Any, Any, Any]]
 
-BY_IDENTITY = (FunctionType, BuiltinFunctionType, type, ModuleType, CodeType, NoneType, EllipsisType)
+BY_IDENTITY = (BuiltinFunctionType, type, ModuleType, CodeType, NoneType, EllipsisType)
 IDENTITY_HASH: Any = object.__hash__
+
+UNMERGED_AT_MOST = 1000
 
 
 class _Opaque(Exception):  # noqa: N818 - control flow, never seen outside
-    """This value cannot be compared."""
+    """A value of this type cannot be compared."""
 
 
 class _Snapshot:
     """Turns values into something that is equal for values that behave equally: `True` and `1` do not.
 
-    Lists, dicts and sets count by their contents, and by which of them are one and the same object.
+    Lists, dicts, sets and functions count by their contents, and by which of them are one and the same
+    object.
     """
 
     __slots__ = ("_met",)
@@ -61,71 +64,77 @@ class _Snapshot:
         kind = type(value)
         if kind is tuple:
             return (kind, *map(self.take, value))
-        if kind in (list, dict, set):
+        if kind in (list, dict, set, FunctionType):
             if id(value) in self._met:
                 return (kind, self._met[id(value)])
             self._met[id(value)] = number = len(self._met)
-            if kind is set:
-                return (kind, number, frozenset(map(self.take, value)))
-            items = value.items() if kind is dict else value
-            return (kind, number, *map(self.take, items))
+            return (kind, number, self._contents(value))
         if isinstance(value, BY_IDENTITY):
-            return (kind, id(value))
+            return (kind, value)
         if kind is MethodType:
-            return (kind, id(value.__func__), self.take(value.__self__))
+            return (kind, value.__func__, self.take(value.__self__))
         if kind.__hash__ is IDENTITY_HASH:
             # Equal only to itself, and so says nothing of its contents; but a builtin iterator can tell them.
             if kind.__module__ == "builtins" and hasattr(kind, "__next__") and kind is not GeneratorType:
                 return (kind, self.take(value.__reduce__()))
-            raise _Opaque
+            raise _Opaque(kind.__name__)
         try:
             hash(value)
         except TypeError:
-            raise _Opaque from None
+            raise _Opaque(kind.__name__) from None
         return (kind, value)
 
+    def _contents(self, value: Any) -> Hashable:
+        match value:
+            case list():
+                return tuple(map(self.take, value))
+            case dict():
+                return tuple(map(self.take, value.items()))
+            case set():
+                return frozenset(map(self.take, value))
+        # A function made anew for each copy of a generator behaves as the others do if its closure is equal.
+        try:
+            cells = [cell.cell_contents for cell in value.__closure__ or ()]
+        except ValueError:
+            raise _Opaque("function with a free variable that is not bound") from None
+        return (value.__code__, *map(self.take, (value.__defaults__, value.__kwdefaults__, *cells)))
 
-def local_state(generator: Generator[Any, Any, Any]) -> Hashable | None:
-    """A value that is equal for generators which will behave equally; None if there is no telling."""
+
+def local_state(generator: Generator[Any, Any, Any]) -> Hashable:
+    """A value that is equal for generators which will behave equally; `_Opaque` if there is no telling."""
     parts: list[Hashable] = []
     take = _Snapshot().take
     inner: Any = generator
-    try:
-        while inner is not None:
-            if type(inner) is not GeneratorType:
-                return None
-            frame, further = inner.gi_frame, inner.gi_yieldfrom
-            if frame is None:
-                return None
-            named = frame.f_locals
-            parts.append((id(inner.gi_code), frame.f_lasti))
-            parts.extend((name, take(value)) for name, value in named.items())
-            for held in gc.get_referents(inner):
-                # The locals once more, and what lies on the stack. A cell's contents are among the locals.
-                if (
-                    held is not frame
-                    and held is not named
-                    and held is not further
-                    and type(held) is not CellType
-                ):
-                    parts.append(take(held))
-            inner = further
-    except _Opaque:
-        return None
+    while inner is not None:
+        if type(inner) is not GeneratorType:
+            raise _Opaque(type(inner).__name__)
+        frame, further = inner.gi_frame, inner.gi_yieldfrom
+        if frame is None:
+            raise _Opaque("a generator that has ended")
+        named = frame.f_locals
+        parts.append((inner.gi_code, frame.f_lasti))
+        parts.extend((name, take(value)) for name, value in named.items())
+        for held in gc.get_referents(inner):
+            # The locals once more, and what lies on the stack. A cell's contents are among the locals.
+            if held is not frame and held is not named and held is not further and type(held) is not CellType:
+                parts.append(take(held))
+        inner = further
     return tuple(parts)
 
 
 class Node:
     """A thread's local state: at a yield (`operation` is what it wants to do next) or at its end.
 
-    `number` is unique within one system. At the end `operation` is None and either `outcome` is what the
-    program returned or `failure` tells which assertion failed.
+    `number` is unique within one system; `unmerged` nodes in a row led here. At the end `operation` is
+    None and either `outcome` is what the program returned or `failure` tells which assertion failed.
     """
 
-    __slots__ = ("_spare", "children", "failure", "number", "operation", "outcome", "parent", "via")
+    __slots__ = ("_spare", "children", "failure", "number", "operation")
+    __slots__ += ("outcome", "parent", "unmerged", "via")
 
-    def __init__(self, number: int, parent: Node | None, via: Any) -> None:
-        self.number = number
+    def __init__(self, parent: Node | None, via: Any) -> None:
+        self.number = -1
+        self.unmerged = 0
         self.parent = parent
         self.via = via
         self.operation: Any = None
@@ -176,16 +185,29 @@ class Thread:
 
     def _arrive(self, parent: Node | None, result: Any, generator: Generator[Any, Any, Any]) -> Node:
         """Send the result (or start), and see where the generator gets to."""
-        node = Node(-1, parent, result)
+        node = Node(parent, result)
+        state: Hashable | None = None
         try:
-            node.operation = next(generator) if parent is None else generator.send(result)
-            state = local_state(generator) if self._merge else None
-        except StopIteration as end:
-            node.outcome = end.value
-            state = self._ended(end.value)
-        except AssertionError as failure:
-            node.failure = describe(self.name, failure)
-            state = ("failed", node.failure)
+            try:
+                node.operation = next(generator) if parent is None else generator.send(result)
+                if self._merge:
+                    state = local_state(generator)
+            except StopIteration as end:
+                node.outcome = end.value
+                if self._merge:
+                    state = ("ended", _Snapshot().take(end.value))
+            except AssertionError as failure:
+                return self.failed(node, failure)
+        except _Opaque as opaque:
+            node.unmerged = parent.unmerged + 1 if parent else 1
+            if node.unmerged > UNMERGED_AT_MOST:
+                raise ValueError(
+                    f"thread {self.name!r} goes on and on with a local value of type {opaque}, which cannot"
+                    " be compared, so that a loop would never end: keep plain values in locals"
+                ) from None
+        except Exception as error:
+            error.add_note(f"in thread {self.name!r}")
+            raise
         if state is not None:
             known = self._known.setdefault(state, node)
             if known is not node:
@@ -197,16 +219,10 @@ class Thread:
         node.number = self._number(node)
         return node
 
-    def _ended(self, outcome: Any) -> Hashable | None:
-        try:
-            return ("ended", _Snapshot().take(outcome)) if self._merge else None
-        except _Opaque:
-            return None
-
     def failed(self, node: Node, failure: AssertionError) -> Node:
         """The thread's end when its operation at `node` failed an assertion."""
         text = describe(self.name, failure)
-        end = Node(-1, node, None)
+        end = Node(node, None)
         end.failure = text
         known = self._known.setdefault(("failed", text), end)
         if known is end:

@@ -8,7 +8,7 @@ from typing import Any
 
 from .layers import search_layers
 from .reduction import Learned
-from .schedule import Move, move_at
+from .schedule import Move, located, move_at
 from .system import Reducible, Step, System
 from .tally import Tally
 
@@ -92,6 +92,10 @@ class _DepthFirst:
 
     def run(self) -> bool:
         """Search; False when a decision no longer stands and another pass is needed."""
+        with located(self._path):
+            return self._run()
+
+    def _run(self) -> bool:
         tally, learned, stack = self.tally, self.learned, self.stack
         apply = self.system.apply
         visited, on_stack = self.visited, self.on_stack

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from .schedule import Move, move_at
+from .schedule import Move, located, move_at
 from .system import Step, System
 from .tally import Tally
 
@@ -40,40 +40,42 @@ def search_layers(
     fewest: dict[Place, int] = {(start, None): 0}
     layer: dict[Place, tuple[int, Chain]] = {(start, None): (0, None)}
     depth = 0
-    while layer:
-        below: dict[Place, tuple[int, Chain]] = {}
-        findings: list[tuple[int, str, Chain]] = []
-        for (state, last), (cost, chain) in layer.items():
-            enabled = system.enabled(state)
-            finding = tally.inspect(state, enabled)
-            if finding is not None:
-                findings.append((cost, finding, chain))
-            if not enabled:
-                tally.executions += 1
-                continue
-            if depth == steps:
-                tally.cut += 1
-                continue
-            could_go_on = counting and any(step.actor == last for step in enabled)
-            for at, step in enumerate(enabled):
-                price = cost + (could_go_on and step.actor != last)
-                if preemptions is not None and price > preemptions:
+    chain: Chain = None
+    with located(lambda: _moves(chain)):
+        while layer:
+            below: dict[Place, tuple[int, Chain]] = {}
+            findings: list[tuple[int, str, Chain]] = []
+            for (state, last), (cost, chain) in layer.items():
+                enabled = system.enabled(state)
+                finding = tally.inspect(state, enabled)
+                if finding is not None:
+                    findings.append((cost, finding, chain))
+                if not enabled:
+                    tally.executions += 1
+                    continue
+                if depth == steps:
                     tally.cut += 1
                     continue
-                place = (system.apply(state, step), step.actor if counting else None)
-                tally.steps += 1
-                if price < fewest.get(place, price + 1):
-                    fewest[place] = price
-                    below[place] = (price, (chain, enabled, at))
-                else:
-                    tally.executions += 1
-            if tally.pause():
-                return
-        for _, finding, chain in sorted(findings, key=lambda found: found[0]):
-            if tally.note(finding, _moves(chain)):
-                return
-        layer = below
-        depth += 1
+                could_go_on = counting and any(step.actor == last for step in enabled)
+                for at, step in enumerate(enabled):
+                    price = cost + (could_go_on and step.actor != last)
+                    if preemptions is not None and price > preemptions:
+                        tally.cut += 1
+                        continue
+                    place = (system.apply(state, step), step.actor if counting else None)
+                    tally.steps += 1
+                    if price < fewest.get(place, price + 1):
+                        fewest[place] = price
+                        below[place] = (price, (chain, enabled, at))
+                    else:
+                        tally.executions += 1
+                if tally.pause():
+                    return
+            for _, finding, reached in sorted(findings, key=lambda found: found[0]):
+                if tally.note(finding, _moves(reached)):
+                    return
+            layer = below
+            depth += 1
 
 
 def _moves(chain: Chain) -> list[Move]:

@@ -7,12 +7,13 @@ offered several steps at once, ``reader.1`` takes the second of them. ``-`` is t
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import groupby
 
 from .system import Step
 
-__all__ = ["Move", "choice_at", "format_schedule", "move_at", "parse_schedule"]
+__all__ = ["Move", "choice_at", "format_schedule", "located", "move_at", "parse_schedule"]
 
 Move = tuple[str, int]
 """An actor, and which of its own enabled steps (0 is the first)."""
@@ -59,3 +60,13 @@ def choice_at(enabled: Sequence[Step], move: Move) -> int:
     actor, choice = move
     own = [index for index, step in enumerate(enabled) if step.actor == actor]
     return own[choice] if choice < len(own) else -1
+
+
+@contextmanager
+def located(path: Callable[[], Iterable[Move]]) -> Iterator[None]:
+    """Notes, on an exception that the system raises, the schedule that led to it."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(f"schedule up to there: {format_schedule(path())}")
+        raise
