@@ -129,8 +129,17 @@ class Node:
     None and either `outcome` is what the program returned or `failure` tells which assertion failed.
     """
 
-    __slots__ = ("_spare", "children", "failure", "number", "operation")
-    __slots__ += ("outcome", "parent", "unmerged", "via")
+    __slots__ = (
+        "_spare",
+        "children",
+        "failure",
+        "number",
+        "operation",
+        "outcome",
+        "parent",
+        "unmerged",
+        "via",
+    )
 
     def __init__(self, parent: Node | None, via: Any) -> None:
         self.number = -1
@@ -232,5 +241,5 @@ class Thread:
 
 def describe(name: str, failure: AssertionError) -> str:
     """The finding for a failed assertion: its own ``"property: message"``, or the property 'assertion'."""
-    text = str(failure)
+    text = str(failure).partition("\n")[0]
     return text if re.match(r"[\w-]+: ", text) else f"assertion: {name}: {text or 'an assertion failed'}"

@@ -135,8 +135,8 @@ class Learned:
         futures = []
         for index, mask in pending.items():
             position = positions[index]
-            known = self._future[index].get(position)
-            if known is None or known[0] | mask[0] != known[0] or known[1] | mask[1] != known[1]:
+            known = self._future[index].get(position, (0, 0))
+            if known[0] | mask[0] != known[0] or known[1] | mask[1] != known[1]:
                 self._grow(index, position, mask)
                 known = self._future[index][position]
             futures.append((index, known[0], known[1]))
