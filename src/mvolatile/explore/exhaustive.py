@@ -86,7 +86,7 @@ class _DepthFirst:
         self.visited: set[Any] = set()
         self.stack: list[_Frame] = []
         self.on_stack: set[Any] = set()
-        self.decided: dict[Any, tuple[int, int]] = {}
+        self.decided: list[tuple[Any, Sequence[Hashable], int, int]] = []
         # Without a reduction positions do not matter.
         self.positions: Callable[[Any], Sequence[Hashable]] = getattr(system, "positions", _nowhere)
 
@@ -159,20 +159,20 @@ class _DepthFirst:
         """With all below a state searched, does its decision still stand? If not, go on with it."""
         if frame.taken == self.everyone:
             return False
-        if frame.version != learned.version:
+        if not learned.stands(frame.positions, frame.version):
             frame.version = learned.version
             decision = learned.decide(frame.state, frame.enabled, frame.positions)
             if self._take(frame, decision):
                 return True
-        self.decided[frame.state] = (frame.taken, frame.version)
+        self.decided.append((frame.state, frame.positions, frame.taken, frame.version))
         return False
 
     def _stands(self, learned: Learned) -> bool:
         """Do all decisions of this pass stand, by what is known now?"""
         return all(
-            version == learned.version
-            or not learned.decide(state, self.system.enabled(state), self.positions(state)) & ~taken
-            for state, (taken, version) in self.decided.items()
+            learned.stands(positions, version)
+            or not learned.decide(state, self.system.enabled(state), positions) & ~taken
+            for state, positions, taken, version in self.decided
         )
 
     def _path(self) -> list[Move]:

@@ -66,6 +66,7 @@ class Learned:
         self._bits: dict[Hashable, int] = {}
         self._masks: dict[tuple[frozenset[Hashable], frozenset[Hashable]], Mask] = {}
         self._future: list[dict[Hashable, Mask]] = [{} for _ in self._actors]
+        self._grown: list[dict[Hashable, int]] = [{} for _ in self._actors]
         self._edges: list[set[tuple[Hashable, Hashable]]] = [set() for _ in self._actors]
         self._before: list[dict[Hashable, list[Hashable]]] = [{} for _ in self._actors]
 
@@ -106,7 +107,16 @@ class Learned:
             if grown != known:
                 future[position] = grown
                 self.version += 1
+                self._grown[index][position] = self.version
                 todo += [(source, grown) for source in before.get(position, ())]
+
+    def stands(self, positions: Sequence[Hashable], version: int) -> bool:
+        """Is nothing new known, since `version`, of these positions' futures?"""
+        if version != self.version:
+            for grown, position in zip(self._grown, positions, strict=True):
+                if grown.get(position, 0) > version:
+                    return False
+        return True
 
     def decide(self, state: Any, enabled: Sequence[Step], positions: Sequence[Hashable]) -> int:
         """The actors whose steps suffice in this state, as a bit set: the closed set with the fewest steps.

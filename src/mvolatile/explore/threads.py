@@ -49,37 +49,51 @@ class _ThreadStep:
 
     __slots__ = ("actor", "label", "node", "reads", "ready", "slot", "target", "world", "writes")
 
-    def __init__(self, actor: str, slot: int, node: Node, world: Any) -> None:
-        operation = node.operation
-        footprint = getattr(operation, "footprint", None)
-        self.actor = actor
-        self.label: str = operation.label
-        self.reads: frozenset[Hashable]
-        self.writes: frozenset[Hashable]
-        self.reads, self.writes = footprint(world) if footprint else (operation.reads, operation.writes)
-        self.ready: bool = operation.ready(world)
-        self.slot = slot
-        self.node = node
-        self.target = -1
-        self.world = -1
+    actor: str
+    label: str
+    reads: frozenset[Hashable]
+    writes: frozenset[Hashable]
+    ready: bool
+    slot: int
+    node: Node
+    target: int
+    world: int
 
 
 class _Steps(dict[int, _ThreadStep | None]):
     """For one node: the step it offers in each world; None once the thread has ended."""
 
-    __slots__ = ("_node", "_slot", "_system")
+    __slots__ = ("_actor", "_follow", "_label", "_node", "_reads", "_slot", "_worlds", "_writes")
 
-    def __init__(self, system: ThreadedSystem[Any], slot: int, node: Node) -> None:
-        self._system = system
+    def __init__(self, worlds: list[Any], actor: str, slot: int, node: Node) -> None:
+        self._worlds = worlds
+        self._actor = actor
         self._slot = slot
         self._node = node
+        operation = node.operation
+        if operation is not None:
+            self._label = operation.label
+            self._follow = getattr(operation, "footprint", None)
+            if self._follow is None:
+                self._reads, self._writes = operation.reads, operation.writes
 
-    def __missing__(self, world: int) -> _ThreadStep | None:
+    def __missing__(self, number: int) -> _ThreadStep | None:
         step = None
-        if self._node.operation is not None:
-            actor = self._system.actors[self._slot - 1]
-            step = _ThreadStep(actor, self._slot, self._node, self._system._worlds[world])
-        self[world] = step
+        operation = self._node.operation
+        if operation is not None:
+            world = self._worlds[number]
+            step = _ThreadStep()
+            step.actor = self._actor
+            step.label = self._label
+            if self._follow is None:
+                step.reads, step.writes = self._reads, self._writes
+            else:
+                step.reads, step.writes = self._follow(world)
+            step.ready = operation.ready(world)
+            step.slot = self._slot
+            step.node = self._node
+            step.target = -1
+        self[number] = step
         return step
 
 
@@ -131,12 +145,12 @@ class ThreadedSystem(Generic[W]):
         self._failures: dict[int, str] = {}
         self._threads: list[Thread] = []
         for slot, (name, program) in enumerate(programs.items(), 1):
-            self._threads.append(Thread(name, program, self._numbering(slot), merge))
+            self._threads.append(Thread(name, program, self._numbering(name, slot), merge))
 
-    def _numbering(self, slot: int) -> Callable[[Node], int]:
+    def _numbering(self, actor: str, slot: int) -> Callable[[Node], int]:
         def number(node: Node) -> int:
             self._nodes.append(node)
-            self._steps.append(_Steps(self, slot, node))
+            self._steps.append(_Steps(self._worlds, actor, slot, node))
             if node.failure is not None:
                 self._failures[len(self._nodes) - 1] = node.failure
             return len(self._nodes) - 1
