@@ -10,9 +10,9 @@ from mvolatile.kernel.psi import SYSTEM, PsiReading, Stall, parse_psi, read_psi
 
 
 def test_both_lines() -> None:
-    text = "some avg10=1.50 avg60=0.25 avg300=0.05 total=123456\n"
-        "full avg10=0.90 avg60=0.10 avg300=0.01 total=654\n"
-    assert parse_psi(text) == PsiReading(Stall(1.5, 0.25, 0.05, 123456), Stall(0.9, 0.1, 0.01, 654))
+    some = "some avg10=1.50 avg60=0.25 avg300=0.05 total=123456\n"
+    full = "full avg10=0.90 avg60=0.10 avg300=0.01 total=654\n"
+    assert parse_psi(some + full) == PsiReading(Stall(1.5, 0.25, 0.05, 123456), Stall(0.9, 0.1, 0.01, 654))
 
 
 def test_a_kernel_without_the_full_line() -> None:
