@@ -32,7 +32,7 @@ def live_memories() -> list[VolatileMemory]:
 
 
 def _printable(name: str) -> str:
-    """What may stand in ``/proc/PID/maps``: printable ASCII but ``[]\\$`` and the backquote; at most 79 with our prefix."""
+    """What may stand in ``/proc/PID/maps``: printable ASCII but ``[]\\$`` and the backquote."""
     return "".join(c if c.isascii() and c.isprintable() and c not in "[]\\$`" else "_" for c in name)[:60]
 
 
