@@ -14,12 +14,13 @@ was missed:
 
     Let R be the graph the last pass explored. Suppose some decision in R is wrong: in state s the closed
     set C was taken, a path a1 ... an leads away from s by steps outside C, and an (of actor q) is the
-    first that depends on the next step t of a member of C. Choose s and the path so that n is the least of
-    all. Then a1 ... a(n-1) can be taken after t as well, with the same effects, and q gets to the same
-    position. Shorter paths are covered by R (below), this one too: R contains a path from s.t that takes
-    a1 ... a(n-1) and brings q from its position in s to that of an, where q's next step is seen. It
-    touches what an and t conflict over: up to there an's footprint depends on nothing that t changes. So
-    the conflict was learned for q's position in s, and the decision would not have stood.
+    first that depends on the next step of a member of C. Choose s and the path so that n is the least of
+    all. Let t be a step of C that is enabled in s. Then a1 ... a(n-1) can be taken after t as well, with
+    the same effects, and q gets to the same position. Shorter paths are covered by R (below), this one
+    too: R contains a path from s.t that takes a1 ... a(n-1) and brings q from its position in s to that of
+    an, where q's next step is seen. Either it is an, or t has written something that an's footprint
+    depends on and so reads. Both ways a conflict with the next step of a member of C was learned for q's
+    position in s, and the decision would not have stood.
 
     Covering: for each path w from a state s of R, R has a path from s that is w and perhaps further steps
     independent of w, up to the order of independent steps. If some step of w belongs to the set taken in
