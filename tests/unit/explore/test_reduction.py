@@ -7,7 +7,6 @@ from functools import partial
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from programs import Lock, Read, Swap, Unlock, Wait, Write, WriteThrough, world
 
 from mvolatile.explore import (
     Exhaustive,
@@ -20,6 +19,7 @@ from mvolatile.explore import (
     replay,
     shrink,
 )
+from unit.explore.programs import Lock, Read, Swap, Unlock, Wait, Write, WriteThrough, world
 
 NAMES = ("x", "y", "z")
 LOCKS = ("p", "q")
