@@ -125,13 +125,13 @@ class Learned:
         The next step of every actor, blocked or not, is learned on the way: to be called for each state
         visited.
         """
-        actors = self._actors
+        actors, masks = self._actors, self._masks
         pending: dict[int, Mask] = {}
         count: dict[int, int] = {}
         everyone = 0
         for step in enabled:
             index = actors[step.actor]
-            mask = self._mask(step)
+            mask = masks.get((step.reads, step.writes)) or self._mask(step)
             if index in pending:
                 other = pending[index]
                 mask = (mask[0] | other[0], mask[1] | other[1])
@@ -153,18 +153,21 @@ class Learned:
             futures.append((index, known[0], known[1]))
 
         best, fewest = everyone, len(enabled)
+        one_each = fewest == len(count)
         for seed in count:
             if fewest <= 1:
                 break
             closed = 1 << seed
             todo = [seed]
-            while todo:
+            while todo and closed & everyone != everyone:
                 written, touched = pending[todo.pop()]
                 for index, later_written, later_touched in futures:
                     if not closed >> index & 1 and (written & later_touched or touched & later_written):
                         closed |= 1 << index
                         todo.append(index)
-            size = sum(number for index, number in count.items() if closed >> index & 1)
-            if size < fewest:
-                best, fewest = closed & everyone, size
+            closed &= everyone
+            if closed != everyone:
+                size = closed.bit_count() if one_each else sum(count[i] for i in count if closed >> i & 1)
+                if size < fewest:
+                    best, fewest = closed, size
         return best
