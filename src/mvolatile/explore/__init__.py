@@ -10,8 +10,7 @@ writes
 - **schedule**: who takes the next step, step after step; written as a string. **run**: what it leads to.
 - **interleaving**: a schedule that leads to a **final** state, in which nobody has a step.
 - **preemption**: a step of another actor while the one that ran last could go on.
-- **property**: what must hold in each state. **finding**: how a state violates one, as ``"property:
-message"``;
+- **property**: what must hold in each state. **finding**: how a state violates one, as ``"property: message"``.
   **violation**: a finding with its schedule, replayed twice.
 - **deadlock**: a final state in which somebody still waits.
 - **position**: where an actor stands in its program, with its local values: its own part of the state.
