@@ -100,11 +100,11 @@ class _Steps(dict[int, _ThreadStep | None]):
 class ThreadedSystem(Generic[W]):
     """Threads over a world; a `Reducible`, `Repeatable` system.
 
-    `world` is hashable and immutable. `programs` maps names to generator functions without arguments (bind
-    those with `functools.partial`); each is called anew whenever a fresh copy of the thread is needed. A
-    program touches the world through the operations it yields and nothing else: no globals, no mutable
-    object shared between threads, no randomness, and no `yield` inside `finally`, since abandoned copies
-    are closed. What it returns is its outcome (hashable).
+    `world` is hashable and immutable; equal worlds are one, so do not mix False and 0. `programs` maps
+    names to generator functions without arguments (bind those with `functools.partial`); each is called
+    anew whenever a fresh copy of the thread is needed. A program touches the world through the operations
+    it yields and nothing else: no globals, no mutable object shared between threads, no randomness, and no
+    `yield` inside `finally`, since abandoned copies are closed. What it returns is its outcome (hashable).
 
     `check(world)` and `check_final(world, outcomes)` give ``"property: message"``, several of these, or
     None; `watches` are the locations that `check` looks at, and telling them makes the reduction much

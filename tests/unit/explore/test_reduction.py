@@ -37,7 +37,9 @@ def interpret(instructions):
             case "store":
                 yield Write(arguments[0], register)
             case "cas":
-                register = yield Swap(arguments[0], register, arguments[1])
+                hit = yield Swap(arguments[0], register, arguments[1])
+                register = int(hit)  # worlds with False and with 0 are equal, and would be one
+                del hit
             case "lock":
                 yield Lock(arguments[0])
             case "unlock":
