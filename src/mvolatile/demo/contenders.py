@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
 from mvolatile.demo.imagery import TILE_BYTES, use
+from mvolatile.errors import Purged
+from mvolatile.memory import VolatileMemory
 
 __all__ = ["CONTENDERS", "Contender", "Keeper", "Source", "keeper"]
 
@@ -99,10 +102,42 @@ class _Lru:
         return 0
 
 
+class _Volatile:
+    """One volatile memory per tile; the kernel takes what it needs, and a tile that it took is decoded anew."""
+
+    def __init__(self) -> None:
+        self._tiles: dict[int, VolatileMemory] = {}
+
+    def serve(self, key: int, decode: Decode) -> tuple[int, Source]:
+        memory = self._tiles.get(key)
+        source = Source.BUILT if memory is None else Source.REBUILT
+        if memory is None:
+            memory = self._tiles[key] = VolatileMemory(TILE_BYTES, name="tile")
+        else:
+            # What was computed inside a peek counts only once the peek has ended without raising.
+            with contextlib.suppress(Purged):
+                with memory.peek() as view:
+                    checksum = use(view)
+                return checksum, Source.HIT
+        tile = decode(key)
+        memory.write(tile)
+        return use(tile), source
+
+    def shed(self, nbytes: int) -> int:
+        given = 0
+        for memory in self._tiles.values():
+            if given >= nbytes:
+                break
+            given += memory.purge()
+        return given
+
+
 def keeper(name: str, cap: int | None = None) -> Keeper:
     """The keeper of contender `name`; `cap` in bytes, for those that need one."""
     if name == "dict":
         return _Everything()
+    if name == "volatile":
+        return _Volatile()
     if name.startswith("lru") and cap is not None and cap >= TILE_BYTES:
         return _Lru(cap)
     raise ValueError(f"no contender {name!r} with a cap of {cap} bytes")
