@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import re
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -15,8 +16,8 @@ from mvolatile.kernel.cgroup import memory_cgroup
 
 __all__ = ["Holdings", "assert_no_growth", "holdings", "leaves_nothing"]
 
-_ONCE_PER_PROCESS = "anon_inode:[userfaultfd]"
-"""The library opens its userfaultfd at first use and keeps it for the life of the process."""
+_ONCE_PER_PROCESS = re.compile(r"anon_inode:\[userfaultfd\]|/proc/\d+/(pagemap|maps)")
+"""What the core opens at first use and keeps for the life of the process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +67,9 @@ def leaves_nothing() -> Iterator[None]:
     yield
     after = holdings()
     opened = after.descriptors - before.descriptors
-    if not before.descriptors[_ONCE_PER_PROCESS] and opened[_ONCE_PER_PROCESS] == 1:
-        del opened[_ONCE_PER_PROCESS]
+    for target, count in list(opened.items()):
+        if _ONCE_PER_PROCESS.fullmatch(target) and count == 1 and target not in before.descriptors:
+            del opened[target]
     assert not opened, f"descriptors left open: {dict(opened)}"
     started = after.threads - before.threads
     assert not started, f"threads left running: {sorted(started)}"

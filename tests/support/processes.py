@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import os
+import pty
 import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-__all__ = ["Finished", "command", "run_python"]
+__all__ = ["Finished", "command", "run_on_terminal", "run_python"]
+
+_PATH = os.pathsep.join(
+    [str(Path(__file__).resolve().parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+)
+"""Lets every child import `support` too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +63,33 @@ def run_python(
     argv = command(code, *args)
     done = subprocess.run(
         wrap(argv) if wrap else argv,
-        env={**os.environ, **(env or {})},
+        env={**os.environ, "PYTHONPATH": _PATH, **(env or {})},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         timeout=timeout,
     )
     return Finished(done.returncode, done.stdout, done.stderr)
+
+
+def run_on_terminal(code: str | Callable[..., object], *args: Any, columns: int = 200) -> str:
+    """What a child (see `command`) writes to a terminal without colours; it must end well."""
+    ours, its = pty.openpty()
+    try:
+        with subprocess.Popen(
+            command(code, *args),
+            stdin=subprocess.DEVNULL,
+            stdout=its,
+            stderr=its,
+            env={**os.environ, "PYTHONPATH": _PATH, "TERM": "dumb", "COLUMNS": str(columns)},
+        ) as process:
+            os.close(its)
+            written = b""
+            # Linux tells the end of a terminal by EIO.
+            with contextlib.suppress(OSError):
+                while piece := os.read(ours, 65536):
+                    written += piece
+        text = written.decode().replace("\r\n", "\n")
+        return Finished(process.returncode, text, "").check().stdout
+    finally:
+        os.close(ours)

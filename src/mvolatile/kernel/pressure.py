@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from mvolatile.errors import UnsupportedError
-from mvolatile.kernel import psi
-from mvolatile.kernel.cgroup import MemoryCgroup, memory_cgroup
-from mvolatile.kernel.pressure_sources import EventsFile, GivenFile, PressureLevel, PsiTrigger, Source
+from ..errors import UnsupportedError
+from . import psi
+from .cgroup import MemoryCgroup, memory_cgroup
+from .pressure_sources import EventsFile, GivenFile, PressureLevel, PsiTrigger, Source
 
 __all__ = ["PressureEvent", "PressureMonitor"]
 

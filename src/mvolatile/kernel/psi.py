@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from mvolatile.kernel import files
+from . import files
 
 __all__ = ["SYSTEM", "PsiReading", "Stall", "parse_psi", "read_psi"]
 

@@ -1,8 +1,9 @@
 """What a process's mappings hold, from ``/proc/PID/smaps``, and which of them are this library's.
 
-A mapping is ours if it bears our name (``[anon:mvolatile:NAME]``: Linux 5.17 with CONFIG_ANON_VMA_NAME, which
-few distributions leave out). Without names the best that can be said of a process that has loaded our core
-is: nameless private memory that is watched by a userfaultfd or holds lazily freed pages.
+A mapping is ours if it bears our name, ``[anon:mvolatile:NAME]``: that takes Linux 5.17 with
+CONFIG_ANON_VMA_NAME, which not every distribution switches on. Without names the best that can be said of a
+process that has loaded our core is: nameless private memory that is watched by a userfaultfd or holds lazily
+freed pages.
 """
 
 from __future__ import annotations

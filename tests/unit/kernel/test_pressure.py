@@ -74,6 +74,8 @@ def test_a_psi_trigger_of_the_machine(pressed: ChildCgroup, tmp_path: Path) -> N
         assert set(monitor.refused) == {"memory.pressure", "memory.events"}, "no such files in that directory"
         with pressing(pressed, tmp_path):
             event = monitor.wait(30)
+    if pressed.oom_kills():
+        pytest.skip(f"{tmp_path} lies in memory: nothing there can be written out and read back")
     assert event is not None
     assert event.source == f"PSI trigger on {psi.SYSTEM}"
     after = psi.read_psi()

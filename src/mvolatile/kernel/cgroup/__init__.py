@@ -2,8 +2,8 @@
 limit.
 """
 
-from mvolatile.kernel.cgroup.child import ChildCgroup
-from mvolatile.kernel.cgroup.locate import MemoryCgroup, memory_cgroup
-from mvolatile.kernel.cgroup.state import CgroupState, memory_state
+from .child import ChildCgroup
+from .locate import MemoryCgroup, memory_cgroup
+from .state import CgroupState, memory_state
 
 __all__ = ["CgroupState", "ChildCgroup", "MemoryCgroup", "memory_cgroup", "memory_state"]

@@ -17,10 +17,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from mvolatile.errors import UnsupportedError
-from mvolatile.kernel import files
-from mvolatile.kernel.cgroup import state
-from mvolatile.kernel.cgroup.locate import MemoryCgroup, memory_cgroup
+from ...errors import UnsupportedError
+from .. import files
+from . import state
+from .locate import MemoryCgroup, memory_cgroup
 
 __all__ = ["ChildCgroup"]
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from mvolatile.kernel import files
+from .. import files
 
 __all__ = ["MemoryCgroup", "memory_cgroup"]
 

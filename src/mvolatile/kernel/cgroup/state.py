@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from mvolatile.kernel import files
-from mvolatile.kernel.cgroup.locate import MemoryCgroup
+from .. import files
+from .locate import MemoryCgroup
 
 __all__ = ["CgroupState", "memory_state", "oom_kills", "peak", "usage"]
 
