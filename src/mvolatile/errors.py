@@ -7,6 +7,7 @@ from __future__ import annotations
 
 __all__ = [
     "MvolatileError",
+    "NondeterminismError",
     "Overwritten",
     "Purged",
     "UnsupportedError",
@@ -53,7 +54,15 @@ class Overwritten(Purged):
     """
 
     def __str__(self) -> str:
-        return f"{self.name or 'memory'}: pinned for writing by another thread during the peek; nothing is lost, read again"
+        return f"{self.name or 'memory'}: written to while it was read; nothing is lost, read again"
+
+
+class NondeterminismError(MvolatileError):
+    """A system that is being explored did something else when the same schedule was run again.
+
+    It keeps state where the explorer cannot see it (a global, a mutable object, a clock, the order of a set), so
+    nothing that was found about it can be relied on.
+    """
 
 
 class UnsupportedError(MvolatileError):

@@ -1,0 +1,158 @@
+"""Operations on a world of named integers, and the small concurrent programs the tests explore."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+World = tuple[tuple[str, Any], ...]
+
+
+def world(**values: Any) -> World:
+    return tuple(sorted(values.items()))
+
+
+def put(state: World, name: str, value: Any) -> World:
+    return tuple((key, value if key == name else old) for key, old in state)
+
+
+@dataclass(frozen=True)
+class Read:
+    name: str
+    writes = frozenset()
+
+    @property
+    def label(self):
+        return f"read {self.name}"
+
+    @property
+    def reads(self):
+        return frozenset([self.name])
+
+    def ready(self, state):
+        return True
+
+    def perform(self, state):
+        return state, dict(state)[self.name]
+
+
+@dataclass(frozen=True)
+class Write:
+    name: str
+    value: Any
+    reads = frozenset()
+
+    @property
+    def label(self):
+        return f"{self.name} = {self.value}"
+
+    @property
+    def writes(self):
+        return frozenset([self.name])
+
+    def ready(self, state):
+        return True
+
+    def perform(self, state):
+        return put(state, self.name, self.value), None
+
+
+@dataclass(frozen=True)
+class Swap:
+    """Compare and swap; gives whether it took place."""
+
+    name: str
+    old: Any
+    new: Any
+
+    @property
+    def label(self):
+        return f"cas {self.name}: {self.old} -> {self.new}"
+
+    @property
+    def reads(self):
+        return frozenset([self.name])
+
+    writes = reads
+
+    def ready(self, state):
+        return True
+
+    def perform(self, state):
+        hit = dict(state)[self.name] == self.old
+        return (put(state, self.name, self.new) if hit else state), hit
+
+
+@dataclass(frozen=True)
+class Lock:
+    name: str
+
+    @property
+    def label(self):
+        return f"lock {self.name}"
+
+    @property
+    def reads(self):
+        return frozenset([self.name])
+
+    writes = reads
+
+    def ready(self, state):
+        return not dict(state)[self.name]
+
+    def perform(self, state):
+        return put(state, self.name, 1), None
+
+
+@dataclass(frozen=True)
+class Wait:
+    """Block until a variable is not zero."""
+
+    name: str
+    writes = frozenset()
+
+    @property
+    def label(self):
+        return f"wait for {self.name}"
+
+    @property
+    def reads(self):
+        return frozenset([self.name])
+
+    def ready(self, state):
+        return bool(dict(state)[self.name])
+
+    def perform(self, state):
+        return state, None
+
+
+@dataclass(frozen=True)
+class WriteThrough:
+    """Write to the variable that a pointer names: its footprint is known in a world alone."""
+
+    pointer: str
+    names: tuple[str, ...]
+    value: Any
+
+    @property
+    def label(self):
+        return f"*{self.pointer} = {self.value}"
+
+    def footprint(self, state):
+        return frozenset([self.pointer]), frozenset([self.names[int(dict(state)[self.pointer])]])
+
+    def ready(self, state):
+        return True
+
+    def perform(self, state):
+        return put(state, self.names[int(dict(state)[self.pointer])], self.value), None
+
+
+def Unlock(name):  # noqa: N802 - an operation like the others
+    return Write(name, 0)
+
+
+def incrementer(times=1):
+    for _ in range(times):
+        value = yield Read("x")
+        yield Write("x", value + 1)
