@@ -103,7 +103,7 @@ class _Lru:
 
 
 class _Volatile:
-    """One volatile memory per tile; the kernel takes what it needs, and a tile that it took is decoded anew."""
+    """One volatile memory per tile; what the kernel took of them is decoded anew."""
 
     def __init__(self) -> None:
         self._tiles: dict[int, VolatileMemory] = {}

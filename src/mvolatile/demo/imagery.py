@@ -21,7 +21,7 @@ from typing import Self
 
 from PIL import Image
 
-__all__ = ["EDGE", "MAPS", "TILE_BYTES", "Level", "TileStore", "build", "map_files", "use"]
+__all__ = ["EDGE", "MAPS", "TILE_BYTES", "Level", "TileStore", "build", "cut_levels", "map_files", "use"]
 
 EDGE = 256
 """Pixels along the edge of a tile."""
@@ -86,8 +86,7 @@ def build(
 ) -> None:
     """Cut the maps into a tile store in `directory`. `progress` is told tiles done and tiles in all."""
     files = map_files(names)
-    sizes = {name: Image.open(path).size for name, path in files.items()}
-    levels = _levels(sizes)
+    levels = cut_levels({name: _size(path) for name, path in files.items()})
     total = sum(level.tiles for level in levels)
     entries: list[_Entry] = []
     with (directory / "tiles.bin").open("wb") as store, ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -104,7 +103,8 @@ def build(
     (directory / "tiles.json").write_text(json.dumps(index))
 
 
-def _levels(sizes: dict[str, tuple[int, int]]) -> list[Level]:
+def cut_levels(sizes: dict[str, tuple[int, int]]) -> list[Level]:
+    """The levels of maps with these sizes (width, height in pixels), numbered through in this order."""
     levels: list[Level] = []
     first = 0
     for name, (width, height) in sizes.items():
@@ -115,6 +115,11 @@ def _levels(sizes: dict[str, tuple[int, int]]) -> list[Level]:
             levels.append(level)
             first += level.tiles
     return levels
+
+
+def _size(path: Path) -> tuple[int, int]:
+    with Image.open(path) as raster:
+        return raster.size
 
 
 def _zooms(path: Path, count: int) -> Iterator[Image.Image]:

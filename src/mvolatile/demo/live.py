@@ -48,6 +48,11 @@ class Board:
         """A contender has ended."""
         self._done[outcome.name] = outcome
 
+    def refresh(self) -> None:
+        """Draw now, rather than at the next tick."""
+        if self._shown:
+            self._live.refresh()
+
     def _render(self) -> RenderableType:
         done, total = self._tiles
         if done < total or not self._latest:
@@ -102,6 +107,8 @@ def closing_table(report: Report) -> Table:
     table = Table(
         box=SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
+        show_edge=False,
+        pad_edge=False,
         caption=f"{report.requests:,} requests, limit {report.limit // _MIB} MiB, seed {report.seed}",
     )
     table.add_column("", no_wrap=True)
@@ -111,7 +118,7 @@ def closing_table(report: Report) -> Table:
         "hit\nrate",
         "rebuilt\nafter\npurge",
         "wrong\ntiles",
-        "time",
+        "time\ns",
         "peak\nMiB",
     ):
         table.add_column(column, justify="right", no_wrap=True)
@@ -124,7 +131,7 @@ def closing_table(report: Report) -> Table:
             f"{outcome.hit_rate:.0%}",
             f"{outcome.rebuilt:,}",
             Text(str(outcome.wrong), style=_RED if outcome.wrong else ""),
-            f"{outcome.seconds:.1f} s",
+            f"{outcome.seconds:.1f}",
             str(outcome.peak_bytes // _MIB),
             _ending(outcome),
         )

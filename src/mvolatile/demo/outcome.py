@@ -13,7 +13,7 @@ __all__ = ["End", "Outcome", "Report", "Sample"]
 class End(StrEnum):
     """How a contender's run ended."""
 
-    SERVED = "served all"
+    SERVED = "served"
     KILLED = "killed"
     """By the kernel, which found no memory for the cgroup."""
     OVER = "over limit"

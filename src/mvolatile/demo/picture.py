@@ -67,6 +67,8 @@ def _memory(axes: Axes, report: Report, outcome: Outcome, *, first: bool) -> Non
     axes.axhline(limit, color=_LIMIT, linestyle="--", linewidth=1.2)
     axes.set_xlim(0, report.requests)
     axes.set_ylim(0, limit * 1.12)
+    thirds = [limit / 3 * number for number in range(4)]
+    axes.set_yticks(thirds, [f"{mark:.0f}" for mark in thirds])
     axes.set_title(f"{outcome.label}\n", fontsize=13, fontweight="bold", color=colour, pad=4)
     axes.text(
         0.5,

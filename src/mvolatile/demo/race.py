@@ -45,11 +45,9 @@ class Course:
     def neighbour_at(self, requests: int) -> int:
         """What the neighbour holds when so many requests were served: it grows, stays, and goes."""
         done = requests / self.requests
-        if done <= _HOLDS:
-            share = (done - _ARRIVES) / (_HOLDS - _ARRIVES)
-        else:
-            share = (_GONE - done) / (_GONE - _LEAVES)
-        return int(self.neighbour * min(max(share, 0.0), 1.0))
+        rise = (done - _ARRIVES) / (_HOLDS - _ARRIVES)
+        fall = (_GONE - done) / (_GONE - _LEAVES)
+        return int(self.neighbour * max(min(rise, fall, 1.0), 0.0))
 
     @property
     def neighbour_requests(self) -> tuple[int, int]:
