@@ -68,10 +68,10 @@ def serve(task: Task, out: IO[str]) -> None:
         began = time.monotonic()
         for key in keys:
             if tally.requests % REPORT_EVERY == 0:
-                _report(tally, began, out)
-                if task.limit is not None and not _keep_to(task.limit, task.neighbour, kept):
-                    tally.over = True
+                tally.over = task.limit is not None and not _keep_to(task.limit, task.neighbour, kept)
+                if tally.over:
                     break
+                _report(tally, began, out)
             checksum, source = kept.serve(key, store.decode)
             tally.requests += 1
             setattr(tally, source, getattr(tally, source) + 1)

@@ -13,6 +13,7 @@ from mvolatile.demo.contenders import CONTENDERS
 from mvolatile.demo.live import Board, closing_table
 from mvolatile.demo.outcome import End, Outcome, Report, Sample
 from mvolatile.demo.picture import draw
+from support import fonts
 
 Image = pytest.importorskip("PIL.Image")
 
@@ -51,9 +52,8 @@ def shown(thing: object, width: int = 80) -> str:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _fonts_are_open(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """matplotlib keeps the font files that it has opened; here they are opened before leaks are looked for."""
-    draw(report(KILLED, SERVED), tmp_path_factory.mktemp("fonts"))
+def _fonts_are_open() -> None:
+    fonts.open_all()
 
 
 def test_recent_hit_rates_look_back_one_window() -> None:
