@@ -30,6 +30,7 @@ from .errors import (
     UnsupportedKernelWarning,
     VolatilityWarning,
 )
+from .kernel.features import Features, features
 from .memory import VolatileMemory
 from .status import Status, status
 from .syscall import MVOLATILE_NONVOLATILE, MVOLATILE_VOLATILE, mvolatile
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 __all__ = [
     "MVOLATILE_NONVOLATILE",
     "MVOLATILE_VOLATILE",
+    "Features",
     "MvolatileError",
     "Overwritten",
     "Purged",
@@ -51,6 +53,7 @@ __all__ = [
     "VolatilityWarning",
     "array",
     "empty",
+    "features",
     "mvolatile",
     "status",
     "zeros",

@@ -7,7 +7,6 @@ from functools import partial
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from programs import Lock, Read, Swap, Unlock, Wait, Write, WriteThrough, world
 
 from mvolatile.explore import (
     Exhaustive,
@@ -20,6 +19,7 @@ from mvolatile.explore import (
     replay,
     shrink,
 )
+from unit.explore.programs import Lock, Read, Swap, Unlock, Wait, Write, WriteThrough, world
 
 NAMES = ("x", "y", "z")
 LOCKS = ("p", "q")
@@ -114,6 +114,8 @@ WATCHES = st.sampled_from([None, frozenset("xy"), frozenset("xyzpq")])
 @example([[("spin", "z")], [("write", "z", 0), ("write", "x", 2)], [("write", "y", 1)]], frozenset("xy"))
 @example([[("lock", "p"), ("lock", "q")], [("lock", "q"), ("lock", "p")]], None)
 @example([[("write-through", "x", 2)], [("write", "x", 1)], [("read", "y"), ("store", "z")]], None)
+@example([[("write", "x", 1)], [("read", "x"), ("read", "y"), ("read", "x")]], None)
+@example([[("write", "x", 2), ("write", "x", 0)], [("write", "y", 1), ("write", "y", 0)]], frozenset("xy"))
 @settings(max_examples=400, deadline=None)
 def test_reduced_search_finds_what_plain_search_finds(programs, watches):
     assert findings(programs, watches, Exhaustive()) == findings(programs, watches, Exhaustive(reduce=False))
