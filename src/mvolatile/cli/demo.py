@@ -120,8 +120,8 @@ def run(arguments: argparse.Namespace) -> int:
         console.print(closing_table(report))
         console.print(f"picture: {' and '.join(map(str, pictures))}", soft_wrap=True)
     for outcome in report.outcomes:
-        if outcome.error:
-            print(f"{outcome.label}: {outcome.error}", file=sys.stderr)
+        if outcome.said:
+            print(f"{outcome.label}: {outcome.said}", file=sys.stderr)
     whole = all(outcome.wrong == 0 and outcome.end is not End.FAILED for outcome in report.outcomes)
     return 0 if whole and report.outcomes[-1].end is End.SERVED else 1
 

@@ -42,7 +42,8 @@ class Outcome:
 
     `cap` is its guessed bound in bytes, None if it needs none. `peak_bytes` is the most that was charged to
     the cgroup, or the most that the two processes held where there is none. After a kill the counts are those
-    of the last report, at most `REPORT_EVERY` requests before it.
+    of the last report, at most `REPORT_EVERY` requests before it. `said` is what the server wrote to standard
+    error: warnings, or why it failed.
     """
 
     name: str
@@ -57,7 +58,7 @@ class Outcome:
     seconds: float
     peak_bytes: int
     samples: tuple[Sample, ...] = ()
-    error: str | None = None
+    said: str | None = None
 
     @property
     def hit_rate(self) -> float:

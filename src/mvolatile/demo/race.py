@@ -78,15 +78,21 @@ def run(course: Course, contender: Contender, on_sample: Callable[[Sample], None
         )
         command = [sys.executable, "-m", "mvolatile.demo.server", json.dumps(asdict(task))]
         server = stack.enter_context(
-            _started(command, cgroup, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            _started(command, cgroup, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         )
+        assert server.stdin is not None
+        assert server.stderr is not None
         samples: list[Sample] = []
         tally = Tally()
         for tally in _tallies(server):
             _hold(beside, course.neighbour_at(tally.requests))
-            samples.append(_sample(tally, server.pid, beside.pid, cgroup))
-            on_sample(samples[-1])
-        assert server.stderr is not None
+            sample = _sample(tally, server.pid, beside.pid, cgroup)
+            # A server that was killed after its report has no memory left to look at.
+            if sample.cache_bytes:
+                samples.append(sample)
+                on_sample(sample)
+            if tally.ended:
+                server.stdin.close()
         complaint = server.stderr.read().decode(errors="replace").strip()
         status = server.wait()
         killed = cgroup is not None and status == -signal.SIGKILL and cgroup.oom_kills() > 0
@@ -107,7 +113,7 @@ def run(course: Course, contender: Contender, on_sample: Callable[[Sample], None
             seconds=tally.seconds,
             peak_bytes=peak or max((s.cache_bytes + s.neighbour_bytes for s in samples), default=0),
             samples=tuple(samples),
-            error=complaint if end is End.FAILED else None,
+            said=complaint or None,
         )
 
 

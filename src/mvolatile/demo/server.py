@@ -41,7 +41,10 @@ class Task:
 
 @dataclass(slots=True)
 class Tally:
-    """What was served so far, in `seconds` from the start; `over`: the limit could not be kept to."""
+    """What was served so far, in `seconds` from the start.
+
+    `over` says that the limit could not be kept to, `ended` that this is the last report.
+    """
 
     requests: int = 0
     hit: int = 0
@@ -50,6 +53,7 @@ class Tally:
     wrong: int = 0
     seconds: float = 0.0
     over: bool = False
+    ended: bool = False
 
 
 def anonymous_bytes(pid: int | None = None) -> int:
@@ -58,8 +62,8 @@ def anonymous_bytes(pid: int | None = None) -> int:
     return status.get("RssAnon", 0)
 
 
-def serve(task: Task, out: IO[str]) -> None:
-    """Serve the whole stream."""
+def serve(task: Task, out: IO[str], gate: IO[str]) -> None:
+    """Serve the whole stream, report to `out`, and keep the tiles until `gate` is closed from the other side."""
     directory = Path(task.directory)
     keys = array("I", (directory / "stream.bin").read_bytes())
     with TileStore(directory) as store:
@@ -76,7 +80,10 @@ def serve(task: Task, out: IO[str]) -> None:
             tally.requests += 1
             setattr(tally, source, getattr(tally, source) + 1)
             tally.wrong += checksum != store.checksum(key)
+        tally.ended = True
         _report(tally, began, out)
+        # Who exits at once is gone, with its memory, before the parent has looked at it a last time.
+        gate.read()
 
 
 def _report(tally: Tally, began: float, out: IO[str]) -> None:
@@ -102,7 +109,7 @@ def main() -> None:
     _prefer_as_victim()
     # A parent that is gone wants no more reports.
     with contextlib.suppress(BrokenPipeError):
-        serve(Task(**json.loads(sys.argv[1])), sys.stdout)
+        serve(Task(**json.loads(sys.argv[1])), sys.stdout, sys.stdin)
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ SERVED = Outcome(
 KILLED = replace(
     SERVED, name="dict", label="dict, unbounded", end=End.KILLED, requests=300, hits=240, samples=SAMPLES[:4]
 )
-STILLBORN = replace(KILLED, end=End.FAILED, requests=0, hits=0, samples=(), error="out of paper")
+STILLBORN = replace(KILLED, end=End.FAILED, requests=0, hits=0, samples=(), said="out of paper")
 
 
 def report(*outcomes: Outcome) -> Report:

@@ -45,7 +45,7 @@ def test_the_neighbour_comes_and_goes() -> None:
 def test_a_server_serves_and_reports(directory: Path) -> None:
     seen: list[Sample] = []
     outcome = race.run(course(directory, 400 * MIB), BY_NAME["dict"], seen.append)
-    assert outcome.error is None
+    assert outcome.said is None
     assert outcome.end is End.SERVED
     assert outcome.requests == REQUESTS == outcome.hits + outcome.built
     assert (outcome.wrong, outcome.rebuilt) == (0, 0)
@@ -64,7 +64,7 @@ def test_without_a_cgroup_who_cannot_shed_is_ended(directory: Path) -> None:
 
 def test_without_a_cgroup_volatile_memory_is_purged_instead(directory: Path) -> None:
     outcome = race.run(course(directory, 48 * MIB), BY_NAME["volatile"], lambda sample: None)
-    assert outcome.error is None
+    assert outcome.said is None
     assert outcome.end is End.SERVED
     assert outcome.requests == REQUESTS == outcome.hits + outcome.built + outcome.rebuilt
     assert outcome.rebuilt > 0
@@ -86,5 +86,5 @@ def test_a_wrong_tile_is_counted(directory: Path, tmp_path: Path) -> None:
 def test_a_server_that_breaks_says_why(directory: Path) -> None:
     outcome = race.run(course(directory, 400 * MIB), Contender("abacus", "abacus"), lambda sample: None)
     assert outcome.end is End.FAILED
-    assert outcome.error is not None
-    assert "no contender 'abacus'" in outcome.error
+    assert outcome.said is not None
+    assert "no contender 'abacus'" in outcome.said
