@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 from support.processes import run_python
 
 README = Path(__file__).parents[2] / "README.md"
