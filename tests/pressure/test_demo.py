@@ -25,6 +25,7 @@ def test_volatile_memory_serves_all_where_the_others_die_or_decode(tmp_path: Pat
     assert list(rows) == ["dict", "lru-large", "lru-small", "volatile"]
     assert [row["wrong"] for row in rows.values()] == [0, 0, 0, 0]
 
+    assert rows["volatile"]["said"] is None
     assert rows["dict"]["end"] == "killed"
     assert rows["dict"]["requests"] < report["neighbour_requests"][0]
     assert rows["lru-large"]["end"] == "killed"
@@ -34,7 +35,8 @@ def test_volatile_memory_serves_all_where_the_others_die_or_decode(tmp_path: Pat
     assert small["end"] == volatile["end"] == "served"
     assert small["requests"] == volatile["requests"] == report["requests"]
     assert volatile["rebuilt"] > 0
-    assert volatile["peak_bytes"] <= report["limit"]
+    # The kernel lets through what it cannot refuse (allocations that must not fail, from inside reclaim): some pages.
+    assert volatile["peak_bytes"] <= report["limit"] + MIB
     assert volatile["hit_rate"] > small["hit_rate"] + 0.2
 
     assert gave_way_and_grew_back(report, volatile["samples"])

@@ -130,6 +130,7 @@ def _race(size: _Size, seed: int, board: Board, say: Callable[[str], None]) -> R
     from mvolatile.demo import imagery, race, walk
     from mvolatile.demo.contenders import CONTENDERS
     from mvolatile.demo.outcome import Report
+    from mvolatile.kernel.features import features
 
     reason = race.why_no_cgroup(size.limit)
     with tempfile.TemporaryDirectory(prefix="mvolatile-demo-") as name:
@@ -149,6 +150,8 @@ def _race(size: _Size, seed: int, board: Board, say: Callable[[str], None]) -> R
                     f"no memory cgroup can be made here ({reason}): "
                     "tiles are purged through MADV_PAGEOUT instead"
                 )
+            found = features()
+            say(f"tier {found.tier}: {found.reason}")
             course = race.Course(
                 directory,
                 size.requests,
@@ -164,6 +167,7 @@ def _race(size: _Size, seed: int, board: Board, say: Callable[[str], None]) -> R
                 kept_bytes=imagery.TILE_BYTES * len(set(keys)),
                 neighbour_bytes=course.neighbour,
                 neighbour_requests=course.neighbour_requests,
+                tier=found.tier,
                 enforced_by="memory cgroup" if reason is None else "MADV_PAGEOUT",
                 why_not_cgroup=reason,
             )

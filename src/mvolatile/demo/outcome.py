@@ -78,7 +78,8 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The whole demo. `enforced_by` names what kept the limit, `why_not_cgroup` why that is not a cgroup.
+    """The whole demo. `tier` is the kernel mechanism in use, `enforced_by` what kept the limit,
+    `why_not_cgroup` why that is not a cgroup.
 
     `kept_bytes` is what all tiles of the stream would take decoded. `neighbour_requests` are the request
     numbers between which the neighbour held its `neighbour_bytes`.
@@ -91,6 +92,7 @@ class Report:
     kept_bytes: int
     neighbour_bytes: int
     neighbour_requests: tuple[int, int]
+    tier: str
     enforced_by: str
     why_not_cgroup: str | None
     outcomes: list[Outcome] = field(default_factory=list)

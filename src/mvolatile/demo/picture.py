@@ -92,7 +92,7 @@ def _label_areas(axes: Axes, report: Report, outcome: Outcome) -> None:
     if outcome.end is not End.SERVED:
         return
     arrives, gone = report.neighbour_requests
-    middle = (arrives + gone) / 2
+    middle = arrives + 0.57 * (gone - arrives)  # it comes more slowly than it goes
     nearest = min(outcome.samples, key=lambda sample: abs(sample.requests - middle))
     cache, beside = nearest.cache_bytes / _MIB, nearest.neighbour_bytes / _MIB
     axes.text(middle, cache + beside / 2, "neighbour", ha="center", va="center", color=_INK)

@@ -41,7 +41,17 @@ STILLBORN = replace(KILLED, end=End.FAILED, requests=0, hits=0, samples=(), said
 
 def report(*outcomes: Outcome) -> Report:
     return Report(
-        7, 1000, 128 * MIB, 500, 96 * MIB, 20 * MIB, (400, 660), "memory cgroup", None, list(outcomes)
+        7,
+        1000,
+        128 * MIB,
+        500,
+        96 * MIB,
+        20 * MIB,
+        (400, 660),
+        "userfaultfd",
+        "memory cgroup",
+        None,
+        list(outcomes),
     )
 
 
