@@ -14,7 +14,7 @@ $(VENV)/ready: pyproject.toml setup.py $(wildcard src/mvolatile/_core/*.[ch])
 	$(RUN)pip install --quiet --editable '.[all]'
 	touch $@
 
-demo: $(VENV)/ready  ## set up, then serve real map tiles under a real memory limit, three ways side by side
+demo: $(VENV)/ready  ## set up, then serve real map tiles under a real memory limit, four ways side by side
 	$(RUN)mvolatile demo
 
 test: $(VENV)/ready  ## set up, then run the tests
