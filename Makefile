@@ -20,6 +20,9 @@ demo: $(VENV)/ready  ## set up, then serve real map tiles under a real memory li
 test: $(VENV)/ready  ## set up, then run the tests
 	$(RUN)pytest
 
+stress: $(VENV)/ready  ## the long forms: races, fuzzing, faults, exploration (an hour or so)
+	MVOLATILE_STRESS=full $(RUN)pytest -m stress --timeout 7200
+
 lint: $(VENV)/ready  ## ruff and mypy
 	$(RUN)ruff check .
 	$(RUN)ruff format --check .
