@@ -26,7 +26,7 @@ from .user import (
     store,
 )
 from .variants import Variant
-from .vmscan import deactivate_all, reclaim
+from .vmscan import age_all_pages, reclaim
 
 Thread = Callable[[Kernel], Steps[Any]]
 
@@ -70,7 +70,9 @@ class Litmus:
         """In words, within which bounds a search of all its interleavings proves."""
         c = self.config
         torn = ", ptes read in two halves" if c.torn_reads else ""
-        return f"{len(self.threads)} threads, {c.processes} processes, {c.frames} frames, {c.slots} slots{torn}"
+        return (
+            f"{len(self.threads)} threads, {c.processes} processes, {c.frames} frames, {c.slots} slots{torn}"
+        )
 
 
 LITMUS: dict[str, Litmus] = {}
@@ -98,7 +100,7 @@ def pages(k: Kernel, number: int = 1) -> Steps[None]:
     yield from do_mmap(k, 0, 0, number)
     for address in range(number):
         yield from store(k, 0, address, address + 1)
-    yield deactivate_all(k)
+    yield age_all_pages(k)
 
 
 def volatile_pages(k: Kernel, number: int = 1) -> Steps[None]:
@@ -162,7 +164,7 @@ def _volatile_in_swap(k: Kernel) -> Steps[None]:
 
 def _store_then_scan(k: Kernel) -> Steps[int]:
     yield from store(k, 0, 0, 7)
-    yield deactivate_all(k)
+    yield age_all_pages(k)
     return (yield from reclaim(k, 1))
 
 
@@ -270,7 +272,7 @@ def _parent_has_moved_on(k: Kernel) -> Steps[None]:
     yield from fork(k, 0, 1)
     yield from store(k, 0, 0, 5)
     yield from mark(k, 1)
-    yield deactivate_all(k)
+    yield age_all_pages(k)
 
 
 _litmus(
@@ -292,7 +294,7 @@ def _child_in_swap(k: Kernel) -> Steps[None]:
     yield from load(k, 0, 0)
     yield from mark(k, 0)
     yield from mark(k, 1)
-    yield deactivate_all(k)
+    yield age_all_pages(k)
 
 
 _litmus(
@@ -426,7 +428,7 @@ def _swap_cache_page(k: Kernel) -> Steps[None]:
     yield from swapped_page(k)
     yield from load(k, 0, 0)
     yield from mark(k, 0)
-    yield deactivate_all(k)
+    yield age_all_pages(k)
 
 
 def _system_call(k: Kernel) -> Steps[int | str]:
@@ -496,7 +498,7 @@ def _none(k: Kernel) -> Steps[None]:
 def _mark_in_pieces(k: Kernel) -> Steps[int]:
     yield from mark(k, 0, 0, 1)
     yield from mark(k, 0, 1, 1)
-    yield deactivate_all(k)
+    yield age_all_pages(k)
     return (yield from reclaim(k, 3))
 
 

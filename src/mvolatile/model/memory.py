@@ -40,7 +40,6 @@ from .pgtable import (
 )
 from .ptes import (
     ghost_copy,
-    ghost_reset,
     pte_under_lock,
     ptep_clear_flush,
     ptep_set_wrprotect,
@@ -73,6 +72,8 @@ from .vma import Vma, anon_vma_prepare
 VM_FAULT_OOM = 0x0001
 VM_FAULT_SIGBUS = 0x0002
 VM_FAULT_RETRY = 0x0400
+VM_FAULT_LOST = 0x10000
+"""Not the kernel's: the page was lost when the pte was looked at, so a SIGBUS is right."""
 
 FAULT_FLAG_WRITE = 0x01
 FAULT_FLAG_ALLOW_RETRY = 0x08
@@ -81,15 +82,16 @@ FAULT_FLAG_ALLOW_RETRY = 0x08
 def handle_pte_fault(k: Kernel, vma: Vma, address: int, flags: int) -> Steps[int]:
     """`handle_pte_fault()`. In v13 4/4 the purged marker is recognized here, in a pte read without its lock."""
     mm = vma.mm
-    entry = yield from read_pte_unlocked(k, mm, address)
+    entry, lost = yield from read_pte_unlocked(k, mm, address)
     if not pte_present(entry):
         if pte_none(entry):
             ret = yield from do_anonymous_page(k, vma, address, flags)
             return ret
         if k.variant.purged_check == "unlocked" and is_purged_entry(pte_to_swp_entry(entry)):
-            return VM_FAULT_SIGBUS
+            return VM_FAULT_SIGBUS | (VM_FAULT_LOST if lost else 0)
         ret = yield from do_swap_page(k, vma, address, flags, entry)
-        return ret
+        return ret | (VM_FAULT_LOST if lost else 0)
+    del lost
     yield spin_lock(k, mm)
     pte = yield pte_under_lock(k, mm, address)
     if pte == entry:
@@ -350,10 +352,9 @@ def zap_pte_range(k: Kernel, mm: int, start: int, end: int) -> Steps[None]:
     pages: tuple[int, ...] = ()
     for address in range(start, end):
         pte = yield pte_under_lock(k, mm, address)
-        yield ghost_reset(k, mm, address)
+        yield from ptep_clear_flush(k, mm, address, True)
         if pte_none(pte):
             continue
-        yield from ptep_clear_flush(k, mm, address)
         if not pte_present(pte):
             entry = pte_to_swp_entry(pte)
             if not non_swap_entry(entry):

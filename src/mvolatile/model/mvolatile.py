@@ -18,7 +18,15 @@ from .page import (
     read_flags,
     update_hiwater_rss,
 )
-from .pgtable import PTE_PURGED, is_purged_entry, pte_none, pte_pfn, pte_present, pte_to_swp_entry
+from .pgtable import (
+    PTE_PURGED,
+    is_purged_entry,
+    pte_none,
+    pte_pfn,
+    pte_present,
+    pte_to_swp_entry,
+    swp_entry_to_pte,
+)
 from .ptes import pte_under_lock, ptep_clear_flush, set_pte_at
 from .rmap import page_check_address, page_lock_anon_vma_read
 from .state import (
@@ -135,23 +143,20 @@ def marker_is_cleared(k: Kernel, mm: int, address: int) -> Op:
 
 
 @cache
-def walk_is_over(k: Kernel, page: int, before: int) -> Op:
-    """Ghost: a purge that took the page from one process must have taken it from all (design section 7)."""
+def walk_is_over(k: Kernel, page: int) -> Op:
+    """Ghost: this purge took the page from a process. Does any pte still hold it, or its swap slot?"""
     wrong = k.page_wrong(page)
+    ptes = range(k.pte(0, 0), k.pte(0, 0) + k.config.processes * k.config.addresses)
 
     def perform(world: World) -> tuple[World, None]:
-        mapped = world[k.mapcount(page)]
-        slot = world[k.private(page)] >> 5 if world[k.flags(page)] & PG_swapcache else 0
-        holders = world[k.swap_map(slot)] & 0x3F if slot else 0
-        half = mapped < before and (mapped or holders)
-        return (put(world, wrong, world[wrong] | HALF_PURGED) if half else world), None
+        present = any(pte_present(world[at]) and k.page(pte_pfn(world[at])) == page for at in ptes)
+        slot = world[k.private(page)] if world[k.flags(page)] & PG_swapcache else 0
+        if present or (slot and any(world[at] == swp_entry_to_pte(slot) for at in ptes)):
+            return put(world, wrong, world[wrong] | HALF_PURGED), None
+        return world, None
 
-    reads = (k.mapcount(page), k.flags(page), k.private(page), *(k.swap_map(s) for s in _slots(k)))
+    reads = (k.flags(page), k.private(page), *ptes)
     return Op(f"the purge of page {page} ends", perform, reads=reads, writes=(wrong,))
-
-
-def _slots(k: Kernel) -> range:
-    return range(1, k.config.slots + 1)
 
 
 # The call
@@ -348,8 +353,8 @@ def mvolatile_check_purged(k: Kernel, mm: int, start: int, end: int) -> Steps[in
 # The purge
 
 
-def try_to_purge_one(k: Kernel, page: int, sharer: Sharer) -> Steps[bool]:
-    """`try_to_purge_one()` (v13 4/4): the pte becomes the purged marker. False if the VMA turned out to refuse.
+def try_to_purge_one(k: Kernel, page: int, sharer: Sharer) -> Steps[str]:
+    """`try_to_purge_one()` (v13 4/4): the pte becomes the purged marker. "purged", "absent" or "refused".
 
     In v13 and v14 nothing is asked under the pte lock: VM_VOLATILE was read before, VM_LOCKED is a `BUG_ON`.
     """
@@ -362,7 +367,7 @@ def try_to_purge_one(k: Kernel, page: int, sharer: Sharer) -> Steps[bool]:
         yield mmu_notifier_invalidate_range_end(k, mm, address, address + 1)
     elif taken == "purged":
         yield mmu_notifier_invalidate_page(k, mm, address)
-    return taken != "refused"
+    return taken
 
 
 def _purge_pte(k: Kernel, page: int, sharer: Sharer) -> Steps[str]:
@@ -396,9 +401,9 @@ def try_to_purge_vpage(k: Kernel, page: int) -> Steps[int]:
     anon_vma, root = yield from page_lock_anon_vma_read(k, page)
     if anon_vma < 0:
         return -1
-    before = yield read(f"page {page}->_mapcount", k.mapcount(page))
     sharers = yield anon_vma_interval_tree(k, anon_vma, page)
     ret = 0
+    took = False
     if k.variant.swap_sharers_count:
         ret = yield from _refused_by_swap_sharer(k, page)
     if k.variant.sharers_first and not ret:
@@ -413,10 +418,12 @@ def try_to_purge_vpage(k: Kernel, page: int) -> Steps[int]:
                 if ret:
                     break
             purged = yield from try_to_purge_one(k, page, sharers[at])
-            if not purged:
+            took = took or purged == "purged"
+            if purged == "refused":
                 ret = -1
                 break
-    yield walk_is_over(k, page, before)
+    if took:
+        yield walk_is_over(k, page)
     yield anon_vma_unlock_read(k, root)
     return ret
 

@@ -83,7 +83,9 @@ def all_sharers_or_none(k: Kernel, world: World, done: bool) -> str | None:
 
 def no_starvation(k: Kernel, world: World, done: bool) -> str | None:
     """No page starves reclaim: a scan that keeps a page leaves something that a later scan can decide otherwise."""
-    return _on_page(k, world, STARVED, "was kept by a failed purge, and every later scan must end the same way")
+    return _on_page(
+        k, world, STARVED, "was kept by a failed purge, and every later scan must end the same way"
+    )
 
 
 def no_stale_secondary(k: Kernel, world: World, done: bool) -> str | None:
@@ -195,7 +197,6 @@ def check(k: Kernel, names: tuple[str, ...], world: World, done: bool) -> str | 
 def describe_world(k: Kernel, world: World) -> str:
     """A world in words: every process's page table."""
     return "; ".join(
-        f"mm{mm}: "
-        + ", ".join(describe(world[k.pte(mm, address)]) for address in range(k.config.addresses))
+        f"mm{mm}: " + ", ".join(describe(world[k.pte(mm, address)]) for address in range(k.config.addresses))
         for mm in range(k.config.processes)
     )

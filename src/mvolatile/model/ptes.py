@@ -8,6 +8,7 @@ words, low half first, and has no such care taken for it.
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 from .pgtable import (
     LOW,
@@ -33,28 +34,42 @@ def pte_under_lock(k: Kernel, mm: int, address: int) -> Op:
 
 @cache
 def _pte_word(k: Kernel, mm: int, address: int, high: bool) -> Op:
-    cell = k.pte(mm, address)
-    name = "high" if high else "low"
+    cell, ghost = k.pte(mm, address), k.ghost(mm, address)
+    name, mask = ("high", ~LOW) if high else ("low", LOW)
     return Op(
         f"pte_{name} unlocked (mm{mm} page {address})",
-        lambda world: (world, world[cell] & ~LOW if high else world[cell] & LOW),
-        reads=(cell,),
+        lambda world: (world, (world[cell] & mask, world[ghost][2] != WHOLE)),
+        reads=(cell, ghost),
     )
 
 
 @cache
-def _pte_unlocked(k: Kernel, mm: int, address: int) -> Op:
+def pte_unlocked(k: Kernel, mm: int, address: int) -> Op:
+    """``*pte`` without the pte lock, where only the present bit counts."""
     return read(f"*pte unlocked (mm{mm} page {address})", k.pte(mm, address))
 
 
-def read_pte_unlocked(k: Kernel, mm: int, address: int) -> Steps[int]:
-    """``entry = *pte`` without the pte lock, as in `handle_pte_fault`: one step, or two on the torn machine."""
+@cache
+def _whole_pte_unlocked(k: Kernel, mm: int, address: int) -> Op:
+    cell, ghost = k.pte(mm, address), k.ghost(mm, address)
+    return Op(
+        f"entry = *pte unlocked (mm{mm} page {address})",
+        lambda world: (world, (world[cell], world[ghost][2] != WHOLE)),
+        reads=(cell, ghost),
+    )
+
+
+def read_pte_unlocked(k: Kernel, mm: int, address: int) -> Steps[tuple[int, bool]]:
+    """``entry = *pte`` without the pte lock, as in `handle_pte_fault`: one step, or two on the torn machine.
+
+    The ghost comes along: whether the page was lost then, so that a SIGBUS can be judged by when it was decided.
+    """
     if k.config.torn_reads:
-        low = yield _pte_word(k, mm, address, False)
-        high = yield _pte_word(k, mm, address, True)
-        return int(low | high)
-    entry = yield _pte_unlocked(k, mm, address)
-    return int(entry)
+        low, lost_then = yield _pte_word(k, mm, address, False)
+        high, lost_now = yield _pte_word(k, mm, address, True)
+        return int(low | high), bool(lost_then or lost_now)
+    entry, lost = yield _whole_pte_unlocked(k, mm, address)
+    return int(entry), bool(lost)
 
 
 @cache
@@ -91,21 +106,43 @@ def set_pte_at(k: Kernel, mm: int, address: int, pte: int) -> Steps[None]:
 
 
 @cache
-def _clear(k: Kernel, mm: int, address: int, keep_high: bool) -> Op:
-    cell = k.pte(mm, address)
+def _clear(k: Kernel, mm: int, address: int, keep_high: bool, give_up: bool) -> Op:
+    cell, ghost = k.pte(mm, address), k.ghost(mm, address)
     label = "xchg pte_low" if keep_high else "ptep_clear_flush"
-    return Op(
-        f"{label}(mm{mm} page {address})",
-        lambda world: (put(world, cell, world[cell] & ~LOW if keep_high else 0), world[cell]),
-        writes=(cell,),
-    )
+
+    def perform(world: World) -> tuple[World, int]:
+        old = world[cell]
+        changes: list[tuple[int, Any]] = [(cell, old & ~LOW if keep_high else 0)]
+        if give_up and (pte_present(old) or not keep_high):
+            changes.append((ghost, (0, world[ghost][1], WHOLE)))
+        return puts(world, *changes), old
+
+    return Op(f"{label}(mm{mm} page {address})", perform, writes=(cell, ghost) if give_up else (cell,))
 
 
-def ptep_clear_flush(k: Kernel, mm: int, address: int) -> Steps[int]:
-    """`ptep_clear_flush()`, `ptep_get_and_clear()`: the old pte. The TLB flush is part of it."""
-    old = yield _clear(k, mm, address, k.config.torn_reads)
+@cache
+def _clear_high(k: Kernel, mm: int, address: int, give_up: bool) -> Op:
+    """The second half. A marker or a swap entry is in force until now, since it lives in the high half."""
+    cell, ghost = k.pte(mm, address), k.ghost(mm, address)
+
+    def perform(world: World) -> tuple[World, None]:
+        changes: list[tuple[int, Any]] = [(cell, world[cell] & LOW)]
+        if give_up:
+            changes.append((ghost, (0, world[ghost][1], WHOLE)))
+        return puts(world, *changes), None
+
+    writes = (cell, ghost) if give_up else (cell,)
+    return Op(f"pte_high = 0 (mm{mm} page {address})", perform, writes=writes)
+
+
+def ptep_clear_flush(k: Kernel, mm: int, address: int, give_up: bool = False) -> Steps[int]:
+    """`ptep_clear_flush()`, `ptep_get_and_clear()`: the old pte. The TLB flush is part of it.
+
+    `give_up`: the program asked for it (munmap, exit, MADV_DONTNEED) and expects zeros from now on.
+    """
+    old = yield _clear(k, mm, address, k.config.torn_reads, give_up)
     if k.config.torn_reads:
-        yield _set_pte_high(k, mm, address, 0)
+        yield _clear_high(k, mm, address, give_up)
     return int(old)
 
 
@@ -138,36 +175,37 @@ def ptep_set_wrprotect(k: Kernel, mm: int, address: int) -> Op:
 def touch(k: Kernel, mm: int, address: int, value: int | None) -> Op:
     """A load (`value` None) or a store by the processor: walks the page table and, if it may, does it.
 
-    Answers ``(done, value loaded, whether the page was lost then)``. What is loaded is compared with what the
+    Answers ``(done, value loaded)``. What is loaded is compared with what the
     program may expect: the last value stored, zero before, unless the kernel purged the page.
     """
     pte_cell, ghost, wrong = k.pte(mm, address), k.ghost(mm, address), k.wrong(mm, address)
     what = f"load (mm{mm} page {address})" if value is None else f"store {value} (mm{mm} page {address})"
 
-    def perform(world: World) -> tuple[World, tuple[bool, int, bool]]:
+    def perform(world: World) -> tuple[World, tuple[bool, int]]:
         pte = world[pte_cell]
         expect, volatile, loss = world[ghost]
         if not pte_present(pte) or (value is not None and not pte_write(pte)):
-            return world, (False, 0, loss != WHOLE)
+            return world, (False, 0)
         page = k.page(pte_pfn(pte))
         sin = BAD_DATA if loss == LOST else 0
+        changes: list[tuple[int, Any]] = []
         if value is None:
             found = 0 if page == ZERO_PAGE else world[k.data(page)]
             sin |= BAD_DATA if found != expect and loss != CLEARED else 0
-            changes = [(pte_cell, pte_mkyoung(pte))]
+            changes.append((pte_cell, pte_mkyoung(pte)))
         else:
             found = value
-            changes = [
+            changes += [
                 (pte_cell, pte_mkdirty(pte_mkyoung(pte))),
                 (k.data(page), value),
                 (ghost, (value, volatile, loss)),
             ]
-        return puts(world, *changes, (wrong, world[wrong] | sin)), (True, found, False)
+        return puts(world, *changes, (wrong, world[wrong] | sin)), (True, found)
 
     def footprint(world: World) -> tuple[frozenset[int], frozenset[int]]:
         pte = world[pte_cell]
         if not pte_present(pte) or (value is not None and not pte_write(pte)):
-            return frozenset((pte_cell, ghost)), frozenset()
+            return frozenset((pte_cell,)), frozenset()
         page = k.page(pte_pfn(pte))
         reads = frozenset((pte_cell, ghost, k.data(page), wrong))
         if value is None:
@@ -178,16 +216,14 @@ def touch(k: Kernel, mm: int, address: int, value: int | None) -> Op:
 
 
 @cache
-def sigbus(k: Kernel, mm: int, address: int, lost_before: bool) -> Op:
-    """SIGBUS is delivered. It is right if the page was purged and the program had not taken that back."""
-    ghost, wrong = k.ghost(mm, address), k.wrong(mm, address)
+def sigbus(k: Kernel, mm: int, address: int, lost: bool) -> Op:
+    """SIGBUS is delivered. It is right if the page was `lost`, and that not reported, when it was decided."""
+    wrong = k.wrong(mm, address)
 
     def perform(world: World) -> tuple[World, None]:
-        _, _, loss = world[ghost]
-        right = lost_before or loss != WHOLE
-        return (world if right else put(world, wrong, world[wrong] | SIGBUS_UNPURGED)), None
+        return (world if lost else put(world, wrong, world[wrong] | SIGBUS_UNPURGED)), None
 
-    return Op(f"SIGBUS (mm{mm} page {address})", perform, reads=(ghost,), writes=(wrong,))
+    return Op(f"SIGBUS (mm{mm} page {address})", perform, writes=(wrong,))
 
 
 @cache
@@ -199,15 +235,4 @@ def ghost_copy(k: Kernel, dst: int, src: int, address: int) -> Op:
         lambda world: (put(world, new, world[old]), None),
         reads=(old,),
         writes=(new,),
-    )
-
-
-@cache
-def ghost_reset(k: Kernel, mm: int, address: int) -> Op:
-    """munmap, exit, MADV_DONTNEED: the program gave the page up and knows it."""
-    ghost = k.ghost(mm, address)
-    return Op(
-        f"mm{mm} gives up page {address}",
-        lambda world: (put(world, ghost, (0, world[ghost][1], WHOLE)), None),
-        writes=(ghost,),
     )

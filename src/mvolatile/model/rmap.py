@@ -17,8 +17,8 @@ from .page import (
 )
 from .pgtable import pte_dirty, pte_pfn, pte_present, swp_entry_to_pte
 from .ptes import (
-    _pte_unlocked,
     pte_under_lock,
+    pte_unlocked,
     ptep_clear_flush,
     ptep_clear_flush_young_notify,
     set_pte_at,
@@ -46,7 +46,7 @@ def page_check_address(k: Kernel, page: int, mm: int, address: int) -> Steps[int
 
     The first look is without the lock.
     """
-    pte = yield _pte_unlocked(k, mm, address)
+    pte = yield pte_unlocked(k, mm, address)
     if not pte_present(pte):
         return 0
     yield spin_lock(k, mm)

@@ -7,6 +7,7 @@ from functools import cache
 from .memory import (
     FAULT_FLAG_ALLOW_RETRY,
     FAULT_FLAG_WRITE,
+    VM_FAULT_LOST,
     VM_FAULT_OOM,
     VM_FAULT_RETRY,
     VM_FAULT_SIGBUS,
@@ -49,7 +50,7 @@ def do_page_fault(k: Kernel, mm: int, address: int, write: bool, retry: bool) ->
 
 def _access(k: Kernel, mm: int, address: int, value: int | None, in_kernel: bool) -> Steps[int | str]:
     for attempt in range(ATTEMPTS):
-        done, found, lost = yield touch(k, mm, address, value)
+        done, found = yield touch(k, mm, address, value)
         if done:
             return int(found)
         del done, found
@@ -57,9 +58,9 @@ def _access(k: Kernel, mm: int, address: int, value: int | None, in_kernel: bool
         if ret & VM_FAULT_OOM:
             return SIGSEGV if ret & VM_FAULT_SIGBUS else OOM
         if ret & VM_FAULT_SIGBUS:
-            yield sigbus(k, mm, address, lost)
+            yield sigbus(k, mm, address, bool(ret & VM_FAULT_LOST))
             return EFAULT if in_kernel else SIGBUS
-        del ret, lost
+        del ret
     return RETRY
 
 

@@ -31,7 +31,10 @@ def vma_of(k: Kernel, world: World, vma: int) -> Vma:
     extent = world[k.extent(vma)]
     if extent is None:
         raise KernelBug(f"use after free: vma{vma} is read after it was freed")
-    return Vma(vma, *extent, world[k.vm_flags(vma)], world[k.anon_vma(vma)], world[k.chain(vma)])
+    mm, start, end, pgoff = extent
+    return Vma(
+        vma, mm, start, end, pgoff, world[k.vm_flags(vma)], world[k.anon_vma(vma)], world[k.chain(vma)]
+    )
 
 
 def _all_vmas(k: Kernel, mm: int) -> tuple[int, ...]:

@@ -16,6 +16,7 @@ from .page import (
     putback_lru_page,
     read_flags,
 )
+from .pgtable import pte_mkold, pte_present
 from .rmap import SWAP_AGAIN, SWAP_FAIL, SWAP_MLOCK, page_referenced, try_to_unmap
 from .state import (
     ACTIVE_ANON,
@@ -34,7 +35,7 @@ from .state import (
     PG_writeback,
     World,
 )
-from .steps import Op, Steps, put, puts, read, trylock_page, unlock_page
+from .steps import Op, Steps, puts, read, trylock_page, unlock_page
 from .swap import (
     add_to_swap,
     page_private,
@@ -245,13 +246,25 @@ def reclaim(k: Kernel, scans: int = 1) -> Steps[int]:
 
 
 @cache
-def deactivate_all(k: Kernel) -> Op:
-    """For the beginning of a litmus test: every page is old, unreferenced, and at the inactive list."""
+def age_all_pages(k: Kernel) -> Op:
+    """For the beginning of a litmus test: time has passed, nothing was used, every page is inactive."""
+    active, inactive = k.lru(ACTIVE_ANON), k.lru(INACTIVE_ANON)
+    ptes = range(k.pte(0, 0), k.pte(0, 0) + k.config.processes * k.config.addresses)
+    flags = [k.flags(page) for page in range(1, k.config.frames + 1)]
 
     def perform(world: World) -> tuple[World, None]:
-        active, inactive = k.lru(ACTIVE_ANON), k.lru(INACTIVE_ANON)
-        changes = [(k.flags(page), world[k.flags(page)] & ~PG_active) for page in world[active]]
-        world = puts(world, *changes, (inactive, world[active] + world[inactive]), (active, ()))
-        return put(world, active, ()), None
+        return (
+            puts(
+                world,
+                *((cell, world[cell] & ~(PG_active | PG_referenced)) for cell in flags),
+                *(
+                    (cell, pte_mkold(world[cell]) if pte_present(world[cell]) else world[cell])
+                    for cell in ptes
+                ),
+                (inactive, world[active] + world[inactive]),
+                (active, ()),
+            ),
+            None,
+        )
 
-    return Op("age all pages", perform)
+    return Op("age all pages", perform, writes=(active, inactive, *flags, *ptes))
