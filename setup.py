@@ -43,7 +43,14 @@ setup(
             sources=sorted(glob("src/mvolatile/_core/*.c")),
             depends=sorted(glob("src/mvolatile/_core/*.h")),
             define_macros=[("Py_LIMITED_API", "0x030B0000"), ("_GNU_SOURCE", "1")],
-            extra_compile_args=["-std=c11", "-O2", "-Wall", "-Wextra", "-fvisibility=hidden", *sanitizer_flags],
+            extra_compile_args=[
+                "-std=c11",
+                "-O2",
+                "-Wall",
+                "-Wextra",
+                "-fvisibility=hidden",
+                *sanitizer_flags,
+            ],
             extra_link_args=["-pthread", *sanitizer_flags],
             py_limited_api=True,
         )

@@ -2,11 +2,12 @@
 
     python benchmarks/explore_speed.py [--json] [--repeat N]
 
-For each race: the exact number of interleavings (counted, not run); how many of them, or of their beginnings up
-to a state already known, the plain search follows, which remembers states, and the reduced search, which leaves
-out as well; and steps a second in one process, the best of N searches, each with a cold system. Both searches run
-to the end and must violate the same properties. Exits with 1 if a limit is missed: 50,000 steps a second, and a
-tenth of what plain search follows (`share`), let alone of all interleavings.
+For each race: the exact number of interleavings (counted, not run); how many of them, or of their
+beginnings up to a state already known, the plain search follows, which remembers states, and the reduced
+search, which leaves out as well; and steps a second in one process, the best of N searches, each with a
+cold system. Both searches run to the end and must violate the same properties. Exits with 1 if a limit is
+missed: 50,000 steps a second, and a tenth of what plain search follows (`share`), let alone of all
+interleavings.
 """
 
 from __future__ import annotations

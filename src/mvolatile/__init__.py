@@ -1,1 +1,74 @@
-"""Memory that the kernel may take back."""
+"""Memory that the kernel may take back.
+
+The words: a *range* is page-aligned private anonymous memory that this library watches; *volatile* memory may
+be discarded by the kernel, which is a *purge*; to *mark* is to make volatile, to *unmark* to make it stay and
+learn what was purged (the *lost extents*). A *pin* is a counted hold that keeps memory non-volatile; a *peek*
+reads without one and is validated at the end. The *trap* is the SIGBUS that a touch of a purged page raises.
+A *tier* is the kernel mechanism that serves us.
+
+The map, from the kernel up::
+
+    _core/       C: os_linux.c talks to the kernel, hold.c and loss.c are the protocol, trap.c the SIGBUS handler
+    kernel/      what this kernel and this container give: features, cgroup limits, pressure, smaps
+    memory.py    VolatileMemory, pin, peek          syscall.py   mvolatile() on raw addresses
+    arrays.py    VolatileArray                      status.py    what this process holds
+    testing.py   losing memory on purpose           cli/         the commands
+    model/       the 2014 patch as an executable specification
+    explore/     an explorer of interleavings that knows nothing of memory
+    errors.py    every exception
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .errors import (
+    MvolatileError,
+    Overwritten,
+    Purged,
+    UnsupportedError,
+    UnsupportedKernelWarning,
+    VolatilityWarning,
+)
+from .kernel.features import Features, features
+from .memory import VolatileMemory
+from .status import Status, status
+from .syscall import MVOLATILE_NONVOLATILE, MVOLATILE_VOLATILE, mvolatile
+
+if TYPE_CHECKING:
+    from .arrays import VolatileArray, array, empty, zeros
+
+__all__ = [
+    "MVOLATILE_NONVOLATILE",
+    "MVOLATILE_VOLATILE",
+    "Features",
+    "MvolatileError",
+    "Overwritten",
+    "Purged",
+    "Status",
+    "UnsupportedError",
+    "UnsupportedKernelWarning",
+    "VolatileArray",
+    "VolatileMemory",
+    "VolatilityWarning",
+    "array",
+    "empty",
+    "features",
+    "mvolatile",
+    "status",
+    "zeros",
+]
+
+_NEED_NUMPY = ("VolatileArray", "array", "empty", "zeros")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _NEED_NUMPY:
+        from . import arrays
+
+        return getattr(arrays, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

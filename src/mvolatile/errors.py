@@ -54,7 +54,7 @@ class Overwritten(Purged):
     """
 
     def __str__(self) -> str:
-        return f"{self.name or 'memory'}: pinned for writing by another thread during the peek; nothing is lost, read again"
+        return f"{self.name or 'memory'}: written to while it was read; nothing is lost, read again"
 
 
 class NondeterminismError(MvolatileError):

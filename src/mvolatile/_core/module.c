@@ -1,3 +1,205 @@
-#include <Python.h>
-static struct PyModuleDef def = {PyModuleDef_HEAD_INIT, .m_name = "mvolatile._core"};
-PyMODINIT_FUNC PyInit__core(void) { return PyModule_Create(&def); }
+/* The module: the call of the patch on raw addresses, what the kernel can do, and the types. */
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "python.h"
+
+#include "raw.h"
+#include "trap.h"
+#include "watch.h"
+
+PyTypeObject *hold_type, *peek_type;
+
+PyObject *fail(int err, const char *call) {
+    PyObject *args = Py_BuildValue("(iN)", err, PyUnicode_FromFormat("%s: %s", call, strerror(err)));
+    if (args) PyErr_SetObject(PyExc_OSError, args);
+    Py_XDECREF(args);
+    return NULL;
+}
+
+/* ---- starting --------------------------------------------------------------------------------------------------------------------- */
+
+static const char *const tier_names[] = {"unsupported", "faultcount", "userfaultfd"};
+
+static int refuse_tier(enum os_tier wanted) {
+    PyObject *errors = PyImport_ImportModule("mvolatile.errors");
+    PyObject *class = errors ? PyObject_GetAttrString(errors, "UnsupportedError") : NULL;
+    const struct os_probe *probe = os_probed();
+    int err = probe->userfaultfd ? probe->userfaultfd : probe->uffd_sigbus ? probe->uffd_sigbus : probe->populate_write;
+    if (class)
+        PyErr_Format(class, "MVOLATILE_TIER=%s cannot be had here: the kernel answers '%s'", tier_names[wanted], strerror(err));
+    Py_XDECREF(class);
+    Py_XDECREF(errors);
+    return -1;
+}
+
+int ready(void) {
+    static bool done;
+    if (done) return 0;
+    const char *forced = getenv("MVOLATILE_TIER");
+    int wanted = OS_TIER_USERFAULTFD;
+    if (forced && *forced) {
+        for (wanted = OS_TIER_USERFAULTFD; wanted >= 0 && strcmp(forced, tier_names[wanted]); wanted--) {}
+        if (wanted < 0) {
+            PyErr_Format(PyExc_ValueError, "MVOLATILE_TIER=%s: must be userfaultfd, faultcount or unsupported", forced);
+            return -1;
+        }
+    }
+    range_init((enum os_tier)wanted);
+    if (forced && *forced && range_tier != (enum os_tier)wanted) return refuse_tier((enum os_tier)wanted);
+    if (range_tier != OS_TIER_UNSUPPORTED) watch_init();
+    done = true;
+    return 0;
+}
+
+/* ---- our handler runs first ------------------------------------------------------------------------------------------------------- */
+
+/* Asking the kernel costs a system call, which a peek does not make. What Python's own ways to change the disposition leave behind is seen
+ * at once; what foreign C code did is seen at the next tick of the coarse clock (1 to 10 ms). */
+static struct {
+    PyObject *getsignal, *number, *is_enabled; /* _signal.getsignal, SIGBUS, faulthandler.is_enabled */
+    PyObject *handler;                         /* what getsignal said last: compared, never used */
+    bool enabled;
+    struct timespec tick;
+} seen;
+
+static bool python_changed_it(void) {
+    PyObject *handler = PyObject_CallFunctionObjArgs(seen.getsignal, seen.number, NULL);
+    PyObject *enabled = handler ? PyObject_CallNoArgs(seen.is_enabled) : NULL;
+    if (!enabled) {
+        Py_XDECREF(handler);
+        PyErr_Clear(); /* the interpreter is on its way out */
+        return true;
+    }
+    bool changed = handler != seen.handler || (enabled == Py_True) != seen.enabled;
+    if (changed) {
+        seen.enabled = enabled == Py_True;
+        trap_set_python_handler(PyCallable_Check(handler));
+        Py_XDECREF(seen.handler);
+        seen.handler = Py_NewRef(handler);
+    }
+    Py_DECREF(handler);
+    Py_DECREF(enabled);
+    return changed;
+}
+
+int watch_signals(void) {
+    if (range_tier != OS_TIER_USERFAULTFD) return 0;
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+    bool tick = now.tv_nsec != seen.tick.tv_nsec || now.tv_sec != seen.tick.tv_sec;
+    if (tick) {
+        seen.tick = now;
+        watch_check();
+    }
+    if (python_changed_it() || tick) trap_ensure();
+    return 0;
+}
+
+static int find_watched(void) {
+    PyObject *signals = PyImport_ImportModule("_signal"), *faults = PyImport_ImportModule("faulthandler");
+    if (signals && faults) {
+        seen.getsignal = PyObject_GetAttrString(signals, "getsignal");
+        seen.is_enabled = PyObject_GetAttrString(faults, "is_enabled");
+        seen.number = PyLong_FromLong(SIGBUS);
+    }
+    Py_XDECREF(signals);
+    Py_XDECREF(faults);
+    return seen.getsignal && seen.is_enabled && seen.number ? 0 : -1;
+}
+
+/* ---- functions -------------------------------------------------------------------------------------------------------------------- */
+
+static PyObject *core_mvolatile(PyObject *module, PyObject *args) {
+    (void)module;
+    Py_ssize_t length;
+    long mode, flags;
+    PyObject *address;
+    if (!PyArg_ParseTuple(args, "Onll", &address, &length, &mode, &flags) || ready()) return NULL;
+    size_t start = PyLong_AsSize_t(address);
+    if (start == (size_t)-1 && PyErr_Occurred()) {
+        if (!PyErr_ExceptionMatches(PyExc_OverflowError)) return NULL;
+        PyErr_Clear();
+        return fail(EINVAL, "mvolatile");
+    }
+    if (length < 0) return fail(EINVAL, "mvolatile");
+    if (watch_signals()) return NULL;
+    int purged, err;
+    Py_BEGIN_ALLOW_THREADS
+    err = raw_mvolatile(start, (size_t)length, mode, flags, &purged);
+    Py_END_ALLOW_THREADS
+    return err ? fail(err, "mvolatile") : Py_BuildValue("(ni)", length, purged);
+}
+
+static PyObject *core_tier(PyObject *module, PyObject *unused) {
+    (void)module, (void)unused;
+    return ready() ? NULL : PyUnicode_FromString(tier_names[range_tier]);
+}
+
+static PyObject *core_probe(PyObject *module, PyObject *unused) {
+    (void)module, (void)unused;
+    if (ready()) return NULL;
+    const struct os_probe *probe = os_probed();
+    return Py_BuildValue("{s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:i}", "userfaultfd", probe->userfaultfd, "uffd_sigbus", probe->uffd_sigbus,
+                         "madv_free", probe->madv_free, "populate_write", probe->populate_write, "pageout", probe->pageout, "pagemap",
+                         probe->pagemap, "pagemap_scan", probe->pagemap_scan, "procmap_query", probe->procmap_query, "anon_name",
+                         probe->anon_name);
+}
+
+static PyObject *core_sizes(PyObject *module, PyObject *unused) {
+    (void)module, (void)unused;
+    return ready() ? NULL : Py_BuildValue("(nn)", (Py_ssize_t)os_page_size, (Py_ssize_t)os_huge_size);
+}
+
+static PyObject *core_raw_volatile(PyObject *module, PyObject *unused) {
+    (void)module, (void)unused;
+    return PyLong_FromSize_t(raw_volatile_bytes());
+}
+
+static PyObject *core_set_unpin_hook(PyObject *module, PyObject *hook) {
+    (void)module;
+    PyObject *old = unpin_hook;
+    unpin_hook = hook == Py_None ? NULL : Py_NewRef(hook);
+    Py_XDECREF(old);
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef functions[] = {
+    {"mvolatile", core_mvolatile, METH_VARARGS, "mvolatile(address, length, mode, flags) -> (nbytes, purged)."},
+    {"tier", core_tier, METH_NOARGS, "'userfaultfd', 'faultcount' or 'unsupported'."},
+    {"probe", core_probe, METH_NOARGS, "What each kernel mechanism answered: 0 or an errno, by name."},
+    {"sizes", core_sizes, METH_NOARGS, "(page size, huge page size) in bytes."},
+    {"raw_volatile_bytes", core_raw_volatile, METH_NOARGS, "Bytes marked with mvolatile() now."},
+    {"set_unpin_hook", core_set_unpin_hook, METH_O, "Call hook(range) whenever a Range becomes volatile; None ends it."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyObject *add_type(PyObject *module, PyType_Spec *spec, const char *name) {
+    PyObject *type = PyType_FromModuleAndSpec(module, spec, NULL);
+    if (type && PyModule_AddObjectRef(module, name, type)) Py_CLEAR(type);
+    return type;
+}
+
+static int run_module(PyObject *module) {
+    if (find_watched()) return -1;
+    PyObject *range_type = add_type(module, &range_spec, "Range");
+    if (!range_type) return -1;
+    Py_DECREF(range_type);
+    hold_type = (PyTypeObject *)add_type(module, &hold_spec, "Hold");
+    peek_type = (PyTypeObject *)add_type(module, &peek_spec, "Peek");
+    return hold_type && peek_type ? 0 : -1;
+}
+
+static PyModuleDef_Slot slots[] = {{Py_mod_exec, run_module}, {0, NULL}};
+static struct PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "mvolatile._core",
+    .m_doc = "The C core of mvolatile; use the package.",
+    .m_methods = functions,
+    .m_slots = slots,
+};
+
+PyMODINIT_FUNC PyInit__core(void) { return PyModuleDef_Init(&definition); }

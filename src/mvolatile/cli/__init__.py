@@ -1,1 +1,60 @@
-"""To be written."""
+"""The command line: one module per subcommand.
+
+Each has ``add_parser(subparsers)``, which sets ``func`` (parsed arguments -> exit code) as a default of its
+parser.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import importlib.util
+import os
+import sys
+from collections.abc import Sequence
+
+from ..errors import MvolatileError
+
+__all__ = ["COMMANDS", "main"]
+
+COMMANDS = ("doctor", "status", "demo", "model")
+"""The modules of this package that are subcommands, in the order of the help."""
+
+
+def _parser(wanted: Sequence[str]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="mvolatile", description="Memory that the kernel may take back, and tells exactly what was lost."
+    )
+    version = importlib.metadata.version("mvolatile")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {version}")
+    subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
+    for name in wanted:
+        module = f"mvolatile.cli.{name}"
+        if importlib.util.find_spec(module) is not None:
+            importlib.import_module(module).add_parser(subparsers)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one subcommand and return its exit code: 0, 1 for a refusal that is told on stderr, 2 for misuse.
+
+    Only the module of the subcommand in question is imported, all of them for the help alone.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    wanted = arguments[:1] if arguments and arguments[0] in COMMANDS else COMMANDS
+    parsed = _parser(wanted).parse_args(arguments)
+    try:
+        return int(parsed.func(parsed))
+    except BrokenPipeError:
+        # The reader of our output (head, a pager) has seen enough; flushing at exit would complain again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (MvolatileError, OSError) as error:
+        print(f"mvolatile: {_said(error)}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _said(error: Exception) -> str:
+    return error.strerror if isinstance(error, OSError) and error.strerror else str(error)

@@ -1,1 +1,8 @@
-"""To be written."""
+"""What this kernel and this container give; nothing here touches volatile memory itself.
+
+- `files`: reading the small text files of proc, sysfs and cgroupfs.
+- `cgroup`: this process's memory cgroup, and children of it with limits of their own.
+- `pressure`: being told that memory grows short.
+- `smaps`: what a process's mappings hold.
+- `features`: all of it in one frozen record, with the tier that serves us.
+"""

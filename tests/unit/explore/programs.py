@@ -104,6 +104,50 @@ class Lock:
         return put(state, self.name, 1), None
 
 
+@dataclass(frozen=True)
+class Wait:
+    """Block until a variable is not zero."""
+
+    name: str
+    writes = frozenset()
+
+    @property
+    def label(self):
+        return f"wait for {self.name}"
+
+    @property
+    def reads(self):
+        return frozenset([self.name])
+
+    def ready(self, state):
+        return bool(dict(state)[self.name])
+
+    def perform(self, state):
+        return state, None
+
+
+@dataclass(frozen=True)
+class WriteThrough:
+    """Write to the variable that a pointer names: its footprint is known in a world alone."""
+
+    pointer: str
+    names: tuple[str, ...]
+    value: Any
+
+    @property
+    def label(self):
+        return f"*{self.pointer} = {self.value}"
+
+    def footprint(self, state):
+        return frozenset([self.pointer]), frozenset([self.names[int(dict(state)[self.pointer])]])
+
+    def ready(self, state):
+        return True
+
+    def perform(self, state):
+        return put(state, self.names[int(dict(state)[self.pointer])], self.value), None
+
+
 def Unlock(name):  # noqa: N802 - an operation like the others
     return Write(name, 0)
 

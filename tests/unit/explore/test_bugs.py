@@ -5,9 +5,9 @@ from __future__ import annotations
 from functools import partial
 
 import pytest
-from programs import Lock, Read, Swap, Unlock, Write, incrementer, world
 
 from mvolatile.explore import PCT, Exhaustive, Random, ThreadedSystem, explore, replay, shrink
+from unit.explore.programs import Lock, Read, Swap, Unlock, Write, incrementer, world
 
 STRATEGIES = [
     Exhaustive(),

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from functools import partial
 
 import pytest
-from programs import Read, Write, world
 
 from mvolatile.explore import Exhaustive, ThreadedSystem, check_merging, explore
+from unit.explore.programs import Read, Write, world
 
 
 def flip(times):

@@ -8,9 +8,9 @@ from math import comb, factorial
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from programs import Lock, Read, Unlock, Write, incrementer, world
 
 from mvolatile.explore import Exhaustive, ThreadedSystem, count_interleavings, explore
+from unit.explore.programs import Lock, Read, Unlock, Write, incrementer, world
 
 PLAIN = Exhaustive(reduce=False)
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from itertools import product
 
 import pytest
-from programs import Read, Write, put, world
 
 from mvolatile.explore import Exhaustive, ThreadedSystem, explore
+from unit.explore.programs import Read, Write, put, world
 
 BOTH = pytest.mark.parametrize("strategy", [Exhaustive(), Exhaustive(reduce=False)], ids=["reduced", "plain"])
 

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from programs import Lock, Read, Swap, Unlock, Write, world
 
-from mvolatile.explore import Exhaustive, ThreadedSystem, explore
+from mvolatile.explore import (
+    Exhaustive,
+    Random,
+    Reducible,
+    Repeatable,
+    System,
+    ThreadedSystem,
+    explore,
+    replay,
+    shrink,
+)
+from unit.explore.programs import Lock, Read, Swap, Unlock, Wait, Write, WriteThrough, world
 
 NAMES = ("x", "y", "z")
 LOCKS = ("p", "q")
@@ -41,6 +52,10 @@ def interpret(instructions):
                 register = yield Read(arguments[0])
                 while register:
                     register = yield Read(arguments[0])
+            case "wait":
+                yield Wait(arguments[0])
+            case "write-through":
+                yield WriteThrough(arguments[0], NAMES, arguments[1])
             case "assert":
                 assert register < 2, "register: too big"
     return int(register)
@@ -59,6 +74,8 @@ instruction = st.one_of(
     st.tuples(st.just("read-if"), name),
     st.tuples(st.just("write-if"), name, value),
     st.tuples(st.just("spin"), name),
+    st.tuples(st.just("wait"), name),
+    st.tuples(st.just("write-through"), name, value),
     st.tuples(st.just("assert")),
 )
 thread = st.lists(instruction, max_size=5)
@@ -96,6 +113,150 @@ WATCHES = st.sampled_from([None, frozenset("xy"), frozenset("xyzpq")])
 @example([[("spin", "z")], [("write", "y", 2)]], frozenset("xy"))
 @example([[("spin", "z")], [("write", "z", 0), ("write", "x", 2)], [("write", "y", 1)]], frozenset("xy"))
 @example([[("lock", "p"), ("lock", "q")], [("lock", "q"), ("lock", "p")]], None)
+@example([[("write-through", "x", 2)], [("write", "x", 1)], [("read", "y"), ("store", "z")]], None)
 @settings(max_examples=400, deadline=None)
 def test_reduced_search_finds_what_plain_search_finds(programs, watches):
     assert findings(programs, watches, Exhaustive()) == findings(programs, watches, Exhaustive(reduce=False))
+
+
+class Tables:
+    """A system that is no system of threads: actors offer several steps at once, and tables say which.
+
+    ``tables[actor][place]`` lists alternatives ``(guard, needed, target, value, next place)``: if variable
+    `guard` has the value `needed`, set `target` to `value` and go to that place (past the end: ended).
+    Variables are numbers from 0 to 2.
+    """
+
+    def __init__(self, tables, watches, *, tell_positions):
+        self.tables = tables
+        self.actors = tuple(f"actor{number}" for number in range(len(tables)))
+        self.watches = watches
+        self.tell_positions = tell_positions
+
+    def initial(self):
+        return (0, 0, 0), (0,) * len(self.tables)
+
+    def _alternatives(self, state, number):
+        place = state[1][number]
+        return self.tables[number][place] if place < len(self.tables[number]) else []
+
+    def _step(self, number, alternatives, taken):
+        # What the other alternatives look at decides, too, which are offered.
+        writes = frozenset(target for _, _, target, _, _ in taken)
+        reads = frozenset(guard for guard, *_ in alternatives)
+        return TableStep(self.actors[number], str(taken), reads, writes, number, taken[0])
+
+    def enabled(self, state):
+        found = []
+        for number in range(len(self.tables)):
+            alternatives = self._alternatives(state, number)
+            for alternative in alternatives:
+                if state[0][alternative[0]] == alternative[1]:
+                    found.append(self._step(number, alternatives, [alternative]))
+        return found
+
+    def blocked(self, state):
+        able = {step.actor for step in self.enabled(state)}
+        return [
+            self._step(number, alternatives, alternatives)
+            for number, actor in enumerate(self.actors)
+            if (alternatives := self._alternatives(state, number)) and actor not in able
+        ]
+
+    def positions(self, state):
+        return state[1] if self.tell_positions else (None,) * len(self.tables)
+
+    def apply(self, state, step):
+        values, places = list(state[0]), list(state[1])
+        _, _, target, value, following = step.alternative
+        values[target] = value
+        places[step.number] = following
+        return tuple(values), tuple(places)
+
+    def check(self, state):
+        values = state[0]
+        if values[0] == 2 and values[1] == 1:
+            return "pair: seen"
+        return "single: seen" if values[1] == 2 else None
+
+    def check_final(self, state):
+        waiting = [step.actor for step in self.blocked(state)]
+        return f"waiting-{'-'.join(waiting)}: for ever" if waiting else None
+
+
+@dataclass(frozen=True)
+class TableStep:
+    actor: str
+    label: str
+    reads: frozenset
+    writes: frozenset
+    number: int
+    alternative: tuple
+
+
+variable, place = st.integers(0, 2), st.integers(0, 4)
+alternative = st.tuples(variable, st.integers(0, 2), variable, st.integers(0, 2), place)
+table = st.lists(st.lists(alternative, min_size=1, max_size=3), max_size=4)
+
+
+@given(st.lists(table, min_size=1, max_size=3), st.sampled_from([None, frozenset([0, 1])]), st.booleans())
+@settings(max_examples=400, deadline=None)
+def test_reduced_search_of_systems_with_choices_and_loops(tables, watches, tell_positions):
+    found = [
+        explore(Tables(tables, watches, tell_positions=tell_positions), strategy, stop_at_first=False)
+        for strategy in (Exhaustive(), Exhaustive(reduce=False), Exhaustive(steps=200))
+    ]
+    assert all(result.complete for result in found)
+    assert found[0].properties == found[1].properties == found[2].properties
+    assert found[0].finals == found[1].finals == found[2].finals
+    assert found[0].states <= found[1].states == found[2].states
+
+
+@given(st.lists(table, min_size=1, max_size=3), st.integers(0, 8))
+@settings(max_examples=100, deadline=None)
+def test_a_choice_of_steps_is_part_of_the_schedule(tables, seed):
+    system = Tables(tables, None, tell_positions=True)
+    for violation in explore(system, Random(seed=seed, runs=20, steps=30), stop_at_first=False).violations:
+        assert replay(system, violation.schedule).finding.startswith(violation.violated)
+        assert len(shrink(system, violation).moves) <= len(violation.moves)
+
+
+class Plain:
+    """The least a system needs: a counter that two actors advance. It tells nothing for a reduction."""
+
+    actors = ("a", "b")
+
+    def initial(self):
+        return (0, 0)
+
+    def enabled(self, state):
+        everything = frozenset(["all"])
+        return [
+            TableStep(actor, "advance", everything, everything, number, ())
+            for number, actor in enumerate(self.actors)
+            if state[number] < 3
+        ]
+
+    def apply(self, state, step):
+        return tuple(value + (number == step.number) for number, value in enumerate(state))
+
+    def check(self, state):
+        return "far-apart: by three" if abs(state[0] - state[1]) == 3 else None
+
+    def check_final(self, state):
+        return None
+
+
+def test_a_system_that_tells_little_is_searched_plainly():
+    assert isinstance(Plain(), System)
+    assert not isinstance(Plain(), Reducible)
+    result = explore(Plain(), stop_at_first=False, shortest=True)
+    assert (result.states, result.steps, result.properties) == (16, 24, {"far-apart"})
+    assert result.violation.schedule in ("a*3", "b*3")
+    assert replay(Plain(), "a*3").finding == "far-apart: by three"
+
+
+def test_a_system_of_threads_tells_everything():
+    threads = system([[], []], None)
+    assert isinstance(threads, Reducible)
+    assert isinstance(threads, Repeatable)

@@ -7,7 +7,6 @@ from itertools import count
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from programs import Read, Write, incrementer, world
 
 from mvolatile.errors import NondeterminismError
 from mvolatile.explore import (
@@ -19,6 +18,7 @@ from mvolatile.explore import (
     parse_schedule,
     replay,
 )
+from unit.explore.programs import Read, Write, incrementer, world
 
 moves = st.lists(st.tuples(st.sampled_from(["a", "reader", "cpu-0"]), st.integers(0, 3)))
 

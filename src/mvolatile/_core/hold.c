@@ -1,0 +1,161 @@
+/* Mark and unmark: how pages become volatile, and how they are held again with nothing missed in between. */
+#include <errno.h>
+
+#include "range_parts.h"
+#include "trap.h"
+
+/* ---- unmark: hold the pages ------------------------------------------------------------------------------------------------------- */
+
+/* A trap may have mapped a zero page over a lost one before we populated it, and not have noted it yet. */
+static void await_traps(struct range *range) {
+    while (atomic_load(&range->traps)) os_pause();
+    loss_fold_notes(range);
+}
+
+static int populate_data(struct range *range, size_t start, size_t end) {
+    struct extent part;
+    for (size_t at = start; extents_next(&range->data, at, end, &part); at = part.end) {
+        int err = os_populate_write(range->base + part.start, part.end - part.start);
+        if (err) return err;
+    }
+    return 0;
+}
+
+/* MADV_POPULATE_WRITE dirties what is there under the page-table lock, which cancels the lazy free; it fails where a page is missing, and
+ * does not say where. More may be purged between the scan and the next try, so it goes on until a try succeeds. A try that fails
+ * without anything missing met a page that a trap has just repaired: await_traps() has its note by then. */
+static int hold_watched(struct range *range, size_t start, size_t end) {
+    for (int fruitless = 0; fruitless < 100;) {
+        loss_fold_notes(range);
+        int err = populate_data(range, start, end);
+        await_traps(range);
+        if (!err) return 0;
+        if (err != EFAULT) return err;
+        bool any;
+        err = loss_find_missing(range, start, end, false, &any);
+        if (err) return err;
+        fruitless = any ? 0 : fruitless + 1;
+    }
+    return EFAULT;
+}
+
+/* Too many faults: something in [start, end) was purged after the scan, and nothing tells what. All of it counts as lost, and reads as
+ * zeros as lost memory does. */
+static int lose_all(struct range *range, size_t start, size_t end) {
+    loss_record_all(range, start, end);
+    return os_discard(range->base + start, end - start);
+}
+
+static int hold_counted_part(struct range *range, size_t start, size_t end, bool shared) {
+    char *base = range->base + start;
+    bool any;
+    /* After a fork every page is write-protected, and populating it faults as a lost one does. So reclaim is kept away (mlock2 without
+     * populating), and then a scan is the truth. RLIMIT_MEMLOCK may forbid it. */
+    bool resident = shared && !os_hold_resident(base, end - start);
+    int err = loss_find_missing(range, start, end, true, &any);
+    struct extent part;
+    for (size_t at = start; !err && extents_next(&range->data, at, end, &part); at = part.end) {
+        long before = os_minor_faults();
+        err = os_populate_write(range->base + part.start, part.end - part.start);
+        if (!err && !resident && os_minor_faults() != before) err = lose_all(range, part.start, part.end);
+    }
+    if (resident) os_let_go(base, end - start);
+    return err;
+}
+
+#define COUNTED_PART ((size_t)2 << 20) /* what a doubtful fault may cost, and well below a usual RLIMIT_MEMLOCK */
+
+static int hold_counted(struct range *range, size_t start, size_t end) {
+    bool shared = range->fork_count != range_forks;
+    for (size_t at = start; at < end; at += COUNTED_PART) {
+        int err = hold_counted_part(range, at, end - at < COUNTED_PART ? end : at + COUNTED_PART, shared);
+        if (err) return err;
+    }
+    if (!start && end == range->mapped) range->fork_count = range_forks;
+    return 0;
+}
+
+/* Lost pages in [start, end) become ordinary zero memory again. */
+static int settle(struct range *range, size_t start, size_t end) {
+    if (!range->lost.count || !range->watched) return 0;
+    if (!range->small && !start && end == range->mapped) {
+        /* All that survived is held, so nothing more can go: stop watching the whole, and writes get huge pages again. */
+        range->watched = false;
+        return os_unwatch(range->base, range->mapped);
+    }
+    struct extent part;
+    for (size_t at = start; extents_next(&range->lost, at, end, &part); at = part.end) {
+        part.start = page_down(part.start);
+        part.end = page_up(part.end);
+        for (size_t done; part.start < part.end; part.start += done) {
+            int err = os_zero(range->base + part.start, part.end - part.start, &done);
+            if (err == EEXIST)
+                done += os_page_size;
+            else if (err)
+                return err;
+        }
+    }
+    return 0;
+}
+
+int hold(struct range *range, size_t start, size_t end) {
+    if (range_tier == OS_TIER_UNSUPPORTED) return 0;
+    if (range_tier == OS_TIER_USERFAULTFD) {
+        int err = hold_watched(range, start, end);
+        return err || range->foreign ? err : settle(range, start, end);
+    }
+    int err = hold_counted(range, start, end);
+    if (!err && range->huge && range->lost.count && !start && end == range->mapped) {
+        os_huge(range->base, range->mapped, true);
+        range->may_collapse = true;
+    }
+    return err;
+}
+
+/* ---- mark ------------------------------------------------------------------------------------------------------------------------- */
+
+static void data_seen(void *context, uintptr_t start, uintptr_t end) {
+    struct range *range = context;
+    extents_add(&range->data, start - (uintptr_t)range->base, end - (uintptr_t)range->base);
+}
+
+/* What holds bytes now. Pages never written are missing or the zero page, and must not count as purged later. Nothing is volatile at
+ * this moment, so a missing page was never written. */
+static int find_data(struct range *range) {
+    if (os_probed()->pagemap) {
+        extents_add(&range->data, 0, range->mapped);
+        return 0;
+    }
+    uintptr_t base = (uintptr_t)range->base;
+    extents_sub(&range->data, 0, range->mapped);
+    return os_scan(OS_DATA, base, base + range->mapped, data_seen, range);
+}
+
+/* Give every hole the zero page and watch. In this order: a hole in watched memory would trap. */
+static int watch(struct range *range) {
+    bool full = !os_probed()->pagemap && extents_cover(&range->data, 0, range->mapped);
+    int err = full ? 0 : os_populate_read(range->base, range->mapped);
+    if (!err) err = os_watch(range->base, range->mapped);
+    if (!err) range->watched = true;
+    return err;
+}
+
+int mark(struct range *range) {
+    if (range_tier == OS_TIER_UNSUPPORTED) return 0;
+    int err = 0;
+    if (!range->watched || !extents_cover(&range->data, 0, range->mapped)) err = find_data(range);
+    if (!err && !range->watched && range_tier == OS_TIER_USERFAULTFD) err = watch(range);
+    if (!err && range_tier == OS_TIER_FAULTCOUNT && range->may_collapse) {
+        /* khugepaged fills the holes of a purged huge page with zeros when it puts one together again; where nothing traps, nobody would
+         * know. What is huge stays so, and is made afresh after the next loss. */
+        os_huge(range->base, range->mapped, false);
+        range->may_collapse = false;
+    }
+    if (!err) {
+        range->marked = true; /* before the call: it may fail half way */
+        trap_note_mark();
+        err = os_free_lazily(range->base, range->mapped);
+    }
+    range->refusal = err;
+    return err;
+}

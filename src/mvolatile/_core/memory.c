@@ -1,0 +1,537 @@
+/* Range, the base of VolatileMemory, and Hold, a pin that exports its bytes. What to do about a loss is decided in Python: the methods named
+ * in HOOKS below are looked up on the object. */
+#include "python.h"
+
+#include <errno.h>
+#include <string.h>
+#include <structmember.h>
+
+#include "trap.h"
+
+/* HOOKS: _read_lost(offset, n) -> bytes; _readinto_lost(buffer, offset) -> int; _settle_export() ; _warn_refusal(errno) */
+
+struct range *use_range(RangeObject *self) {
+    if (!self->range) {
+        PyErr_SetString(PyExc_ValueError, "the memory is closed");
+        return NULL;
+    }
+    atomic_fetch_add(&self->range->users, 1);
+    return self->range;
+}
+
+void unuse_range(struct range *range) { atomic_fetch_sub(&range->users, 1); }
+
+int window(struct range *range, Py_ssize_t offset, Py_ssize_t *length) {
+    Py_ssize_t nbytes = (Py_ssize_t)range->nbytes;
+    if (*length == PY_SSIZE_T_MAX) *length = nbytes - offset; /* to the end */
+    if (offset < 0 || *length < 0 || offset > nbytes || *length > nbytes - offset) {
+        PyErr_Format(PyExc_ValueError, "bytes %zd to %zd are not within a memory of %zd bytes", offset, offset + *length, nbytes);
+        return -1;
+    }
+    return 0;
+}
+
+/* ---- pins ------------------------------------------------------------------------------------------------------------------------- */
+
+int pin_released(RangeObject *self, bool write) {
+    struct range *range = use_range(self);
+    if (!range) return -1;
+    int err;
+    for (;;) {
+        if (range_pin_is_quick(range)) {
+            err = range_pin(range, write);
+        } else {
+            Py_BEGIN_ALLOW_THREADS
+            err = range_pin(range, write);
+            Py_END_ALLOW_THREADS
+        }
+        if (err != EINTR || PyErr_CheckSignals()) break;
+    }
+    unuse_range(range);
+    if (!err) return 0;
+    if (!PyErr_Occurred()) fail(err, "madvise(MADV_POPULATE_WRITE)");
+    return -1;
+}
+
+PyObject *unpin_hook;
+
+/* A pin may end while an exception is on its way, or in a finalizer: what goes wrong then is reported, not raised. */
+#define QUIETLY(self, call)                                            \
+    do {                                                               \
+        PyObject *type, *value, *traceback;                            \
+        PyErr_Fetch(&type, &value, &traceback);                        \
+        PyObject *done = call;                                         \
+        if (!done) PyErr_WriteUnraisable((PyObject *)(self));          \
+        Py_XDECREF(done);                                              \
+        PyErr_Restore(type, value, traceback);                         \
+    } while (0)
+
+void call_unpin_hook(RangeObject *self) {
+    if (unpin_hook && self->range && self->range->marked)
+        QUIETLY(self, PyObject_CallFunctionObjArgs(unpin_hook, (PyObject *)self, NULL));
+}
+
+void unpin_released(RangeObject *self, bool write) {
+    struct range *range = self->range;
+    Py_BEGIN_ALLOW_THREADS
+    range_unpin(range, write);
+    Py_END_ALLOW_THREADS
+    if (range->refusal && !self->warned) {
+        self->warned = true;
+        QUIETLY(self, PyObject_CallMethod((PyObject *)self, "_warn_refusal", "i", range->refusal));
+    }
+    call_unpin_hook(self);
+}
+
+typedef struct {
+    PyObject_HEAD
+    RangeObject *memory;
+    bool write, pinned;
+} HoldObject;
+
+static void hold_unpin(HoldObject *self) {
+    if (!self->pinned) return;
+    self->pinned = false;
+    unpin_released(self->memory, self->write);
+}
+
+/* Memory stays pinned while anything made of the view lives: a view holds its Hold. */
+static void hold_dealloc(HoldObject *self) {
+    PyTypeObject *type = Py_TYPE((PyObject *)self);
+    hold_unpin(self);
+    Py_XDECREF((PyObject *)self->memory);
+    PyObject_Free(self);
+    Py_DECREF(type);
+}
+
+static int hold_getbuffer(HoldObject *self, Py_buffer *view, int flags) {
+    if (!self->write && (flags & PyBUF_WRITABLE)) {
+        PyErr_SetString(PyExc_BufferError, "the pin is for reading; pin(write=True) gives a writable view");
+        return -1;
+    }
+    struct range *range = self->memory->range;
+    return PyBuffer_FillInfo(view, (PyObject *)self, range->base, (Py_ssize_t)range->nbytes, !self->write, flags);
+}
+
+static PyType_Slot hold_slots[] = {
+    {Py_tp_dealloc, hold_dealloc},
+    {Py_bf_getbuffer, hold_getbuffer},
+    {Py_tp_doc, "A pin of a Range. memoryview(hold) is its bytes; the pin ends when the hold and all views of it are gone."},
+    {0, NULL},
+};
+PyType_Spec hold_spec = {
+    .name = "mvolatile._core.Hold",
+    .basicsize = sizeof(HoldObject),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = hold_slots,
+};
+
+static PyObject *range_hold(RangeObject *self, PyObject *write) {
+    int wanted = PyObject_IsTrue(write);
+    if (wanted < 0) return NULL;
+    /* The object first: an interrupt after the pin then finds an owner, which unpins. */
+    HoldObject *hold = PyObject_New(HoldObject, hold_type);
+    if (!hold) return NULL;
+    hold->memory = (RangeObject *)Py_NewRef((PyObject *)self);
+    hold->write = wanted;
+    hold->pinned = false;
+    if (watch_signals() || pin_released(self, wanted)) {
+        Py_DECREF(hold);
+        return NULL;
+    }
+    hold->pinned = true;
+    return (PyObject *)hold;
+}
+
+/* ---- export ----------------------------------------------------------------------------------------------------------------------- */
+
+static int range_getbuffer(RangeObject *self, Py_buffer *view, int flags) {
+    bool write = flags & PyBUF_WRITABLE;
+    view->obj = NULL;
+    if (pin_released(self, write)) return -1;
+    struct range *range = self->range;
+    if (atomic_load(&range->lossy)) {
+        PyObject *done = PyObject_CallMethod((PyObject *)self, "_settle_export", NULL);
+        if (!done) {
+            unpin_released(self, write);
+            return -1;
+        }
+        Py_DECREF(done);
+    }
+    if (PyBuffer_FillInfo(view, (PyObject *)self, range->base, (Py_ssize_t)range->nbytes, !write, flags)) {
+        unpin_released(self, write);
+        return -1;
+    }
+    view->internal = write ? self : NULL;
+    return 0;
+}
+
+static void range_releasebuffer(RangeObject *self, Py_buffer *view) { unpin_released(self, view->internal != NULL); }
+
+/* ---- read and write --------------------------------------------------------------------------------------------------------------- */
+
+#define COPY_WITH_GIL ((Py_ssize_t)1 << 16)
+
+/* Optimistic, without a kernel call; false where only range_read() can tell. */
+static bool peek_copy(struct range *range, Py_ssize_t offset, Py_ssize_t n, char *to) {
+    struct peek peek;
+    if (range_peek_begin(&peek, range, (size_t)offset, (size_t)n) != PEEK_WHOLE) return false;
+    memcpy(to, range->base + offset, (size_t)n);
+    enum peek_verdict verdict = range_peek_end(&peek);
+    if (verdict == PEEK_UNSURE) verdict = range_peek_end_carefully(&peek);
+    return verdict == PEEK_WHOLE;
+}
+
+static int copy_out(struct range *range, Py_ssize_t offset, Py_ssize_t n, char *to) {
+    int err = 0;
+    if (range_tier == OS_TIER_USERFAULTFD && n <= COPY_WITH_GIL && peek_copy(range, offset, n, to)) return 0;
+    Py_BEGIN_ALLOW_THREADS
+    if (range_tier != OS_TIER_USERFAULTFD || n <= COPY_WITH_GIL || !peek_copy(range, offset, n, to))
+        err = range_read(range, (size_t)offset, (size_t)n, to);
+    Py_END_ALLOW_THREADS
+    return err;
+}
+
+static PyObject *raise_overwritten(RangeObject *self) {
+    return PyObject_CallMethod((PyObject *)self, "_raise_purged", "O", Py_True);
+}
+
+static bool two_sizes(PyObject *const *args, Py_ssize_t count, Py_ssize_t *first, Py_ssize_t *second, const char *usage) {
+    if (count < 1 || count > 2) {
+        PyErr_SetString(PyExc_TypeError, usage);
+        return false;
+    }
+    *first = PyNumber_AsSsize_t(args[0], PyExc_OverflowError);
+    if (*first == -1 && PyErr_Occurred()) return false;
+    if (count == 2 && args[1] != Py_None) {
+        *second = PyNumber_AsSsize_t(args[1], PyExc_OverflowError);
+        if (*second == -1 && PyErr_Occurred()) return false;
+    }
+    return true;
+}
+
+static PyObject *range_read_method(RangeObject *self, PyObject *const *args, Py_ssize_t count) {
+    Py_ssize_t offset, n = PY_SSIZE_T_MAX;
+    if (!two_sizes(args, count, &offset, &n, "read(offset, n) takes one or two integers") || watch_signals()) return NULL;
+    struct range *range = use_range(self);
+    if (!range) return NULL;
+    PyObject *bytes = window(range, offset, &n) ? NULL : PyBytes_FromStringAndSize(NULL, n);
+    int err = bytes ? copy_out(range, offset, n, PyBytes_AsString(bytes)) : 0;
+    unuse_range(range);
+    if (!err) return bytes;
+    Py_DECREF(bytes);
+    if (err == EFAULT) return PyObject_CallMethod((PyObject *)self, "_read_lost", "nn", offset, n);
+    if (err == EAGAIN) return raise_overwritten(self);
+    return fail(err, "madvise(MADV_POPULATE_WRITE)");
+}
+
+static bool buffer_and_offset(PyObject *const *args, Py_ssize_t count, int flags, Py_buffer *view, Py_ssize_t *offset) {
+    *offset = 0;
+    if (count < 1 || count > 2) {
+        PyErr_SetString(PyExc_TypeError, "takes a bytes-like object and an offset");
+        return false;
+    }
+    if (count == 2) {
+        *offset = PyNumber_AsSsize_t(args[1], PyExc_OverflowError);
+        if (*offset == -1 && PyErr_Occurred()) return false;
+    }
+    return PyObject_GetBuffer(args[0], view, flags) == 0;
+}
+
+static PyObject *range_readinto_method(RangeObject *self, PyObject *const *args, Py_ssize_t count) {
+    Py_buffer view;
+    Py_ssize_t offset;
+    if (watch_signals() || !buffer_and_offset(args, count, PyBUF_WRITABLE, &view, &offset)) return NULL;
+    struct range *range = use_range(self);
+    int err = 0;
+    Py_ssize_t n = view.len;
+    if (range && !window(range, offset, &n)) err = copy_out(range, offset, n, view.buf);
+    if (range) unuse_range(range);
+    PyBuffer_Release(&view);
+    if (PyErr_Occurred()) return NULL;
+    if (err == EFAULT) return PyObject_CallMethod((PyObject *)self, "_readinto_lost", "On", args[0], offset);
+    if (err == EAGAIN) return raise_overwritten(self);
+    return err ? fail(err, "madvise(MADV_POPULATE_WRITE)") : PyLong_FromSsize_t(n);
+}
+
+static PyObject *range_write_method(RangeObject *self, PyObject *const *args, Py_ssize_t count) {
+    Py_buffer view;
+    Py_ssize_t offset;
+    if (watch_signals() || !buffer_and_offset(args, count, PyBUF_SIMPLE, &view, &offset)) return NULL;
+    struct range *range = use_range(self);
+    int err = 0;
+    Py_ssize_t n = view.len;
+    if (range && !window(range, offset, &n)) {
+        Py_BEGIN_ALLOW_THREADS
+        err = range_write(range, (size_t)offset, (size_t)n, view.buf);
+        Py_END_ALLOW_THREADS
+    }
+    if (range) unuse_range(range);
+    PyBuffer_Release(&view);
+    if (PyErr_Occurred()) return NULL;
+    if (err) return fail(err, "madvise(MADV_POPULATE_WRITE)");
+    call_unpin_hook(self);
+    return PyLong_FromSsize_t(n);
+}
+
+static PyObject *range_peek_method(RangeObject *self, PyObject *const *args, Py_ssize_t count) {
+    Py_ssize_t offset = 0, length = PY_SSIZE_T_MAX;
+    if (count && !two_sizes(args, count, &offset, &length, "peek(offset=0, length=None) takes two integers")) return NULL;
+    return peek_new(peek_type, self, offset, length);
+}
+
+/* ---- losses ----------------------------------------------------------------------------------------------------------------------- */
+
+static void append_extent(void *context, uintptr_t start, uintptr_t end) {
+    struct extents *set = context;
+    extents_add(set, start, end);
+}
+
+static PyObject *tuple_of(const struct extents *set) {
+    PyObject *tuple = PyTuple_New((Py_ssize_t)set->count);
+    for (size_t i = 0; tuple && i < set->count; i++) {
+        PyObject *pair = Py_BuildValue("(nn)", (Py_ssize_t)set->items[i].start, (Py_ssize_t)(set->items[i].end - set->items[i].start));
+        if (!pair || PyTuple_SetItem(tuple, (Py_ssize_t)i, pair)) Py_CLEAR(tuple);
+    }
+    return tuple;
+}
+
+static PyObject *range_lost_method(RangeObject *self, PyObject *survey) {
+    struct range *range = use_range(self);
+    if (!range) return NULL;
+    struct extents set;
+    extents_init(&set);
+    int look = PyObject_IsTrue(survey), err = 0;
+    uint64_t generation;
+    Py_BEGIN_ALLOW_THREADS
+    if (look) err = range_survey(range);
+    generation = range_lost(range, 0, range->nbytes, append_extent, &set);
+    Py_END_ALLOW_THREADS
+    unuse_range(range);
+    PyObject *extents = tuple_of(&set);
+    extents_clear(&set);
+    if (err) {
+        Py_XDECREF(extents);
+        return fail(err, "read of /proc/self/pagemap");
+    }
+    return extents ? Py_BuildValue("(NK)", extents, (unsigned long long)generation) : NULL;
+}
+
+static PyObject *range_forgive_method(RangeObject *self, PyObject *unused) {
+    (void)unused;
+    struct range *range = use_range(self);
+    if (!range) return NULL;
+    Py_BEGIN_ALLOW_THREADS
+    range_forgive(range, 0, range->nbytes);
+    Py_END_ALLOW_THREADS
+    unuse_range(range);
+    Py_RETURN_NONE;
+}
+
+static PyObject *range_purge_method(RangeObject *self, PyObject *const *args, Py_ssize_t count) {
+    Py_ssize_t offset = 0, length = PY_SSIZE_T_MAX;
+    if (count && !two_sizes(args, count, &offset, &length, "_purge(offset=0, length=None) takes two integers")) return NULL;
+    struct range *range = use_range(self);
+    if (!range) return NULL;
+    size_t bytes = 0;
+    int err = 0;
+    if (!window(range, offset, &length)) {
+        Py_BEGIN_ALLOW_THREADS
+        err = range_purge(range, (size_t)offset, (size_t)length, &bytes);
+        Py_END_ALLOW_THREADS
+    }
+    unuse_range(range);
+    if (PyErr_Occurred()) return NULL;
+    if (err == EBUSY) {
+        PyErr_SetString(PyExc_BufferError, "a pinned memory cannot be purged");
+        return NULL;
+    }
+    return err ? fail(err, "madvise(MADV_PAGEOUT)") : PyLong_FromSize_t(bytes);
+}
+
+static PyObject *range_resident_method(RangeObject *self, PyObject *unused) {
+    (void)unused;
+    struct range *range = use_range(self);
+    if (!range) return NULL;
+    size_t bytes;
+    int err;
+    Py_BEGIN_ALLOW_THREADS
+    err = range_resident(range, &bytes);
+    Py_END_ALLOW_THREADS
+    unuse_range(range);
+    return err ? fail(err, "read of /proc/self/pagemap") : PyLong_FromSize_t(bytes);
+}
+
+/* ---- open and close --------------------------------------------------------------------------------------------------------------- */
+
+static PyObject *range_open_method(RangeObject *self, PyObject *args) {
+    Py_ssize_t nbytes;
+    int huge, dump, err;
+    PyObject *name;
+    const char *label;
+    if (!PyArg_ParseTuple(args, "nppOs", &nbytes, &huge, &dump, &name, &label) || ready()) return NULL;
+    if (nbytes <= 0 || self->range) {
+        PyErr_SetString(PyExc_ValueError, self->range ? "the memory is open already" : "nbytes must be positive");
+        return NULL;
+    }
+    struct range *range;
+    Py_BEGIN_ALLOW_THREADS
+    err = range_open((size_t)nbytes, huge, dump, label, &range);
+    Py_END_ALLOW_THREADS
+    if (err) return fail(err, "mmap");
+    self->range = range;
+    self->name = Py_NewRef(name);
+    self->nbytes = nbytes;
+    Py_RETURN_NONE;
+}
+
+static PyObject *range_close_method(RangeObject *self, PyObject *unused) {
+    (void)unused;
+    struct range *range = self->range;
+    if (!range) Py_RETURN_NONE;
+    self->range = NULL; /* before the GIL is released: two threads may close at once */
+    atomic_fetch_add(&range->users, 1);
+    int err;
+    Py_BEGIN_ALLOW_THREADS
+    err = range_close(range);
+    Py_END_ALLOW_THREADS
+    if (!err) Py_RETURN_NONE;
+    self->range = range;
+    unuse_range(range);
+    PyErr_SetString(PyExc_BufferError, "the memory is pinned, peeked at, exported, or in use by another thread");
+    return NULL;
+}
+
+static void range_dealloc(RangeObject *self) {
+    PyTypeObject *type = Py_TYPE((PyObject *)self);
+    PyObject_GC_UnTrack(self);
+    if (self->weak) PyObject_ClearWeakRefs((PyObject *)self);
+    if (self->range) {
+        atomic_fetch_add(&self->range->users, 1);
+        range_close(self->range); /* every pin, peek and export holds a reference, so none is left */
+    }
+    Py_XDECREF(self->name);
+    ((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
+    Py_DECREF(type);
+}
+
+static int range_traverse(RangeObject *self, visitproc visit, void *arg) {
+    Py_VISIT(Py_TYPE((PyObject *)self));
+    Py_VISIT(self->name);
+    return 0;
+}
+
+/* ---- attributes ------------------------------------------------------------------------------------------------------------------- */
+
+static PyObject *get_address(RangeObject *self, void *unused) {
+    (void)unused;
+    struct range *range = use_range(self);
+    if (!range) return NULL;
+    unuse_range(range);
+    return PyLong_FromVoidPtr(range->base);
+}
+
+static PyObject *get_nbytes(RangeObject *self, void *unused) {
+    (void)unused;
+    return PyLong_FromSsize_t(self->nbytes);
+}
+
+static PyObject *get_name(RangeObject *self, void *unused) {
+    (void)unused;
+    return Py_NewRef(self->name ? self->name : Py_None);
+}
+
+static PyObject *get_closed(RangeObject *self, void *unused) {
+    (void)unused;
+    return PyBool_FromLong(!self->range);
+}
+
+static PyObject *get_generation(RangeObject *self, void *unused) {
+    (void)unused;
+    return PyLong_FromUnsignedLongLong(self->range ? self->range->generation : 0);
+}
+
+static PyObject *get_volatile(RangeObject *self, void *unused) {
+    (void)unused;
+    return PyBool_FromLong(self->range && self->range->marked);
+}
+
+static PyObject *get_pins(RangeObject *self, void *unused) {
+    (void)unused;
+    return PyLong_FromUnsignedLong(self->range ? self->range->pins : 0);
+}
+
+static PyObject *get_lossy(RangeObject *self, void *unused) {
+    (void)unused;
+    return PyBool_FromLong(self->range && atomic_load(&self->range->lossy));
+}
+
+static PyObject *range_is_valid_method(RangeObject *self, PyObject *unused) {
+    (void)unused;
+    return PyBool_FromLong(!self->range || range_is_valid(self->range));
+}
+
+static PyGetSetDef range_attributes[] = {
+    {"address", (getter)get_address, NULL, "Where the memory begins.", NULL},
+    {"nbytes", (getter)get_nbytes, NULL, "Its size in bytes, as asked for.", NULL},
+    {"name", (getter)get_name, NULL, "Its name, or None.", NULL},
+    {"closed", (getter)get_closed, NULL, "Whether close() has given the memory back.", NULL},
+    {"generation", (getter)get_generation, NULL, "Grows by one with each detected loss.", NULL},
+    {"_volatile", (getter)get_volatile, NULL, NULL, NULL},
+    {"_pins", (getter)get_pins, NULL, NULL, NULL},
+    {"_lossy", (getter)get_lossy, NULL, NULL, NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyMemberDef range_members[] = {
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(RangeObject, weak), READONLY, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+#define METHOD(name, function, flags, doc) {name, (PyCFunction)(void (*)(void))function, flags, PyDoc_STR(doc)}
+
+static PyMethodDef range_methods[] = {
+    METHOD("read", range_read_method, METH_FASTCALL,
+           "read($self, offset, n=None, /)\n--\n\nCopy n bytes from offset (default: to the end).\n\n"
+           "No system call while the bytes are whole. A loss elsewhere in the memory does not matter; one within them\n"
+           "goes by `fill`: Purged is raised, or zeros or rebuilt bytes come back. Overwritten: another thread holds a write pin.\n"
+           "Safe from any thread."),
+    METHOD("readinto", range_readinto_method, METH_FASTCALL,
+           "readinto($self, buffer, offset=0, /)\n--\n\nFill a writable buffer from offset; answers its length in bytes. Losses as in read()."),
+    METHOD("write", range_write_method, METH_FASTCALL,
+           "write($self, data, offset=0, /)\n--\n\nCopy bytes in at offset; the memory is volatile afterwards, unless it is pinned.\n\n"
+           "Bytes overwritten are no longer lost. Reads and writes of any threads do not mix."),
+    METHOD("peek", range_peek_method, METH_FASTCALL,
+           "peek($self, offset=0, length=None, /)\n--\n\nA context manager whose view reads the memory without a pin and without a system call.\n\n"
+           "Leaving raises Purged when part of the window was lost, Overwritten when a writer had it meanwhile; what was\n"
+           "computed from the view must not be used then. A touch of a lost page inside the block reads as zeros and does not\n"
+           "trap, from any thread. Views that outlive the block turn the peek into a pin that lives as long as they do.\n"
+           "Where nothing traps (tier faultcount) a peek is a pin."),
+    METHOD("_hold", range_hold, METH_O, "Pin for reading or writing."),
+    METHOD("_lost", range_lost_method, METH_O, "_lost(survey) -> (extents, generation)."),
+    METHOD("_forgive", range_forgive_method, METH_NOARGS, "The losses known up to now are rebuilt or accepted."),
+    METHOD("_purge", range_purge_method, METH_FASTCALL, "Reclaim a window now; answers the bytes that went."),
+    METHOD("_resident", range_resident_method, METH_NOARGS, "Bytes in RAM."),
+    METHOD("_open", range_open_method, METH_VARARGS, "_open(nbytes, huge, dump, name, label)."),
+    METHOD("_close", range_close_method, METH_NOARGS, "Give the memory back."),
+    METHOD("_is_valid", range_is_valid_method, METH_NOARGS, "Whether the invariants hold."),
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot range_slots[] = {
+    {Py_tp_dealloc, range_dealloc},
+    {Py_tp_traverse, range_traverse},
+    {Py_tp_methods, range_methods},
+    {Py_tp_members, range_members},
+    {Py_tp_getset, range_attributes},
+    {Py_bf_getbuffer, range_getbuffer},
+    {Py_bf_releasebuffer, range_releasebuffer},
+    {Py_tp_doc, "Volatile bytes; the base of VolatileMemory, which adds what to do about a loss."},
+    {0, NULL},
+};
+PyType_Spec range_spec = {
+    .name = "mvolatile._core.Range",
+    .basicsize = sizeof(RangeObject),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
+    .slots = range_slots,
+};

@@ -1,0 +1,85 @@
+/* The one door to the kernel. Every function states what it needs and answers 0 or an errno, never -1; none takes a lock, allocates
+ * heap memory or touches Python. Addresses and lengths are multiples of os_page_size unless said otherwise.
+ *
+ * Marked [signal]: async-signal-safe, called from the trap and in a forked child. */
+#ifndef MVOLATILE_OS_H
+#define MVOLATILE_OS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "extents.h"
+
+extern size_t os_page_size;
+extern size_t os_huge_size; /* what one page-table entry of the level above maps; 2 MiB on x86-64 */
+
+enum os_tier { OS_TIER_UNSUPPORTED, OS_TIER_FAULTCOUNT, OS_TIER_USERFAULTFD };
+
+/* What a kernel mechanism answered when it was tried: 0 or an errno. */
+struct os_probe {
+    int userfaultfd;   /* userfaultfd(UFFD_USER_MODE_ONLY), Linux 5.11 for the flag */
+    int uffd_sigbus;   /* UFFD_FEATURE_SIGBUS, Linux 4.14 */
+    int madv_free;     /* Linux 4.5; swapless since 4.12 */
+    int populate_write; /* Linux 5.14 */
+    int pageout;       /* Linux 5.4 */
+    int pagemap;       /* /proc/self/pagemap readable */
+    int pagemap_scan;  /* Linux 6.7 */
+    int procmap_query; /* Linux 6.11 */
+    int anon_name;     /* PR_SET_VMA_ANON_NAME: Linux 5.17 with CONFIG_ANON_VMA_NAME */
+};
+
+/* Open descriptors and try every mechanism once; before anything else. Answers the best tier that works, at most `most`. */
+enum os_tier os_open(enum os_tier most);
+/* New descriptors. `close_old`: in a forked child, where the inherited ones still act on the parent's memory. Not where the program has
+ * closed them itself: their numbers may be other files by now. [signal] */
+enum os_tier os_open_again(enum os_tier tier, bool close_old);
+const struct os_probe *os_probed(void);
+
+/* Private anonymous memory, readable and writable, reserved without swap accounting. */
+int os_reserve(size_t len, size_t align, char **out);
+int os_release(char *base, size_t len);
+void os_name(char *base, size_t len, const char *name); /* at most 79 printable characters; silent where unsupported */
+void os_huge(char *base, size_t len, bool wanted);      /* MADV_HUGEPAGE or MADV_NOHUGEPAGE; advice only */
+void os_dump(char *base, size_t len, bool wanted);      /* in core dumps or not */
+
+int os_free_lazily(char *base, size_t len); /* MADV_FREE: mark */
+int os_populate_write(char *base, size_t len); /* EFAULT: a watched page is missing; 0: all present and dirty */
+int os_populate_read(char *base, size_t len);  /* gives every hole the zero page */
+int os_pageout(char *base, size_t len);        /* the kernel's own reclaim, now; best effort, no partial report */
+int os_discard(char *base, size_t len);        /* MADV_DONTNEED */
+int os_cold(char *base, size_t len);           /* MADV_COLD: EINVAL on mlocked, hugetlb and device memory */
+int os_hold_resident(char *base, size_t len);  /* mlock2(MLOCK_ONFAULT): reclaim stays away, nothing is faulted in */
+int os_let_go(char *base, size_t len);         /* munlock */
+
+/* Watching: a missing page in watched memory traps instead of being filled. */
+int os_watch(char *base, size_t len);   /* [signal] UFFDIO_REGISTER; idempotent */
+int os_unwatch(char *base, size_t len); /* UFFDIO_UNREGISTER */
+void os_stop_watching(void);            /* everything, at once [signal] */
+bool os_watching(void);                 /* the descriptor is still ours: programs that close all descriptors end it */
+
+/* Map zero pages into the missing pages of [base, base+len) from the front. `*done` bytes were missing and are filled now. 0: all
+ * of it; EEXIST: the page at base+*done is there already; ENOENT: it is not watched. [signal] */
+int os_zero(char *base, size_t len, size_t *done);
+
+/* Call `found(context, start, end)` for the pages of the class in [start, end), in order. */
+enum os_class {
+    OS_DATA,    /* present or swapped, and not the shared zero page */
+    OS_MISSING, /* neither present nor swapped */
+    OS_RESIDENT, /* present, and not the shared zero page */
+};
+typedef void os_found(void *context, uintptr_t start, uintptr_t end);
+int os_scan(enum os_class class, uintptr_t start, uintptr_t end, os_found *found, void *context);
+
+/* 0 when all of [start, end) is private, anonymous, writable, not locked and not hugetlb; ENOMEM: part of it is not mapped;
+ * EINVAL otherwise. */
+int os_check_anonymous(uintptr_t start, uintptr_t end);
+
+long os_minor_faults(void); /* of the calling thread */
+uint64_t os_thread_id(void);
+void os_pause(void);        /* [signal] let another thread go on */
+
+/* Visit every CPU this thread may run on, so that pages held back in their per-CPU lists reach the LRU, where reclaim finds them. */
+void os_drain(char *base, size_t len);
+
+#endif

@@ -1,0 +1,39 @@
+/* Shared by the files that know Python: module.c (functions), memory.c (Range and its holds), peek_type.c. */
+#ifndef MVOLATILE_PYTHON_H
+#define MVOLATILE_PYTHON_H
+
+#include <Python.h>
+#include <stdbool.h>
+
+#include "range.h"
+
+typedef struct {
+    PyObject_HEAD
+    struct range *range; /* NULL: not open yet, or closed */
+    PyObject *name;      /* str or None */
+    PyObject *weak;
+    Py_ssize_t nbytes;
+    bool warned;
+} RangeObject;
+
+/* Counts the call in, so that close() in another thread cannot pull the range away while the GIL is released. */
+struct range *use_range(RangeObject *self); /* NULL with ValueError set when closed */
+void unuse_range(struct range *range);
+
+extern PyObject *unpin_hook; /* called with a Range that has just become volatile; for mvolatile.testing */
+void call_unpin_hook(RangeObject *self);
+int pin_released(RangeObject *self, bool write); /* with the GIL released where it may take long; -1 with an exception set */
+void unpin_released(RangeObject *self, bool write);
+
+PyObject *fail(int err, const char *call); /* OSError naming the call; MemoryError for ENOMEM of ours; NULL */
+int ready(void);                           /* opens the kernel's side once; -1 with an exception set */
+int watch_signals(void);                   /* our handler runs first; -1 with an exception set */
+
+/* peek_type.c */
+PyObject *peek_new(PyTypeObject *type, RangeObject *memory, Py_ssize_t offset, Py_ssize_t length);
+int window(struct range *range, Py_ssize_t offset, Py_ssize_t *length); /* -1 with ValueError set */
+
+extern PyType_Spec range_spec, hold_spec, peek_spec;
+extern PyTypeObject *hold_type, *peek_type;
+
+#endif

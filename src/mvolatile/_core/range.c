@@ -1,0 +1,350 @@
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "pool.h"
+#include "range_parts.h"
+#include "watch.h"
+
+enum os_tier range_tier;
+_Atomic bool range_gate_shut;
+
+static pthread_rwlock_t gate;
+static pthread_mutex_t list_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct range *ranges, *spare; /* spare ones stay typed as ranges: a trap may hold a stale pointer to one */
+uint64_t range_forks;
+
+void gate_enter(void) { pthread_rwlock_rdlock(&gate); }
+void gate_leave(void) { pthread_rwlock_unlock(&gate); }
+
+void range_enter(struct range *range) {
+    gate_enter();
+    pthread_mutex_lock(&range->lock);
+}
+
+void range_leave(struct range *range) {
+    pthread_mutex_unlock(&range->lock);
+    gate_leave();
+}
+
+static void make_gate(void) {
+    pthread_rwlockattr_t attributes;
+    pthread_rwlockattr_init(&attributes);
+    /* A fork must not starve behind a stream of pins. */
+    pthread_rwlockattr_setkind_np(&attributes, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+    pthread_rwlock_init(&gate, &attributes);
+    pthread_rwlockattr_destroy(&attributes);
+}
+
+enum os_tier range_init(enum os_tier most) {
+    make_gate();
+    return range_tier = os_open(most);
+}
+
+/* ---- pins ------------------------------------------------------------------------------------------------------------------------- */
+
+static void begin_writing(struct range *range) {
+    uint64_t thread = os_thread_id();
+    atomic_store(&range->writer, range->writers++ && atomic_load(&range->writer) != thread ? 0 : thread);
+    atomic_store(&range->writing, range->writers);
+    atomic_fetch_add(&range->changes, 1);
+}
+
+static void end_writing(struct range *range) {
+    atomic_fetch_add(&range->changes, 1);
+    if (!--range->writers) atomic_store(&range->writer, 0);
+    atomic_store(&range->writing, range->writers);
+}
+
+bool range_pin_is_quick(struct range *range) {
+    if (pthread_mutex_trylock(&range->lock)) return false;
+    bool quick = range->pins > 0;
+    pthread_mutex_unlock(&range->lock);
+    return quick;
+}
+
+int range_pin(struct range *range, bool write) {
+    if (range->marked) watch_check();
+    range_enter(range);
+    int err = 0;
+    if (!range->pins && range->marked && !(err = hold(range, 0, range->mapped))) range->marked = false;
+    if (!err) {
+        range->pins++;
+        if (write) begin_writing(range);
+    }
+    range_leave(range);
+    return err;
+}
+
+void range_unpin(struct range *range, bool write) {
+    range_enter(range);
+    if (write) end_writing(range);
+    if (!--range->pins) mark(range);
+    range_leave(range);
+}
+
+/* The pages under a few bytes. A part of a huge page cannot be marked without splitting it, so there the unit is the huge page. */
+static struct extent pages_under(struct range *range, size_t offset, size_t n) {
+    size_t unit = range->huge ? os_huge_size : os_page_size;
+    size_t start = offset & ~(unit - 1), end = (offset + n + unit - 1) & ~(unit - 1);
+    return (struct extent){start, end < range->mapped ? end : range->mapped};
+}
+
+/* Make them safe to touch, whoever pins; `again`: mark them afterwards. */
+static int hold_pages(struct range *range, struct extent pages, bool *again) {
+    *again = !range->pins && range->marked;
+    return *again ? hold(range, pages.start, pages.end) : 0;
+}
+
+static void release_pages(struct range *range, struct extent pages) {
+    range->refusal = os_free_lazily(range->base + pages.start, pages.end - pages.start);
+}
+
+int range_read(struct range *range, size_t offset, size_t n, void *to) {
+    struct extent pages = pages_under(range, offset, n);
+    range_enter(range);
+    bool again = false;
+    bool foreign = range->writers && atomic_load(&range->writer) != os_thread_id();
+    int err = foreign ? EAGAIN : hold_pages(range, pages, &again);
+    if (!err) {
+        if (extents_overlap(&range->lost, offset, offset + n))
+            err = EFAULT;
+        else
+            memcpy(to, range->base + offset, n);
+        if (again) release_pages(range, pages);
+    }
+    range_leave(range);
+    return err;
+}
+
+int range_write(struct range *range, size_t offset, size_t n, const void *from) {
+    struct extent pages = pages_under(range, offset, n);
+    range_enter(range);
+    bool again;
+    int err = hold_pages(range, pages, &again);
+    if (!err) {
+        begin_writing(range);
+        memcpy(range->base + offset, from, n);
+        extents_sub(&range->lost, offset, offset + n);
+        atomic_store(&range->lossy, range->lost.count > 0);
+        end_writing(range);
+        extents_add(&range->data, page_down(offset), page_up(offset + n));
+        if (again)
+            release_pages(range, pages);
+        else if (!range->pins)
+            mark(range);
+    }
+    range_leave(range);
+    return err;
+}
+
+/* ---- what the kernel has ---------------------------------------------------------------------------------------------------------- */
+
+static void sum_up(void *context, uintptr_t start, uintptr_t end) { *(size_t *)context += end - start; }
+
+static size_t bytes_of(struct range *range, enum os_class class, size_t offset, size_t length) {
+    uintptr_t start = (uintptr_t)range->base + page_down(offset), end = (uintptr_t)range->base + page_up(offset + length);
+    size_t sum = 0;
+    return os_scan(class, start, end, sum_up, &sum) ? 0 : sum;
+}
+
+int range_purge(struct range *range, size_t offset, size_t length, size_t *bytes) {
+    *bytes = 0;
+    if (range_tier == OS_TIER_UNSUPPORTED || !length) return 0;
+    size_t start = page_down(offset), len = page_up(offset + length) - start;
+    range_enter(range);
+    int err = range->pins ? EBUSY : range->marked ? 0 : mark(range);
+    if (!err) {
+        size_t before = bytes_of(range, OS_DATA, start, len);
+        err = os_pageout(range->base + start, len);
+        if (!err && before && bytes_of(range, OS_DATA, start, len)) os_drain(range->base + start, len);
+        *bytes = before - bytes_of(range, OS_DATA, start, len);
+    }
+    range_leave(range);
+    return err;
+}
+
+int range_resident(struct range *range, size_t *bytes) {
+    range_enter(range);
+    *bytes = bytes_of(range, OS_RESIDENT, 0, range->mapped);
+    range_leave(range);
+    return os_probed()->pagemap;
+}
+
+/* ---- open and close --------------------------------------------------------------------------------------------------------------- */
+
+static void reset(struct range *range) {
+    range->marked = range->watched = false;
+    range->pins = range->writers = 0;
+    range->generation = 0;
+    range->refusal = 0;
+    range->fork_count = range_forks;
+    extents_init(&range->data);
+    extents_init(&range->lost);
+    atomic_store(&range->writer, 0);
+    atomic_store(&range->writing, 0);
+    atomic_store(&range->lossy, false);
+    atomic_store(&range->notes, 0);
+    atomic_store(&range->one_word, 0);
+    atomic_store(&range->users, 0);
+}
+
+static struct range *take_struct(void) {
+    pthread_mutex_lock(&list_lock);
+    struct range *range = spare;
+    if (range) spare = range->next;
+    pthread_mutex_unlock(&list_lock);
+    if (!range && (range = calloc(1, sizeof *range))) pthread_mutex_init(&range->lock, NULL);
+    return range;
+}
+
+static void give_struct(struct range *range) {
+    if (range->noted != &range->one_word) free((void *)range->noted);
+    range->noted = &range->one_word;
+    pthread_mutex_lock(&list_lock);
+    range->next = spare;
+    spare = range;
+    pthread_mutex_unlock(&list_lock);
+}
+
+static void enlist(struct range *range) {
+    pthread_mutex_lock(&list_lock);
+    range->prev = NULL;
+    range->next = ranges;
+    if (ranges) ranges->prev = range;
+    ranges = range;
+    pthread_mutex_unlock(&list_lock);
+}
+
+static void delist(struct range *range) {
+    pthread_mutex_lock(&list_lock);
+    if (range->next) range->next->prev = range->prev;
+    if (range->prev)
+        range->prev->next = range->next;
+    else
+        ranges = range->next;
+    pthread_mutex_unlock(&list_lock);
+}
+
+int range_open(size_t nbytes, bool huge, bool dump, const char *name, struct range **out) {
+    size_t mapped = page_up(nbytes);
+    if (mapped < nbytes) return ENOMEM;
+    struct range *range = take_struct();
+    if (!range) return ENOMEM;
+    reset(range);
+    range->nbytes = nbytes;
+    range->mapped = mapped;
+    range->small = mapped < CHUNK_SIZE;
+    range->huge = range->may_collapse = huge && !range->small;
+    size_t words = (mapped / os_page_size + 63) / 64;
+    range->noted = words > 1 ? calloc(words, sizeof *range->noted) : &range->one_word;
+    int err = range->noted ? 0 : ENOMEM;
+    gate_enter();
+    bool watched = range->small && range_tier == OS_TIER_USERFAULTFD;
+    if (!err) err = pool_take(range, mapped, range->huge, watched, &range->block, &range->base);
+    if (!err) {
+        range->watched = watched;
+        if (!range->small) {
+            char label[80];
+            snprintf(label, sizeof label, "mvolatile:%s", name);
+            os_name(range->base, mapped, label);
+            if (!dump) os_dump(range->base, mapped, false);
+        }
+        enlist(range);
+        atomic_store(&range->live, true);
+    } else {
+        give_struct(range);
+    }
+    gate_leave();
+    *out = err ? NULL : range;
+    return err;
+}
+
+int range_close(struct range *range) {
+    range_enter(range);
+    atomic_store(&range->live, false); /* before the look at `peeks`: a peek counts itself first and looks at `live` then */
+    bool busy = range->pins || atomic_load(&range->peeks) || atomic_load(&range->users) > 1;
+    if (busy) {
+        atomic_store(&range->live, true);
+        range_leave(range);
+        return EBUSY;
+    }
+    /* A trap that found this range before may still be at work; a later one sees that it is not live. */
+    while (atomic_load(&range->traps)) os_pause();
+    delist(range);
+    pool_give(range->block, range->base, range->mapped);
+    extents_clear(&range->data);
+    extents_clear(&range->lost);
+    pthread_mutex_unlock(&range->lock);
+    give_struct(range);
+    gate_leave();
+    return 0;
+}
+
+bool range_is_valid(struct range *range) {
+    pthread_mutex_lock(&range->lock);
+    bool valid = extents_valid(&range->data) && extents_valid(&range->lost) && range->writers <= range->pins &&
+                 !(range->marked && range->pins) && atomic_load(&range->writing) == range->writers &&
+                 atomic_load(&range->lossy) >= (range->lost.count > 0) &&
+                 (!range->small || range_tier != OS_TIER_USERFAULTFD || range->watched) &&
+                 !(range_tier == OS_TIER_USERFAULTFD && range->marked && !range->watched);
+    pthread_mutex_unlock(&range->lock);
+    return valid;
+}
+
+/* ---- all ranges: fork, and descriptors closed behind our back --------------------------------------------------------------------- */
+
+void range_shut_gate(void) {
+    pthread_rwlock_wrlock(&gate);
+    pthread_mutex_lock(&list_lock);
+}
+
+void range_open_gate(bool in_child) {
+    pthread_mutex_unlock(&list_lock);
+    if (in_child)
+        make_gate(); /* glibc knows a writer by its thread id, which is another in the child */
+    else
+        pthread_rwlock_unlock(&gate);
+}
+
+void range_shut_out_traps(void) {
+    atomic_store(&range_gate_shut, true);
+    for (struct range *range = ranges; range; range = range->next)
+        while (atomic_load(&range->traps)) os_pause();
+}
+
+/* What was purged up to now is found, and what cannot be told counts as lost. */
+static void take_stock(struct range *range) {
+    bool any;
+    if (range->marked && loss_find_missing(range, 0, range->mapped, true, &any))
+        loss_record_all(range, 0, range->mapped);
+}
+
+void range_watch_again(enum os_tier was, bool touched) {
+    if (was != OS_TIER_USERFAULTFD) return;
+    bool watching = range_tier == OS_TIER_USERFAULTFD && !pool_watch_again();
+    for (struct range *range = ranges; range && watching; range = range->next) {
+        if (!range->watched) continue;
+        if (touched) take_stock(range);
+        if (!range->small && os_watch(range->base, range->mapped)) watching = false;
+    }
+    if (watching) return;
+    os_stop_watching();
+    range_tier = OS_TIER_FAULTCOUNT;
+    for (struct range *range = ranges; range; range = range->next) {
+        if (!range->watched) continue;
+        take_stock(range);
+        range->watched = false;
+        range->may_collapse = range->huge;
+        if (range->huge) os_huge(range->base, range->mapped, false);
+    }
+}
+
+void range_forget_other_threads(void) {
+    for (struct range *range = ranges; range; range = range->next) {
+        atomic_store(&range->peeks, 0);
+        atomic_store(&range->users, 0);
+    }
+    peek_keep_only(os_thread_id());
+}

@@ -1,0 +1,33 @@
+/* Between the files of the protocol; nothing here is for others. */
+#ifndef MVOLATILE_RANGE_PARTS_H
+#define MVOLATILE_RANGE_PARTS_H
+
+#include "range.h"
+
+static inline size_t page_down(size_t at) { return at & ~(os_page_size - 1); }
+static inline size_t page_up(size_t at) { return page_down(at + os_page_size - 1); }
+
+/* The fork gate: shared by every operation, shut by a fork. */
+void gate_enter(void);
+void gate_leave(void);
+extern _Atomic bool range_gate_shut; /* for traps, which cannot wait for a lock */
+extern uint64_t range_forks;
+
+void range_enter(struct range *range); /* the gate, then the range's lock */
+void range_leave(struct range *range);
+
+/* loss.c; under the range's lock */
+void loss_fold_notes(struct range *range);
+int loss_find_missing(struct range *range, size_t start, size_t end, bool zeroed, bool *any);
+void loss_record_all(struct range *range, size_t start, size_t end);
+
+/* hold.c; under the range's lock */
+int hold(struct range *range, size_t start, size_t end);
+int mark(struct range *range);
+
+/* peek.c; over a fork */
+void peek_lock_all(void);
+void peek_unlock_all(void);
+void peek_keep_only(uint64_t thread); /* in the child the other threads' peeks are gone */
+
+#endif

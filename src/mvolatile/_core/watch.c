@@ -1,0 +1,54 @@
+#include "watch.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include "pool.h"
+#include "range_parts.h"
+#include "raw.h"
+
+/* The parent stands still: no operation between populating pages and recording what was lost, no trap between its zero page and its note,
+ * no peek half listed. So the child, which has one thread and would wait for ever for locks that others held, finds every lock free and every
+ * range whole. */
+static void before_fork(void) {
+    range_shut_gate();
+    range_shut_out_traps();
+    pool_lock();
+    raw_lock();
+    peek_lock_all();
+    range_forks++;
+}
+
+static void let_go(bool in_child) {
+    peek_unlock_all();
+    raw_unlock();
+    pool_unlock();
+    atomic_store(&range_gate_shut, false);
+    range_open_gate(in_child);
+}
+
+static void watch_again(bool touched, bool close_old) {
+    enum os_tier was = range_tier;
+    range_tier = os_open_again(range_tier, close_old);
+    range_watch_again(was, touched);
+    raw_watch_again(was);
+}
+
+/* What was purged in the parent is missing here too, and nothing of the child has run yet that could have filled it. */
+static void in_child(void) {
+    watch_again(false, true);
+    range_forget_other_threads();
+    let_go(true);
+}
+
+static void in_parent(void) { let_go(false); }
+
+void watch_init(void) { pthread_atfork(before_fork, in_parent, in_child); }
+
+void watch_check(void) {
+    if (range_tier != OS_TIER_USERFAULTFD || os_watching()) return;
+    range_shut_gate();
+    if (!os_watching()) watch_again(true, false);
+    range_open_gate(false);
+}

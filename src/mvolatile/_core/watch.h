@@ -1,0 +1,9 @@
+/* What ends the watch over all memory at once, and how it begins again: a fork, whose child inherits mappings but no registrations; and a
+ * program that closes all descriptors, as daemons do. */
+#ifndef MVOLATILE_WATCH_H
+#define MVOLATILE_WATCH_H
+
+void watch_init(void);  /* once: the fork handlers */
+void watch_check(void); /* one cheap system call while all is well */
+
+#endif

@@ -1,0 +1,191 @@
+"""`VolatileArray`: an ndarray's bytes in volatile memory. Needs NumPy (``pip install mvolatile[numpy]``)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import Any, Literal, cast
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from .errors import Extents
+from .memory import VolatileMemory
+
+__all__ = ["VolatileArray", "array", "empty", "zeros"]
+
+Array = NDArray[Any]
+OnPurgeArray = Literal["raise", "zero"] | Callable[[Array, Extents], object]
+
+
+class VolatileArray:
+    """An array of fixed `shape` and `dtype` over a `VolatileMemory` of its own (`memory`).
+
+    Made by `array`, `empty` and `zeros`. There is no arithmetic on it: hold it with `pin`, look at it with
+    `peek`, or copy it with `read`; all give ordinary ndarrays. ``np.asarray(va)`` pins it as long as the
+    result, or any view of it, lives.
+
+    Threads and fork: as `VolatileMemory`.
+    """
+
+    __slots__ = ("_order", "dtype", "memory", "shape")
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        dtype: DTypeLike = float,
+        *,
+        order: Literal["C", "F"] = "C",
+        name: str | None = None,
+        fill: OnPurgeArray = "raise",
+        huge: bool = True,
+    ) -> None:
+        self.dtype = np.dtype(dtype)
+        if self.dtype.hasobject:
+            raise TypeError(
+                "an array of Python objects cannot be volatile: it holds references, not the data"
+            )
+        self.shape = shape
+        self._order: Literal["C", "F"] = order
+        self.memory = VolatileMemory(max(1, self.nbytes), name, fill=self._over_bytes(fill), huge=huge)
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the elements in bytes."""
+        return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return int(np.prod(self.shape, dtype=np.int64))
+
+    @property
+    def ndim(self) -> int:
+        """Number of dimensions."""
+        return len(self.shape)
+
+    def pin(
+        self, *, write: bool = False, on_purge: OnPurgeArray | None = None
+    ) -> AbstractContextManager[Array]:
+        """As `VolatileMemory.pin`; the view is an ndarray, read-only unless ``write=True``.
+
+        A callable `on_purge` gets ``(array, extents)``, `extents` in bytes; `rows` turns them into slices of
+        the first axis. The
+        memory stays held as long as the array lives, also after the block: `del` it to let go.
+        """
+        return _AsArray(
+            self,
+            self.memory.pin(write=write, on_purge=None if on_purge is None else self._over_bytes(on_purge)),
+        )
+
+    def peek(self) -> AbstractContextManager[Array]:
+        """As `VolatileMemory.peek`; the view is a read-only ndarray. One kept past the block pins the memory."""
+        return _AsArray(self, self.memory.peek())
+
+    def read(self) -> Array:
+        """A copy of the whole array, or `Purged` (or what `fill` says)."""
+        return self._wrap(bytearray(self.memory.read(0)))
+
+    def write(self, values: ArrayLike) -> None:
+        """Overwrite the whole array with `values`, broadcast to its shape; it is no longer lost then."""
+        source = np.broadcast_to(np.asarray(values, self.dtype), self.shape)
+        if source.nbytes:
+            self.memory.write(source.tobytes(self._order))
+
+    def rows(self, extents: Extents) -> tuple[slice, ...]:
+        """Slices of the first axis that cover the lost byte ranges: what to rebuild.
+
+        All of the axis for Fortran order.
+        """
+        if not extents or self._order == "F" or not self.shape:
+            return (slice(0, self.shape[0] if self.shape else 1),) if extents else ()
+        row = max(1, self.nbytes // max(1, self.shape[0]))
+        merged: list[list[int]] = []
+        for offset, length in extents:
+            first, last = offset // row, min(self.shape[0], -(-(offset + length) // row))
+            if merged and first <= merged[-1][1]:
+                merged[-1][1] = max(last, merged[-1][1])
+            else:
+                merged.append([first, last])
+        return tuple(slice(first, last) for first, last in merged)
+
+    def purge(self) -> int:
+        """As `VolatileMemory.purge`."""
+        return self.memory.purge()
+
+    def purged(self) -> Extents:
+        """As `VolatileMemory.purged`: lost byte ranges."""
+        return self.memory.purged()
+
+    def close(self) -> None:
+        """Give the memory back; `BufferError` while an array made of it lives."""
+        self.memory.close()
+
+    def __enter__(self) -> VolatileArray:
+        return self
+
+    def __exit__(self, *unused: object) -> None:
+        self.close()
+
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> Array:
+        """Pinned while it lives, and writable; a copy when another dtype or ``copy=True`` is asked for."""
+        pinned = self._wrap(np.frombuffer(cast(Any, self.memory), np.uint8))
+        if dtype is not None and np.dtype(dtype) != self.dtype:
+            if copy is False:
+                raise ValueError("another dtype needs a copy")
+            return pinned.astype(dtype)
+        return pinned.copy() if copy else pinned
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise TypeError("len() of unsized object")
+        return self.shape[0]
+
+    def __repr__(self) -> str:
+        return f"<VolatileArray shape={self.shape} dtype={self.dtype} over {self.memory!r}>"
+
+    def _wrap(self, buffer: Any) -> Array:
+        return np.ndarray(self.shape, self.dtype, buffer, order=self._order)
+
+    def _over_bytes(self, on_purge: OnPurgeArray) -> Any:
+        if not callable(on_purge):
+            return on_purge
+        return lambda view, extents: on_purge(self._wrap(view), extents)
+
+
+class _AsArray:
+    """A pin or a peek, its view made an array."""
+
+    __slots__ = ("_array", "_inner")
+
+    def __init__(self, array: VolatileArray, inner: AbstractContextManager[memoryview]) -> None:
+        self._array = array
+        self._inner = inner
+
+    def __enter__(self) -> Array:
+        return self._array._wrap(self._inner.__enter__())
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        return self._inner.__exit__(kind, error, trace)
+
+
+def array(values: ArrayLike, dtype: DTypeLike | None = None, **options: Any) -> VolatileArray:
+    """A volatile copy of `values`; dtype, shape and (C or Fortran) order kept. `options`: those of `VolatileArray`."""
+    source = np.asarray(values, dtype)
+    fortran = source.flags.f_contiguous and not source.flags.c_contiguous
+    made = VolatileArray(source.shape, source.dtype, order="F" if fortran else "C", **options)
+    with made.pin(write=True) as view:
+        view[...] = source
+        del view
+    return made
+
+
+def empty(shape: int | tuple[int, ...], dtype: DTypeLike = float, **options: Any) -> VolatileArray:
+    """A volatile array of zeros that has not been written: not volatile until its first pin or write ends."""
+    return VolatileArray((shape,) if isinstance(shape, int) else tuple(shape), dtype, **options)
+
+
+zeros = empty

@@ -1,0 +1,90 @@
+"""``mvolatile status [PID]``: what the volatile memory of running processes holds, seen from outside."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from pathlib import Path
+
+from ..kernel import files, smaps
+from ..kernel.smaps import NAMELESS, NamedUsage
+from .tables import mib, print_table
+
+__all__ = ["add_parser"]
+
+_COLUMNS = ("name", "mappings", "size", "resident", "lazily freed", "huge", "swapped")
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register the subcommand."""
+    parser = subparsers.add_parser(
+        "status",
+        help="what the volatile memory of running processes holds",
+        description="Shows how much volatile memory a process holds, by name, what of it is resident, and "
+        "what the kernel may take at any time ('lazily freed'), all from /proc/PID/smaps. Without PID: every "
+        "process of this user that uses mvolatile. What was lost only the process itself can tell: "
+        "mvolatile.status().",
+    )
+    parser.add_argument("pid", nargs="?", type=int, metavar="PID", help="the process to look at")
+    parser.add_argument("--json", action="store_true", help="print one JSON list instead of tables")
+    parser.set_defaults(func=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print one table for each process."""
+    usages: dict[int, list[NamedUsage]] = {}
+    if arguments.pid is not None:
+        usages[arguments.pid] = smaps.usage_by_name(arguments.pid)
+    else:
+        usages = _everybody()
+    if arguments.json:
+        print(json.dumps([_as_json(pid, found) for pid, found in usages.items()], indent=2))
+        return 0
+    for pid, found in usages.items():
+        _print(pid, found)
+    if not usages:
+        print("No process of this user holds volatile memory.")
+    if any(usage.name == NAMELESS for found in usages.values() for usage in found):
+        print("This kernel keeps no names (CONFIG_ANON_VMA_NAME is off): memory watched by a userfaultfd,")
+        print("or lazily freed, is taken for volatile.")
+    return 0
+
+
+def _everybody() -> dict[int, list[NamedUsage]]:
+    usages = {}
+    for pid in smaps.our_processes():
+        try:
+            found = smaps.usage_by_name(pid)
+        except OSError:
+            continue  # it ended since it was listed
+        if found:
+            usages[pid] = found
+    return usages
+
+
+def _command(pid: int) -> str:
+    return (files.read(Path(f"/proc/{pid}/cmdline")) or "").replace("\0", " ").strip()
+
+
+def _as_json(pid: int, found: list[NamedUsage]) -> dict[str, object]:
+    return {"pid": pid, "command": _command(pid), "memory": [dataclasses.asdict(usage) for usage in found]}
+
+
+def _print(pid: int, found: list[NamedUsage]) -> None:
+    title = f"process {pid}: {_command(pid)[:60]}"
+    if not found:
+        print(f"{title}\n  holds no volatile memory")
+        return
+    rows = [
+        (
+            usage.name,
+            str(usage.mappings),
+            *(
+                mib(nbytes)
+                for nbytes in (usage.size, usage.resident, usage.lazy_free, usage.huge, usage.swap)
+            ),
+        )
+        for usage in found
+    ]
+    print_table(title, _COLUMNS, rows)

@@ -1,0 +1,178 @@
+"""What this kernel and this container give, in one record."""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+import platform
+import resource
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+from .. import _core
+from . import files, psi
+from .cgroup import memory_cgroup, memory_state
+
+__all__ = ["Features", "features"]
+
+_THP = "/sys/kernel/mm/transparent_hugepage"
+
+_NEEDED = {
+    "madv_free": "MADV_FREE (Linux 4.5)",
+    "populate_write": "MADV_POPULATE_WRITE (Linux 5.14)",
+}
+"""Without these nothing can be purged, or a purge could not be told."""
+
+_EXACT = {
+    "userfaultfd": "userfaultfd",
+    "uffd_sigbus": "UFFD_FEATURE_SIGBUS (Linux 4.14)",
+}
+"""What the tier 'userfaultfd' needs on top."""
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """A reading of this machine as this process sees it; sizes in bytes.
+
+    None means 'no limit' for limits and 'the kernel does not say' for the rest. The tier and `mechanisms` are
+    probed once per process, everything else is read anew by each `features()`.
+    """
+
+    tier: str
+    """'userfaultfd', 'faultcount' or 'unsupported'."""
+    can_purge: bool
+    """Whether the kernel takes volatile pages back at all."""
+    can_trap: bool
+    """Whether a touch of a purged page outside pin and peek raises SIGBUS."""
+    reason: str
+    """Why this tier and no better one."""
+    forced: bool
+    """Whether ``MVOLATILE_TIER`` chose the tier."""
+    mechanisms: Mapping[str, int]
+    """Each kernel mechanism: 0 if it works, else the errno it was refused with."""
+
+    kernel: str
+    machine: str
+    page_size: int
+    huge_page_size: int | None
+    thp: str | None
+    """Which ranges get huge pages: 'always', 'madvise' or 'never'."""
+    thp_defrag: str | None
+    """When a fault waits for a huge page to be put together."""
+    thp_disabled: bool
+    """Whether ``prctl(PR_SET_THP_DISABLE)`` refuses huge pages to this process."""
+    mglru: bool
+    """Whether the multi-generational LRU reclaims."""
+    max_map_count: int | None
+    memlock_limit: int | None
+    overcommit_memory: int | None
+    seccomp: bool
+    """Whether a seccomp filter is at work, as in most containers."""
+
+    ram_total: int
+    ram_available: int
+    swap_total: int
+    swap_free: int
+
+    cgroup_version: int | None
+    """Of the memory cgroup; None if none can be seen."""
+    cgroup_path: str | None
+    cgroup_writable: bool
+    """Whether children may be made below it (version 1) or beside it (version 2), for limited experiments."""
+    cgroup_limit: int | None
+    cgroup_usage: int | None
+    cgroup_working_set: int | None
+    cgroup_swap_limit: int | None
+    cgroup_oom_kills: int
+
+    psi: bool
+    """Whether pressure stall information can be read."""
+
+    @property
+    def userfaultfd_errno(self) -> int:
+        """0, or the errno of userfaultfd; ``EPERM`` is mostly a container's seccomp profile."""
+        return self.mechanisms["userfaultfd"]
+
+    @property
+    def pagemap_scan(self) -> bool:
+        """Whether lost pages are found by ``PAGEMAP_SCAN`` (Linux 6.7) rather than by reading pagemap."""
+        return self.mechanisms["pagemap_scan"] == 0
+
+
+def features() -> Features:
+    """Probe the kernel and read the limits; needs no privilege, changes nothing and raises nothing of its
+    own.
+    """
+    tier = _core.tier()
+    mechanisms = MappingProxyType(dict(_core.probe()))
+    forced = bool(os.environ.get("MVOLATILE_TIER"))
+    meminfo = files.read_table("/proc/meminfo")
+    status = files.read_table("/proc/self/status")
+    memlock = resource.getrlimit(resource.RLIMIT_MEMLOCK)[0]
+    cgroup = memory_cgroup()
+    state = None if cgroup is None else memory_state(cgroup)
+    return Features(
+        tier=tier,
+        can_purge=tier != "unsupported",
+        can_trap=tier == "userfaultfd",
+        reason=_reason(tier, forced, mechanisms),
+        forced=forced,
+        mechanisms=mechanisms,
+        kernel=platform.release(),
+        machine=platform.machine(),
+        page_size=mmap.PAGESIZE,
+        huge_page_size=files.read_int(f"{_THP}/hpage_pmd_size"),
+        thp=_chosen(f"{_THP}/enabled"),
+        thp_defrag=_chosen(f"{_THP}/defrag"),
+        thp_disabled=status.get("THP_enabled", 1) == 0,
+        mglru=bool(int(files.read("/sys/kernel/mm/lru_gen/enabled") or "0", 16) & 1),
+        max_map_count=files.read_int("/proc/sys/vm/max_map_count"),
+        memlock_limit=None if memlock == resource.RLIM_INFINITY else memlock,
+        overcommit_memory=files.read_int("/proc/sys/vm/overcommit_memory"),
+        seccomp=status.get("Seccomp", 0) == 2,
+        ram_total=meminfo.get("MemTotal", 0),
+        ram_available=meminfo.get("MemAvailable", 0),
+        swap_total=meminfo.get("SwapTotal", 0),
+        swap_free=meminfo.get("SwapFree", 0),
+        cgroup_version=None if cgroup is None else cgroup.version,
+        cgroup_path=None if cgroup is None else str(cgroup.path),
+        cgroup_writable=cgroup is not None and any(map(_writable, cgroup.lineage()[:2])),
+        cgroup_limit=None if state is None else state.limit,
+        cgroup_usage=None if state is None else state.usage,
+        cgroup_working_set=None if state is None else state.working_set,
+        cgroup_swap_limit=None if state is None else state.swap_limit,
+        cgroup_oom_kills=0 if state is None else state.oom_kills,
+        psi=psi.read_psi() is not None,
+    )
+
+
+def _writable(directory: Path) -> bool:
+    return os.access(directory, os.W_OK)
+
+
+def _chosen(path: str) -> str | None:
+    """The word in brackets of a sysfs file such as ``always [madvise] never``."""
+    for word in (files.read(path) or "").split():
+        if word.startswith("["):
+            return word.strip("[]")
+    return None
+
+
+def _refused(needed: Mapping[str, str], mechanisms: Mapping[str, int]) -> list[str]:
+    return [
+        f"{title} is refused: {errno.errorcode.get(code, code)} ({os.strerror(code)})"
+        for name, title in needed.items()
+        if (code := mechanisms[name]) != 0
+    ]
+
+
+def _reason(tier: str, forced: bool, mechanisms: Mapping[str, int]) -> str:
+    if forced:
+        return f"MVOLATILE_TIER={os.environ['MVOLATILE_TIER']} asks for it"
+    if tier == "userfaultfd":
+        return "userfaultfd with SIGBUS works here"
+    missing = _refused(_NEEDED if tier == "unsupported" else _EXACT, mechanisms)
+    return "; ".join(missing) or "the core chose it"

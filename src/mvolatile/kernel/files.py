@@ -1,0 +1,41 @@
+"""Reading the small text files of proc, sysfs and cgroupfs.
+
+A file that is missing or may not be read says that this kernel or container does not give the thing, which is
+an answer, not an error: `read` and those built on it return None then.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+__all__ = ["read", "read_int", "read_table"]
+
+
+def read(path: str | os.PathLike[str]) -> str | None:
+    """The text of a file without its last newline, or None where it cannot be had."""
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="surrogateescape").rstrip("\n")
+    except OSError:
+        return None
+
+
+def read_int(path: str | os.PathLike[str]) -> int | None:
+    """A file that holds one decimal number; None where it cannot be had or holds another word, such as
+    ``max``.
+    """
+    text = read(path)
+    try:
+        return None if text is None else int(text)
+    except ValueError:
+        return None
+
+
+def read_table(path: str | os.PathLike[str]) -> dict[str, int]:
+    """Lines of ``key number``, with or without a colon and a unit of kB (which becomes bytes)."""
+    table = {}
+    for line in (read(path) or "").splitlines():
+        key, *rest = line.split()
+        if rest and rest[0].isdigit():
+            table[key.rstrip(":")] = int(rest[0]) * (1024 if rest[1:] == ["kB"] else 1)
+    return table

@@ -1,0 +1,223 @@
+"""`VolatileMemory`: bytes that the kernel may take back, and what to do when it has.
+
+The protocol is in C (`_core/range.h` argues why it never misses a loss). Here is the policy: a loss is
+raised, zeroed or rebuilt.
+"""
+
+from __future__ import annotations
+
+import threading
+import warnings
+import weakref
+from collections.abc import Callable
+from contextlib import suppress
+from os import strerror
+from types import TracebackType
+from typing import Any, Literal, TypeAlias
+
+from ._core import Hold, Range
+from .errors import Extents, Overwritten, Purged, VolatilityWarning
+
+__all__ = ["OnPurge", "Pin", "VolatileMemory", "live_memories"]
+
+Rebuild: TypeAlias = Callable[[memoryview, Extents], object]
+OnPurge: TypeAlias = Literal["raise", "zero"] | Rebuild
+
+_live: weakref.WeakSet[VolatileMemory] = weakref.WeakSet()
+
+
+def live_memories() -> list[VolatileMemory]:
+    """Every open memory of this process, in no order."""
+    return [memory for memory in list(_live) if not memory.closed]
+
+
+def _printable(name: str) -> str:
+    """What may stand in ``/proc/PID/maps``: printable ASCII but ``[]\\$`` and the backquote."""
+    return "".join(c if c.isascii() and c.isprintable() and c not in "[]\\$`" else "_" for c in name)[:60]
+
+
+class VolatileMemory(Range):
+    """`nbytes` of zeroed memory that the kernel may discard whenever nobody holds it.
+
+    It begins ordinary, and becomes volatile when the first pin or write ends. From then on, under memory
+    pressure, the kernel may purge pages of it (4 KiB each on x86-64; at once for 2 MiB and more, which sit on
+    huge pages unless ``huge=False``). A loss is *sticky*: every pin, nested or late, learns of it until
+    somebody rebuilds, overwrites, or accepts zeros.
+
+    Parameters
+    ----------
+    nbytes: the size in bytes; memory is used as it is written.
+    name: shown in `repr`, in `Purged`, in ``mvolatile status`` and, for 2 MiB and more, in ``/proc/PID/maps``.
+    fill: what pins, reads and buffer exports do about a loss unless told otherwise: ``"raise"`` `Purged`, ``"zero"``
+        (lost pages read as zeros and the loss is forgotten), or a callable ``rebuild(view, extents)``.
+    huge: sit on huge pages, for 2 MiB and more.
+    dump: include it in core dumps, for 2 MiB and more.
+
+    Raises `ValueError` for a size that is not positive, `MemoryError` or `OSError` (mmap) when there is no
+    address space.
+
+    Threads: every method may be called from any thread. Fork: parent and child each have the memory, with what was
+    lost before the fork lost in both, and go on independently; pins of threads that the child does not have stay, and
+    keep the memory from going there.
+    """
+
+    __slots__ = ("_fill", "_rebuilding")
+
+    def __init__(
+        self,
+        nbytes: int,
+        name: str | None = None,
+        *,
+        fill: OnPurge = "raise",
+        huge: bool = True,
+        dump: bool = True,
+    ) -> None:
+        self._fill = _checked(fill)
+        self._rebuilding = threading.RLock()
+        self._open(nbytes, huge, dump, name, _printable(name or "unnamed"))
+        _live.add(self)
+
+    # ---- holding
+
+    def pin(self, *, write: bool = False, on_purge: OnPurge | None = None) -> Pin:
+        """Hold the memory non-volatile inside a ``with`` block; its view is a `memoryview`, writable with
+        ``write=True``.
+
+        `on_purge` (default: the memory's `fill`) says what happens if data was lost: ``"raise"`` raises
+        `Purged` and holds nothing; ``"zero"`` gives zeros for the lost pages; a callable ``rebuild(view,
+        extents)`` gets a writable view of the whole memory and the lost byte ranges ``((offset, length),
+        ...)`` first, and if it raises, the loss stays. Rebuilding is done by one thread at a time.
+
+        Pins are counted. The memory stays held as long as a view made inside the block (a slice, an array) lives.
+        """
+        return Pin(self, write, self._fill if on_purge is None else _checked(on_purge))
+
+    def _settled_hold(self, write: bool, on_purge: OnPurge) -> Hold:
+        """A hold of whole memory, or what `on_purge` makes of a loss."""
+        hold = self._hold(write)
+        if self._lossy:
+            self._settle(on_purge)
+        return hold
+
+    def _settle(self, on_purge: OnPurge) -> None:
+        """The memory is held by the caller and has a loss: raise, or make it go."""
+        if on_purge == "raise":
+            self._raise_purged(False)
+        if on_purge == "zero":
+            self._forgive()
+            return
+        assert callable(on_purge)
+        with self._rebuilding:
+            extents, _ = self._lost(False)
+            if extents:  # another thread may have rebuilt it while we waited
+                with memoryview(self._hold(True)) as view:
+                    on_purge(view, extents)
+                self._forgive()
+
+    def _settle_export(self) -> None:
+        self._settle(self._fill)
+
+    # ---- losses
+
+    def _raise_purged(self, overwritten: bool) -> None:
+        extents, generation = self._lost(not overwritten and self._volatile)
+        if overwritten or not extents:
+            raise Overwritten(self.name, (), generation)
+        raise Purged(self.name, extents, generation)
+
+    def _read_lost(self, offset: int, n: int) -> bytes:
+        if self._fill == "raise":
+            self._raise_purged(False)
+        with self.pin() as view:
+            return bytes(view[offset : offset + n])
+
+    def _readinto_lost(self, buffer: Any, offset: int) -> int:
+        target = memoryview(buffer).cast("B")
+        data = self._read_lost(offset, target.nbytes)
+        target[:] = data
+        return len(data)
+
+    def _warn_refusal(self, errno: int) -> None:
+        warnings.warn(
+            f"{self!r}: the kernel refuses to make it volatile ({strerror(errno)}); its data is safe, and stays",
+            VolatilityWarning,
+            stacklevel=3,
+        )
+
+    def purged(self) -> Extents:
+        """The byte ranges lost up to now, ``((offset, length), ...)``, without a pin; exact where memory traps."""
+        return self._lost(True)[0]
+
+    def purge(self) -> int:
+        """Have the kernel reclaim the whole memory now, by its own reclaim path; answers how many bytes went.
+
+        `BufferError` while it is pinned or exported. Best effort: the kernel may leave pages that are in use
+        elsewhere, such as those shared with a forked process that has not marked them.
+        """
+        return self._purge()
+
+    def resident(self) -> int:
+        """How many bytes of it are in RAM."""
+        return self._resident()
+
+    # ---- closing
+
+    def close(self) -> None:
+        """Give the memory back; `BufferError` while a pin, a peek or a buffer export lives. Closing twice is fine."""
+        self._close()
+        _live.discard(self)
+
+    def __enter__(self) -> VolatileMemory:
+        return self
+
+    def __exit__(self, *unused: object) -> None:
+        self.close()
+
+    def __len__(self) -> int:
+        return self.nbytes
+
+    def __repr__(self) -> str:
+        if self.closed:
+            state = "closed"
+        else:
+            pins = self._pins
+            state = f"pinned {pins}" if pins else "volatile" if self._volatile else "not yet volatile"
+            if self._lossy:
+                state += f", {sum(n for _, n in self._lost(False)[0])} bytes lost"
+        label = f" {self.name!r}" if self.name else ""
+        return f"<{type(self).__name__}{label} {self.nbytes} bytes, {state}>"
+
+
+class Pin:
+    """What `VolatileMemory.pin` returns: a context manager whose value is the view.
+
+    It may be entered again after leaving.
+    """
+
+    __slots__ = ("_hold", "_memory", "_on_purge", "_view", "_write")
+
+    def __init__(self, memory: VolatileMemory, write: bool, on_purge: OnPurge) -> None:
+        self._memory = memory
+        self._write = write
+        self._on_purge = on_purge
+        self._view: memoryview | None = None
+
+    def __enter__(self) -> memoryview:
+        if self._view is not None:
+            raise RuntimeError("this pin is entered already; ask the memory for another")
+        self._view = memoryview(self._memory._settled_hold(self._write, self._on_purge))
+        return self._view
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        view, self._view = self._view, None
+        if view is not None:
+            with suppress(BufferError):  # an array was made of it: the hold lives as long as the array
+                view.release()
+
+
+def _checked(on_purge: OnPurge) -> OnPurge:
+    if on_purge in ("raise", "zero") or callable(on_purge):
+        return on_purge
+    raise ValueError(f"on_purge and fill must be 'raise', 'zero' or a callable, not {on_purge!r}")

@@ -1,0 +1,72 @@
+"""What this process holds: `status()`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from . import _core
+from .memory import live_memories
+
+__all__ = ["MemoryStatus", "Status", "status"]
+
+
+@dataclass(frozen=True)
+class MemoryStatus:
+    """The memories of one name, summed; sizes in bytes."""
+
+    name: str
+    memories: int
+    nbytes: int
+    volatile: int
+    resident: int
+    lost: int
+    pinned: int
+
+
+@dataclass(frozen=True)
+class Status:
+    """All volatile memory of this process, by name; sizes in bytes. `raw`: marked with `mvolatile()`."""
+
+    tier: str
+    memories: tuple[MemoryStatus, ...]
+    raw: int
+
+    @property
+    def nbytes(self) -> int:
+        """Address space of all memories."""
+        return sum(memory.nbytes for memory in self.memories)
+
+    @property
+    def volatile(self) -> int:
+        """Bytes that the kernel may take now."""
+        return sum(memory.volatile for memory in self.memories)
+
+    @property
+    def resident(self) -> int:
+        """Bytes in RAM."""
+        return sum(memory.resident for memory in self.memories)
+
+    @property
+    def lost(self) -> int:
+        """Bytes lost and not yet rebuilt."""
+        return sum(memory.lost for memory in self.memories)
+
+
+def status() -> Status:
+    """A snapshot of every open `VolatileMemory`; the cost is a page-table walk over each.
+
+    Other threads go on meanwhile.
+    """
+    rows: dict[str, list[int]] = {}
+    for memory in live_memories():
+        try:
+            resident, lost = memory.resident(), sum(length for _, length in memory.purged())
+        except ValueError:
+            continue  # closed meanwhile
+        row = rows.setdefault(memory.name or "unnamed", [0, 0, 0, 0, 0, 0])
+        volatile = memory.nbytes if memory._volatile else 0
+        pinned = memory.nbytes if memory._pins else 0
+        for i, value in enumerate((1, memory.nbytes, volatile, resident, lost, pinned)):
+            row[i] += value
+    memories = tuple(MemoryStatus(name, *row) for name, row in sorted(rows.items()))
+    return Status(_core.tier(), memories, _core.raw_volatile_bytes())

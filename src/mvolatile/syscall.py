@@ -1,0 +1,45 @@
+"""The call of the patch, on any private anonymous memory of this process."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from . import _core
+
+__all__ = ["MVOLATILE_NONVOLATILE", "MVOLATILE_VOLATILE", "mvolatile"]
+
+MVOLATILE_NONVOLATILE: Final = 0
+MVOLATILE_VOLATILE: Final = 1
+
+
+def mvolatile(address: int, length: int, mode: int, flags: int = 0) -> tuple[int, int]:
+    """Mark memory volatile, or unmark it and learn whether any of it was purged: ``(nbytes, purged)``.
+
+    The arguments, mode values and errors are those of v13 of the kernel patch (Stultz and Kim, 2014); as in
+    v14 it is all or
+    nothing: either all `length` bytes changed, or an `OSError` says why nothing did.
+
+    Parameters
+    ----------
+    address, length: in bytes, multiples of the page size; any private anonymous writable memory (an `mmap.mmap(-1, n,
+        flags=MAP_PRIVATE | MAP_ANONYMOUS)`, the whole pages inside a NumPy array), but not that of a
+        `VolatileMemory`.
+    mode: `MVOLATILE_VOLATILE` (1) or `MVOLATILE_NONVOLATILE` (0).
+    flags: must be 0.
+
+    `purged` is 1 if an unmark covered a page that the kernel had purged since it was marked; those pages read
+    as zeros then. Pages never written are not purged. Marking what is marked already makes pages written
+    since volatile again.
+    Marks split and merge: any part of a marked range may be unmarked.
+
+    Touching a purged page before the unmark raises SIGBUS (userfaultfd tier; in the faultcount tier it reads
+    as zeros, and the unmark still tells). A system call that is handed one answers EFAULT.
+
+    Errors: `EINVAL` unaligned, negative or overflowing range, unknown mode or flags, memory that is locked,
+    huge (hugetlb), shared, file-backed or not writable; `ENOMEM` part of the range is not mapped, or no
+    memory for the bookkeeping.
+
+    Threads: safe. Fork: the child inherits marks and losses, and goes on independently. The memory stays the
+    caller's: it may be unmapped while marked, and memory mapped there later is not marked.
+    """
+    return _core.mvolatile(address, length, mode, flags)

@@ -1,0 +1,73 @@
+"""For the tests of programs that use mvolatile: lose memory on purpose, through the kernel's own reclaim,
+without privilege.
+
+    def test_my_cache_survives_loss():
+        with mvolatile.testing.purging(seed=7):
+            ...   # every memory loses pages as soon as it becomes volatile
+
+In a test suite, make it a fixture; the seed is what to print when a test fails.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+from . import _core
+from .memory import VolatileMemory
+
+if TYPE_CHECKING:
+    from .arrays import VolatileArray
+
+__all__ = ["purge", "purging"]
+
+
+def purge(memory: VolatileMemory | VolatileArray, extents: Iterable[tuple[int, int]] | None = None) -> int:
+    """Have the kernel reclaim the pages under `extents` (``[(offset, length), ...]`` in bytes; default: all) now.
+
+    Answers the bytes that went. `BufferError` while the memory is pinned. Not all may go: see `VolatileMemory.purge`.
+    """
+    target = memory if isinstance(memory, VolatileMemory) else memory.memory
+    if extents is None:
+        return target.purge()
+    return sum(target._purge(offset, length) for offset, length in extents)
+
+
+@contextmanager
+def purging(seed: int = 0, *, rate: float = 1.0, whole: float = 0.5) -> Iterator[random.Random]:
+    """While the block runs, every memory of this process loses pages at the moment it becomes volatile.
+
+    With probability `rate` there is a loss at all; it takes the whole memory with probability `whole`, else
+    one random run of pages. All choices come from `seed`, in the order in which memories become volatile.
+    Blocks do not nest (`RuntimeError`). Peeks over memory that is already volatile see no further loss.
+    """
+    source = random.Random(seed)
+    lock = threading.Lock()
+    page, _ = _core.sizes()
+
+    def lose(memory: _core.Range) -> None:
+        with lock:
+            if source.random() >= rate:
+                return
+            pages = -(-memory.nbytes // page)
+            first, count = 0, pages
+            if source.random() >= whole:
+                first = source.randrange(pages)
+                count = source.randint(1, pages - first)
+        with suppress(BufferError):  # pinned again already, by another thread
+            memory._purge(first * page, min(count * page, memory.nbytes - first * page))
+
+    if not _purging.acquire(blocking=False):
+        raise RuntimeError("mvolatile.testing.purging() is active already")
+    _core.set_unpin_hook(lose)
+    try:
+        yield source
+    finally:
+        _core.set_unpin_hook(None)
+        _purging.release()
+
+
+_purging = threading.Lock()

@@ -1,0 +1,31 @@
+"""Fixtures for every test: limited child processes, and the check that a test leaves nothing behind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from support import cgroups, leaks
+from support.cgroups import Limited
+
+
+@pytest.fixture(autouse=True)
+def _leaves_nothing(request: pytest.FixtureRequest) -> Iterator[None]:
+    """No test leaks a descriptor, a thread or a cgroup."""
+    with leaks.leaves_nothing():
+        yield
+
+
+@pytest.fixture
+def needs_cgroup() -> None:
+    """Skips where no memory cgroup may be made."""
+    reason = cgroups.why_not()
+    if reason is not None:
+        pytest.skip(reason)
+
+
+@pytest.fixture
+def run_limited(needs_cgroup: None) -> Callable[..., Limited]:
+    """`support.cgroups.run_limited`, or a skip where no memory cgroup may be made."""
+    return cgroups.run_limited

@@ -1,0 +1,98 @@
+"""Checks that a piece of code leaves no descriptor, thread, mapping or cgroup behind."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import re
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from mvolatile.kernel.cgroup import memory_cgroup
+
+__all__ = ["Holdings", "assert_no_growth", "holdings", "leaves_nothing"]
+
+_ONCE_PER_PROCESS = re.compile(r"anon_inode:\[userfaultfd\]|/proc/\d+/(pagemap|maps)")
+"""What the core opens at first use and keeps for the life of the process."""
+
+
+@dataclass(frozen=True, slots=True)
+class Holdings:
+    """What this process holds now."""
+
+    descriptors: Counter[str]
+    threads: frozenset[str]
+    mappings: int
+    cgroups: frozenset[Path]
+
+
+def _descriptors() -> Counter[str]:
+    targets: Counter[str] = Counter()
+    for fd in os.listdir("/proc/self/fd"):
+        # The listing's own descriptor is closed by now.
+        with contextlib.suppress(FileNotFoundError):
+            targets[os.readlink(f"/proc/self/fd/{fd}")] += 1
+    return targets
+
+
+def _child_cgroups() -> frozenset[Path]:
+    own = memory_cgroup()
+    if own is None:
+        return frozenset()
+    pattern = f"*-{os.getpid()}-*"
+    return frozenset(found for directory in own.lineage()[:2] for found in directory.glob(pattern))
+
+
+def holdings() -> Holdings:
+    """Count, after the garbage collector has run."""
+    gc.collect()
+    return Holdings(
+        descriptors=_descriptors(),
+        threads=frozenset(f"{thread.name} ({thread.native_id})" for thread in threading.enumerate()),
+        mappings=len(Path("/proc/self/maps").read_text().splitlines()),
+        cgroups=_child_cgroups(),
+    )
+
+
+@contextlib.contextmanager
+def leaves_nothing() -> Iterator[None]:
+    """Fails if the block leaves descriptors, threads or child cgroups behind; mappings need
+    `assert_no_growth`.
+    """
+    before = holdings()
+    yield
+    after = holdings()
+    opened = after.descriptors - before.descriptors
+    for target, count in list(opened.items()):
+        if _ONCE_PER_PROCESS.fullmatch(target) and count == 1 and target not in before.descriptors:
+            del opened[target]
+    assert not opened, f"descriptors left open: {dict(opened)}"
+    started = after.threads - before.threads
+    assert not started, f"threads left running: {sorted(started)}"
+    made = after.cgroups - before.cgroups
+    assert not made, f"cgroups left behind: {sorted(map(str, made))}"
+
+
+def assert_no_growth(action: Callable[[], object], rounds: int = 50, warmup: int = 10) -> None:
+    """Repeat `action` and fail if descriptors, threads or mappings grow with the number of rounds.
+
+    One call proves nothing about mappings: the allocator makes and merges its own. A leak grows with every
+    round; up to a fifth of the rounds is taken for the allocator's doing.
+    """
+    for _ in range(warmup):
+        action()
+    before = holdings()
+    for _ in range(rounds):
+        action()
+    after = holdings()
+    opened = after.descriptors - before.descriptors
+    assert not opened, f"descriptors grew in {rounds} rounds: {dict(opened)}"
+    assert len(after.threads) <= len(before.threads), (
+        f"threads grew: {sorted(after.threads - before.threads)}"
+    )
+    grown = after.mappings - before.mappings
+    assert grown <= rounds // 5, f"mappings grew by {grown} in {rounds} rounds"

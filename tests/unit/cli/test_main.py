@@ -1,0 +1,86 @@
+"""The command itself: help, misuse, refusals, a reader that goes away."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+
+import pytest
+
+from mvolatile import cli
+from mvolatile.cli import doctor
+from mvolatile.errors import UnsupportedError
+from support.processes import run_python
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["--help"])
+    assert stopped.value.code == 0
+    said = capsys.readouterr().out
+    assert "doctor" in said
+    assert "status" in said
+
+
+@pytest.mark.parametrize("arguments", [[], ["nonsense"], ["doctor", "--nonsense"], ["status", "pid"]])
+def test_misuse_is_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(arguments)
+    assert stopped.value.code == 2
+    assert "usage: mvolatile" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "said", "code"),
+    [
+        (UnsupportedError("needs Linux 5.14"), "mvolatile: needs Linux 5.14\n", 1),
+        (PermissionError(13, "not yours"), "mvolatile: not yours\n", 1),
+        (KeyboardInterrupt(), "", 130),
+    ],
+)
+def test_refusals_are_one_line(
+    error: BaseException,
+    said: str,
+    code: int,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+        def refuse(_: argparse.Namespace) -> int:
+            raise error
+
+        subparsers.add_parser("doctor").set_defaults(func=refuse)
+
+    monkeypatch.setattr(doctor, "add_parser", add_parser)
+    assert cli.main(["doctor"]) == code
+    assert capsys.readouterr().err == said
+
+
+def test_only_the_wanted_module_is_imported() -> None:
+    def child() -> None:
+        import sys
+
+        from mvolatile.cli import main
+
+        main(["status"])
+        print("mvolatile.cli.doctor" in sys.modules)
+
+    assert run_python(child).check().stdout.splitlines()[-1] == "False"
+
+
+def test_a_reader_that_goes_away_is_no_traceback() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-u", "-m", "mvolatile", "doctor"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(30) == 1
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["--version"])
+    assert capsys.readouterr().out.startswith("mvolatile ")

@@ -1,0 +1,179 @@
+"""Who may import whom, who talks to the kernel, and what the signal handler may call."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+import mvolatile
+from support.c_source import calls_by_function, reachable, strip
+from support.processes import run_python
+
+ROOT = Path(mvolatile.__file__).parent
+CORE = ROOT / "_core"
+
+MAY_IMPORT = {
+    "errors": set(),
+    "_core": {"errors"},
+    "kernel": {"_core", "errors"},
+    "memory": {"kernel", "_core", "errors"},
+    "syscall": {"kernel", "_core", "errors"},
+    "arrays": {"memory", "errors"},
+    "status": {"memory", "kernel", "_core", "errors"},
+    "cache": {"memory", "arrays", "kernel", "errors"},
+    "model": {"errors"},
+    "explore": {"errors"},
+    "testing": {"memory", "arrays", "cache", "_core", "errors"},
+    "demo": {"memory", "arrays", "cache", "kernel", "errors", "status"},
+}
+"""By room, which is a module of the package or a package below it. `__init__`, `__main__` and `cli` may
+import all.
+"""
+
+UNRULED = {"__init__", "__main__", "cli"}
+NOT_AT_START = ("model", "explore", "cli", "testing", "demo", "cache", "arrays")
+
+KERNEL_CALLS = re.compile(
+    r"\b(madvise|process_madvise|mmap|munmap|mremap|mprotect|mlock|munlock|mincore|ioctl|userfaultfd|syscall|prctl)"
+    r"\s*\("
+)
+KNOWS_PYTHON = {"module.c", "python.h", "memory.c", "peek_type.c"}
+SAFE_IN_A_HANDLER = {
+    "sigaction",
+    "raise",
+    "ioctl",
+    "syscall",
+    "getpid",
+    "memset",
+    "memcpy",
+    "sched_yield",
+    "offsetof",
+}
+"""The calls that the handler may make outside of the core; atomic operations and compiler builtins go without
+saying.
+"""
+
+
+def room(path: Path) -> str:
+    return path.relative_to(ROOT).parts[0].removesuffix(".py").removesuffix(".pyi")
+
+
+def imported_rooms(path: Path, source: str) -> set[str]:
+    """The rooms that a module imports, wherever in it, for types alone or not."""
+    package = ("mvolatile", *path.relative_to(ROOT).parent.parts)
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            module = ".".join([*base, *filter(None, [node.module])])
+            names = [f"{module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        found |= {name.split(".")[1] for name in names if name.startswith("mvolatile.")}
+    return found
+
+
+def modules() -> list[Path]:
+    return sorted([*ROOT.rglob("*.py"), *ROOT.rglob("*.pyi")])
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_follow_the_table(path: Path) -> None:
+    here = room(path)
+    if here in UNRULED:
+        return
+    assert here in MAY_IMPORT, f"{here} has no row in the table"
+    wrong = imported_rooms(path, path.read_text()) - MAY_IMPORT[here] - {here}
+    assert not wrong, f"{here} may not import {', '.join(sorted(wrong))}"
+
+
+@pytest.mark.parametrize(
+    ("module", "statement", "rooms"),
+    [
+        ("memory.py", "import mvolatile.cli", {"cli"}),
+        ("memory.py", "from . import _core", {"_core"}),
+        ("memory.py", "from .kernel.features import features", {"kernel"}),
+        ("kernel/cgroup/child.py", "from mvolatile.errors import Purged", {"errors"}),
+        ("kernel/cgroup/child.py", "from ...memory import VolatileMemory", {"memory"}),
+        ("model/state.py", "def f():\n from ..explore import engine", {"explore"}),
+        ("memory.py", "from mvolatile import arrays\nimport numpy", {"arrays"}),
+    ],
+)
+def test_the_walk_sees_every_form_of_import(module: str, statement: str, rooms: set[str]) -> None:
+    assert imported_rooms(ROOT / module, statement) == rooms
+
+
+def test_importing_the_library_loads_little() -> None:
+    def child() -> None:
+        import sys
+
+        import mvolatile
+
+        assert mvolatile.__doc__
+        print(*sys.modules)
+
+    loaded = run_python(child).check().stdout.split()
+    assert "mvolatile" in loaded
+    heavy = [name for name in loaded if name.split(".")[0] in ("numpy", "rich", "matplotlib", "PIL")]
+    assert not heavy
+    rooms = {name.split(".")[1] for name in loaded if name.startswith("mvolatile.")}
+    assert not rooms & set(NOT_AT_START)
+
+
+def c_files() -> list[Path]:
+    return sorted([*CORE.glob("*.c"), *CORE.glob("*.h")])
+
+
+def test_one_file_talks_to_the_kernel() -> None:
+    talkers = {path.name for path in CORE.glob("*.c") if KERNEL_CALLS.search(strip(path.read_text()))}
+    assert talkers == {"os_linux.c"}
+
+
+def test_few_files_know_python() -> None:
+    includes = re.compile(r'^\s*#\s*include\s*["<][Pp]ython\.h[">]', re.MULTILINE)
+    knowing = {path.name for path in c_files() if includes.search(path.read_text())}
+    assert knowing <= KNOWS_PYTHON, "the protocol must be buildable and testable without Python"
+    assert knowing
+
+
+def test_the_handler_is_async_signal_safe() -> None:
+    """No lock, no allocation, no Python: whatever it can reach is our own code or on the list."""
+    calls: dict[str, set[str]] = {}
+    for path in CORE.glob("*.c"):
+        for function, called in calls_by_function(path.read_text()).items():
+            calls.setdefault(function, set()).update(called)
+    assert "handle" in calls
+    reached = reachable("handle", calls)
+    assert "range_repair" in reached
+    foreign = {
+        name: by for name, by in reached.items() if name not in calls and name not in SAFE_IN_A_HANDLER
+    }
+    bad = {
+        name: by
+        for name, by in foreign.items()
+        if not name.startswith(("atomic_", "__builtin_", "__atomic_", "sa_handler", "sa_sigaction"))
+    }
+    assert not bad, f"called by the handler: {bad}"
+
+
+def test_the_c_reader_sees_calls_and_only_calls() -> None:
+    source = """
+    #define X(y) malloc(y)
+    static int table[] = {one(1), 2};
+    struct s { int a; };
+    /* free(x) */ static int inner(int a) { if (a) { return sizeof(a) + "lock(\\"" [0]; } return deep(a); }
+    void outer(void) {
+        // calloc(1);
+        inner(2);
+    }
+    """
+    calls = calls_by_function(source)
+    assert calls == {"inner": {"deep"}, "outer": {"inner"}}
+    assert reachable("outer", calls) == {"inner": "outer", "deep": "inner"}
+    assert not KERNEL_CALLS.search(strip('fail("madvise(2)"); /* mmap(0) */ my_mmap(1);'))
+    assert KERNEL_CALLS.search(strip("x = madvise (p, n, 8);"))
