@@ -30,6 +30,7 @@ from .vmscan import age_all_pages, reclaim
 
 Thread = Callable[[Kernel], Steps[Any]]
 
+DEFAULT = Config()
 TORN = Config(torn_reads=True)
 
 
@@ -45,7 +46,7 @@ class Litmus:
     question: str
     setup: Thread
     threads: dict[str, Thread]
-    config: Config = Config()
+    config: Config = DEFAULT
 
     def kernel(self, variant: Variant | str) -> Kernel:
         """The machine it runs on."""
@@ -79,7 +80,7 @@ LITMUS: dict[str, Litmus] = {}
 
 
 def _litmus(
-    name: str, asks: str, question: str, setup: Thread, threads: dict[str, Thread], config: Config = Config()
+    name: str, asks: str, question: str, setup: Thread, threads: dict[str, Thread], config: Config = DEFAULT
 ) -> None:
     assert asks in PROPERTIES or asks in (NO_KERNEL_BUG, NO_DEADLOCK)
     LITMUS[name] = Litmus(name, asks, question, setup, threads, config)
@@ -451,6 +452,60 @@ _litmus(
     {"cpu0": _load, "cpu1": reclaimer, "kswapd": reclaimer},
 )
 
+# Larger mixtures: nothing in particular is suspected
+
+
+def _parent_unmarks_and_loads(k: Kernel) -> Steps[tuple[Any, Any]]:
+    ret = yield from unmark(k, 0)
+    value = yield from load(k, 0, 0)
+    return ret, value
+
+
+_litmus(
+    "parent_and_child_and_kswapd",
+    "no_wrong_data",
+    "the parent unmarks and reads, the child writes, kswapd scans",
+    _shared_volatile,
+    {"cpu0": _parent_unmarks_and_loads, "cpu1": _child_stores, "kswapd": reclaimer},
+    Config(frames=4, slots=0),
+)
+
+
+def _mark_unmark(k: Kernel) -> Steps[tuple[Any, Any, Any]]:
+    yield from mark(k, 0)
+    first = yield from unmark(k, 0)
+    value = yield from store(k, 0, 0, 5)
+    return first, value, 0
+
+
+def _one_page(k: Kernel) -> Steps[None]:
+    yield from pages(k)
+
+
+_litmus(
+    "two_threads_and_kswapd",
+    "no_wrong_data",
+    "one thread marks, unmarks and refills, another stores, kswapd scans",
+    _one_page,
+    {"cpu0": _mark_unmark, "cpu1": _store, "kswapd": reclaimer},
+    Config(slots=0),
+)
+
+
+def _fork_then_load(k: Kernel) -> Steps[int | str]:
+    yield from fork(k, 0, 1)
+    return (yield from load(k, 1, 0))
+
+
+_litmus(
+    "fork_and_touch_against_purge",
+    "no_wrong_data",
+    "one thread forks and the child reads, another writes to the volatile page, kswapd scans twice",
+    volatile_pages,
+    {"cpu0": _fork_then_load, "cpu1": _store, "kswapd": partial(reclaimer, scans=2)},
+    Config(frames=4),
+)
+
 # Secondary mappings
 
 
@@ -474,7 +529,7 @@ _litmus(
 )
 
 
-def _volatile_again(k: Kernel) -> Steps[int]:
+def _secondary_fault(k: Kernel) -> Steps[int]:
     return (yield from map_in_secondary(k, 0, 0))
 
 
@@ -483,13 +538,13 @@ _litmus(
     "no_stale_secondary",
     "the secondary MMU faults the page in while it is purged",
     volatile_pages,
-    {"cpu0": _volatile_again, "kswapd": reclaimer},
+    {"cpu0": _secondary_fault, "kswapd": reclaimer},
 )
 
 # The call itself
 
 
-def _none(k: Kernel) -> Steps[None]:
+def _three_pages(k: Kernel) -> Steps[None]:
     yield from do_mmap(k, 0, 0, 3)
     for address in range(3):
         yield from store(k, 0, address, address + 1)
@@ -506,7 +561,7 @@ _litmus(
     "mark_next_to_volatile",
     "no_lost_report",
     "marking the page behind a volatile one: vma_merge moves the border, the flags land on what is left behind it",
-    _none,
+    _three_pages,
     {"cpu0": _mark_in_pieces},
     Config(addresses=3, frames=4),
 )
@@ -521,7 +576,7 @@ _litmus(
     "mark_up_to_volatile",
     NO_KERNEL_BUG,
     "marking all the rest behind a volatile page: vma_merge frees the VMA whose flags are then written",
-    _none,
+    _three_pages,
     {"cpu0": _mark_twice},
     Config(addresses=3, frames=4),
 )
@@ -536,7 +591,7 @@ _litmus(
     "unmark_past_the_last_vma",
     NO_KERNEL_BUG,
     "a range that goes on behind the last VMA: v13 walks from a NULL VMA, v14 reads vma->vm_end of one",
-    _none,
+    _three_pages,
     {"cpu0": _unmark_too_far},
     Config(addresses=3, frames=4),
 )
