@@ -159,6 +159,15 @@ class Kernel:
         """A machine with nothing in it."""
         return tuple(self.boot)
 
+    @property
+    def watched(self) -> tuple[int, ...]:
+        """The cells in which wrongs are remembered: all that the properties look at before the end."""
+        pages = self.config.processes * self.config.addresses
+        return (
+            *range(self._wrong, self._wrong + pages),
+            *range(self._page_wrong, self._page_wrong + self.config.frames + 1),
+        )
+
     # Page frames
 
     def page_lock(self, page: int) -> int:
