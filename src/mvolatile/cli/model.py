@@ -18,8 +18,9 @@ from typing import Any
 from ..explore import Exhaustive, ThreadedSystem, Violation, explore, parse_schedule, replay, shrink
 from ..model import drawing
 from ..model.generate import generated
-from ..model.litmus import LITMUS, Litmus
+from ..model.litmus import Litmus
 from ..model.properties import NO_DEADLOCK, NO_KERNEL_BUG, PROPERTIES
+from ..model.races import LITMUS
 from ..model.state import Kernel, World
 from ..model.trace import follow
 from ..model.variants import VARIANTS
@@ -114,14 +115,25 @@ def examine(
     if not result.complete:
         bound = f"cut short at {result.states} states; {bound}"
     row = partial(
-        Row, race, variant, states=result.states, bound=bound, steps=result.steps, seconds=perf_counter() - begin
+        Row,
+        race,
+        variant,
+        states=result.states,
+        bound=bound,
+        steps=result.steps,
+        seconds=perf_counter() - begin,
     )
     rows = []
     for found in sorted(result.violations, key=lambda violation: violation.violated != litmus.asks):
         if found.violated in wanted:
             shown = shortest(litmus, variant, found)
             rows.append(
-                row(found.violated, False, schedule=f"{variant}/{race}: {shown.schedule}", message=shown.message)
+                row(
+                    found.violated,
+                    False,
+                    schedule=f"{variant}/{race}: {shown.schedule}",
+                    message=shown.message,
+                )
             )
     if not rows:
         asked = litmus.asks if litmus.asks in wanted else ", ".join(wanted)
@@ -346,7 +358,10 @@ def add_parser(subparsers: Any) -> None:
 
 
 def _add_search(
-    parser: argparse.ArgumentParser, run: Callable[[argparse.Namespace], int], default: str, with_properties: bool = False
+    parser: argparse.ArgumentParser,
+    run: Callable[[argparse.Namespace], int],
+    default: str,
+    with_properties: bool = False,
 ) -> None:
     parser.add_argument(
         "--variant", action="append", choices=list(VARIANTS), metavar="NAME", help=f"default: {default}"
@@ -355,9 +370,10 @@ def _add_search(
     if with_properties:
         names = [*PROPERTIES, NO_KERNEL_BUG, NO_DEADLOCK]
         parser.add_argument("--property", action="append", choices=names, metavar="NAME", help="default: all")
-        parser.add_argument("--bound", type=int, metavar="N", help="at most N preemptions (default: no bound)")
+        parser.add_argument(
+            "--bound", type=int, metavar="N", help="at most N preemptions (default: no bound)"
+        )
     parser.add_argument("--max-states", type=int, default=400_000, metavar="N", help="give up after N states")
     parser.add_argument("--jobs", type=int, default=2, metavar="N", help="processes (default 2)")
     parser.add_argument("--json", action="store_true", help="print a list of objects")
     parser.set_defaults(func=run)
-

@@ -66,7 +66,7 @@ BAD_PAGE: Final = 1 << 7
 FALSE_REPORT: Final = 1 << 8
 
 
-class KernelBug(AssertionError):
+class KernelBug(AssertionError):  # noqa: N818 - what lkml calls it
     """The kernel would have crashed or damaged itself: BUG_ON, NULL dereference, use after free, out of bounds."""
 
     def __init__(self, what: str) -> None:
@@ -152,7 +152,9 @@ class Kernel:
         return len(self.boot) - 1
 
     def _cells(self, name: str, number: int, value: Any) -> int:
-        return [self._cell(f"{name}[{at}]", value) for at in range(number)][0]
+        for at in range(number):
+            self._cell(f"{name}[{at}]", value)
+        return len(self.boot) - number
 
     @property
     def world(self) -> World:

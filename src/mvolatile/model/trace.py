@@ -17,6 +17,7 @@ SOURCES = {
     "rmap": "mm/rmap.c",
     "vmscan": "mm/vmscan.c",
     "mvolatile": "mm/mvolatile.c",
+    "purge": "mm/mvolatile.c",
     "swap": "mm/swapfile.c",
     "mmap": "mm/mmap.c",
     "fork": "kernel/fork.c",
@@ -88,7 +89,12 @@ def _where(thread: Steps[Any]) -> tuple[tuple[str, ...], str]:
     while inner is not None and hasattr(inner, "gi_frame"):
         name = inner.gi_code.co_name
         module = inner.gi_frame.f_globals["__name__"].rpartition(".")[2] if inner.gi_frame else ""
-        if module not in ("litmus", "generate") and (not name.startswith("_") or name.startswith("__")):
+        if (
+            "litmus" not in module
+            and "races" not in inner.gi_frame.f_globals["__name__"]
+            and module != "generate"
+            and (not name.startswith("_") or name.startswith("__"))
+        ):
             functions.append(name)
             source = SOURCES.get(module, module)
         inner = inner.gi_yieldfrom

@@ -251,7 +251,7 @@ def read_root(k: Kernel, anon_vma: int) -> Op:
 
 @cache
 def unlink_anon_vmas(k: Kernel, vma: int, chain: tuple[int, ...]) -> Op:
-    """`unlink_anon_vmas()`, the root locked for writing. Empty anon_vmas are not freed: no two pages ever meet in one."""
+    """`unlink_anon_vmas()`, the root locked for writing. An empty anon_vma is not used again."""
 
     def perform(world: World) -> tuple[World, None]:
         changes: list[tuple[int, Any]] = [(k.chain(vma), ()), (k.anon_vma(vma), -1)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import cache
 
-from .mvolatile import purge_volatile_page
 from .page import (
     change_flags,
     free_hot_cold_page,
@@ -17,6 +16,7 @@ from .page import (
     read_flags,
 )
 from .pgtable import pte_mkold, pte_present
+from .purge import purge_volatile_page
 from .rmap import SWAP_AGAIN, SWAP_FAIL, SWAP_MLOCK, page_referenced, try_to_unmap
 from .state import (
     ACTIVE_ANON,
