@@ -3,8 +3,9 @@
     python benchmarks/many_ranges.py [--seconds S]
 
 With 100 to 100,000 live volatile memories of 64 KiB (a page of each written): one pin and unpin of each of the same
-100 memories, spread evenly over all; and of as many as there are, in random order. The latter meets cold CPU caches,
-in the kernel too: the bare system calls over the same addresses in the same order show how much of the growth is theirs.
+100 memories, spread evenly over all; and of as many as there are, in random order. The latter meets cold CPU
+caches, in the kernel too: the bare system calls over the same addresses in the same order show how much of the
+growth is theirs.
 """
 
 from __future__ import annotations
