@@ -11,7 +11,7 @@ from support.cgroups import Limited
 
 
 @pytest.fixture(autouse=True)
-def _leaves_nothing(request: pytest.FixtureRequest) -> Iterator[None]:
+def _leaves_nothing() -> Iterator[None]:
     """No test leaks a descriptor, a thread or a cgroup."""
     with leaks.leaves_nothing():
         yield

@@ -96,7 +96,13 @@ class VolatileMemory(Range):
         """A hold of whole memory, or what `on_purge` makes of a loss."""
         hold = self._hold(write)
         if self._lossy:
-            self._settle(on_purge)
+            try:
+                self._settle(on_purge)
+            except BaseException:
+                del (
+                    hold
+                )  # the traceback keeps this frame, and the handler may want to purge, close or rebuild
+                raise
         return hold
 
     def _settle(self, on_purge: OnPurge) -> None:

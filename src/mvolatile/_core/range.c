@@ -68,7 +68,7 @@ int range_pin(struct range *range, bool write) {
     if (range->marked) watch_check();
     range_enter(range);
     int err = 0;
-    if (!range->pins && range->marked && !(err = hold(range, 0, range->mapped))) range->marked = false;
+    if (!range->pins && range->marked && !(err = hold_all(range))) range->marked = false;
     if (!err) {
         range->pins++;
         if (write) begin_writing(range);
@@ -94,11 +94,11 @@ static struct extent pages_under(struct range *range, size_t offset, size_t n) {
 /* Make them safe to touch, whoever pins; `again`: mark them afterwards. */
 static int hold_pages(struct range *range, struct extent pages, bool *again) {
     *again = !range->pins && range->marked;
-    return *again ? hold(range, pages.start, pages.end) : 0;
+    return *again ? hold_part(range, pages.start, pages.end) : 0;
 }
 
 static void release_pages(struct range *range, struct extent pages) {
-    range->refusal = os_free_lazily(range->base + pages.start, pages.end - pages.start);
+    range->refusal = os_free_lazily(at_offset(range, pages.start), pages.end - pages.start);
 }
 
 int range_read(struct range *range, size_t offset, size_t n, void *to) {
@@ -111,7 +111,7 @@ int range_read(struct range *range, size_t offset, size_t n, void *to) {
         if (extents_overlap(&range->lost, offset, offset + n))
             err = EFAULT;
         else
-            memcpy(to, range->base + offset, n);
+            memcpy(to, at_offset(range, offset), n);
         if (again) release_pages(range, pages);
     }
     range_leave(range);
@@ -125,7 +125,7 @@ int range_write(struct range *range, size_t offset, size_t n, const void *from) 
     int err = hold_pages(range, pages, &again);
     if (!err) {
         begin_writing(range);
-        memcpy(range->base + offset, from, n);
+        memcpy(at_offset(range, offset), from, n);
         extents_sub(&range->lost, offset, offset + n);
         atomic_store(&range->lossy, range->lost.count > 0);
         end_writing(range);
@@ -157,8 +157,8 @@ int range_purge(struct range *range, size_t offset, size_t length, size_t *bytes
     int err = range->pins ? EBUSY : range->marked ? 0 : mark(range);
     if (!err) {
         size_t before = bytes_of(range, OS_DATA, start, len);
-        err = os_pageout(range->base + start, len);
-        if (!err && before && bytes_of(range, OS_DATA, start, len)) os_drain(range->base + start, len);
+        err = os_pageout(at_offset(range, start), len);
+        if (!err && before && bytes_of(range, OS_DATA, start, len)) os_reclaim_all(at_offset(range, start), len);
         *bytes = before - bytes_of(range, OS_DATA, start, len);
     }
     range_leave(range);

@@ -9,6 +9,7 @@ actor), and it is entered anew when a longer schedule gets there with fewer pree
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from .schedule import Move, located, move_at
@@ -72,7 +73,7 @@ def search_layers(
                 if tally.pause():
                     return
             for _, finding, reached in sorted(findings, key=lambda found: found[0]):
-                if tally.note(finding, _moves(reached)):
+                if tally.note(finding, partial(_moves, reached)):
                     return
             layer = below
             depth += 1

@@ -57,9 +57,11 @@ class Tally:
         self.seen[state] = finding
         return finding
 
-    def note(self, finding: str, moves: list[Move]) -> bool:
+    def note(self, finding: str, path: Callable[[], list[Move]]) -> bool:
         """Remember a finding, the first of each property; True when the search is to stop."""
-        self.findings.setdefault(property_of(finding), (finding, moves))
+        violated = property_of(finding)
+        if violated not in self.findings:
+            self.findings[violated] = (finding, path())
         if self.stop_at_first:
             self.complete = False
         return self.stop_at_first

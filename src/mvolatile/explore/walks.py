@@ -136,7 +136,7 @@ def _walk(system: System[Any], tally: Tally, chooser: Chooser, limit: int) -> tu
         while True:
             enabled = system.enabled(state)
             finding = tally.inspect(state, enabled)
-            if finding is not None and tally.note(finding, list(path)):
+            if finding is not None and tally.note(finding, path.copy):
                 return len(path), True
             if tally.pause():
                 return len(path), True

@@ -114,6 +114,8 @@ WATCHES = st.sampled_from([None, frozenset("xy"), frozenset("xyzpq")])
 @example([[("spin", "z")], [("write", "z", 0), ("write", "x", 2)], [("write", "y", 1)]], frozenset("xy"))
 @example([[("lock", "p"), ("lock", "q")], [("lock", "q"), ("lock", "p")]], None)
 @example([[("write-through", "x", 2)], [("write", "x", 1)], [("read", "y"), ("store", "z")]], None)
+@example([[("write", "x", 1)], [("read", "x"), ("read", "y"), ("read", "x")]], None)
+@example([[("write", "x", 2), ("write", "x", 0)], [("write", "y", 1), ("write", "y", 0)]], frozenset("xy"))
 @settings(max_examples=400, deadline=None)
 def test_reduced_search_finds_what_plain_search_finds(programs, watches):
     assert findings(programs, watches, Exhaustive()) == findings(programs, watches, Exhaustive(reduce=False))
@@ -199,7 +201,16 @@ alternative = st.tuples(variable, st.integers(0, 2), variable, st.integers(0, 2)
 table = st.lists(st.lists(alternative, min_size=1, max_size=3), max_size=4)
 
 
+SECOND_PASS_NEEDED = [
+    [[(0, 0, 0, 0, 1), (0, 0, 0, 1, 0), (2, 1, 1, 0, 1)]],
+    [[(0, 1, 2, 0, 2), (0, 0, 2, 0, 0)], [(2, 0, 2, 0, 2)]],
+    [[(1, 0, 2, 1, 2)], [(0, 0, 0, 0, 3)], [(0, 1, 2, 0, 3), (0, 0, 1, 2, 3)]],
+]
+"""A loop, in which a decision falls only once its state has been left."""
+
+
 @given(st.lists(table, min_size=1, max_size=3), st.sampled_from([None, frozenset([0, 1])]), st.booleans())
+@example(SECOND_PASS_NEEDED, frozenset([0, 1]), True)
 @settings(max_examples=400, deadline=None)
 def test_reduced_search_of_systems_with_choices_and_loops(tables, watches, tell_positions):
     found = [
