@@ -12,6 +12,7 @@
 #include "watch.h"
 
 PyTypeObject *hold_type, *pin_type, *peek_type;
+PyObject *release_name;
 
 PyObject *fail(int err, const char *call) {
     PyObject *args = Py_BuildValue("(iN)", err, PyUnicode_FromFormat("%s: %s", call, strerror(err)));
@@ -184,7 +185,7 @@ static PyObject *add_type(PyObject *module, PyType_Spec *spec, const char *name)
 }
 
 static int run_module(PyObject *module) {
-    if (find_watched()) return -1;
+    if (find_watched() || !(release_name = PyUnicode_InternFromString("release"))) return -1;
     PyObject *range_type = add_type(module, &range_spec, "Range");
     if (!range_type) return -1;
     Py_DECREF(range_type);

@@ -69,10 +69,7 @@ typedef struct {
     bool write;
 } PinObject;
 
-static PyObject *release_name; /* "release" */
-
 PyObject *pin_new(RangeObject *memory, bool write, PyObject *on_purge) {
-    if (!release_name && !(release_name = PyUnicode_InternFromString("release"))) return NULL;
     PinObject *self = PyObject_GC_New(PinObject, pin_type);
     if (!self) return NULL;
     self->memory = (RangeObject *)Py_NewRef((PyObject *)memory);
@@ -106,16 +103,18 @@ static PyObject *pin_enter(PinObject *self, PyObject *unused) {
     return view;
 }
 
+void release_view(PyObject *view) {
+    PyObject *released = PyObject_CallMethodObjArgs(view, release_name, NULL);
+    if (!released) PyErr_Clear(); /* BufferError: an array was made of it, which keeps the memory as it is */
+    Py_XDECREF(released);
+    Py_DECREF(view);
+}
+
 static PyObject *pin_exit(PinObject *self, PyObject *const *args, Py_ssize_t count) {
     (void)args, (void)count;
     PyObject *view = self->view;
     self->view = NULL;
-    if (view) {
-        PyObject *released = PyObject_CallMethodObjArgs(view, release_name, NULL);
-        if (!released) PyErr_Clear(); /* BufferError: an array was made of it, and the hold lives as long as the array */
-        Py_XDECREF(released);
-        Py_DECREF(view);
-    }
+    if (view) release_view(view);
     Py_RETURN_NONE;
 }
 

@@ -32,12 +32,14 @@ int watch_signals(void);                   /* our handler runs first; -1 with an
 /* pin_type.c */
 PyObject *hold_new(RangeObject *memory, bool write);
 PyObject *pin_new(RangeObject *memory, bool write, PyObject *on_purge);
+void release_view(PyObject *view); /* and the reference; one that others were made of stays as it is */
 
 /* peek_type.c */
 PyObject *peek_new(PyTypeObject *type, RangeObject *memory, Py_ssize_t offset, Py_ssize_t length);
 int window(struct range *range, Py_ssize_t offset, Py_ssize_t *length); /* -1 with ValueError set */
 
 extern PyType_Spec range_spec, hold_spec, pin_spec, peek_spec;
+extern PyObject *release_name; /* "release", made once: the hot paths call it */
 extern PyTypeObject *hold_type, *pin_type, *peek_type;
 
 #endif
