@@ -123,6 +123,17 @@ enum peek_verdict range_peek_end_carefully(struct peek *peek) {
     return verdict;
 }
 
+enum peek_verdict range_peek_begin_pinned(struct peek *peek, struct range *range) {
+    peek->range = range;
+    peek->changes = atomic_load(&range->changes);
+    return another_writes(range) ? PEEK_OVERWRITTEN : PEEK_WHOLE;
+}
+
+enum peek_verdict range_peek_end_pinned(struct peek *peek) {
+    atomic_thread_fence(memory_order_seq_cst);
+    return atomic_load(&peek->range->changes) == peek->changes ? PEEK_WHOLE : PEEK_OVERWRITTEN;
+}
+
 /* ---- repair, in the signal handler ------------------------------------------------------------------------------------------------ */
 
 bool range_repair(uintptr_t address, bool raw) {

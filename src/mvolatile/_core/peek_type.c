@@ -51,10 +51,12 @@ static int begin(PeekObject *self) {
 static int begin_pinned(PeekObject *self) {
     if (pin_released(self->memory, false)) return -1;
     self->pinned = true;
-    if (!window_lost(self)) return 0;
+    enum peek_verdict verdict = range_peek_begin_pinned(&self->peek, self->memory->range);
+    if (window_lost(self)) verdict = PEEK_LOST;
+    if (verdict == PEEK_WHOLE) return 0;
     self->pinned = false;
     unpin_released(self->memory, false);
-    Py_XDECREF(raise_verdict(self, PEEK_LOST));
+    Py_XDECREF(raise_verdict(self, verdict));
     return -1;
 }
 
@@ -83,7 +85,7 @@ static int turn_into_pin(PeekObject *self) {
 }
 
 static enum peek_verdict end(PeekObject *self) {
-    if (!self->open) return PEEK_WHOLE;
+    if (!self->open) return range_peek_end_pinned(&self->peek);
     enum peek_verdict verdict = range_peek_end(&self->peek);
     if (verdict == PEEK_UNSURE) {
         Py_BEGIN_ALLOW_THREADS

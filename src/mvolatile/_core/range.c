@@ -5,6 +5,7 @@
 
 #include "pool.h"
 #include "range_parts.h"
+#include "trap.h"
 #include "watch.h"
 
 enum os_tier range_tier;
@@ -98,6 +99,11 @@ static int hold_pages(struct range *range, struct extent pages, bool *again) {
 }
 
 static void release_pages(struct range *range, struct extent pages) {
+    if (!pages.start && pages.end == range->mapped) { /* to settle a loss in the whole, hold() ends the watch */
+        mark(range);
+        return;
+    }
+    trap_note_mark();
     range->refusal = os_free_lazily(range->base + pages.start, pages.end - pages.start);
 }
 

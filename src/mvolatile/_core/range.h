@@ -98,6 +98,9 @@ enum peek_verdict range_peek_begin_carefully(struct peek *peek, struct range *ra
 /* Close it; no kernel call and no lock of the range unless something is wrong. After PEEK_UNSURE it is still open. */
 enum peek_verdict range_peek_end(struct peek *peek);
 enum peek_verdict range_peek_end_carefully(struct peek *peek);
+/* The same where the caller holds a pin instead (faultcount tier): nothing can be lost, but another thread can write. */
+enum peek_verdict range_peek_begin_pinned(struct peek *peek, struct range *range);
+enum peek_verdict range_peek_end_pinned(struct peek *peek);
 
 /* Fold in what traps noted and what is missing now; a loss found here counts like any other. */
 int range_survey(struct range *range);
