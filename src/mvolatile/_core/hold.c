@@ -77,7 +77,8 @@ static int hold_counted(struct range *range, size_t start, size_t end) {
     return 0;
 }
 
-/* Lost pages in [start, end) become ordinary zero memory again, and stay watched. */
+/* Lost pages in [start, end) become ordinary zero memory again, and stay watched. A trap may have been the one to fill such a page: its note
+ * must be folded into this loss, or it would call what is rebuilt next lost. */
 static int settle(struct range *range, size_t start, size_t end) {
     struct extent part;
     for (size_t at = start; extents_next(&range->lost, at, end, &part); at = part.end) {
@@ -91,6 +92,7 @@ static int settle(struct range *range, size_t start, size_t end) {
                 return err;
         }
     }
+    await_traps(range);
     return 0;
 }
 
@@ -98,7 +100,7 @@ int hold_part(struct range *range, size_t start, size_t end) {
     if (range_tier == OS_TIER_UNSUPPORTED) return 0;
     if (range_tier == OS_TIER_FAULTCOUNT) return hold_counted(range, start, end);
     int err = hold_watched(range, start, end);
-    return err || range->foreign ? err : settle(range, start, end);
+    return err || range->foreign || !range->lost.count ? err : settle(range, start, end);
 }
 
 int hold_all(struct range *range) {
@@ -108,7 +110,9 @@ int hold_all(struct range *range) {
     /* What survived is held, so nothing more can go. Fresh pages can be huge again: where nothing watches, and where khugepaged may work. */
     if (large) {
         range->watched = false; /* also if the kernel does only a part of it: the next mark watches the whole again */
-        return os_unwatch(range->base, range->mapped) ? settle(range, 0, range->mapped) : 0;
+        if (os_unwatch(range->base, range->mapped)) return settle(range, 0, range->mapped);
+        await_traps(range); /* as in settle() */
+        return 0;
     }
     if (range_tier == OS_TIER_FAULTCOUNT && range->huge && !range->may_collapse) {
         os_huge(range->base, range->mapped, true);
