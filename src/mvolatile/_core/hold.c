@@ -69,12 +69,13 @@ static int hold_counted_part(struct range *range, size_t start, size_t end, bool
 
 static int hold_counted(struct range *range, size_t start, size_t end) {
     bool shared = range->fork_count != range_forks;
-    for (size_t at = start; at < end; at += COUNTED_PART) {
-        int err = hold_counted_part(range, at, end - at < COUNTED_PART ? end : at + COUNTED_PART, shared);
-        if (err) return err;
-    }
-    if (!start && end == range->mapped) range->fork_count = range_forks;
-    return 0;
+    uint64_t generation = range->generation;
+    int err = 0;
+    for (size_t at = start; !err && at < end; at += COUNTED_PART)
+        err = hold_counted_part(range, at, end - at < COUNTED_PART ? end : at + COUNTED_PART, shared);
+    if (range->generation > generation) range->generation = generation + 1; /* one loss, in however many parts it was found */
+    if (!err && !start && end == range->mapped) range->fork_count = range_forks;
+    return err;
 }
 
 /* Lost pages in [start, end) become ordinary zero memory again, and stay watched. */
