@@ -85,7 +85,7 @@ class Child:
         self.tier = tier
         self._config = config
         self._reports: dict[str, list[pytest.TestReport]] = {}
-        self._output: IO[bytes] = tempfile.TemporaryFile()
+        self._output: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives until end()
         reading, writing = os.pipe()
         self._pipe = os.fdopen(reading)
         self._process = subprocess.Popen(
@@ -114,7 +114,9 @@ class Child:
                 code = self._process.wait()
                 self._output.seek(0)
                 said = self._output.read().decode(errors="replace")[-4000:]
-                pytest.fail(f"the tests of the tier {self.tier} ended with {code} here:\n{said}", pytrace=False)
+                pytest.fail(
+                    f"the tests of the tier {self.tier} ended with {code} here:\n{said}", pytrace=False
+                )
         return found
 
     def end(self) -> None:

@@ -102,6 +102,18 @@ int hold_part(struct range *range, size_t start, size_t end) {
     return err || range->foreign ? err : settle(range, start, end);
 }
 
+/* Reclaim leaves an empty page table where a huge page was, and with one there a fault gets a base page. MADV_DONTNEED frees it (Linux 6.14,
+ * CONFIG_PT_RECLAIM); without, khugepaged has to put the pages together later. What is discarded here is lost already. */
+static void make_room_for_huge_pages(struct range *range) {
+    struct extent part;
+    for (size_t at = 0; extents_next(&range->lost, at, range->mapped, &part); at = part.end) {
+        size_t start = (part.start + os_huge_size - 1) & ~(os_huge_size - 1), end = page_up(part.end) & ~(os_huge_size - 1);
+        if (start >= end) continue;
+        extents_sub(&range->data, start, end);
+        (void)os_discard(at_offset(range, start), end - start);
+    }
+}
+
 int hold_all(struct range *range) {
     bool large = !range->small && range->watched;
     int err = large ? hold_watched(range, 0, range->mapped) : hold_part(range, 0, range->mapped);
@@ -110,11 +122,13 @@ int hold_all(struct range *range) {
     if (large) {
         err = os_unwatch(range->base, range->mapped);
         range->watched = err != 0;
+        if (!err && range->huge) make_room_for_huge_pages(range);
         return err;
     }
     if (range_tier == OS_TIER_FAULTCOUNT && range->huge && !range->may_collapse) {
         os_huge(range->base, range->mapped, true);
         range->may_collapse = true;
+        make_room_for_huge_pages(range);
     }
     return 0;
 }

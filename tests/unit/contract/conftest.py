@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import pytest
+
+from support.areas import one_cpu
 from support.tiers import (
     pytest_configure,
     pytest_generate_tests,
@@ -21,3 +26,10 @@ __all__ = [
     "pytest_sessionfinish",
     "tier",
 ]
+
+
+@pytest.fixture
+def _one_cpu() -> Iterator[None]:
+    """For tests that reclaim raw memory."""
+    with one_cpu():
+        yield

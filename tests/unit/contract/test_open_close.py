@@ -263,7 +263,9 @@ def test_repr_of_a_subclass() -> None:
 def test_purged_names_the_memory() -> None:
     with filled("pooled", name="tiles") as memory:
         lose(memory, [(0, PAGE), (3 * PAGE, PAGE)])
-        with pytest.raises(Purged, match=re.escape("tiles: 8192 bytes purged: [0, 4096), [12288, 16384)")) as lost:
+        with pytest.raises(
+            Purged, match=re.escape("tiles: 8192 bytes purged: [0, 4096), [12288, 16384)")
+        ) as lost:
             memory.read(0)
         assert (lost.value.name, lost.value.nbytes) == ("tiles", 2 * PAGE)
         assert lost.value.generation == memory.generation == 1

@@ -90,7 +90,9 @@ def test_wrong_arguments() -> None:
             memory.read(2**64)
 
 
-@pytest.mark.parametrize("data", [array.array("I", [1, 2, 3]), memoryview(b"abcdef"), bytearray(b"x")], ids=type)
+@pytest.mark.parametrize(
+    "data", [array.array("I", [1, 2, 3]), memoryview(b"abcdef"), bytearray(b"x")], ids=type
+)
 def test_any_contiguous_buffer(data: Any) -> None:
     with VolatileMemory(PAGE) as memory:
         size = memoryview(data).nbytes
