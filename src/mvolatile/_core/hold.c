@@ -86,7 +86,7 @@ static int settle(struct range *range, size_t start, size_t end) {
         part.end = page_up(part.end);
         for (size_t done; part.start < part.end; part.start += done) {
             int err = os_zero(at_offset(range, part.start), part.end - part.start, &done);
-            if (err == EEXIST)
+            if (err == EEXIST || err == ENOENT) /* there already; or not watched, so a touch fills it */
                 done += os_page_size;
             else if (err)
                 return err;
@@ -120,10 +120,10 @@ int hold_all(struct range *range) {
     if (err || !range->lost.count) return err;
     /* What survived is held, so nothing more can go. Fresh pages can be huge again: where nothing watches, and where khugepaged may work. */
     if (large) {
-        err = os_unwatch(range->base, range->mapped);
-        range->watched = err != 0;
-        if (!err && range->huge) make_room_for_huge_pages(range);
-        return err;
+        range->watched = false; /* also if the kernel does only a part of it: the next mark watches the whole again */
+        if (os_unwatch(range->base, range->mapped)) return settle(range, 0, range->mapped);
+        if (range->huge) make_room_for_huge_pages(range);
+        return 0;
     }
     if (range_tier == OS_TIER_FAULTCOUNT && range->huge && !range->may_collapse) {
         os_huge(range->base, range->mapped, true);
