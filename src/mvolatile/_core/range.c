@@ -153,11 +153,10 @@ static size_t bytes_of(struct range *range, enum os_class class, size_t offset, 
 
 int range_purge(struct range *range, size_t offset, size_t length, size_t *bytes) {
     *bytes = 0;
-    if (range_tier == OS_TIER_UNSUPPORTED || !length) return 0;
     size_t start = page_down(offset), len = page_up(offset + length) - start;
     range_enter(range);
     int err = range->pins ? EBUSY : range->marked ? 0 : mark(range);
-    if (!err) {
+    if (!err && length && range_tier != OS_TIER_UNSUPPORTED) {
         size_t before = bytes_of(range, OS_DATA, start, len);
         err = os_pageout(at_offset(range, start), len);
         if (!err && before && bytes_of(range, OS_DATA, start, len)) os_reclaim_all(at_offset(range, start), len);
