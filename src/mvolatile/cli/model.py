@@ -163,6 +163,13 @@ def examine_all(
 ) -> Iterator[list[Row]]:
     """Examine (race, variant) pairs, several at once, and hand the rows over in the order of the pairs."""
     pairs = list(jobs)
+    if processes == 1:
+        with _progress(len(pairs), quiet) as advance:
+            for race, variant in pairs:
+                rows = examine(race, variant, **options)
+                advance(rows[0].states, rows[0].steps, rows[0].seconds)
+                yield rows
+        return
     context = get_context("spawn")  # a fork would copy the progress bar's thread and its locks
     with (
         _progress(len(pairs), quiet) as advance,
