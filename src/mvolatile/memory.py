@@ -13,7 +13,7 @@ from collections.abc import Callable
 from os import strerror
 from typing import Any, Literal, TypeAlias
 
-from ._core import Pin, Range
+from ._core import Hold, Pin, Range
 from .errors import Extents, Overwritten, Purged, VolatilityWarning
 
 __all__ = ["OnPurge", "Pin", "VolatileMemory", "live_memories"]
@@ -89,6 +89,14 @@ class VolatileMemory(Range):
         Pins are counted. The memory stays held as long as a view made inside the block (a slice, an array) lives.
         """
         return self._pin(write, on_purge if on_purge is None else _checked(on_purge))
+
+    def _whole_hold(self) -> Hold:
+        """A hold to read by, without a block; `Purged` and no hold if anything is lost."""
+        hold = self._hold(False)
+        if self._lossy:
+            del hold  # a traceback would keep it
+            self._raise_purged(False)
+        return hold
 
     def _settle(self, on_purge: OnPurge | None) -> None:
         """The memory is held by the caller and has a loss: raise, or make it go."""
