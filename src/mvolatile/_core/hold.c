@@ -67,10 +67,12 @@ static int hold_counted_part(struct range *range, size_t start, size_t end, bool
 
 static int hold_counted(struct range *range, size_t start, size_t end) {
     bool shared = range->fork_count != range_forks;
-    for (size_t at = start; at < end; at += COUNTED_PART) {
-        int err = hold_counted_part(range, at, end - at < COUNTED_PART ? end : at + COUNTED_PART, shared);
-        if (err) return err;
-    }
+    uint64_t generation = range->generation;
+    int err = 0;
+    for (size_t at = start; !err && at < end; at += COUNTED_PART)
+        err = hold_counted_part(range, at, end - at < COUNTED_PART ? end : at + COUNTED_PART, shared);
+    if (range->generation > generation) range->generation = generation + 1; /* one loss, in however many parts */
+    if (err) return err;
     if (!start && end == range->mapped) range->fork_count = range_forks;
     return 0;
 }
@@ -89,10 +91,13 @@ static int settle(struct range *range, size_t start, size_t end) {
         part.end = page_up(part.end);
         for (size_t done; part.start < part.end; part.start += done) {
             int err = os_zero(range->base + part.start, part.end - part.start, &done);
-            if (err == EEXIST)
-                done += os_page_size;
-            else if (err)
-                return err;
+            if (err == EEXIST) {
+                /* Repaired by a trap; real and volatile, perhaps, if populate_data() met it before its note. EFAULT: purged since. */
+                err = os_populate_write(range->base + part.start + done, os_page_size);
+                if (!err) done += os_page_size;
+                if (err == EFAULT) err = 0;
+            }
+            if (err) return err;
         }
     }
     return 0;
@@ -102,7 +107,10 @@ int hold(struct range *range, size_t start, size_t end) {
     if (range_tier == OS_TIER_UNSUPPORTED) return 0;
     if (range_tier == OS_TIER_USERFAULTFD) {
         int err = hold_watched(range, start, end);
-        return err || range->foreign ? err : settle(range, start, end);
+        if (!err && !range->foreign) err = settle(range, start, end);
+        /* A trap may have filled a lost page before settle() came to it. If its note came after ours, it would call new data lost. */
+        await_traps(range);
+        return err;
     }
     int err = hold_counted(range, start, end);
     if (!err && range->huge && range->lost.count && !start && end == range->mapped) {

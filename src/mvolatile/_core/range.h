@@ -16,7 +16,8 @@
  *     peek_end() waits for it; the trap counts `traps` up before it maps anything;
  *   - a fold takes the notes between peek_end()'s look at `notes` and at `changes`: it counts `changes` first, and peek_end() looks at
  *     `notes` first.
- * A trap notes only what its own UFFDIO_ZEROPAGE filled: that page was missing at that instant, so the note is never stale. */
+ * A trap notes only what its own UFFDIO_ZEROPAGE filled: that page was missing at that instant. The note may come late; so a hold, once every
+ * page is there and no trap can fill another, waits for the traps under way. No note is left then that could call rebuilt data lost. */
 #ifndef MVOLATILE_RANGE_H
 #define MVOLATILE_RANGE_H
 
