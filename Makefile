@@ -20,6 +20,9 @@ demo: $(VENV)/ready  ## set up, then serve real map tiles under a real memory li
 test: $(VENV)/ready  ## set up, then run the tests
 	$(RUN)pytest
 
+stress: $(VENV)/ready  ## set up, then the long races: 100,000 rounds each (an hour or two)
+	MVOLATILE_STRESS=full $(RUN)pytest -m stress
+
 lint: $(VENV)/ready  ## ruff and mypy
 	$(RUN)ruff check .
 	$(RUN)ruff format --check .
