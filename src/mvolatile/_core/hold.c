@@ -87,10 +87,16 @@ static int settle(struct range *range, size_t start, size_t end) {
         part.end = page_up(part.end);
         for (size_t done; part.start < part.end; part.start += done) {
             int err = os_zero(at_offset(range, part.start), part.end - part.start, &done);
-            if (err == EEXIST || err == ENOENT) /* there already; or not watched, so a touch fills it */
+            if (err == EEXIST) {
+                /* Repaired by a trap; real and volatile, perhaps, if populate_data() met it before its note. EFAULT: purged since. */
+                err = os_populate_write(at_offset(range, part.start + done), os_page_size);
+                if (!err) done += os_page_size;
+                if (err == EFAULT) err = 0;
+            } else if (err == ENOENT) { /* not watched, so a touch fills it */
+                err = 0;
                 done += os_page_size;
-            else if (err)
-                return err;
+            }
+            if (err) return err;
         }
     }
     await_traps(range);
