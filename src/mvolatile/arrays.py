@@ -131,9 +131,10 @@ class VolatileArray:
         self.close()
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> Array:
-        """Read-only, and pinned while it or a view of it lives; a copy when another dtype or ``copy=True`` is asked for.
+        """Read-only, and pinned while it or a view of it lives; a copy for another dtype or ``copy=True``.
 
-        To write there is ``pin(write=True)``: a writer disturbs the peeks of other threads as long as it holds the memory.
+        To write there is ``pin(write=True)``: a writer disturbs the peeks of other threads while it holds the
+        memory.
         """
         pinned = self._wrap(self.memory)
         if dtype is not None and np.dtype(dtype) != self.dtype:
