@@ -78,7 +78,8 @@ static int hold_counted(struct range *range, size_t start, size_t end) {
     return err;
 }
 
-/* Lost pages in [start, end) become ordinary zero memory again, and stay watched. */
+/* Lost pages in [start, end) become ordinary zero memory again, and stay watched. A trap may have been the one to fill such a page: its note
+ * must be folded into this loss, or it would call what is rebuilt next lost. */
 static int settle(struct range *range, size_t start, size_t end) {
     struct extent part;
     for (size_t at = start; extents_next(&range->lost, at, end, &part); at = part.end) {
@@ -92,6 +93,7 @@ static int settle(struct range *range, size_t start, size_t end) {
                 return err;
         }
     }
+    await_traps(range);
     return 0;
 }
 
@@ -99,7 +101,7 @@ int hold_part(struct range *range, size_t start, size_t end) {
     if (range_tier == OS_TIER_UNSUPPORTED) return 0;
     if (range_tier == OS_TIER_FAULTCOUNT) return hold_counted(range, start, end);
     int err = hold_watched(range, start, end);
-    return err || range->foreign ? err : settle(range, start, end);
+    return err || range->foreign || !range->lost.count ? err : settle(range, start, end);
 }
 
 /* Reclaim leaves an empty page table where a huge page was, and with one there a fault gets a base page. MADV_DONTNEED frees it (Linux 6.14,
@@ -122,6 +124,7 @@ int hold_all(struct range *range) {
     if (large) {
         range->watched = false; /* also if the kernel does only a part of it: the next mark watches the whole again */
         if (os_unwatch(range->base, range->mapped)) return settle(range, 0, range->mapped);
+        await_traps(range); /* as in settle() */
         if (range->huge) make_room_for_huge_pages(range);
         return 0;
     }
