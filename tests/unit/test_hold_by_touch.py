@@ -47,6 +47,13 @@ def test_a_loss_is_exact_and_one(gone: list[tuple[int, int]]) -> None:
                 assert here == (bytes(8) if missing else stamp(page))
 
 
+def test_what_was_touched_is_held() -> None:
+    """A touch that only read would leave the pages to reclaim."""
+    with stamped() as memory, memory.pin():
+        pageout(memory.address, memory.nbytes)
+        assert memory.resident() == memory.nbytes
+
+
 SETUP = f"""
 import ctypes, signal, sys
 import mvolatile as mv
