@@ -160,6 +160,8 @@ class VolatileMemory(Range):
         _live.discard(self)
 
     def __enter__(self) -> VolatileMemory:
+        if self.closed:
+            raise ValueError("the memory is closed")
         return self
 
     def __exit__(self, *unused: object) -> None:

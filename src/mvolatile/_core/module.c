@@ -59,7 +59,7 @@ int ready(void) {
 /* ---- our handler runs first ------------------------------------------------------------------------------------------------------- */
 
 /* Asking the kernel costs a system call, which a peek does not make. What Python's own ways to change the disposition leave behind is seen
- * at once; what foreign C code did is seen at the next tick of the coarse clock (1 to 10 ms). */
+ * at once; what foreign C code did, and a Python handler that is set anew, is seen at the next tick of the coarse clock (1 to 10 ms). */
 static struct {
     PyObject *getsignal, *number, *is_enabled; /* _signal.getsignal, SIGBUS, faulthandler.is_enabled */
     PyObject *handler;                         /* what getsignal said last: compared, never used */
