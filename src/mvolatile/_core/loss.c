@@ -14,8 +14,8 @@ static void record_lost_pages(struct range *range, size_t start, size_t end) {
     extents_add(&range->lost, start, end < range->nbytes ? end : range->nbytes);
 }
 
-void loss_fold_notes(struct range *range) {
-    if (!atomic_load(&range->notes)) return;
+bool loss_take_notes(struct range *range) {
+    if (!atomic_load(&range->notes)) return false;
     announce_loss(range);
     atomic_store(&range->notes, 0); /* before the bits: a trap sets its bit first and counts then */
     bool any = false;
@@ -27,9 +27,11 @@ void loss_fold_notes(struct range *range) {
             any = true;
         }
     }
-    range->generation += any;
     atomic_store(&range->lossy, range->lost.count > 0);
+    return any;
 }
+
+void loss_fold_notes(struct range *range) { range->generation += loss_take_notes(range); }
 
 struct missing {
     struct range *range;
