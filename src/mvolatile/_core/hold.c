@@ -196,6 +196,18 @@ static int find_data(struct range *range) {
     return os_scan(OS_DATA, base, base + range->mapped, data_seen, range);
 }
 
+void fill_never_written(struct range *range, size_t start, size_t end) {
+    struct extent data, lost;
+    for (size_t at = start; at < end;) {
+        if (!extents_next(&range->data, at, end, &data)) data.start = data.end = end;
+        if (!extents_next(&range->lost, at, end, &lost)) lost.start = lost.end = end;
+        lost.start = page_down(lost.start);
+        size_t stop = data.start < lost.start ? data.start : lost.start;
+        if (stop > at) (void)os_populate_read(at_offset(range, at), stop - at);
+        at = stop == data.start ? data.end : page_up(lost.end);
+    }
+}
+
 /* Give every hole the zero page and watch. In this order: a hole in watched memory would trap. */
 static int watch(struct range *range) {
     bool full = !os_probed()->pagemap && extents_cover(&range->data, 0, range->mapped);
