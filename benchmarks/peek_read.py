@@ -30,7 +30,7 @@ def written(nbytes: int) -> mv.VolatileMemory:
 
 
 def main() -> int:
-    runner = pyperf.Runner(processes=8, values=10, warmups=1)
+    runner = pyperf.Runner(processes=6, values=6, warmups=1)
     runner.parse_args()
     yardstick = bytearray(b"\x5a" * 4096)
     names = {

@@ -6,6 +6,7 @@ would do. Whatever is read without an error must be one version, whole: no page 
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import json
 import os
@@ -39,7 +40,11 @@ class Crowd:
         self._numbers = np.arange(self.pages, dtype=np.uint32)[:, None]
         self.memory.write(self.data(0))
 
-    def data(self, version: int) -> NDArray[np.uint32]:
+    def data(self, version: int) -> memoryview:
+        """The bytes of a version."""
+        return memoryview(self.pattern(version)).cast("B")  # type: ignore[arg-type]
+
+    def pattern(self, version: int) -> NDArray[np.uint32]:
         """A version, whole."""
         pages = np.empty((self.pages, PAGE // 4), np.uint32)
         pages[:, 0::2] = self._numbers
@@ -49,7 +54,7 @@ class Crowd:
     def check(self, found: bytes, what: str) -> None:
         pages = np.frombuffer(found, np.uint32).reshape(self.pages, -1)
         version = int(pages[0, 1]) - 1
-        if not 0 <= version <= self.version or not (pages == self.data(max(version, 0))).all():
+        if not 0 <= version <= self.version or not (pages == self.pattern(max(version, 0))).all():
             firsts = np.unique(pages[:, 1])[:8]
             zeros = int((pages[:, 1] == 0).sum())
             self.failures.append(
@@ -83,7 +88,7 @@ class Crowd:
 
     def rebuild(self, source: random.Random) -> None:
         def again(view: memoryview, extents: object) -> None:
-            view[:] = self.data(self.version).data.cast("B")
+            view[:] = self.data(self.version)
             self.counts["rebuilt"] += 1
 
         with self.lock, self.memory.pin(on_purge=again) as view:
@@ -97,7 +102,7 @@ class Crowd:
     def write_pinned(self, source: random.Random) -> None:
         with self.lock, self.memory.pin(write=True, on_purge="zero") as view:
             self.version += 1
-            data = self.data(self.version).data.cast("B")
+            data = self.data(self.version)
             for start in range(0, len(view), 16 * PAGE):
                 view[start : start + 16 * PAGE] = data[start : start + 16 * PAGE]
 
@@ -105,7 +110,8 @@ class Crowd:
         """From outside, at any moment, whoever holds it."""
         first = source.randrange(self.pages)
         count = source.randint(1, min(64, self.pages - first))
-        madvise(self.memory.address + first * PAGE, count * PAGE, MADV_PAGEOUT)
+        with contextlib.suppress(OSError):  # EINVAL: locked for a moment, by a hold after a fork
+            madvise(self.memory.address + first * PAGE, count * PAGE, MADV_PAGEOUT)
 
     def purge(self, source: random.Random) -> None:
         self.memory.purge()
@@ -128,7 +134,8 @@ class Crowd:
             except Exception as error:  # a thread's end must not go unseen
                 self.failures.append(f"{action.__name__}: {error!r}")
 
-    def run(self, seconds: float) -> None:
+    def run(self, seconds: float, after: Callable[[], None] = lambda: None) -> None:
+        """Let them loose for so long, and until `after` returns."""
         works = [
             (self.peek, self.peek_released),
             (self.peek_released, self.read, self.readinto),
@@ -141,6 +148,7 @@ class Crowd:
         for thread in threads:
             thread.start()
         time.sleep(seconds)
+        after()
         self.over.set()
         for thread in threads:
             thread.join()

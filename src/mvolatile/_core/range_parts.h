@@ -21,6 +21,7 @@ void range_leave(struct range *range);
 
 /* loss.c; under the range's lock */
 void loss_fold_notes(struct range *range);
+bool loss_take_notes(struct range *range); /* the same, without counting it as a loss; whether there was any */
 int loss_find_missing(struct range *range, size_t start, size_t end, bool zeroed, bool *any);
 void loss_record_all(struct range *range, size_t start, size_t end);
 
