@@ -1,5 +1,6 @@
 /* Mark and unmark: how pages become volatile, and how they are held again with nothing missed in between. */
 #include <errno.h>
+#include <string.h>
 
 #include "range_parts.h"
 #include "trap.h"
@@ -15,7 +16,7 @@ static void await_traps(struct range *range) {
 static int populate_data(struct range *range, size_t start, size_t end) {
     struct extent part;
     for (size_t at = start; extents_next(&range->data, at, end, &part); at = part.end) {
-        int err = os_populate_write(range->base + part.start, part.end - part.start);
+        int err = os_populate_write(at_offset(range, part.start), part.end - part.start);
         if (err) return err;
     }
     return 0;
@@ -41,13 +42,13 @@ static int hold_watched(struct range *range, size_t start, size_t end) {
 
 /* Too many faults: something in [start, end) was purged after the scan, and nothing tells what. All of it counts as lost, and reads as
  * zeros as lost memory does. */
-static int lose_all(struct range *range, size_t start, size_t end) {
+static void lose_all(struct range *range, size_t start, size_t end) {
     loss_record_all(range, start, end);
-    return os_discard(range->base + start, end - start);
+    memset(at_offset(range, start), 0, end - start);
 }
 
 static int hold_counted_part(struct range *range, size_t start, size_t end, bool shared) {
-    char *base = range->base + start;
+    char *base = at_offset(range, start);
     bool any;
     /* After a fork every page is write-protected, and populating it faults as a lost one does. So reclaim is kept away (mlock2 without
      * populating), and then a scan is the truth. RLIMIT_MEMLOCK may forbid it. */
@@ -56,8 +57,9 @@ static int hold_counted_part(struct range *range, size_t start, size_t end, bool
     struct extent part;
     for (size_t at = start; !err && extents_next(&range->data, at, end, &part); at = part.end) {
         long before = os_minor_faults();
-        err = os_populate_write(range->base + part.start, part.end - part.start);
-        if (!err && !resident && os_minor_faults() != before) err = lose_all(range, part.start, part.end);
+        err = os_populate_write(at_offset(range, part.start), part.end - part.start);
+        /* Also where it failed half way: it has filled a lost page by then, which the next scan would take for data. */
+        if (!resident && os_minor_faults() != before) lose_all(range, part.start, part.end);
     }
     if (resident) os_let_go(base, end - start);
     return err;
@@ -71,53 +73,74 @@ static int hold_counted(struct range *range, size_t start, size_t end) {
     int err = 0;
     for (size_t at = start; !err && at < end; at += COUNTED_PART)
         err = hold_counted_part(range, at, end - at < COUNTED_PART ? end : at + COUNTED_PART, shared);
-    if (range->generation > generation) range->generation = generation + 1; /* one loss, in however many parts */
-    if (err) return err;
-    if (!start && end == range->mapped) range->fork_count = range_forks;
-    return 0;
+    if (range->generation > generation) range->generation = generation + 1; /* one loss, in however many parts it was found */
+    if (!err && !start && end == range->mapped) range->fork_count = range_forks;
+    return err;
 }
 
-/* Lost pages in [start, end) become ordinary zero memory again. */
+/* Lost pages in [start, end) become ordinary zero memory again, and stay watched. A trap may have been the one to fill such a page: its note
+ * must be folded into this loss, or it would call what is rebuilt next lost. */
 static int settle(struct range *range, size_t start, size_t end) {
-    if (!range->lost.count || !range->watched) return 0;
-    if (!range->small && !start && end == range->mapped) {
-        /* All that survived is held, so nothing more can go: stop watching the whole, and writes get huge pages again. */
-        range->watched = false;
-        return os_unwatch(range->base, range->mapped);
-    }
     struct extent part;
     for (size_t at = start; extents_next(&range->lost, at, end, &part); at = part.end) {
         part.start = page_down(part.start);
         part.end = page_up(part.end);
         for (size_t done; part.start < part.end; part.start += done) {
-            int err = os_zero(range->base + part.start, part.end - part.start, &done);
+            int err = os_zero(at_offset(range, part.start), part.end - part.start, &done);
             if (err == EEXIST) {
-                /* Repaired by a trap; real and volatile, perhaps, if populate_data() met it before its note. EFAULT: purged since. */
-                err = os_populate_write(range->base + part.start + done, os_page_size);
+                /* A trap filled it. populate_data() may have made a real page of it before its note came, which the mark after a partial
+                 * hold made volatile: it must be held like data. EFAULT: it has been purged since. */
+                err = os_populate_write(at_offset(range, part.start + done), os_page_size);
                 if (!err) done += os_page_size;
                 if (err == EFAULT) err = 0;
+            } else if (err == ENOENT) { /* not watched, so a touch fills it */
+                done += os_page_size;
+                err = 0;
             }
             if (err) return err;
         }
     }
+    await_traps(range);
     return 0;
 }
 
-int hold(struct range *range, size_t start, size_t end) {
+int hold_part(struct range *range, size_t start, size_t end) {
     if (range_tier == OS_TIER_UNSUPPORTED) return 0;
-    if (range_tier == OS_TIER_USERFAULTFD) {
-        int err = hold_watched(range, start, end);
-        if (!err && !range->foreign) err = settle(range, start, end);
-        /* A trap may have filled a lost page before settle() came to it. If its note came after ours, it would call new data lost. */
-        await_traps(range);
-        return err;
+    if (range_tier == OS_TIER_FAULTCOUNT) return hold_counted(range, start, end);
+    int err = hold_watched(range, start, end);
+    return err || range->foreign || !range->lost.count ? err : settle(range, start, end);
+}
+
+/* Reclaim leaves an empty page table where a huge page was, and with one there a fault gets a base page. MADV_DONTNEED frees it (Linux 6.14,
+ * CONFIG_PT_RECLAIM); without, khugepaged has to put the pages together later. What is discarded here is lost already. */
+static void make_room_for_huge_pages(struct range *range) {
+    struct extent part;
+    for (size_t at = 0; extents_next(&range->lost, at, range->mapped, &part); at = part.end) {
+        size_t start = (part.start + os_huge_size - 1) & ~(os_huge_size - 1), end = page_up(part.end) & ~(os_huge_size - 1);
+        if (start >= end) continue;
+        extents_sub(&range->data, start, end);
+        (void)os_discard(at_offset(range, start), end - start);
     }
-    int err = hold_counted(range, start, end);
-    if (!err && range->huge && range->lost.count && !start && end == range->mapped) {
+}
+
+int hold_all(struct range *range) {
+    bool large = !range->small && range->watched;
+    int err = large ? hold_watched(range, 0, range->mapped) : hold_part(range, 0, range->mapped);
+    if (err || !range->lost.count) return err;
+    /* What survived is held, so nothing more can go. Fresh pages can be huge again: where nothing watches, and where khugepaged may work. */
+    if (large) {
+        range->watched = false; /* also if the kernel does only a part of it: the next mark watches the whole again */
+        if (os_unwatch(range->base, range->mapped)) return settle(range, 0, range->mapped);
+        await_traps(range); /* as in settle() */
+        if (range->huge) make_room_for_huge_pages(range);
+        return 0;
+    }
+    if (range_tier == OS_TIER_FAULTCOUNT && range->huge && !range->may_collapse) {
         os_huge(range->base, range->mapped, true);
         range->may_collapse = true;
+        make_room_for_huge_pages(range);
     }
-    return err;
+    return 0;
 }
 
 /* ---- mark ------------------------------------------------------------------------------------------------------------------------- */
@@ -151,8 +174,9 @@ static int watch(struct range *range) {
 int mark(struct range *range) {
     if (range_tier == OS_TIER_UNSUPPORTED) return 0;
     int err = 0;
-    if (!range->watched || !extents_cover(&range->data, 0, range->mapped)) err = find_data(range);
-    if (!err && !range->watched && range_tier == OS_TIER_USERFAULTFD) err = watch(range);
+    bool unwatched = !range->watched && range_tier == OS_TIER_USERFAULTFD;
+    if (unwatched || !extents_cover(&range->data, 0, range->mapped)) err = find_data(range);
+    if (!err && unwatched) err = watch(range);
     if (!err && range_tier == OS_TIER_FAULTCOUNT && range->may_collapse) {
         /* khugepaged fills the holes of a purged huge page with zeros when it puts one together again; where nothing traps, nobody would
          * know. What is huge stays so, and is made afresh after the next loss. */

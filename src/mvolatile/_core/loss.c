@@ -86,7 +86,7 @@ int loss_find_missing(struct range *range, size_t start, size_t end, bool zeroed
     struct extent part;
     int err = 0;
     for (size_t at = start; !err && extents_next(&range->data, at, end, &part); at = part.end) {
-        uintptr_t from = (uintptr_t)range->base + part.start, to = (uintptr_t)range->base + part.end;
+        uintptr_t from = (uintptr_t)at_offset(range, part.start), to = (uintptr_t)at_offset(range, part.end);
         if (!zeroed) {
             err = os_probed()->pagemap ? probe_by_filling(&missing, from, to)
                                        : os_scan(OS_MISSING, from, to, missing_found, &missing);

@@ -35,6 +35,12 @@ static bool window_lost(PeekObject *self) {
            range_any_lost(self->memory->range, (size_t)self->offset, (size_t)self->length);
 }
 
+static void unpin(PeekObject *self) {
+    if (!self->pinned) return;
+    self->pinned = false;
+    unpin_released(self->memory, false);
+}
+
 static int begin(PeekObject *self) {
     struct range *range = self->memory->range;
     enum peek_verdict verdict = range_peek_begin(&self->peek, range, (size_t)self->offset, (size_t)self->length);
@@ -51,12 +57,8 @@ static int begin(PeekObject *self) {
 static int begin_pinned(PeekObject *self) {
     if (pin_released(self->memory, false)) return -1;
     self->pinned = true;
-    enum peek_verdict verdict = range_peek_begin_pinned(&self->peek, self->memory->range);
-    if (window_lost(self)) verdict = PEEK_LOST;
-    if (verdict == PEEK_WHOLE) return 0;
-    self->pinned = false;
-    unpin_released(self->memory, false);
-    Py_XDECREF(raise_verdict(self, verdict));
+    if (!begin(self)) return 0; /* writers must be noticed here too */
+    unpin(self);
     return -1;
 }
 
@@ -85,7 +87,7 @@ static int turn_into_pin(PeekObject *self) {
 }
 
 static enum peek_verdict end(PeekObject *self) {
-    if (!self->open) return range_peek_end_pinned(&self->peek);
+    if (!self->open) return PEEK_WHOLE;
     enum peek_verdict verdict = range_peek_end(&self->peek);
     if (verdict == PEEK_UNSURE) {
         Py_BEGIN_ALLOW_THREADS
@@ -94,12 +96,6 @@ static enum peek_verdict end(PeekObject *self) {
     }
     self->open = false;
     return verdict;
-}
-
-static void unpin(PeekObject *self) {
-    if (!self->pinned) return;
-    self->pinned = false;
-    unpin_released(self->memory, false);
 }
 
 /* A system call that met a lost page answers EFAULT and does not trap, so nothing was noted. */
@@ -112,31 +108,27 @@ static bool is_efault(PyObject *error) {
     return answer;
 }
 
-static bool found_by_survey(PeekObject *self) {
+static void survey(PeekObject *self) {
     struct range *range = self->memory->range;
-    int err;
     Py_BEGIN_ALLOW_THREADS
-    err = range_survey(range);
+    range_survey(range);
     Py_END_ALLOW_THREADS
-    return !err && window_lost(self);
 }
 
 static PyObject *peek_exit(PeekObject *self, PyObject *const *args, Py_ssize_t count) {
-    if (!self->open && !self->pinned) {
+    if (!self->open) {
         PyErr_SetString(PyExc_RuntimeError, "this peek is not entered");
         return NULL;
     }
     if (self->view) {
-        PyObject *released = PyObject_CallMethod(self->view, "release", NULL);
-        if (!released) PyErr_Clear(); /* an array was made of it */
-        Py_XDECREF(released);
-        Py_CLEAR(self->view);
+        release_view(self->view);
+        self->view = NULL;
     }
     bool kept = self->exports > 0;
-    if (kept && self->open && turn_into_pin(self)) return NULL;
-    bool efault = count == 3 && args[1] != Py_None && is_efault(args[1]);
+    if (kept && !self->pinned && turn_into_pin(self)) return NULL;
+    if (count == 3 && is_efault(args[1])) survey(self); /* while the open peek keeps the range from being closed */
     enum peek_verdict verdict = end(self);
-    if (verdict == PEEK_WHOLE && ((kept && window_lost(self)) || (efault && found_by_survey(self)))) verdict = PEEK_LOST;
+    if (verdict == PEEK_WHOLE && kept && window_lost(self)) verdict = PEEK_LOST;
     if (!kept) unpin(self);
     if (verdict != PEEK_WHOLE) return raise_verdict(self, verdict);
     Py_RETURN_FALSE;

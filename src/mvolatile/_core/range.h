@@ -16,8 +16,8 @@
  *     peek_end() waits for it; the trap counts `traps` up before it maps anything;
  *   - a fold takes the notes between peek_end()'s look at `notes` and at `changes`: it counts `changes` first, and peek_end() looks at
  *     `notes` first.
- * A trap notes only what its own UFFDIO_ZEROPAGE filled: that page was missing at that instant. The note may come late; so a hold, once every
- * page is there and no trap can fill another, waits for the traps under way. No note is left then that could call rebuilt data lost. */
+ * A trap notes only what its own UFFDIO_ZEROPAGE filled: that page was missing at that instant, so the note is true when it is made. A pin
+ * that settles a loss folds the notes once more before it answers, so no note outlives the loss it belongs to. */
 #ifndef MVOLATILE_RANGE_H
 #define MVOLATILE_RANGE_H
 
@@ -66,7 +66,10 @@ extern enum os_tier range_tier; /* set by range_init(); a forked child that cann
 enum os_tier range_init(enum os_tier most);
 
 int range_open(size_t nbytes, bool huge, bool dump, const char *name, struct range **out);
-int range_close(struct range *range); /* EBUSY while a pin, a peek or another call lives; the caller counts in `users` */
+/* EBUSY, and nothing changed, while a pin, a peek or another call lives; the caller counts in `users`. A trap of an open peek must not find
+ * the range half closed, so this is decided before anything is touched. */
+int range_close(struct range *range);
+bool range_is_busy(struct range *range); /* the same question, for a caller that can keep others out */
 
 /* Hold the range non-volatile. On success the pin counts, even if something was lost: the caller looks at range_lost(). EINTR and other
  * errors: nothing is held. Answers quickly (no kernel call) when somebody holds it already. */
@@ -99,9 +102,6 @@ enum peek_verdict range_peek_begin_carefully(struct peek *peek, struct range *ra
 /* Close it; no kernel call and no lock of the range unless something is wrong. After PEEK_UNSURE it is still open. */
 enum peek_verdict range_peek_end(struct peek *peek);
 enum peek_verdict range_peek_end_carefully(struct peek *peek);
-/* The same where the caller holds a pin instead (faultcount tier): nothing can be lost, but another thread can write. */
-enum peek_verdict range_peek_begin_pinned(struct peek *peek, struct range *range);
-enum peek_verdict range_peek_end_pinned(struct peek *peek);
 
 /* Fold in what traps noted and what is missing now; a loss found here counts like any other. */
 int range_survey(struct range *range);

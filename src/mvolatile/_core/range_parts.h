@@ -7,6 +7,9 @@
 static inline size_t page_down(size_t at) { return at & ~(os_page_size - 1); }
 static inline size_t page_up(size_t at) { return page_down(at + os_page_size - 1); }
 
+/* Not pointer arithmetic: the raw range begins at address 0. */
+static inline char *at_offset(struct range *range, size_t offset) { return (char *)((uintptr_t)range->base + offset); }
+
 /* The fork gate: shared by every operation, shut by a fork. */
 void gate_enter(void);
 void gate_leave(void);
@@ -22,7 +25,8 @@ int loss_find_missing(struct range *range, size_t start, size_t end, bool zeroed
 void loss_record_all(struct range *range, size_t start, size_t end);
 
 /* hold.c; under the range's lock */
-int hold(struct range *range, size_t start, size_t end);
+int hold_all(struct range *range); /* for a pin: nothing of the range is volatile afterwards */
+int hold_part(struct range *range, size_t start, size_t end);
 int mark(struct range *range);
 
 /* peek.c; over a fork */

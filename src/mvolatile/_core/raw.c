@@ -53,7 +53,7 @@ static int unmark(uintptr_t start, uintptr_t end) {
     bool any;
     for (uintptr_t at = start; !err && extents_next(&marked, at, end, &part); at = part.end) {
         if (atomic_load(&repaired)) err = loss_find_missing(&raw, part.start, part.end, true, &any);
-        if (!err) err = hold(&raw, part.start, part.end);
+        if (!err) err = hold_part(&raw, part.start, part.end);
     }
     if (err) return err; /* still marked; pages held by now are safe, and what was found lost stays recorded */
     if (range_tier == OS_TIER_USERFAULTFD)

@@ -36,6 +36,7 @@ def watched(uffd: Userfaultfd, pages: int = 16) -> Anonymous:
 def test_an_ordinary_user_may_have_it() -> None:
     def as_nobody() -> None:
         import os
+        from pathlib import Path
 
         from support.libc import Userfaultfd
 
@@ -43,7 +44,7 @@ def test_an_ordinary_user_may_have_it() -> None:
             os.setgid(65534)
             os.setuid(65534)
         with Userfaultfd():
-            print(open("/proc/sys/vm/unprivileged_userfaultfd").read().strip())
+            print(Path("/proc/sys/vm/unprivileged_userfaultfd").read_text().strip())
 
     assert run_python(as_nobody).check().stdout in ("0\n", "1\n")
 
