@@ -40,11 +40,7 @@ class Crowd:
         self._numbers = np.arange(self.pages, dtype=np.uint32)[:, None]
         self.memory.write(self.data(0))
 
-    def data(self, version: int) -> memoryview:
-        """The bytes of a version."""
-        return memoryview(self.pattern(version)).cast("B")  # type: ignore[arg-type]
-
-    def pattern(self, version: int) -> NDArray[np.uint32]:
+    def data(self, version: int) -> NDArray[np.uint32]:
         """A version, whole."""
         pages = np.empty((self.pages, PAGE // 4), np.uint32)
         pages[:, 0::2] = self._numbers
@@ -54,7 +50,7 @@ class Crowd:
     def check(self, found: bytes, what: str) -> None:
         pages = np.frombuffer(found, np.uint32).reshape(self.pages, -1)
         version = int(pages[0, 1]) - 1
-        if not 0 <= version <= self.version or not (pages == self.pattern(max(version, 0))).all():
+        if not 0 <= version <= self.version or not (pages == self.data(max(version, 0))).all():
             firsts = np.unique(pages[:, 1])[:8]
             zeros = int((pages[:, 1] == 0).sum())
             self.failures.append(
@@ -88,7 +84,7 @@ class Crowd:
 
     def rebuild(self, source: random.Random) -> None:
         def again(view: memoryview, extents: object) -> None:
-            view[:] = self.data(self.version)
+            view[:] = self.data(self.version).data.cast("B")
             self.counts["rebuilt"] += 1
 
         with self.lock, self.memory.pin(on_purge=again) as view:
@@ -102,7 +98,7 @@ class Crowd:
     def write_pinned(self, source: random.Random) -> None:
         with self.lock, self.memory.pin(write=True, on_purge="zero") as view:
             self.version += 1
-            data = self.data(self.version)
+            data = self.data(self.version).data.cast("B")
             for start in range(0, len(view), 16 * PAGE):
                 view[start : start + 16 * PAGE] = data[start : start + 16 * PAGE]
 

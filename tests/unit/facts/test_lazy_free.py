@@ -20,6 +20,7 @@ from support.libc import (
     PAGE,
     Anonymous,
     Userfaultfd,
+    drain,
     has_swap,
     libc,
     madvise,
@@ -119,8 +120,8 @@ def test_populate_write_never_lies_while_another_thread_reclaims(uffd: Userfault
                 memory.advise(MADV_FREE)
                 try:
                     memory.advise(MADV_POPULATE_WRITE)
-                except OSError as error:
-                    assert error.errno == errno.EFAULT  # noqa: PT017 - both outcomes are right
+                except OSError as refused:
+                    outcomes.add(errno.errorcode.get(refused.errno or 0))
                     outcomes.add("lost")
                     assert missing(memory.address, length)
                 else:
@@ -133,6 +134,7 @@ def test_populate_write_never_lies_while_another_thread_reclaims(uffd: Userfault
         finally:
             over.set()
             thread.join()
+        assert outcomes <= {"EFAULT", "lost", "whole"}
         assert outcomes
 
 
@@ -162,19 +164,22 @@ def test_a_page_on_another_cpus_list_is_not_marked() -> None:
     cpus = sorted(os.sched_getaffinity(0))
     if len(cpus) < 2:
         pytest.skip("needs two CPUs")
-    try:
-        os.sched_setaffinity(0, {cpus[0]})
-        with Anonymous(4 * PAGE) as memory:
+    with Anonymous(4 * PAGE) as memory:
+        try:
+            os.sched_setaffinity(0, {cpus[0]})
             for page in range(4):
                 memory.write(page, b"full")
             os.sched_setaffinity(0, {cpus[1]})
             memory.advise(MADV_FREE)
-            before = memory.purge()
-            memory.advise(MADV_FREE)
-            assert memory.purge() == [0, 1, 2, 3]
-            assert before in ([], [0, 1, 2, 3])
-    finally:
-        os.sched_setaffinity(0, cpus)
+        finally:
+            os.sched_setaffinity(0, cpus)
+        gone = memory.purge()
+        assert gone in ([], [0, 1, 2, 3])
+        assert all(memory.read(page)[:4] == (bytes(4) if gone else b"full") for page in range(4))
+        drain()
+        memory.fill()
+        memory.advise(MADV_FREE)
+        assert memory.purge() == [0, 1, 2, 3]
 
 
 def test_minor_faults_count_lost_pages_without_userfaultfd() -> None:
