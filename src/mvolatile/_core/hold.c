@@ -1,5 +1,6 @@
 /* Mark and unmark: how pages become volatile, and how they are held again with nothing missed in between. */
 #include <errno.h>
+#include <string.h>
 
 #include "range_parts.h"
 #include "trap.h"
@@ -41,9 +42,9 @@ static int hold_watched(struct range *range, size_t start, size_t end) {
 
 /* Too many faults: something in [start, end) was purged after the scan, and nothing tells what. All of it counts as lost, and reads as
  * zeros as lost memory does. */
-static int lose_all(struct range *range, size_t start, size_t end) {
+static void lose_all(struct range *range, size_t start, size_t end) {
     loss_record_all(range, start, end);
-    return os_discard(at_offset(range, start), end - start);
+    memset(at_offset(range, start), 0, end - start);
 }
 
 static int hold_counted_part(struct range *range, size_t start, size_t end, bool shared) {
@@ -57,7 +58,8 @@ static int hold_counted_part(struct range *range, size_t start, size_t end, bool
     for (size_t at = start; !err && extents_next(&range->data, at, end, &part); at = part.end) {
         long before = os_minor_faults();
         err = os_populate_write(at_offset(range, part.start), part.end - part.start);
-        if (!err && !resident && os_minor_faults() != before) err = lose_all(range, part.start, part.end);
+        /* Also where it failed half way: it has filled a lost page by then, which the next scan would take for data. */
+        if (!resident && os_minor_faults() != before) lose_all(range, part.start, part.end);
     }
     if (resident) os_let_go(base, end - start);
     return err;
@@ -105,8 +107,9 @@ int hold_all(struct range *range) {
     if (err || !range->lost.count) return err;
     /* What survived is held, so nothing more can go. Fresh pages can be huge again: where nothing watches, and where khugepaged may work. */
     if (large) {
-        range->watched = false;
-        return os_unwatch(range->base, range->mapped);
+        err = os_unwatch(range->base, range->mapped);
+        range->watched = err != 0;
+        return err;
     }
     if (range_tier == OS_TIER_FAULTCOUNT && range->huge && !range->may_collapse) {
         os_huge(range->base, range->mapped, true);

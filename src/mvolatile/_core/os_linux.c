@@ -400,14 +400,15 @@ uint64_t os_thread_id(void) {
 
 void os_pause(void) { sched_yield(); }
 
-void os_drain(char *base, size_t len) {
+void os_reclaim_all(char *base, size_t len) {
     cpu_set_t allowed, one;
     if (sched_getaffinity(0, sizeof allowed, &allowed)) return;
     for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
         if (!CPU_ISSET(cpu, &allowed)) continue;
         CPU_ZERO(&one);
         CPU_SET(cpu, &one);
-        if (!sched_setaffinity(0, sizeof one, &one)) (void)os_pageout(base, len);
+        if (!sched_setaffinity(0, sizeof one, &one)) (void)os_cold(base, os_page_size); /* empties this CPU's lists */
     }
+    if (!os_free_lazily(base, len)) (void)os_pageout(base, len); /* on one CPU, still */
     sched_setaffinity(0, sizeof allowed, &allowed);
 }

@@ -158,7 +158,7 @@ int range_purge(struct range *range, size_t offset, size_t length, size_t *bytes
     if (!err) {
         size_t before = bytes_of(range, OS_DATA, start, len);
         err = os_pageout(at_offset(range, start), len);
-        if (!err && before && bytes_of(range, OS_DATA, start, len)) os_drain(at_offset(range, start), len);
+        if (!err && before && bytes_of(range, OS_DATA, start, len)) os_reclaim_all(at_offset(range, start), len);
         *bytes = before - bytes_of(range, OS_DATA, start, len);
     }
     range_leave(range);

@@ -8,19 +8,21 @@ C.)
 
 **The futures are learned.** Nobody tells us what a program will do. For each (actor, position) we keep the
 union of the footprints of the steps *seen* to be next there, blocked ones too, and of all that was seen to
-follow. After a pass of the search every decision is tried against what is known by then; if one no longer
-stands, the search is run again, knowing more. Knowledge only grows, so this ends, and when it ends nothing
-was missed:
+follow. A decision is tried again against what is known when everything below its state has been searched,
+and extended if it no longer stands. If the search met a loop, that was perhaps too early; then every
+decision is tried once more at the end of the pass, and if one does not stand, the search is run again,
+knowing more. Knowledge only grows, so this ends, and when it ends nothing was missed:
 
-    Let R be the graph the last pass explored. Suppose some decision in R is wrong: in state s the closed
-    set C was taken, a path a1 ... an leads away from s by steps outside C, and an (of actor q) is the
-    first that depends on the next step of a member of C. Choose s and the path so that n is the least of
-    all. Let t be a step of C that is enabled in s. Then a1 ... a(n-1) can be taken after t as well, with
-    the same effects, and q gets to the same position. Shorter paths are covered by R (below), this one
-    too: R contains a path from s.t that takes a1 ... a(n-1) and brings q from its position in s to that of
-    an, where q's next step is seen. Either it is an, or t has written something that an's footprint
-    depends on and so reads. Both ways a conflict with the next step of a member of C was learned for q's
-    position in s, and the decision would not have stood.
+    Let R be the graph the last pass explored. All that can follow a state in R was known when its
+    decision was last tried. Suppose some decision in R is wrong: in state s the closed set C was taken, a
+    path a1 ... an leads away from s by steps outside C, and an (of actor q) is the first that depends on
+    the next step of a member of C. Choose s and the path so that n is the least of all. Let t be a step of
+    C enabled in s. Then a1 ... a(n-1) can be taken after t as well, with the same effects, and q gets to
+    the same position. Shorter paths are covered by R (below), this one too: R contains a path from s.t
+    that takes a1 ... a(n-1) and brings q from its position in s to that of an, where q's next step is
+    seen. Either it is an, or t has written something that an's footprint depends on and so reads. Both
+    ways a conflict with the next step of a member of C was learned for q's position in s, and the decision
+    would not have stood.
 
     Covering: for each path w from a state s of R, R has a path from s that is w and perhaps further steps
     independent of w, up to the order of independent steps. If some step of w belongs to the set taken in

@@ -201,7 +201,16 @@ alternative = st.tuples(variable, st.integers(0, 2), variable, st.integers(0, 2)
 table = st.lists(st.lists(alternative, min_size=1, max_size=3), max_size=4)
 
 
+SECOND_PASS_NEEDED = [
+    [[(0, 0, 0, 0, 1), (0, 0, 0, 1, 0), (2, 1, 1, 0, 1)]],
+    [[(0, 1, 2, 0, 2), (0, 0, 2, 0, 0)], [(2, 0, 2, 0, 2)]],
+    [[(1, 0, 2, 1, 2)], [(0, 0, 0, 0, 3)], [(0, 1, 2, 0, 3), (0, 0, 1, 2, 3)]],
+]
+"""A loop, in which a decision falls only once its state has been left."""
+
+
 @given(st.lists(table, min_size=1, max_size=3), st.sampled_from([None, frozenset([0, 1])]), st.booleans())
+@example(SECOND_PASS_NEEDED, frozenset([0, 1]), True)
 @settings(max_examples=400, deadline=None)
 def test_reduced_search_of_systems_with_choices_and_loops(tables, watches, tell_positions):
     found = [
