@@ -14,11 +14,14 @@ $(VENV)/ready: pyproject.toml setup.py $(wildcard src/mvolatile/_core/*.[ch])
 	$(RUN)pip install --quiet --editable '.[all]'
 	touch $@
 
-demo: $(VENV)/ready  ## set up, then serve real map tiles under a real memory limit, three ways side by side
+demo: $(VENV)/ready  ## set up, then serve real map tiles under a real memory limit, four ways side by side
 	$(RUN)mvolatile demo
 
 test: $(VENV)/ready  ## set up, then run the tests
 	$(RUN)pytest
+
+stress: $(VENV)/ready  ## the long forms: races, fuzzing, faults, exploration (an hour or so)
+	MVOLATILE_STRESS=full $(RUN)pytest -m stress --timeout 7200
 
 lint: $(VENV)/ready  ## ruff and mypy
 	$(RUN)ruff check .

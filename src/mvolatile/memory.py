@@ -10,12 +10,10 @@ import threading
 import warnings
 import weakref
 from collections.abc import Callable
-from contextlib import suppress
 from os import strerror
-from types import TracebackType
 from typing import Any, Literal, TypeAlias
 
-from ._core import Hold, Range
+from ._core import Hold, Pin, Range
 from .errors import Extents, Overwritten, Purged, VolatilityWarning
 
 __all__ = ["OnPurge", "Pin", "VolatileMemory", "live_memories"]
@@ -90,23 +88,19 @@ class VolatileMemory(Range):
 
         Pins are counted. The memory stays held as long as a view made inside the block (a slice, an array) lives.
         """
-        return Pin(self, write, self._fill if on_purge is None else _checked(on_purge))
+        return self._pin(write, on_purge if on_purge is None else _checked(on_purge))
 
-    def _settled_hold(self, write: bool, on_purge: OnPurge) -> Hold:
-        """A hold of whole memory, or what `on_purge` makes of a loss."""
-        hold = self._hold(write)
+    def _whole_hold(self) -> Hold:
+        """A hold to read by, without a block; `Purged` and no hold if anything is lost."""
+        hold = self._hold(False)
         if self._lossy:
-            try:
-                self._settle(on_purge)
-            except BaseException:
-                del (
-                    hold
-                )  # the traceback keeps this frame, and the handler may want to purge, close or rebuild
-                raise
+            del hold  # a traceback would keep it
+            self._raise_purged(False)
         return hold
 
-    def _settle(self, on_purge: OnPurge) -> None:
+    def _settle(self, on_purge: OnPurge | None) -> None:
         """The memory is held by the caller and has a loss: raise, or make it go."""
+        on_purge = self._fill if on_purge is None else on_purge
         if on_purge == "raise":
             self._raise_purged(False)
         if on_purge == "zero":
@@ -174,6 +168,8 @@ class VolatileMemory(Range):
         _live.discard(self)
 
     def __enter__(self) -> VolatileMemory:
+        if self.closed:
+            raise ValueError("the memory is closed")
         return self
 
     def __exit__(self, *unused: object) -> None:
@@ -192,35 +188,6 @@ class VolatileMemory(Range):
                 state += f", {sum(n for _, n in self._lost(False)[0])} bytes lost"
         label = f" {self.name!r}" if self.name else ""
         return f"<{type(self).__name__}{label} {self.nbytes} bytes, {state}>"
-
-
-class Pin:
-    """What `VolatileMemory.pin` returns: a context manager whose value is the view.
-
-    It may be entered again after leaving.
-    """
-
-    __slots__ = ("_hold", "_memory", "_on_purge", "_view", "_write")
-
-    def __init__(self, memory: VolatileMemory, write: bool, on_purge: OnPurge) -> None:
-        self._memory = memory
-        self._write = write
-        self._on_purge = on_purge
-        self._view: memoryview | None = None
-
-    def __enter__(self) -> memoryview:
-        if self._view is not None:
-            raise RuntimeError("this pin is entered already; ask the memory for another")
-        self._view = memoryview(self._memory._settled_hold(self._write, self._on_purge))
-        return self._view
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        view, self._view = self._view, None
-        if view is not None:
-            with suppress(BufferError):  # an array was made of it: the hold lives as long as the array
-                view.release()
 
 
 def _checked(on_purge: OnPurge) -> OnPurge:

@@ -82,7 +82,7 @@ void install_shrugging(void) { install(shrug, 0); }
 /* ---- a touch from a thread whose signals run on an alternate stack, and from inside another handler ------------------------------- */
 
 static const volatile unsigned char *target;
-static unsigned sum;
+static volatile unsigned sum;
 
 static void *touch_on_altstack(void *from) {
     size_t pages = (size_t)from;

@@ -69,15 +69,17 @@ static int hold_counted_part(struct range *range, size_t start, size_t end, bool
 
 static int hold_counted(struct range *range, size_t start, size_t end) {
     bool shared = range->fork_count != range_forks;
-    for (size_t at = start; at < end; at += COUNTED_PART) {
-        int err = hold_counted_part(range, at, end - at < COUNTED_PART ? end : at + COUNTED_PART, shared);
-        if (err) return err;
-    }
-    if (!start && end == range->mapped) range->fork_count = range_forks;
-    return 0;
+    uint64_t generation = range->generation;
+    int err = 0;
+    for (size_t at = start; !err && at < end; at += COUNTED_PART)
+        err = hold_counted_part(range, at, end - at < COUNTED_PART ? end : at + COUNTED_PART, shared);
+    if (range->generation > generation) range->generation = generation + 1; /* one loss, in however many parts it was found */
+    if (!err && !start && end == range->mapped) range->fork_count = range_forks;
+    return err;
 }
 
-/* Lost pages in [start, end) become ordinary zero memory again, and stay watched. */
+/* Lost pages in [start, end) become ordinary zero memory again, and stay watched. A trap may have been the one to fill such a page: its note
+ * must be folded into this loss, or it would call what is rebuilt next lost. */
 static int settle(struct range *range, size_t start, size_t end) {
     struct extent part;
     for (size_t at = start; extents_next(&range->lost, at, end, &part); at = part.end) {
@@ -85,12 +87,13 @@ static int settle(struct range *range, size_t start, size_t end) {
         part.end = page_up(part.end);
         for (size_t done; part.start < part.end; part.start += done) {
             int err = os_zero(at_offset(range, part.start), part.end - part.start, &done);
-            if (err == EEXIST)
+            if (err == EEXIST || err == ENOENT) /* there already; or not watched, so a touch fills it */
                 done += os_page_size;
             else if (err)
                 return err;
         }
     }
+    await_traps(range);
     return 0;
 }
 
@@ -98,7 +101,19 @@ int hold_part(struct range *range, size_t start, size_t end) {
     if (range_tier == OS_TIER_UNSUPPORTED) return 0;
     if (range_tier == OS_TIER_FAULTCOUNT) return hold_counted(range, start, end);
     int err = hold_watched(range, start, end);
-    return err || range->foreign ? err : settle(range, start, end);
+    return err || range->foreign || !range->lost.count ? err : settle(range, start, end);
+}
+
+/* Reclaim leaves an empty page table where a huge page was, and with one there a fault gets a base page. MADV_DONTNEED frees it (Linux 6.14,
+ * CONFIG_PT_RECLAIM); without, khugepaged has to put the pages together later. What is discarded here is lost already. */
+static void make_room_for_huge_pages(struct range *range) {
+    struct extent part;
+    for (size_t at = 0; extents_next(&range->lost, at, range->mapped, &part); at = part.end) {
+        size_t start = (part.start + os_huge_size - 1) & ~(os_huge_size - 1), end = page_up(part.end) & ~(os_huge_size - 1);
+        if (start >= end) continue;
+        extents_sub(&range->data, start, end);
+        (void)os_discard(at_offset(range, start), end - start);
+    }
 }
 
 int hold_all(struct range *range) {
@@ -107,13 +122,16 @@ int hold_all(struct range *range) {
     if (err || !range->lost.count) return err;
     /* What survived is held, so nothing more can go. Fresh pages can be huge again: where nothing watches, and where khugepaged may work. */
     if (large) {
-        err = os_unwatch(range->base, range->mapped);
-        range->watched = err != 0;
-        return err;
+        range->watched = false; /* also if the kernel does only a part of it: the next mark watches the whole again */
+        if (os_unwatch(range->base, range->mapped)) return settle(range, 0, range->mapped);
+        await_traps(range); /* as in settle() */
+        if (range->huge) make_room_for_huge_pages(range);
+        return 0;
     }
     if (range_tier == OS_TIER_FAULTCOUNT && range->huge && !range->may_collapse) {
         os_huge(range->base, range->mapped, true);
         range->may_collapse = true;
+        make_room_for_huge_pages(range);
     }
     return 0;
 }

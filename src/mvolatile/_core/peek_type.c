@@ -121,10 +121,8 @@ static PyObject *peek_exit(PeekObject *self, PyObject *const *args, Py_ssize_t c
         return NULL;
     }
     if (self->view) {
-        PyObject *released = PyObject_CallMethod(self->view, "release", NULL);
-        if (!released) PyErr_Clear(); /* an array was made of it */
-        Py_XDECREF(released);
-        Py_CLEAR(self->view);
+        release_view(self->view);
+        self->view = NULL;
     }
     bool kept = self->exports > 0;
     if (kept && !self->pinned && turn_into_pin(self)) return NULL;

@@ -131,8 +131,8 @@ class _DepthFirst:
         enabled = self.system.enabled(state)
         positions = self.positions(state)
         decision = self.learned.decide(state, enabled, positions) if self.learned else self.everyone
-        finding = self.tally.inspect(state, enabled)
-        if finding is not None and self.tally.note(finding, self._path):
+        findings = self.tally.inspect(state, enabled)
+        if findings and self.tally.note(findings, self._path):
             return True
         if not enabled:
             self.tally.executions += 1
@@ -172,7 +172,8 @@ class _DepthFirst:
     def _stands(self, learned: Learned) -> bool:
         """Do all decisions of this pass stand, by what is known now?
 
-        Without a loop there is no need to ask: when a state was left, all that can follow it had been searched.
+        Without a loop there is no need to ask: when a state was left, all that can follow it had been
+        searched.
         """
         return all(
             learned.stands(positions, version)

@@ -35,7 +35,8 @@ knowing more. Knowledge only grows, so this ends, and when it ends nothing was m
 For `check`, which is asked of every state, all *visible* steps (those that write a watched location) are
 made to depend on each other, by a location of their own. For a path w that ends with the visible step that
 makes a property false, R has a path with the same visible steps in the same order; after the last of them
-the watched locations have the same values. So R violates the same properties.
+the watched locations have the same values. So R violates the same properties. What `check` says must hang
+on those locations alone: an invisible step that changed its answer could hide a violation.
 
 Rejected: sleep sets. In a search that remembers states they save steps to states already known, but no
 states, and are unsound there unless the sets are kept with the states. Also rejected: stateless DPOR;

@@ -37,6 +37,8 @@ def fork(k: Kernel, parent: int, child: int) -> Steps[int]:
     for at in range(len(vmas)):
         old = vmas[at]
         new = yield new_vma(k, child, old.start, old.end, old.pgoff, old.flags & ~VM_LOCKED)
+        if new < 0:
+            raise RuntimeError(f"fork needs more than {k.config.vmas} VMAs: raise Config.vmas")
         yield from anon_vma_fork(k, new, old.anon_vma, old.chain)
         yield link_vma(k, child, new)
         yield from copy_page_range(k, child, parent, old.start, old.end, old.flags)

@@ -11,17 +11,24 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from .litmus import Litmus, Thread, mark, pages, reclaimer, shared_page, swapped_page, unmark, volatile_pages
+from .litmus import (
+    Litmus,
+    Thread,
+    mark,
+    pages,
+    reclaimer,
+    shared_page,
+    shared_volatile,
+    swap_volatile,
+    unmark,
+    volatile_pages,
+)
 from .mmap import do_munmap, madvise_dontneed, mlock
 from .state import Config, Kernel
 from .steps import Steps
 from .user import copy_from_user, get_user_pages, load, put_user_page, store
 
 Action = Callable[[Kernel], Steps[Any]]
-
-
-def _shared(k: Kernel) -> Steps[None]:
-    yield from shared_page(k, True, True)
 
 
 def _shared_parent(k: Kernel) -> Steps[None]:
@@ -36,11 +43,6 @@ def _two_volatile(k: Kernel) -> Steps[None]:
     yield from volatile_pages(k, 2)
 
 
-def _swapped_volatile(k: Kernel) -> Steps[None]:
-    yield from swapped_page(k)
-    yield from mark(k, 0)
-
-
 def _pin(k: Kernel, mm: int) -> Steps[None]:
     page = yield from get_user_pages(k, mm, 0)
     if page:
@@ -51,8 +53,8 @@ BEGINNINGS: dict[str, tuple[Thread, int, int]] = {
     "a page": (pages, 1, 1),
     "a volatile page": (volatile_pages, 1, 1),
     "two volatile pages": (_two_volatile, 1, 2),
-    "a volatile page in swap": (_swapped_volatile, 1, 1),
-    "a page shared, volatile in both": (_shared, 2, 1),
+    "a volatile page in swap": (swap_volatile, 1, 1),
+    "a page shared, volatile in both": (shared_volatile, 2, 1),
     "a page shared, volatile in the parent": (_shared_parent, 2, 1),
     "a page shared, volatile in the child": (_shared_child, 2, 1),
 }
@@ -102,5 +104,5 @@ def generated(number: int) -> Litmus:
             "cpu1": partial(_in_order, actions=tuple(touches[name] for name in two)),
             "kswapd": reclaimer,
         },
-        Config(frames=4, slots=dice.choice([0, 1])),
+        Config(frames=4, slots=0 if beginning != "a volatile page in swap" else 1),
     )

@@ -12,12 +12,13 @@ from .mmu_notifier import (
 from .page import (
     add_mm_counters,
     alloc_page,
-    change_flags,
+    clear_page_mlock,
     copy_user_page,
     get_page,
     lru_cache_add,
     page_cache_release,
     page_dup_rmap,
+    page_mapped,
     page_remove_rmap,
     read_flags,
     set_page_anon_rmap,
@@ -379,11 +380,12 @@ def free_page_and_swap_cache(k: Kernel, page: int) -> Steps[None]:
     if flags & PG_swapcache:
         locked = yield trylock_page(k, page)
         if locked:
-            mapped = yield read(f"page_mapped(page {page})", k.mapcount(page))
+            mapped = yield page_mapped(k, page)
             if not mapped:
                 yield from try_to_free_swap(k, page)
             yield unlock_page(k, page)
     flags = yield read_flags(k, page, "PageMlocked")
-    if flags & PG_mlocked:
-        yield change_flags(k, page, "clear_page_mlock", 0, PG_mlocked)
+    mapped = yield page_mapped(k, page)
+    if flags & PG_mlocked and not mapped:
+        yield clear_page_mlock(k, page)
     yield page_cache_release(k, page)

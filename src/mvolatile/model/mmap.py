@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from .memory import VM_FAULT_RETRY, VM_FAULT_SIGBUS, zap_pte_range
-from .page import change_flags, mlock_vma_page
+from .page import clear_page_mlock, mlock_vma_page
 from .pgtable import (
     non_swap_entry,
     pte_none,
@@ -23,7 +23,6 @@ from .state import (
     ZERO_PAGE,
     Kernel,
     KernelBug,
-    PG_mlocked,
 )
 from .steps import (
     Steps,
@@ -358,4 +357,4 @@ def munlock_vma_pages_range(k: Kernel, mm: int, start: int, end: int) -> Steps[N
         pte = yield pte_under_lock(k, mm, address)
         yield pte_unmap_unlock(k, mm)
         if pte_present(pte) and k.page(pte_pfn(pte)) != ZERO_PAGE:
-            yield change_flags(k, k.page(pte_pfn(pte)), "munlock_vma_page", 0, PG_mlocked)
+            yield clear_page_mlock(k, k.page(pte_pfn(pte)), "munlock_vma_page")

@@ -354,7 +354,7 @@ def mlock_vma_page(k: Kernel, page: int) -> Op:
 
     def perform(world: World) -> tuple[World, None]:
         flags = world[cell]
-        if flags & PG_mlocked or not flags & PG_lru:
+        if flags & PG_mlocked or not flags & PG_lru or flags & PG_unevictable:
             return put(world, cell, flags | PG_mlocked), None
         old = k.lru(page_lru(flags))
         new = k.lru(UNEVICTABLE)
@@ -370,10 +370,35 @@ def mlock_vma_page(k: Kernel, page: int) -> Op:
 
     def footprint(world: World) -> tuple[frozenset[int], frozenset[int]]:
         flags = world[cell]
-        if flags & PG_mlocked or not flags & PG_lru:
+        if flags & PG_mlocked or not flags & PG_lru or flags & PG_unevictable:
             cells = frozenset((cell,))
         else:
             cells = frozenset((cell, k.lru(page_lru(flags)), k.lru(UNEVICTABLE)))
         return cells, cells
 
     return Op(f"mlock_vma_page(page {page})", perform, footprint=footprint)
+
+
+@cache
+def clear_page_mlock(k: Kernel, page: int, why: str = "clear_page_mlock") -> Op:
+    """`clear_page_mlock()`, `munlock_vma_page()`: no longer PG_mlocked, and back among the evictable pages."""
+    cell = k.flags(page)
+
+    def perform(world: World) -> tuple[World, None]:
+        flags = world[cell]
+        now = flags & ~PG_mlocked
+        if not flags & PG_lru or not flags & PG_unevictable:
+            return put(world, cell, now), None
+        now &= ~PG_unevictable
+        old, new = k.lru(UNEVICTABLE), k.lru(page_lru(now))
+        kept = tuple(other for other in world[old] if other != page)
+        return puts(world, (cell, now), (old, kept), (new, (page, *world[new]))), None
+
+    def footprint(world: World) -> tuple[frozenset[int], frozenset[int]]:
+        flags = world[cell]
+        cells = frozenset((cell,))
+        if flags & PG_lru and flags & PG_unevictable:
+            cells |= {k.lru(UNEVICTABLE), k.lru(page_lru(flags & ~PG_unevictable))}
+        return cells, cells
+
+    return Op(f"{why}(page {page})", perform, footprint=footprint)

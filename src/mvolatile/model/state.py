@@ -66,7 +66,7 @@ BAD_PAGE: Final = 1 << 7
 FALSE_REPORT: Final = 1 << 8
 
 
-class KernelBug(AssertionError):
+class KernelBug(AssertionError):  # noqa: N818 - what lkml calls it
     """The kernel would have crashed or damaged itself: BUG_ON, NULL dereference, use after free, out of bounds."""
 
     def __init__(self, what: str) -> None:
@@ -152,12 +152,23 @@ class Kernel:
         return len(self.boot) - 1
 
     def _cells(self, name: str, number: int, value: Any) -> int:
-        return [self._cell(f"{name}[{at}]", value) for at in range(number)][0]
+        for at in range(number):
+            self._cell(f"{name}[{at}]", value)
+        return len(self.boot) - number
 
     @property
     def world(self) -> World:
         """A machine with nothing in it."""
         return tuple(self.boot)
+
+    @property
+    def watched(self) -> tuple[int, ...]:
+        """The cells in which wrongs are remembered: all that the properties look at before the end."""
+        pages = self.config.processes * self.config.addresses
+        return (
+            *range(self._wrong, self._wrong + pages),
+            *range(self._page_wrong, self._page_wrong + self.config.frames + 1),
+        )
 
     # Page frames
 

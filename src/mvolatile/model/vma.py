@@ -231,14 +231,14 @@ def set_vma_anon_vma(k: Kernel, vma: int, anon_vma: int) -> Op:
 
 @cache
 def anon_vma_alloc(k: Kernel, root: int) -> Op:
-    """`anon_vma_alloc()` for a forked VMA, under its parent's root; -1 if there is none left."""
+    """`anon_vma_alloc()` for a forked VMA, under its parent's root; `RuntimeError` if the machine is too small."""
     cells = [k.root(at) for at in range(k.config.anon_vmas)]
 
     def perform(world: World) -> tuple[World, int]:
         for at, cell in enumerate(cells):
             if world[cell] < 0:
                 return put(world, cell, root), at
-        return world, -1
+        raise RuntimeError(f"the program needs more than {len(cells)} anon_vmas: raise Config.anon_vmas")
 
     return Op("anon_vma_alloc", perform, writes=cells)
 
@@ -251,7 +251,7 @@ def read_root(k: Kernel, anon_vma: int) -> Op:
 
 @cache
 def unlink_anon_vmas(k: Kernel, vma: int, chain: tuple[int, ...]) -> Op:
-    """`unlink_anon_vmas()`, the root locked for writing. Empty anon_vmas are not freed: no two pages ever meet in one."""
+    """`unlink_anon_vmas()`, the root locked for writing. An empty anon_vma is not used again."""
 
     def perform(world: World) -> tuple[World, None]:
         changes: list[tuple[int, Any]] = [(k.chain(vma), ()), (k.anon_vma(vma), -1)]
