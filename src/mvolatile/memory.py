@@ -6,11 +6,11 @@ raised, zeroed or rebuilt.
 
 from __future__ import annotations
 
+import os
 import threading
 import warnings
 import weakref
 from collections.abc import Callable
-from os import strerror
 from typing import Any, Literal, TypeAlias
 
 from ._core import Hold, Pin, Range
@@ -22,6 +22,19 @@ Rebuild: TypeAlias = Callable[[memoryview, Extents], object]
 OnPurge: TypeAlias = Literal["raise", "zero"] | Rebuild
 
 _live: weakref.WeakSet[VolatileMemory] = weakref.WeakSet()
+_with_lock: weakref.WeakSet[VolatileMemory] = weakref.WeakSet()
+_locks = threading.Lock()
+
+
+def _free_locks() -> None:
+    """In a forked child: the thread that was rebuilding may not be there to let go."""
+    global _locks
+    _locks = threading.Lock()
+    for memory in list(_with_lock):
+        memory._rebuilding = None
+
+
+os.register_at_fork(after_in_child=_free_locks)
 
 
 def live_memories() -> list[VolatileMemory]:
@@ -71,7 +84,7 @@ class VolatileMemory(Range):
         dump: bool = True,
     ) -> None:
         self._fill = _checked(fill)
-        self._rebuilding = threading.RLock()
+        self._rebuilding: threading.RLock | None = None
         self._open(nbytes, huge, dump, name, _printable(name or "unnamed"))
         _live.add(self)
 
@@ -107,12 +120,19 @@ class VolatileMemory(Range):
             self._forgive()
             return
         assert callable(on_purge)
-        with self._rebuilding:
+        with self._rebuild_lock():
             extents, _ = self._lost(False)
             if extents:  # another thread may have rebuilt it while we waited
                 with memoryview(self._hold(True)) as view:
                     on_purge(view, extents)
                 self._forgive()
+
+    def _rebuild_lock(self) -> threading.RLock:
+        with _locks:
+            if self._rebuilding is None:
+                self._rebuilding = threading.RLock()
+                _with_lock.add(self)
+            return self._rebuilding
 
     def _settle_export(self) -> None:
         self._settle(self._fill)
@@ -139,7 +159,7 @@ class VolatileMemory(Range):
 
     def _warn_refusal(self, errno: int) -> None:
         warnings.warn(
-            f"{self!r}: the kernel refuses to make it volatile ({strerror(errno)}); its data is safe, and stays",
+            f"{self!r}: the kernel refuses to make it volatile ({os.strerror(errno)}); its data is safe, and stays",
             VolatilityWarning,
             stacklevel=3,
         )
