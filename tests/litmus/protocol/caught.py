@@ -64,8 +64,8 @@ CAUGHT = [
         "no_lost_report",
         "a*4 reclaim0 signal a*13",
     ),
-    Caught("close_before_looking", "close vs peek", "no_stray_sigbus", "a*7 b*3 reclaim0 a*5"),
-    Caught("close_ignores_traps", "close vs trap", "no_foreign_repair", "reclaim0 a*5 b*6 a"),
+    Caught("close_before_looking", "close vs peek", "no_stray_sigbus", "a*7 b*5 reclaim0 a*5"),
+    Caught("close_ignores_traps", "close vs trap", "no_foreign_repair", "reclaim0 a*5 b*12 a"),
     Caught("announce_after_settling", "pin vs peek", "peek_reads_whole", "reclaim0 a*12 b*11"),
     Caught("writers_unannounced", "write vs peek", "peek_reads_whole", "b*3 a*9 b*8"),
 ]

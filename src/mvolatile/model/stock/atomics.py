@@ -146,23 +146,43 @@ def range_leave(t: Task, r: int, g: Guarded) -> Steps[None]:
 
 @cache
 def use_range(t: Task, r: int) -> Op:
-    """`use_range()`: counts a call; False where the memory is closed. The GIL makes it one step."""
-    users, closed = t.cell(r, "users"), t.cell("closed")
+    """`use_range()`: counts a call, unless the memory is closed (then False)."""
+    users, closed, gil = t.cell(r, "users"), t.cell("closed"), t.cell("gil")
 
     def perform(world: World) -> tuple[World, bool]:
         return (world, False) if world[closed] else (put(world, users, world[users] + 1), True)
 
-    return Op("use_range", perform, reads=(closed,), writes=(users,))
+    return Op("use_range", perform, reads=(closed, gil), writes=(users,), ready=lambda world: not world[gil])
 
 
 @cache
-def hide_range(t: Task, r: int, hide: bool) -> Op:
-    """`range_close_method()` before and after a refusal: no other call gets in while one closes."""
-    users, closed = t.cell(r, "users"), t.cell("closed")
-    more = 1 if hide else -1
-    label = "close(): no more calls" if hide else "close(): refused"
+def unuse_range(t: Task, r: int) -> Op:
+    """`unuse_range()`."""
+    users, gil = t.cell(r, "users"), t.cell("gil")
     return Op(
-        label,
-        lambda world: (puts(world, (users, world[users] + more), (closed, hide)), None),
-        writes=(users, closed),
+        "unuse_range",
+        lambda world: (put(world, users, world[users] - 1), None),
+        reads=(gil,),
+        writes=(users,),
+        ready=lambda world: not world[gil],
     )
+
+
+@cache
+def gil(t: Task, take: bool, **also: bool) -> Op:
+    """The GIL, where a call does several things under it; `also` sets globals in the same step."""
+    cell = t.cell("gil")
+    cells = [(t.cell(name), value) for name, value in also.items()]
+    return Op(
+        "take the GIL" if take else "release the GIL",
+        lambda world: (puts(world, (cell, take), *cells), None),
+        writes=(cell, *(at for at, _ in cells)),
+        ready=lambda world: world[cell] != take,
+    )
+
+
+@cache
+def pins_unlocked(t: Task, r: int) -> Op:
+    """`range->pins`, read without the range's lock."""
+    cell = t.cell(r, "guarded")
+    return Op("look at pins", lambda world: (world, world[cell].pins), reads=(cell,))

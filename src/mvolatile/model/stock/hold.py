@@ -9,6 +9,7 @@ from .atomics import global_load, wait_while
 from .kernel import (
     EEXIST,
     EFAULT,
+    ENOENT,
     os_discard,
     os_free_lazily,
     os_hold_resident,
@@ -19,6 +20,7 @@ from .kernel import (
     os_unwatch,
     os_watch,
     os_zero,
+    store,
 )
 from .loss import announce_loss, loss_find_missing, loss_fold_notes, loss_record_all
 from .machine import FAULTCOUNT, USERFAULTFD, Guarded, Task
@@ -62,9 +64,10 @@ def hold_watched(t: Task, r: int, g: Guarded, pages: int) -> Held:
 
 
 def lose_all(t: Task, r: int, g: Guarded, pages: int) -> Steps[Guarded]:
-    """`lose_all()`: something of it was purged and nothing tells what."""
+    """`lose_all()`: something of it was purged and nothing tells what; `memset()`."""
     g = yield from loss_record_all(t, r, g, pages)
-    yield from os_discard(t, pages)
+    for page in t.m.pages_in(pages):
+        yield store(t, page, 0)
     return g
 
 
@@ -114,7 +117,7 @@ def settle(t: Task, r: int, g: Guarded, pages: int) -> Held:
     """`settle()`: lost pages become zero memory again, and stay watched."""
     for page in t.m.pages_in(g.lost & pages):
         error = yield from os_zero(t, page)
-        if error not in (None, EEXIST):
+        if error not in (None, EEXIST, ENOENT):
             return g, error
         del error
     if t.broken.announce_after_settling:
@@ -132,21 +135,30 @@ def hold_part(t: Task, r: int, g: Guarded, pages: int) -> Held:
     if t.broken.unwatch_part and t.m.config.large and pages == t.m.all_pages and g.lost:
         yield os_unwatch(t)
         return (yield from await_traps(t, r, g._replace(watched=False))), None
-    return (yield from settle(t, r, g, pages)) if g.lost & pages else (g, None)
+    return (yield from settle(t, r, g, pages)) if g.lost else (g, None)
+
+
+def make_room_for_huge_pages(t: Task, g: Guarded) -> Steps[Guarded]:
+    """`make_room_for_huge_pages()`: each page of a large range stands for a huge page."""
+    yield from os_discard(t, g.lost)
+    return g._replace(data=g.data & ~g.lost)
 
 
 def hold_all(t: Task, r: int, g: Guarded) -> Held:
     """`hold_all()`: for a pin."""
     everything = t.m.all_pages
     large = t.m.config.large and g.watched
-    if not large:
-        return (yield from hold_part(t, r, g, everything))
-    g, error = yield from hold_watched(t, r, g, everything)
+    g, error = yield from (hold_watched if large else hold_part)(t, r, g, everything)
     if error or not g.lost:
         return g, error
-    yield os_unwatch(t)
-    g = g._replace(watched=False)
-    return (g if t.broken.settle_forgets_notes else (yield from await_traps(t, r, g))), None
+    if large:
+        yield os_unwatch(t)
+        g = g._replace(watched=False)
+        if not t.broken.settle_forgets_notes:
+            g = yield from await_traps(t, r, g)
+    if large or (t.m.config.large and t.tier == FAULTCOUNT):
+        g = yield from make_room_for_huge_pages(t, g)
+    return g, None
 
 
 def find_data(t: Task, g: Guarded) -> Steps[Guarded]:

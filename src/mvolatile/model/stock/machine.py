@@ -113,7 +113,7 @@ class Broken:
     """The faultcount tier ignores the faults of a populate that failed half way."""
 
     close_before_looking: bool = False
-    """close() stops repairs first and looks for peeks then, as it did."""
+    """close() stops repairs before it looks whether it may close."""
 
     close_ignores_traps: bool = False
     """close() does not wait for traps."""
@@ -195,6 +195,7 @@ class Machine:
         self._add((mm, "mlocked"), False)
         self._add((mm, "signal"), False)
         self._add((mm, "closed"), False)
+        self._add((mm, "gil"), False)
         self._add((mm, "owner"), 0)
         self._add((mm, "forking"), False)
         self._add((mm, "gate"), 0)

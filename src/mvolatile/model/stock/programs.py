@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from ..steps import Steps, run
-from .atomics import atomic_fetch_add, atomic_load, hide_range, use_range
+from .atomics import atomic_load, gil, unuse_range, use_range
 from .forks import fork, in_child
 from .kernel import EINTR, ENOMEM, TRAP, load, purge, signal, store, wait_to_be_born
 from .loss import range_forgive, range_lost, range_survey
@@ -26,7 +26,16 @@ from .peek import (
     range_repair,
 )
 from .properties import must, no_silent_zeros, peek_reads_whole, pin_reads_whole, report
-from .ranges import range_close, range_open, range_pin, range_read, range_unpin, range_write
+from .ranges import (
+    EBUSY,
+    range_close,
+    range_is_busy,
+    range_open,
+    range_pin,
+    range_read,
+    range_unpin,
+    range_write,
+)
 
 REBUILT: Final = "rebuilt"
 CLOSED: Final = "closed"
@@ -115,7 +124,7 @@ def peek_enter(t: Task, pages: int, r: int = 0) -> Steps[tuple[str, Peek | None]
         return CLOSED, None
     verdict, peek = yield from _peek_begin(t, pages, r)
     if closes:
-        yield atomic_fetch_add(t, r, "users", -1)
+        yield unuse_range(t, r)
     return verdict, peek
 
 
@@ -206,12 +215,20 @@ def survey(t: Task) -> Steps[None]:
 
 
 def close(t: Task, r: int = 0) -> Steps[str]:
-    """`close()`, which counts as a call."""
-    yield hide_range(t, r, True)
+    """`close()`: decided with the GIL held, under which every call begins; a refusal changes nothing."""
+    if not (yield use_range(t, r)):
+        return CLOSED
+    yield gil(t, True)
+    if not t.broken.close_before_looking and (yield from range_is_busy(t, r)):
+        yield gil(t, False)
+        yield unuse_range(t, r)
+        return EBUSY
+    yield gil(t, False, closed=True)
     error = yield from range_close(t, r)
-    if error:
-        yield hide_range(t, r, False)
-    return error or CLOSED
+    if t.broken.close_before_looking and error:
+        return error
+    must("deadlock", f"a memory that was not busy is not closed: {error}" if error else None)
+    return CLOSED
 
 
 def close_and_reopen(t: Task, r: int, version: int) -> Steps[str]:

@@ -10,6 +10,7 @@ from .atomics import (
     gate_enter,
     gate_leave,
     global_store,
+    pins_unlocked,
     range_enter,
     range_leave,
     wait_while,
@@ -165,13 +166,20 @@ def range_open(t: Task, r: int) -> Steps[None]:
     yield from gate_leave(t)
 
 
+def range_is_busy(t: Task, r: int) -> Steps[bool]:
+    """`range_is_busy()`: callers first, since one that opens a peek is counted as a caller until that is counted."""
+    if (yield atomic_load(t, r, "users")) > 1 or (yield atomic_load(t, r, "peeks")) > 0:
+        return True
+    pins = yield pins_unlocked(t, r)
+    return int(pins) > 0
+
+
 def range_close(t: Task, r: int) -> Steps[str | None]:
     """`range_close()`: EBUSY while a pin, a peek or another call lives. The caller counts in `users`."""
     g = yield from range_enter(t, r)
     if t.broken.close_before_looking:
         yield atomic_store(t, r, "live", False)
-    busy = g.pins > 0 or (yield atomic_load(t, r, "users")) > 1 or (yield atomic_load(t, r, "peeks")) > 0
-    if busy:
+    if (yield from range_is_busy(t, r)):
         if t.broken.close_before_looking:
             yield atomic_store(t, r, "live", True)
         yield from range_leave(t, r, g)
