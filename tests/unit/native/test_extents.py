@@ -51,7 +51,7 @@ def _load() -> ctypes.CDLL:
 
 @pytest.fixture(scope="module")
 def library() -> Iterator[ctypes.CDLL]:
-    yield _load()
+    return _load()
 
 
 def _items(extents: Extents) -> list[tuple[int, int]]:
