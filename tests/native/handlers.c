@@ -72,6 +72,19 @@ int guarded_read(const volatile unsigned char *address, unsigned deeper) {
     return answer;
 }
 
+/* 0, or -1 if writing a byte of its own value 0 trapped. */
+int guarded_write(volatile unsigned char *address, unsigned deeper) {
+    (void)deeper;
+    int answer = -1;
+    guarded = 1;
+    if (!sigsetjmp(back, 1)) {
+        *address = 0;
+        answer = 0;
+    }
+    guarded = 0;
+    return answer;
+}
+
 /* Returns and mends nothing. */
 static void shrug(int number, siginfo_t *info, void *context) {
     (void)number, (void)context;
@@ -82,7 +95,7 @@ void install_shrugging(void) { install(shrug, 0); }
 /* ---- a touch from a thread whose signals run on an alternate stack, and from inside another handler ------------------------------- */
 
 static const volatile unsigned char *target;
-static unsigned sum;
+static volatile unsigned sum;
 
 static void *touch_on_altstack(void *from) {
     size_t pages = (size_t)from;

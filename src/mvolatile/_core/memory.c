@@ -73,9 +73,11 @@ void call_unpin_hook(RangeObject *self) {
 
 void unpin_released(RangeObject *self, bool write) {
     struct range *range = self->range;
+    atomic_fetch_add(&range->users, 1); /* the last pin may be gone before this call is */
     Py_BEGIN_ALLOW_THREADS
     range_unpin(range, write);
     Py_END_ALLOW_THREADS
+    unuse_range(range);
     if (range->refusal && !self->warned) {
         self->warned = true;
         QUIETLY(self, PyObject_CallMethod((PyObject *)self, "_warn_refusal", "i", range->refusal));
@@ -343,17 +345,17 @@ static PyObject *range_close_method(RangeObject *self, PyObject *unused) {
     (void)unused;
     struct range *range = self->range;
     if (!range) Py_RETURN_NONE;
-    self->range = NULL; /* before the GIL is released: two threads may close at once */
     atomic_fetch_add(&range->users, 1);
-    int err;
+    if (range_is_busy(range)) { /* decided with the GIL held, under which every use begins: a refused close changes nothing */
+        unuse_range(range);
+        PyErr_SetString(PyExc_BufferError, "the memory is pinned, peeked at, exported, or in use by another thread");
+        return NULL;
+    }
+    self->range = NULL;
     Py_BEGIN_ALLOW_THREADS
-    err = range_close(range);
+    range_close(range);
     Py_END_ALLOW_THREADS
-    if (!err) Py_RETURN_NONE;
-    self->range = range;
-    unuse_range(range);
-    PyErr_SetString(PyExc_BufferError, "the memory is pinned, peeked at, exported, or in use by another thread");
-    return NULL;
+    Py_RETURN_NONE;
 }
 
 static void range_dealloc(RangeObject *self) {

@@ -28,10 +28,11 @@ from .state import (
     VM_VOLATILE,
     Kernel,
     KernelBug,
+    PG_lru,
     PG_swapcache,
     World,
 )
-from .steps import Op, Steps, anon_vma_unlock_read, pte_unmap_unlock, put, puts, read, spin_lock, unlock_page
+from .steps import Op, Steps, anon_vma_unlock_read, pte_unmap_unlock, put, puts, spin_lock, unlock_page
 from .swap import page_swapcount, try_to_free_swap
 from .vma import Sharer, anon_vma_interval_tree, read_vm_flags
 
@@ -165,10 +166,25 @@ def _refused_by_swap_sharer(k: Kernel, page: int) -> Steps[int]:
     return -1 if holders else 0
 
 
+@cache
+def page_may_be_purged(k: Kernel, page: int) -> Op:
+    """`PageAnon()`, after the two VM_BUG_ON at the head of `purge_volatile_page`: locked, and off the LRU."""
+    lock, flags, mapping = k.page_lock(page), k.flags(page), k.mapping(page)
+
+    def perform(world: World) -> tuple[World, bool]:
+        if not world[lock]:
+            raise KernelBug("VM_BUG_ON(!PageLocked(page)) in purge_volatile_page")
+        if world[flags] & PG_lru:
+            raise KernelBug("VM_BUG_ON(PageLRU(page)) in purge_volatile_page")
+        return world, world[mapping] >= 0
+
+    return Op(f"PageAnon(page {page})", perform, reads=(lock, flags, mapping))
+
+
 def purge_volatile_page(k: Kernel, page: int) -> Steps[int]:
     """`purge_volatile_page()` (v13 4/4), the page locked and isolated: 0 when it is free to go, unlocked; else -1."""
-    anon = yield read(f"PageAnon(page {page})", k.mapping(page))
-    if anon < 0:
+    anon = yield page_may_be_purged(k, page)
+    if not anon:
         return -1
     failed = yield from try_to_purge_vpage(k, page)
     if failed:

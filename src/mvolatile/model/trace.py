@@ -21,10 +21,10 @@ SOURCES = {
     "swap": "mm/swapfile.c",
     "mmap": "mm/mmap.c",
     "fork": "kernel/fork.c",
-    "vma": "mm/mmap.c",
+    "ptes": "asm/pgtable.h",
     "user": "user space",
 }
-"""Which kernel file a module of the model stands for."""
+"""Which kernel file a module of the model stands for; what is in no such module is no kernel function."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ def follow(litmus: Litmus, variant: Variant | str, cpus: Iterable[str]) -> list[
         except AssertionError as bug:
             del pending[cpu]
             wrong = str(bug)
-        wrong = wrong or litmus.check(k, world, not pending)
+        wrong = wrong or "; ".join(litmus.check(k, world, not pending)) or None
         events.append(Event(cpu, functions, source, op.label, _changes(k, before, world), wrong))
         if wrong:
             break
@@ -86,17 +86,13 @@ def _where(thread: Steps[Any]) -> tuple[tuple[str, ...], str]:
     functions: list[str] = []
     source = ""
     inner: Any = thread
-    while inner is not None and hasattr(inner, "gi_frame"):
+    while inner is not None and getattr(inner, "gi_frame", None) is not None:
         name = inner.gi_code.co_name
-        module = inner.gi_frame.f_globals["__name__"].rpartition(".")[2] if inner.gi_frame else ""
-        if (
-            "litmus" not in module
-            and "races" not in inner.gi_frame.f_globals["__name__"]
-            and module != "generate"
-            and (not name.startswith("_") or name.startswith("__"))
-        ):
+        module = inner.gi_frame.f_globals["__name__"].rpartition(".")[2]
+        helper = name.startswith("_") and not name.startswith("__")
+        if module in SOURCES and not helper:
             functions.append(name)
-            source = SOURCES.get(module, module)
+            source = SOURCES[module]
         inner = inner.gi_yieldfrom
     return tuple(functions), source
 

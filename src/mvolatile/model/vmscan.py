@@ -119,7 +119,11 @@ def shrink_page_list(k: Kernel, page: int) -> Steps[int]:
         if not failed:
             yield free_hot_cold_page(k, page)
             return 1
-        references = PAGEREF_KEEP if k.variant.failed_purge == "keep" else otherwise
+        references = PAGEREF_KEEP
+        if k.variant.failed_purge == "reclaim":
+            # A page that lost its ptes and is only referenced needs no swap slot: it goes with the reference.
+            mapped = yield page_mapped(k, page)
+            references = otherwise if mapped else PAGEREF_KEEP
         if references == PAGEREF_KEEP:
             yield purge_has_failed(k, page)
     del otherwise
