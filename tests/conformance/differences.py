@@ -58,8 +58,8 @@ DIFFERENCES: tuple[Difference, ...] = (
     Difference(
         "unmarking unshares",
         "unmarked",
-        "MADV_POPULATE_WRITE makes each page writable, so one shared after a fork is copied at the unmark; in the patch "
-        "at the next write.",
+        "MADV_POPULATE_WRITE makes each page writable, so one shared after a fork is copied at the "
+        "unmark; in the patch at the next write.",
         lambda s: s.sharers > 1,
     ),
     Difference(
@@ -71,15 +71,15 @@ DIFFERENCES: tuple[Difference, ...] = (
     Difference(
         "write revives",
         "written",
-        "Nothing traps without userfaultfd: a write to a purged page that was not unmarked goes to a fresh page of zeros, "
-        "and the loss of what was there before is not told.",
+        "Nothing traps without userfaultfd: a write to a purged page that was not unmarked goes to a fresh "
+        "page of zeros, and the loss of what was there before is not told.",
         lambda s: s.tier == "faultcount" and s.lost,
     ),
     Difference(
         "remapped, reported lost",
         "reported",
-        "Without userfaultfd a page of memory that was mapped anew behind the library's back cannot be told from a purged "
-        "one: the next unmark may report it. It never fails to report a loss.",
+        "Without userfaultfd a page of memory that was mapped anew behind the library's back cannot be told "
+        "from a purged one: the next unmark may report it. It never fails to report a loss.",
         lambda s: s.tier == "faultcount" and s.remapped,
     ),
 )

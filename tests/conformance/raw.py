@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from functools import partial
 from typing import Any
 
 from conformance.differences import Divergence, Situation, Tally
@@ -29,6 +30,7 @@ from mvolatile.model.mvolatile import MVOLATILE_NONVOLATILE, MVOLATILE_VOLATILE
 from mvolatile.model.sequential import Machine
 from support.libc import PAGE
 
+RAW = "conformance.raw_commands:RawCommands"
 SLOTS = 3
 PROBE = 3
 """The slot of the modelled machine for the short-lived child of a `Touch`."""
@@ -74,19 +76,6 @@ class RawProgram:
             getattr(self, f"_{type(operation).__name__.lower()}")(process, operation)
         except (Divergence, Died, AssertionError, TimeoutError) as error:
             raise Divergence(f"{error}\n{self}") from error
-
-    def settle_remapped(self, operation: Operation) -> None:
-        """A program unmarks what it has mapped anew before it marks it again."""
-        alive = sorted(self.paths)
-        remapped = self.known[alive[operation.process % len(alive)]].remapped
-        if isinstance(operation, Mark):
-            pages = range(operation.start, operation.start + operation.length)
-        elif isinstance(operation, MarkMany):
-            pages = operation.pages
-        else:
-            return
-        if remapped & set(pages):
-            self.do(UnmarkMany(operation.process, tuple(sorted(remapped & set(pages)))))
 
     def __str__(self) -> str:
         lines = "".join(f"        {operation},\n" for operation in self.done)
@@ -147,8 +136,7 @@ class RawProgram:
         try:
             nbytes, purged = self._real(process, "mvolatile", start, length, mode, flags)
         except OSError as error:
-            assert error.errno is not None
-            return -error.errno, 0
+            return -(error.errno or 0), 0
         self._same("bytes done", length, nbytes)
         return nbytes // PAGE, purged
 
@@ -263,10 +251,8 @@ class RawProgram:
     def _touch(self, process: int, op: Touch) -> None:
         situation = self._situation(process, op.page)
         self.machine.fork(process, PROBE)
-        if op.value is None:
-            model = self.machine.load(PROBE, op.page)
-        else:
-            model = self.machine.store(PROBE, op.page, op.value)
+        touch = partial(self.machine.store, value=op.value) if op.value else self.machine.load
+        model = touch(PROBE, op.page)
         self.machine.exit(PROBE)
         status = self._real(process, "touch", op.page, op.value)
         real = {-7: "SIGBUS", -11: "SIGSEGV"}.get(status, status)

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-
 import pytest
-from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from conformance.differences import Tally
 from conformance.operations import (
@@ -27,9 +23,9 @@ from conformance.operations import (
     UnmarkMany,
     Write,
 )
-from conformance.processes import Nursery
-from conformance.raw import SLOTS, RawProgram
+from conformance.raw import RAW, SLOTS, RawProgram
 from conformance.raw_commands import PAGES
+from conformance.running import TIERS, Nursery, explore
 from support.libc import PAGE
 
 PROCESS = st.integers(0, SLOTS - 1)
@@ -38,6 +34,7 @@ VALUE = st.integers(1, 199)
 RANGE = st.integers(0, PAGES - 1).flatmap(
     lambda start: st.tuples(st.just(start), st.integers(1, PAGES - start))
 )
+SHORT = RANGE.map(lambda where: (where[0], min(where[1], 2)))
 SOME = st.lists(PAGE_NUMBER, min_size=1, unique=True).map(lambda pages: tuple(sorted(pages)))
 ODD = st.sampled_from([1, 100, PAGE - 1, PAGE + 8])
 BAD = st.one_of(
@@ -60,7 +57,6 @@ class RawMachine(RuleBasedStateMachine):
 
     def do(self, operation: Operation) -> None:
         try:
-            self.program.settle_remapped(operation)
             self.program.do(operation)
         except BaseException:
             self.broken = True
@@ -74,11 +70,11 @@ class RawMachine(RuleBasedStateMachine):
         if marked:
             self.do(Mark(0, 0, length))
 
-    @rule(process=PROCESS, where=RANGE)
+    @rule(process=PROCESS, where=SHORT)
     def mmap(self, process: int, where: tuple[int, int]) -> None:
         self.do(Mmap(process, *where))
 
-    @rule(process=PROCESS, where=RANGE)
+    @rule(process=PROCESS, where=SHORT)
     def munmap(self, process: int, where: tuple[int, int]) -> None:
         self.do(Munmap(process, *where))
 
@@ -142,32 +138,15 @@ class RawMachine(RuleBasedStateMachine):
             self.program.end()
 
 
-@pytest.fixture
-def nursery() -> Iterator[Nursery]:
-    with Nursery("conformance.raw_commands:RawCommands") as nursery:
-        yield nursery
+@pytest.mark.parametrize("tier", TIERS)
+def test_programs_agree(tier: str) -> None:
+    tally = explore(RawMachine, RAW, tier, 75)
+    assert tally.met[tier, "purge reported"] > 20
+    assert tally.met[tier, "purged"] > 20
+    assert tally.met[tier, "read"] > 100
 
 
-def explore(nursery: Nursery, tier: str, programs: int) -> Tally:
-    tally = Tally()
-    machine = type("Machine", (RawMachine,), {"nursery": nursery, "tier": tier, "tally": tally})
-    run_state_machine_as_test(
-        machine,
-        settings=settings(
-            max_examples=programs,
-            stateful_step_count=25,
-            derandomize=True,
-            database=None,
-            deadline=None,
-            report_multiple_bugs=False,
-            phases=[Phase.generate] if os.environ.get("FAST") else list(Phase),
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
-    return tally
-
-
-@pytest.mark.parametrize("tier", ["userfaultfd", "faultcount"])
-def test_programs_agree(nursery: Nursery, tier: str) -> None:
-    tally = explore(nursery, tier, int(os.environ.get("PROGRAMS", "150")))
-    print(tally.table())
+@pytest.mark.stress
+@pytest.mark.parametrize("tier", TIERS)
+def test_thousands_of_programs_agree(tier: str) -> None:
+    print(explore(RawMachine, RAW, tier, 1500, derandomize=False).table())
