@@ -122,10 +122,16 @@ static int settle(struct range *range, size_t start, size_t end) {
         part.end = page_up(part.end);
         for (size_t done; part.start < part.end; part.start += done) {
             int err = os_zero(at_offset(range, part.start), part.end - part.start, &done);
-            if (err == EEXIST || err == ENOENT) /* there already; or not watched, so a touch fills it */
+            if (err == EEXIST) {
+                /* Repaired by a trap; real and volatile, perhaps, if populate_data() met it before its note. EFAULT: purged since. */
+                err = os_populate_write(at_offset(range, part.start + done), os_page_size);
+                if (!err) done += os_page_size;
+                if (err == EFAULT) err = 0;
+            } else if (err == ENOENT) { /* not watched, so a touch fills it */
+                err = 0;
                 done += os_page_size;
-            else if (err)
-                return err;
+            }
+            if (err) return err;
         }
     }
     await_traps(range);
@@ -188,6 +194,18 @@ static int find_data(struct range *range) {
     uintptr_t base = (uintptr_t)range->base;
     extents_sub(&range->data, 0, range->mapped);
     return os_scan(OS_DATA, base, base + range->mapped, data_seen, range);
+}
+
+void fill_never_written(struct range *range, size_t start, size_t end) {
+    struct extent data, lost;
+    for (size_t at = start; at < end;) {
+        if (!extents_next(&range->data, at, end, &data)) data.start = data.end = end;
+        if (!extents_next(&range->lost, at, end, &lost)) lost.start = lost.end = end;
+        lost.start = page_down(lost.start);
+        size_t stop = data.start < lost.start ? data.start : lost.start;
+        if (stop > at) (void)os_populate_read(at_offset(range, at), stop - at);
+        at = stop == data.start ? data.end : page_up(lost.end);
+    }
 }
 
 /* Give every hole the zero page and watch. In this order: a hole in watched memory would trap. */

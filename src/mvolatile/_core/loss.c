@@ -62,8 +62,11 @@ static void data_found(void *context, uintptr_t start, uintptr_t end) {
 static int probe_by_filling(struct missing *missing, uintptr_t start, uintptr_t end) {
     uintptr_t base = (uintptr_t)missing->range->base;
     for (size_t done; start < end; start += done) {
+        /* Like a trap's: from the zero page to the announcement, a peek that reads it must wait at its end. */
+        atomic_fetch_add(&missing->range->traps, 1);
         int err = os_zero((char *)start, end - start, &done);
         if (done) pages_gone(missing, start, start + done);
+        atomic_fetch_sub(&missing->range->traps, 1);
         if (!err) continue;
         if (err == ENOENT) extents_sub(&missing->range->data, start + done - base, start + done + os_page_size - base);
         if (err != ENOENT && err != EEXIST) return err;
