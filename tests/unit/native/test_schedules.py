@@ -1,4 +1,4 @@
-"""The bad schedules of the protocol, each forced: a thread is stopped between two steps (``tests/native/schedules.c``)."""
+"""The bad schedules of the protocol, each forced: a thread is stopped between two steps, in ``schedules.c``."""
 
 from __future__ import annotations
 
