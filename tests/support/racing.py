@@ -80,7 +80,7 @@ class Race:
                     with self.memory.peek() as view:
                         np.copyto(target, np.frombuffer(view, np.uint8))
                 else:
-                    self.memory.readinto(target.data)
+                    self.memory.readinto(target)
             except Overwritten:
                 self.counts["looks overwritten"] += 1
             except Purged:
