@@ -76,6 +76,13 @@ DIFFERENCES: tuple[Difference, ...] = (
         lambda s: s.tier == "faultcount" and s.lost,
     ),
     Difference(
+        "zeros purged",
+        "zeros purged",
+        "A lost page of a VolatileMemory may get a page of zeros of its own, which can be purged like any data; in the "
+        "patch it is empty until it is written to.",
+        lambda s: s.lost,
+    ),
+    Difference(
         "remapped, reported lost",
         "reported",
         "Without userfaultfd a page of memory that was mapped anew behind the library's back cannot be told "

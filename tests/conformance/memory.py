@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from conformance.differences import Divergence, Situation, Tally
 from conformance.processes import Died, Nursery
 from mvolatile.model.mvolatile import MVOLATILE_NONVOLATILE, MVOLATILE_VOLATILE
 from mvolatile.model.sequential import Machine
+from support.libc import PAGE
 from support.losing import extents_of
 
 MEMORY = "conformance.memory_commands:MemoryCommands"
@@ -21,6 +23,7 @@ class Mirror:
         self.pins: list[bool] = list(of.pins) if of else []
         self.marked = of.marked if of else False
         self.lost = set(of.lost if of else ())
+        self.zeros = set(of.zeros if of else ())
         self.found = False
         self.data = set(of.data if of else ())
         self.lazy = set(of.lazy if of else ())
@@ -30,6 +33,7 @@ class Mirror:
         """A loss is detected; one that is known already is nothing new."""
         self.found = self.found or not pages <= self.lost
         self.lost |= pages
+        self.zeros |= pages
 
 
 class MemoryProgram:
@@ -138,6 +142,7 @@ class MemoryProgram:
             lazy=page in mirror.lazy,
             sharers=self.machine.sharers(process, page),
             marked_shared=page in mirror.marked_shared,
+            lost=page in mirror.zeros,
         )
 
     def _values(self, process: int, pages: range) -> tuple[int | str, ...]:
@@ -187,7 +192,9 @@ class MemoryProgram:
 
     def _read(self, process: int, page: int, length: int) -> None:
         pages, mirror = self._window(page, length), self.mirrors[process]
-        again = mirror.marked and not mirror.pins
+        lossy = (mirror.lost | self.machine.lost(process)) & set(pages)
+        # Where memory traps, a read is a peek first, and holds pages only if that fails.
+        again = mirror.marked and not mirror.pins and (lossy or self.tier == "faultcount")
         if again:
             self._hold(process, pages)
         model: tuple[str, Any] = "whole", ()
@@ -203,12 +210,18 @@ class MemoryProgram:
     def _peek(self, process: int, page: int, length: int) -> None:
         pages, mirror = self._window(page, length), self.mirrors[process]
         real = self._real(process, "peek", pages.start, len(pages))
+        # Where nothing traps, a peek is a pin.
+        pinned = self.tier == "faultcount" and not mirror.pins
+        if pinned and mirror.marked:
+            self._hold(process, self._all)
         model: tuple[str, Any]
         if (mirror.lost | self.machine.lost(process)) & set(pages):
             self._survey(process)
             model = "purged", self._extents(process)
         else:
             model = "whole", self._values(process, pages)
+        if pinned:
+            self._release(process, self._all)
         self._outcome("peek", model, real)
 
     def _write(self, process: int, page: int, length: int, value: int) -> None:
@@ -223,7 +236,7 @@ class MemoryProgram:
             self._release(process, pages)
         elif not mirror.pins:
             self._release(process, self._all)
-        nbytes = len(pages) * 4096 - (self.short if pages.stop == self.pages else 0)
+        nbytes = len(pages) * PAGE - (self.short if pages.stop == self.pages else 0)
         self._outcome(
             "write", ("whole", nbytes), self._real(process, "write", pages.start, len(pages), value)
         )
@@ -232,34 +245,36 @@ class MemoryProgram:
         pages = tuple(page for page in pages if page < self.pages)
         self._gone(process, pages, self._real(process, "pageout", pages))
 
-    def _gone(self, process: int, pages: tuple[int, ...], gone: tuple[int, ...]) -> None:
+    def _gone(self, process: int, pages: Iterable[int], gone: tuple[int, ...]) -> None:
         for page in pages:
             may = self.machine.may_purge(process, page)
             if page in gone:
                 if not may:
-                    raise Divergence(f"the kernel has purged page {page}, which the model holds")
+                    self._zeros_gone(process, page)
+                self._same(f"sharers of page {page}, purged", 1, self.machine.sharers(process, page))
                 self.machine.purge(process, page)
                 self.tally.met[self.tier, "purged"] += 1
             elif may:
                 message = f"the model may purge page {page}, and the kernel did not"
                 self.tally.require("not purged", self._situation(process, page), message)
 
+    def _zeros_gone(self, process: int, page: int) -> None:
+        message = f"the kernel has purged page {page}, which the model holds"
+        self.tally.require("zeros purged", self._situation(process, page), message)
+        self.machine.populate(process, page)
+        if not self.machine.may_purge(process, page):
+            raise Divergence(message)
+
     def _purge(self, process: int) -> None:
         mirror = self.mirrors[process]
-        real = self._real(process, "purge")
-        model: tuple[str, Any] = "refused", "BufferError"
-        if not mirror.pins:
-            if not mirror.marked:
-                self._release(process, self._all)
-            gone = tuple(
-                page
-                for page in self._all
-                if self.machine.may_purge(process, page)
-                and not self.tally.allow("not purged", self._situation(process, page))
-            )
-            self._gone(process, gone, gone)
-            model = "whole", len(gone) * 4096
-        self._outcome("purge", model, real)
+        outcome, gone = self._real(process, "purge")
+        if mirror.pins:
+            self._outcome("purge", ("refused", "BufferError"), outcome)
+            return
+        if not mirror.marked:
+            self._release(process, self._all)
+        self._gone(process, self._all, gone)
+        self._outcome("purge", ("whole", len(gone) * PAGE), outcome)
 
     def _purged(self, process: int) -> None:
         if self.mirrors[process].marked:

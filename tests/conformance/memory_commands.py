@@ -76,14 +76,22 @@ class MemoryCommands:
 
     def pageout(self, pages: tuple[int, ...]) -> tuple[int, ...]:
         """The kernel's own reclaim of these pages; those that were there before and are missing afterwards."""
-        before = states(self.memory.address, -(-self.memory.nbytes // PAGE) * PAGE)
+        before = self._states()
         for page in pages:
             madvise(self.memory.address + page * PAGE, PAGE, MADV_PAGEOUT)
-        after = states(self.memory.address, len(before) * PAGE)
-        return tuple(page for page in pages if (before[page], after[page]) == ("present", "missing"))
+        return self._gone(before)
 
-    def purge(self) -> Outcome:
-        return self._outcome(self.memory.purge)
+    def purge(self) -> tuple[Outcome, tuple[int, ...]]:
+        """`VolatileMemory.purge`, and which pages went."""
+        before = self._states()
+        return self._outcome(self.memory.purge), self._gone(before)
+
+    def _states(self) -> list[str]:
+        return states(self.memory.address, -(-self.memory.nbytes // PAGE) * PAGE)
+
+    def _gone(self, before: list[str]) -> tuple[int, ...]:
+        pairs = enumerate(zip(before, self._states(), strict=True))
+        return tuple(page for page, pair in pairs if pair == ("present", "missing"))
 
     def purged(self) -> tuple[tuple[int, int], ...]:
         return self.memory.purged()

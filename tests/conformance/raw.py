@@ -273,6 +273,7 @@ class RawProgram:
             if page in gone:
                 if not may:
                     raise Divergence(f"the kernel has purged page {page}, which the model holds")
+                self._same(f"sharers of page {page}, purged", 1, self.machine.sharers(process, page))
                 self.machine.purge(process, page)
                 self._meet("purged")
             elif may:

@@ -101,8 +101,9 @@ class MemoryMachine(RuleBasedStateMachine):
 def test_programs_agree(tier: str) -> None:
     tally = explore(MemoryMachine, MEMORY, tier, 75)
     assert tally.met[tier, "purged"] > 20
-    assert tally.met[tier, "pin: purged"] > 5
-    assert tally.met[tier, "peek: purged"] > 5
+    assert tally.met[tier, "pin: purged"] > 2
+    assert tally.met[tier, "peek: purged"] > 2
+    assert tally.met[tier, "read: purged"] > 2
 
 
 @pytest.mark.stress
