@@ -68,14 +68,18 @@ class RawProgram:
 
     def do(self, operation: Operation) -> None:
         """The operation on both sides; `Divergence` shows the program up to here."""
-        alive = sorted(self.paths)
-        process = alive[operation.process % len(alive)]
+        process = self.slot(operation.process)
         self.done.append(operation)
         self.tally.operations[self.tier, type(operation).__name__] += 1
         try:
             getattr(self, f"_{type(operation).__name__.lower()}")(process, operation)
         except (Divergence, Died, AssertionError, TimeoutError) as error:
             raise Divergence(f"{error}\n{self}") from error
+
+    def slot(self, process: int) -> int:
+        """Which of the processes that are alive is meant."""
+        alive = sorted(self.paths)
+        return alive[process % len(alive)]
 
     def __str__(self) -> str:
         lines = "".join(f"        {operation},\n" for operation in self.done)
