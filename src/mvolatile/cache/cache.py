@@ -288,6 +288,7 @@ class VolatileCache(MutableMapping[K, V]):
             value = self._find(key)
             if value is MISSING:
                 self._count_miss()
+                self._change(self._flights.spoil, key)
                 if default is MISSING:
                     raise KeyError(key)
                 return default
