@@ -32,6 +32,12 @@ sanitize: $(VENV)/ready  ## the C core with AddressSanitizer and UndefinedBehavi
 	ASAN_OPTIONS=detect_leaks=0:handle_sigbus=0:handle_segv=0:allocator_may_return_null=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
 	$(RUN)pytest tests/unit/contract tests/unit/trap
 
+BENCHMARKS := mark_unmark peek_read pin_overhead many_ranges patch_program
+
+bench: $(VENV)/ready  ## run the benchmarks of the core; figures go to benchmarks/*.json and benchmarks/README.md
+	for name in $(BENCHMARKS); do echo; $(RUN)python benchmarks/$$name.py || true; done
+	$(RUN)python benchmarks/report.py
+
 lint: $(VENV)/ready  ## ruff and mypy
 	$(RUN)ruff check .
 	$(RUN)ruff format --check .
