@@ -36,6 +36,7 @@ def share(case: str, pages: int, huge: bool, raw: bool) -> None:
         def mark(self) -> None:
             drain()
             mv.mvolatile(self.memory.address, self.memory.length, mv.MVOLATILE_VOLATILE)
+            drain()
 
         def good(self) -> bool:
             return all(self.memory.read(page, 4096) == page_bytes(page) for page in range(pages))
@@ -53,6 +54,7 @@ def share(case: str, pages: int, huge: bool, raw: bool) -> None:
         def mark(self) -> None:
             drain()
             self.pin.release()
+            drain()
 
         def good(self) -> bool:
             return all(bytes(self.pin[p * 4096 : (p + 1) * 4096]) == page_bytes(p) for p in range(pages))

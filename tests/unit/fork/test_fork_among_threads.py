@@ -109,7 +109,7 @@ def storm(nbytes: int, huge: bool, seconds: float, raw: bool) -> None:
     ("tier", "nbytes", "huge", "raw"),
     [
         ("userfaultfd", 64 << 10, False, True),
-        ("userfaultfd", 4 << 20, True, False),
+        ("userfaultfd", 2 << 20, True, False),
         ("faultcount", 64 << 10, False, True),
     ],
 )
@@ -117,4 +117,4 @@ def test_forks_in_the_middle_of_everything(tier: str, nbytes: int, huge: bool, r
     done = run_python(storm, nbytes, huge, 2.0, raw, env={"MVOLATILE_TIER": tier}, timeout=100).check()
     found = json.loads(done.stdout)
     assert found["statuses"] == [0], f"{done}"
-    assert found["forks"] >= 5, found
+    assert found["forks"] >= 2, found
