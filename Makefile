@@ -23,6 +23,12 @@ test: $(VENV)/ready  ## set up, then run the tests
 stress: $(VENV)/ready  ## the long forms: races, fuzzing, faults, exploration (an hour or so)
 	MVOLATILE_STRESS=full $(RUN)pytest -m stress --timeout 7200
 
+BENCHMARKS := mark_unmark peek_read pin_overhead many_ranges patch_program
+
+bench: $(VENV)/ready  ## run the benchmarks of the core; figures go to benchmarks/*.json and benchmarks/README.md
+	for name in $(BENCHMARKS); do echo; $(RUN)python benchmarks/$$name.py || true; done
+	$(RUN)python benchmarks/report.py
+
 lint: $(VENV)/ready  ## ruff and mypy
 	$(RUN)ruff check .
 	$(RUN)ruff format --check .

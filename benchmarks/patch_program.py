@@ -100,7 +100,7 @@ def main() -> int:
     arguments.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     arguments.add_argument("--rounds", type=int, default=100)
     arguments.add_argument(
-        "--repeat", type=int, default=3, help="runs of each way, in turns; the fastest counts"
+        "--repeat", type=int, default=2, help="runs of each way, in turns; the fastest counts"
     )
     arguments.add_argument("--way", choices=WAYS, help="one run of one way; prints JSON")
     chosen = arguments.parse_args()

@@ -38,7 +38,7 @@ from .syscall import MVOLATILE_NONVOLATILE, MVOLATILE_VOLATILE, mvolatile
 
 if TYPE_CHECKING:
     from .arrays import VolatileArray, array, empty, zeros
-    from .cache import VolatileCache
+    from .cache import VolatileCache, volatile_cache
 
 __all__ = [
     "MVOLATILE_NONVOLATILE",
@@ -59,10 +59,11 @@ __all__ = [
     "features",
     "mvolatile",
     "status",
+    "volatile_cache",
     "zeros",
 ]
 
-_CACHE = ("VolatileCache",)
+_CACHE = ("VolatileCache", "volatile_cache")
 _NEED_NUMPY = ("VolatileArray", "array", "empty", "zeros")
 
 

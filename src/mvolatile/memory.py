@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeAlias
 
 from ._core import Hold, Pin, Range
 from .errors import Extents, Overwritten, Purged, VolatilityWarning
+from .kernel.unsupported import warn_if_unsupported
 
 __all__ = ["OnPurge", "Pin", "VolatileMemory", "live_memories"]
 
@@ -64,6 +65,7 @@ class VolatileMemory(Range):
     huge: sit on huge pages, for 2 MiB and more.
     dump: include it in core dumps, for 2 MiB and more.
 
+    The first one warns (`UnsupportedKernelWarning`) where this kernel can purge nothing.
     Raises `ValueError` for a size that is not positive, `MemoryError` or `OSError` (mmap) when there is no
     address space.
 
@@ -83,6 +85,7 @@ class VolatileMemory(Range):
         huge: bool = True,
         dump: bool = True,
     ) -> None:
+        warn_if_unsupported()
         self._fill = _checked(fill)
         self._rebuilding: threading.RLock | None = None
         self._open(nbytes, huge, dump, name, _printable(name or "unnamed"))

@@ -2,7 +2,7 @@
 
 from functools import cache
 
-from mvolatile.cli.model import litmus_named, system_for
+from mvolatile.cli.model import litmus_named, system_for, without_consequences
 from mvolatile.explore import Result, explore
 
 
@@ -16,4 +16,5 @@ def search(race: str, variant: str, max_states: int | None = 400_000) -> Result:
 
 
 def violated(race: str, variant: str) -> set[str]:
-    return set(search(race, variant).properties)
+    found = without_consequences(litmus_named(race), variant, search(race, variant).violations)
+    return {violation.violated for violation in found}

@@ -91,9 +91,9 @@ int scripted_scan(enum os_class class, uintptr_t start, uintptr_t end, os_found 
 
 bool scripted_watching(void) { return os_watching(); }
 
-int scripted_check_anonymous(uintptr_t start, uintptr_t end) {
+int scripted_check_anonymous(uintptr_t start, uintptr_t end, os_found *mapped, void *context) {
     int err = script("os_check_anonymous", check_errors, 0);
-    return err ? err : os_check_anonymous(start, end);
+    return err ? err : os_check_anonymous(start, end, mapped, context);
 }
 
 long scripted_minor_faults(void) { return os_minor_faults() + script("os_minor_faults", yes, 0); }

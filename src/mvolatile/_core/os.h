@@ -72,8 +72,10 @@ typedef void os_found(void *context, uintptr_t start, uintptr_t end);
 int os_scan(enum os_class class, uintptr_t start, uintptr_t end, os_found *found, void *context);
 
 /* 0 when all of [start, end) is private, anonymous, writable, not locked and not hugetlb; ENOMEM: part of it is not mapped;
- * EINVAL otherwise. */
-int os_check_anonymous(uintptr_t start, uintptr_t end);
+ * EINVAL otherwise. Calls `mapped(context, start, end)` for each mapping's part, in order, until something is refused. */
+int os_check_anonymous(uintptr_t start, uintptr_t end, os_found *mapped, void *context);
+
+bool os_is_watched(char *page); /* the mapping that holds it; changes nothing */
 
 long os_minor_faults(void); /* of the calling thread */
 uint64_t os_thread_id(void);

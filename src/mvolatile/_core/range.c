@@ -327,6 +327,13 @@ static void take_stock(struct range *range) {
 
 void range_watch_again(enum os_tier was, bool touched) {
     if (was != OS_TIER_USERFAULTFD) return;
+    for (struct range *range = ranges; range && !touched; range = range->next) {
+        if (!range->watched) continue;
+        if (!range->marked)
+            (void)os_populate_read(range->base, range->mapped); /* nothing of it can be lost */
+        else if (!extents_cover(&range->data, 0, range->mapped))
+            fill_never_written(range, 0, range->mapped);
+    }
     bool watching = range_tier == OS_TIER_USERFAULTFD && !pool_watch_again();
     for (struct range *range = ranges; range && watching; range = range->next) {
         if (!range->watched) continue;

@@ -9,6 +9,7 @@ The map, from the bottom up::
     values.py      values as bytes              codec.py       codecs to hand in
     segment.py     shelves                      log.py         index and shelves, and every change to them
     hand.py        SIEVE, and living within what the kernel leaves
+    sweep.py       what expired leaves          pressure.py    told of memory pressure
     flights.py     single-flight                fork.py        after a fork
     cache.py       VolatileCache                statistics.py  CacheInfo
     decorator.py   @volatile_cache
@@ -18,7 +19,8 @@ from __future__ import annotations
 
 from .cache import VolatileCache
 from .codec import Compressed
+from .decorator import volatile_cache
 from .statistics import CacheInfo
 from .values import Codec
 
-__all__ = ["CacheInfo", "Codec", "Compressed", "VolatileCache"]
+__all__ = ["CacheInfo", "Codec", "Compressed", "VolatileCache", "volatile_cache"]

@@ -9,18 +9,18 @@ import time
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator, MutableMapping
 from contextlib import suppress
 from itertools import count
-from struct import Struct
 from types import SimpleNamespace
 from typing import Any, NoReturn, TypeVar, cast
 
 from ..errors import Purged
-from . import fork
+from . import fork, pressure
 from .flights import Flights
 from .hand import Hand
 from .log import Log
 from .segment import KIND_BITS, NUMBER_SHIFT, SLOTS, Range
 from .statistics import CacheInfo
-from .values import EXPIRES, Codec, decode, encode
+from .sweep import Sweeper
+from .values import EXPIRES, EXPIRY, Codec, decode, encode
 
 __all__ = ["MISSING", "TooLargeError", "VolatileCache"]
 
@@ -33,8 +33,10 @@ MISSING_TOO: Any = object()
 OWN_RANGE = 64 << 10
 """Values from this size on get memory of their own: a hit is a system call or two, and no copy."""
 
+WORTH_SEALING = 256 << 10
+"""Open segments with less in them stay open under pressure."""
+
 _SLOT_MASK, _KIND_MASK = SLOTS - 1, (1 << KIND_BITS) - 1
-_expiry = Struct("<d")
 
 
 class TooLargeError(ValueError):
@@ -84,11 +86,11 @@ class VolatileCache(MutableMapping[K, V]):
         self._on_purge = on_purge
         self._timer = timer
         self._log = Log(self.name, max_bytes, on_purge is not None)
-        self._hand = Hand(self._log, maxsize)
+        self._hand = Hand(self._log, maxsize, Sweeper(self._log, timer))
         self._index = self._log.index
         self._shelves = self._log.shelves
         self._flights = Flights()
-        self._closed = False
+        self._closed = self._listening = False
         self._later: list[tuple[Callable[..., Any], tuple[Any, ...]]] = []
         self._lock = threading.RLock()
         self._torn = False
@@ -117,10 +119,10 @@ class VolatileCache(MutableMapping[K, V]):
             marks[slot] = 1
         if kind := locator & _KIND_MASK:
             if kind & EXPIRES:
-                if self._timer() >= _expiry.unpack(data[-8:])[0]:
+                if self._timer() >= EXPIRY.unpack_from(data, len(data) - 8)[0]:
                     self._change(self._log.remove, key, locator)
                     return MISSING
-                data, kind = data[:-8], kind - EXPIRES
+                data, kind = data[: -EXPIRY.size], kind - EXPIRES
             data = decode(kind, data, self._codec)
         self._count_hit()
         return data
@@ -172,7 +174,7 @@ class VolatileCache(MutableMapping[K, V]):
         locator, data = self._fetch_carefully(key) if key in self._index else (0, MISSING)
         if data is MISSING:
             return False
-        if locator & EXPIRES and self._timer() >= _expiry.unpack(data[-8:])[0]:
+        if locator & EXPIRES and self._timer() >= EXPIRY.unpack_from(data, len(data) - 8)[0]:
             self._change(self._log.remove, key, locator)
             return False
         return True
@@ -213,12 +215,14 @@ class VolatileCache(MutableMapping[K, V]):
         expires = None if lives is None or lives == math.inf else self._timer() + lives
         encoded = encode(value, self._codec)
         most = self._log.max_bytes
-        nbytes = encoded.nbytes + (0 if expires is None else _expiry.size)
+        nbytes = encoded.nbytes + (0 if expires is None else EXPIRY.size)
         if (most is not None and nbytes > most) or self._hand.max_entries == 0:
             self._change(self._put_nothing, key, flight)
             if self._hand.max_entries == 0:
                 return
             raise TooLargeError(f"a value of {encoded.nbytes} bytes is larger than max_bytes={most}")
+        if expires is not None:
+            self._hand.sweeper.needed = True
         if nbytes >= OWN_RANGE or nbytes * 4 > self._log.segment_bytes():
             self._change(self._hand.make_room, encoded.nbytes)
             shelf = Range(self._log.next_number(), key, encoded, self.name, expires, self._timer)
@@ -226,7 +230,7 @@ class VolatileCache(MutableMapping[K, V]):
             return
         parts, kind = encoded.parts, encoded.kind
         if expires is not None:
-            parts, kind = [*parts, _expiry.pack(expires)], kind | EXPIRES
+            parts, kind = [*parts, EXPIRY.pack(expires)], kind | EXPIRES
         data = parts[0] if len(parts) == 1 else b"".join(map(_as_bytes, parts))
         self._change(self._put, key, kind, data, flight)
 
@@ -249,12 +253,14 @@ class VolatileCache(MutableMapping[K, V]):
         if self._stands(key, flight):
             self._hand.make_room(len(data))
             self._log.put(key, kind, data)
+            self._hand.keep_count()
             self._hand.tidy()
 
     def _put_range(self, shelf: Range, flight: Any) -> None:
         if self._stands(shelf.keys[0], flight):
             self._log.put_range(shelf)
             self._hand.make_room(0)
+            self._hand.keep_count()
             self._hand.tidy()
 
     def _put_nothing(self, key: Any, flight: Any) -> None:
@@ -395,11 +401,17 @@ class VolatileCache(MutableMapping[K, V]):
         `ValueError`. Closing twice is fine.
         """
         self._change(self._close)
+        self._listening = True
+        pressure.ignore(self)
 
     def _close(self) -> None:
         self._closed = True
         self._flights.spoil_all()
         self._log.clear()
+
+    def __del__(self) -> None:
+        if getattr(self, "_listening", False):
+            pressure.ignore(self, wait=False)
 
     def __enter__(self) -> VolatileCache[K, V]:
         return self
@@ -435,6 +447,9 @@ class VolatileCache(MutableMapping[K, V]):
                 later, its = self._later.pop(0)
                 later(*its)
             self._torn = False
+        if not self._listening and self._log.ahead:
+            self._listening = True
+            pressure.listen(self)
         if self._log.lost_keys:
             self._report_lost()
         return result
@@ -461,7 +476,7 @@ class VolatileCache(MutableMapping[K, V]):
         self._change(self._give_way)
 
     def _give_way(self) -> None:
-        self._log.seal_all()
+        self._log.seal_all(at_least=WORTH_SEALING)
         self._hand.survey()
         self._log.clean(4096)
 
@@ -469,6 +484,7 @@ class VolatileCache(MutableMapping[K, V]):
         self._lock = threading.RLock()
         self._later.clear()
         self._torn = True
+        self._listening = self._closed
         self._flights.forget_other_threads()
 
 

@@ -6,9 +6,9 @@ import os
 import weakref
 from typing import Protocol
 
-from . import flights
+from . import flights, pressure
 
-__all__ = ["follow", "live"]
+__all__ = ["follow"]
 
 
 class Forks(Protocol):
@@ -16,25 +16,19 @@ class Forks(Protocol):
 
     def _after_fork(self) -> None: ...
 
-    def _under_pressure(self) -> None: ...
 
-
-_followed: weakref.WeakSet[Forks] = weakref.WeakSet()
+_followed: weakref.WeakValueDictionary[int, Forks] = weakref.WeakValueDictionary()
 
 
 def follow(cache: Forks) -> None:
     """Tell `cache` in every forked child, as long as it lives."""
-    _followed.add(cache)
-
-
-def live() -> list[Forks]:
-    """All caches of this process."""
-    return list(_followed)
+    _followed[id(cache)] = cache
 
 
 def _in_child() -> None:
     flights.forget_other_threads()
-    for cache in live():
+    pressure.start_over_in_child()
+    for cache in list(_followed.values()):
         cache._after_fork()
 
 

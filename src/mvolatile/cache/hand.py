@@ -14,7 +14,8 @@ until it is lifted.
 from __future__ import annotations
 
 from .log import Log
-from .segment import NUMBER_SHIFT, Range, Shelf
+from .segment import Range, Segment, Shelf
+from .sweep import Sweeper
 
 __all__ = ["Hand"]
 
@@ -22,6 +23,8 @@ STEPS = 8
 """Values moved or given up for each value stored, when there is need."""
 
 SLOWEST, BACKED_OFF = 1 / 16, 0.97
+LEAST = 8 << 20
+"""The kernel may have taken everything; so much is always tried again."""
 QUIET = 16
 """Segments sealed without a loss until growth doubles."""
 
@@ -29,12 +32,15 @@ QUIET = 16
 class Hand:
     """Keeps `log` within ``max_bytes``, ``max_entries`` and the kernel's allowance."""
 
-    def __init__(self, log: Log, max_entries: int | None) -> None:
+    def __init__(self, log: Log, max_entries: int | None, sweeper: Sweeper) -> None:
         self.log = log
         self.max_entries = max_entries
+        self.sweeper = sweeper
         self.allowance: float | None = None
         self.growth = SLOWEST
         self.quiet = 0
+        self._victim: Segment | None = None
+        self._at = 0
         log.sealed = self.on_seal
 
     @property
@@ -49,21 +55,31 @@ class Hand:
         """Give up values until `nbytes` more fit; some more work ahead of need, so that no call does all of it."""
         log = self.log
         limit = self.limit
-        if limit != float("inf"):
-            if log.nbytes + nbytes + log.segment_bytes() > limit:
-                self._advance(STEPS)
-            while log.nbytes + nbytes > limit and self._advance(256):
-                pass
-        if self.max_entries is not None:
-            while len(log.index) > self.max_entries and self._advance(STEPS):
-                pass
+        if limit == float("inf"):
+            return
+        margin = log.segment_bytes()
+        if margin * 16 < limit and log.nbytes + nbytes + margin > limit:
+            self._advance(STEPS)
+        while log.nbytes + nbytes > limit and self._advance(256):
+            pass
+
+    def keep_count(self) -> None:
+        """Give up values until there are no more than `max_entries`."""
+        if self.max_entries is None or len(self.log.index) <= self.max_entries:
+            return
+        while self.log.clean(4096):
+            pass
+        while len(self.log.index) > self.max_entries and self._advance(1):
+            pass
 
     def tidy(self) -> None:
         """The bounded work that every change pays for: dead keys leave, half-empty segments are merged."""
         if self.log.dropped:
             self.log.clean(2 * STEPS)
-        if self.log.jobs:
+        if self.log.sparse:
             self.log.work(STEPS)
+        if self.sweeper.needed:
+            self.sweeper.sweep(STEPS // 2)
 
     def finish(self) -> None:
         """All work that is due."""
@@ -71,34 +87,44 @@ class Hand:
             pass
 
     def _advance(self, steps: int) -> bool:
-        """Move the hand by about `steps` values; False when there is nothing left to give up."""
+        """Pass up to `steps` values; False when there is nothing left to give up."""
         log = self.log
-        if log.work(steps):
-            return True
-        if not log.ahead and log.behind:
-            log.ahead, log.behind = log.behind, log.ahead
-        if not log.ahead:
-            if log.newest is None and log.survivors is None:
-                return False
-            log.seal_all()
-            return True
-        _, shelf = log.ahead.popitem(last=False)
-        if shelf.gone:
-            return True
-        if isinstance(shelf, Range):
-            self._pass_range(shelf)
-        else:
-            log.move(shelf, keep_all=False)
+        while self._victim is None or self._victim.number not in log.by_number:
+            if not log.ahead and log.behind:
+                log.ahead, log.behind = log.behind, log.ahead
+            if not log.ahead:
+                log.seal_all()
+                if not log.ahead and not log.behind:
+                    return False
+                continue
+            shelf = next(iter(log.ahead.values()))
+            if isinstance(shelf, Range):
+                self._pass_range(shelf)
+                return True
+            self._victim, self._at = shelf, 0
+        self._pass_slots(self._victim, steps)
         return True
+
+    def _pass_slots(self, segment: Segment, steps: int) -> None:
+        end = min(len(segment.keys), self._at + steps)
+        for slot in range(self._at, end):
+            if segment.marks[slot]:
+                self.log.keep(segment, slot, 0)
+            elif self.log.lives(segment, slot):
+                del self.log.index[segment.keys[slot]]
+        self._at = end
+        if end == len(segment.keys):
+            self._victim = None
+            self.log.retire(segment)
 
     def _pass_range(self, shelf: Range) -> None:
         if shelf.marks[0]:
             shelf.marks[0] = 0
+            del self.log.ahead[shelf.number]
             self.log.behind[shelf.number] = shelf
             return
-        key = shelf.keys[0]
-        if self.log.index.get(key, 0) >> NUMBER_SHIFT == shelf.number:
-            del self.log.index[key]
+        if self.log.lives(shelf, 0):
+            del self.log.index[shelf.keys[0]]
         self.log.retire(shelf)
 
     # ---- what the kernel takes
@@ -127,7 +153,7 @@ class Hand:
 
     def back_off(self) -> None:
         """The kernel takes memory: keep below what it left."""
-        self.allowance = BACKED_OFF * self.log.nbytes
+        self.allowance = max(LEAST, BACKED_OFF * self.log.nbytes)
         self.growth, self.quiet = SLOWEST, 0
 
     def lift(self) -> None:

@@ -21,7 +21,7 @@ from .segment import KIND_BITS, NUMBER_SHIFT, Range, Reader, Segment, Shelf
 
 __all__ = ["SMALLEST_SEGMENT", "Log", "Row"]
 
-SMALLEST_SEGMENT, LARGEST_SEGMENT = 4096, 2 << 20
+SMALLEST_SEGMENT, LARGEST_SEGMENT = 1024, 2 << 20
 FIRST_SEGMENT = 64 << 10
 MOST_SEGMENTS = 8192
 """From here on segments grow: each is a mapping, and a process may have 65,530."""
@@ -46,7 +46,7 @@ class Log:
         self.newest: Segment | None = None
         self.survivors: Segment | None = None
         self.dropped: deque[list[Any]] = deque()  # [shelf, next slot, lost]: the index still points there
-        self.jobs: deque[list[Any]] = deque()  # [segment, next slot, keep all]: being moved
+        self.sparse: deque[list[Any]] = deque()  # [segment, next slot]: its live values are being moved
         self.leaving: weakref.WeakSet[VolatileMemory] = (
             weakref.WeakSet()
         )  # given up, and pinned by arrays still
@@ -116,16 +116,18 @@ class Log:
         order[segment.number] = segment
         segment.seal()
         self._register(segment)
+        if segment.dead * 2 >= segment.used:
+            self.compact(segment)
         self.sealed(segment)
 
-    def seal_all(self) -> None:
-        """Make everything volatile."""
-        newest, survivors = self.newest, self.survivors
-        self.newest = self.survivors = None
-        if survivors is not None:
-            self.seal(survivors, self.behind)
-        if newest is not None:
-            self.seal(newest, self.ahead)
+    def seal_all(self, at_least: int = 0) -> None:
+        """Make everything volatile, but for open segments with less than `at_least` bytes in them."""
+        if self.survivors is not None and self.survivors.used >= at_least:
+            full, self.survivors = self.survivors, None
+            self.seal(full, self.behind)
+        if self.newest is not None and self.newest.used >= at_least:
+            full, self.newest = self.newest, None
+            self.seal(full, self.ahead)
 
     # ---- out
 
@@ -172,7 +174,7 @@ class Log:
         slot = (locator >> KIND_BITS) % (1 << NUMBER_SHIFT - KIND_BITS)
         shelf.dead += shelf.starts[slot + 1] - shelf.starts[slot]
         if shelf.view is None and shelf.dead * 2 >= shelf.used and not shelf.gone:
-            self.move(shelf, keep_all=True)
+            self.compact(shelf)
 
     def retire(self, shelf: Shelf) -> None:
         """Give its memory back; pinned arrays keep theirs until they die."""
@@ -201,7 +203,7 @@ class Log:
         if isinstance(shelf, Range) or sum(n for _, n in extents) >= shelf.used:
             self.drop(shelf, lost=True)
         elif not shelf.gone:
-            self.move(shelf, keep_all=True)
+            self.compact(shelf)
         return True
 
     # ---- bounded work
@@ -214,46 +216,46 @@ class Log:
         shelf, at, lost = job
         end = min(len(shelf.keys), at + steps)
         for slot in range(at, end):
-            key = shelf.keys[slot]
-            if self.index.get(key, 0) >> KIND_BITS == shelf.number << NUMBER_SHIFT - KIND_BITS | slot:
-                del self.index[key]
+            if self.lives(shelf, slot):
+                del self.index[shelf.keys[slot]]
                 if lost:
-                    self.note_lost(key)
+                    self.note_lost(shelf.keys[slot])
         job[1] = end
         if end == len(shelf.keys):
             self.dropped.popleft()
         return True
 
-    def move(self, segment: Segment, keep_all: bool) -> None:
-        """Have its live values (those read lately, unless `keep_all`) moved among the survivors."""
+    def compact(self, segment: Segment) -> None:
+        """Have what lives on it moved among the survivors, by and by."""
         segment.gone = True
-        self.jobs.append([segment, 0, keep_all])
+        self.sparse.append([segment, 0])
 
     def work(self, steps: int) -> bool:
-        """Move up to `steps` values; False when there is nothing to move."""
-        if not self.jobs:
+        """Go on with that for up to `steps` values; False when there is nothing to move."""
+        if not self.sparse:
             return False
-        job = self.jobs[0]
-        segment, at, keep_all = job
+        job = self.sparse[0]
+        segment, at = job
         end = min(len(segment.keys), at + steps)
         if segment.number in self.by_number:
             for slot in range(at, end):
-                self._move_one(segment, slot, keep_all)
+                self.keep(segment, slot, segment.marks[slot])
         job[1] = end
         if end == len(segment.keys):
-            self.jobs.popleft()
+            self.sparse.popleft()
             self.retire(segment)
         return True
 
-    def _move_one(self, segment: Segment, slot: int, keep_all: bool) -> None:
+    def lives(self, shelf: Shelf, slot: int) -> bool:
+        """Whether the index still points there."""
+        locator = self.index.get(shelf.keys[slot], 0)
+        return locator >> KIND_BITS == shelf.number << NUMBER_SHIFT - KIND_BITS | slot
+
+    def keep(self, segment: Segment, slot: int, mark: int) -> None:
+        """Move a value, if it lives, among the survivors."""
+        if not self.lives(segment, slot):
+            return
         key = segment.keys[slot]
-        locator = self.index.get(key, 0)
-        if locator >> KIND_BITS != segment.number << NUMBER_SHIFT - KIND_BITS | slot:
-            return
-        mark = segment.marks[slot]
-        if not (keep_all or mark):
-            del self.index[key]
-            return
         try:
             data = segment.fetch(slot)
         except Purged:
@@ -265,8 +267,8 @@ class Log:
                 full, self.survivors = self.survivors, None
                 self.seal(full, self.behind)
             self.survivors = self._open(len(data))
-        kind = locator & (1 << KIND_BITS) - 1
-        self.index[key] = self._append(self.survivors, key, kind, data, mark if keep_all else 0)
+        kind = self.index[key] & (1 << KIND_BITS) - 1
+        self.index[key] = self._append(self.survivors, key, kind, data, mark)
 
     # ---- order after disorder
 
@@ -276,7 +278,7 @@ class Log:
         for table in (self.index, self.shelves, self.by_number, self.ahead, self.behind):
             table.clear()
         self.dropped.clear()
-        self.jobs.clear()
+        self.sparse.clear()
         self.nbytes = 0
 
     def mend(self) -> None:
@@ -289,14 +291,13 @@ class Log:
             self.survivors = None
         open_ones = [shelf for shelf in (self.newest, self.survivors) if shelf is not None]
         ordered = {*(shelf.number for shelf in open_ones), *self.ahead, *self.behind}
-        moving = {job[0].number for job in self.jobs}
         for number, shelf in list(self.by_number.items()):
             if isinstance(shelf, Segment):
                 shelf.mend()
                 if shelf not in open_ones:
                     shelf.seal()
             self._register(shelf)
-            if number not in ordered and number not in moving:
+            if number not in ordered:
                 self.ahead[number] = shelf
         for number in set(self.shelves) - set(self.by_number):
             del self.shelves[number]

@@ -22,11 +22,12 @@ if TYPE_CHECKING:
 
     Part: TypeAlias = Buffer
 
-__all__ = ["BYTES", "EXPIRES", "Codec", "Encoded", "decode", "encode", "write_parts"]
+__all__ = ["BYTES", "EXPIRES", "EXPIRY", "Codec", "Encoded", "decode", "encode", "write_parts"]
 
 BYTES, STR, BYTEARRAY, VIEW, ARRAY, PICKLE, CODED = range(7)
 EXPIRES = 8
-"""Added to the kind of a value with a time to live."""
+"""Added to the kind of a value with a time to live, whose bytes end with when that is over."""
+EXPIRY = struct.Struct("<d")
 
 ALIGNMENT = 64
 IN_BAND = 512

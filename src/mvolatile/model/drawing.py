@@ -7,7 +7,7 @@ from html import escape
 
 from .trace import Event
 
-LANE = 330
+LANE = 390
 ROW = 17
 HEAD = 46
 

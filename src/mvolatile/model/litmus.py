@@ -57,8 +57,8 @@ class Litmus:
         """The threads, bound to the machine."""
         return {name: partial(thread, k) for name, thread in self.threads.items()}
 
-    def check(self, k: Kernel, world: World, done: bool) -> str | None:
-        """What is wrong: the property in question first."""
+    def check(self, k: Kernel, world: World, done: bool) -> tuple[str, ...]:
+        """All that is wrong: the property in question first."""
         others = tuple(name for name in PROPERTIES if name != self.asks)
         return check(k, (self.asks, *others), world, done)
 

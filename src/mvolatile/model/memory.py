@@ -68,7 +68,7 @@ from .swap import (
     swap_entry_free,
     try_to_free_swap,
 )
-from .vma import Vma, anon_vma_prepare
+from .vma import VmArea, anon_vma_prepare
 
 VM_FAULT_OOM = 0x0001
 VM_FAULT_SIGBUS = 0x0002
@@ -80,7 +80,7 @@ FAULT_FLAG_WRITE = 0x01
 FAULT_FLAG_ALLOW_RETRY = 0x08
 
 
-def handle_pte_fault(k: Kernel, vma: Vma, address: int, flags: int) -> Steps[int]:
+def handle_pte_fault(k: Kernel, vma: VmArea, address: int, flags: int) -> Steps[int]:
     """`handle_pte_fault()`. In v13 4/4 the purged marker is recognized here, in a pte read without its lock."""
     mm = vma.mm
     entry, lost = yield from read_pte_unlocked(k, mm, address)
@@ -105,7 +105,7 @@ def handle_pte_fault(k: Kernel, vma: Vma, address: int, flags: int) -> Steps[int
     return 0
 
 
-def do_anonymous_page(k: Kernel, vma: Vma, address: int, flags: int) -> Steps[int]:
+def do_anonymous_page(k: Kernel, vma: VmArea, address: int, flags: int) -> Steps[int]:
     """`do_anonymous_page()`: the zero page for a read, a fresh page of zeros for a write."""
     mm = vma.mm
     if not flags & FAULT_FLAG_WRITE:
@@ -134,7 +134,7 @@ def do_anonymous_page(k: Kernel, vma: Vma, address: int, flags: int) -> Steps[in
     return 0
 
 
-def page_add_new_anon_rmap(k: Kernel, page: int, vma: Vma, address: int) -> Steps[None]:
+def page_add_new_anon_rmap(k: Kernel, page: int, vma: VmArea, address: int) -> Steps[None]:
     """`page_add_new_anon_rmap()`: first mapping of a new page, which goes to the active list."""
     anon_vma = yield read(f"vma{vma.vma}->anon_vma", k.anon_vma(vma.vma))
     yield page_dup_rmap(k, page)
@@ -152,7 +152,7 @@ def pte_unmap_same(k: Kernel, mm: int, address: int, orig_pte: int) -> Steps[boo
     return bool(pte == orig_pte)
 
 
-def do_swap_page(k: Kernel, vma: Vma, address: int, flags: int, orig_pte: int) -> Steps[int]:
+def do_swap_page(k: Kernel, vma: VmArea, address: int, flags: int, orig_pte: int) -> Steps[int]:
     """`do_swap_page()`. In v14 4/4 the purged marker is recognized here, under the pte lock, with `pte_same`.
 
     In v13 a marker never gets here; if it did, `print_bad_pte` and SIGBUS would be its end.
@@ -234,7 +234,7 @@ def lock_page_or_retry(k: Kernel, page: int, mm: int, flags: int) -> Steps[bool]
     return bool(locked)
 
 
-def do_page_add_anon_rmap(k: Kernel, page: int, vma: Vma, address: int, exclusive: bool) -> Steps[None]:
+def do_page_add_anon_rmap(k: Kernel, page: int, vma: VmArea, address: int, exclusive: bool) -> Steps[None]:
     """`do_page_add_anon_rmap()`: a page fresh from swap is filed under the VMA's root anon_vma, where every process
     that may still hold the slot finds it; under the VMA's own if this mapping is `exclusive`.
     """
@@ -251,7 +251,7 @@ def do_page_add_anon_rmap(k: Kernel, page: int, vma: Vma, address: int, exclusiv
         yield set_page_anon_rmap(k, page, anon_vma, vma.pgoff + address - vma.start)
 
 
-def do_wp_page(k: Kernel, vma: Vma, address: int, orig_pte: int) -> Steps[int]:
+def do_wp_page(k: Kernel, vma: VmArea, address: int, orig_pte: int) -> Steps[int]:
     """`do_wp_page()`: entered with the pte lock held, which it drops. Writes to the page itself, or to a copy."""
     mm = vma.mm
     old = k.page(pte_pfn(orig_pte))
@@ -284,7 +284,7 @@ def do_wp_page(k: Kernel, vma: Vma, address: int, orig_pte: int) -> Steps[int]:
     return ret
 
 
-def _copy_on_write(k: Kernel, vma: Vma, address: int, orig_pte: int, old: int) -> Steps[int]:
+def _copy_on_write(k: Kernel, vma: VmArea, address: int, orig_pte: int, old: int) -> Steps[int]:
     """The `gotten` part of `do_wp_page`: a copy takes the old page's place, unless the pte has changed."""
     mm = vma.mm
     prepared = yield anon_vma_prepare(k, vma.vma)

@@ -36,7 +36,7 @@ from .steps import (
     spin_lock,
     up_write,
 )
-from .vma import Vma, find_vma, look_at_vma, look_at_vmas
+from .vma import Vma, VmArea, find_vma, look_at_vma, look_at_vmas
 
 MVOLATILE_NONVOLATILE = 0
 MVOLATILE_VOLATILE = 1
@@ -176,7 +176,7 @@ def do_mvolatile(k: Kernel, mm: int, start: int, end: int, mode: int) -> Steps[t
     return count or ret, purged
 
 
-def find_vma_prev(k: Kernel, mm: int, start: int) -> Steps[tuple[Vma | None, int]]:
+def find_vma_prev(k: Kernel, mm: int, start: int) -> Steps[tuple[VmArea | None, int]]:
     """`find_vma_prev()`: the VMA at or after `start`, and the one before; that VMA twice if `start` is inside it."""
     vma = yield find_vma(k, mm, start)
     if vma is not None and start > vma.start:
@@ -186,11 +186,11 @@ def find_vma_prev(k: Kernel, mm: int, start: int) -> Steps[tuple[Vma | None, int
     return vma, before[-1] if before else -1
 
 
-def _next_vma(k: Kernel, mm: int, vma: int) -> Steps[Vma | None]:
+def _next_vma(k: Kernel, mm: int, vma: int) -> Steps[VmArea | None]:
     vmas = yield look_at_vmas(k, mm)
     order = [found.vma for found in vmas]
     at = order.index(vma) + 1
-    return vmas[at] if at < len(vmas) else None
+    return vmas[at].area if at < len(vmas) else None
 
 
 def _new_flags(flags: int, mode: int) -> int:
@@ -199,7 +199,7 @@ def _new_flags(flags: int, mode: int) -> int:
     return flags & ~VM_VOLATILE if mode == MVOLATILE_NONVOLATILE else flags
 
 
-def _split_around(k: Kernel, vma: Vma, start: int, end: int) -> Steps[int]:
+def _split_around(k: Kernel, vma: VmArea, start: int, end: int) -> Steps[int]:
     ret = 0
     if start != vma.start:
         ret = yield from split_vma(k, vma.vma, start, True)

@@ -14,7 +14,6 @@ from .state import (
     BAD_PAGE,
     INACTIVE_ANON,
     INACTIVE_FILE,
-    NR_LRU_LISTS,
     STALE_SECONDARY,
     UNEVICTABLE,
     Kernel,
@@ -82,11 +81,8 @@ def _freed(k: Kernel, world: World, page: int) -> list[tuple[int, Any]]:
         (k.page_wrong(page), world[k.page_wrong(page)] | sin),
     ]
     if flags & PG_lru:
-        changes += [
-            (k.lru(lst), tuple(other for other in world[k.lru(lst)] if other != page))
-            for lst in range(NR_LRU_LISTS)
-            if page in world[k.lru(lst)]
-        ]
+        lst = k.lru(page_lru(flags))
+        changes.append((lst, tuple(other for other in world[lst] if other != page)))
     return changes
 
 

@@ -186,12 +186,13 @@ NO_DEADLOCK = "deadlock"
 """Also a property, found by the explorer: nobody waits for ever."""
 
 
-def check(k: Kernel, names: tuple[str, ...], world: World, done: bool) -> str | None:
-    """The first of the named properties that does not hold, as ``"name: message"``."""
-    for name in names:
-        if name in PROPERTIES and (message := PROPERTIES[name](k, world, done)):
-            return f"{name}: {message}"
-    return None
+def check(k: Kernel, names: tuple[str, ...], world: World, done: bool) -> tuple[str, ...]:
+    """Which of the named properties do not hold, each as ``"name: message"``."""
+    return tuple(
+        f"{name}: {message}"
+        for name in names
+        if name in PROPERTIES and (message := PROPERTIES[name](k, world, done))
+    )
 
 
 def describe_world(k: Kernel, world: World) -> str:

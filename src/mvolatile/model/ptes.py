@@ -189,9 +189,9 @@ def touch(k: Kernel, mm: int, address: int, value: int | None) -> Op:
 
     def perform(world: World) -> tuple[World, tuple[bool, int]]:
         pte = world[pte_cell]
-        expect, volatile, loss = world[ghost]
         if not pte_present(pte) or (value is not None and not pte_write(pte)):
             return world, (False, 0)
+        expect, volatile, loss = world[ghost]
         page = k.page(pte_pfn(pte))
         sin = BAD_DATA if loss == LOST else 0
         changes: list[tuple[int, Any]] = []

@@ -67,7 +67,7 @@ def follow(litmus: Litmus, variant: Variant | str, cpus: Iterable[str]) -> list[
         except AssertionError as bug:
             del pending[cpu]
             wrong = str(bug)
-        wrong = wrong or litmus.check(k, world, not pending)
+        wrong = wrong or "; ".join(litmus.check(k, world, not pending)) or None
         events.append(Event(cpu, functions, source, op.label, _changes(k, before, world), wrong))
         if wrong:
             break

@@ -13,8 +13,19 @@ from .state import Kernel, KernelBug, World
 from .steps import Op, put, puts, read
 
 
+class VmArea(NamedTuple):
+    """What stands still in a VMA while `mmap_sem` is held, if only for reading."""
+
+    vma: int
+    mm: int
+    start: int
+    end: int
+    pgoff: int
+    flags: int
+
+
 class Vma(NamedTuple):
-    """What a process sees of one of its VMAs while it holds `mmap_sem`."""
+    """A VMA as one sees it who holds `mmap_sem` for writing; a fault may give it an anon_vma otherwise."""
 
     vma: int
     mm: int
@@ -25,55 +36,68 @@ class Vma(NamedTuple):
     anon_vma: int
     chain: tuple[int, ...]
 
+    @property
+    def area(self) -> VmArea:
+        """Without the anon_vma."""
+        return VmArea(*self[:6])
 
-def vma_of(k: Kernel, world: World, vma: int) -> Vma:
+
+def vm_area_of(k: Kernel, world: World, vma: int) -> VmArea:
     """The VMA as it stands; `KernelBug` if the structure is free."""
     extent = world[k.extent(vma)]
     if extent is None:
         raise KernelBug(f"use after free: vma{vma} is read after it was freed")
     mm, start, end, pgoff = extent
-    return Vma(
-        vma, mm, start, end, pgoff, world[k.vm_flags(vma)], world[k.anon_vma(vma)], world[k.chain(vma)]
-    )
+    return VmArea(vma, mm, start, end, pgoff, world[k.vm_flags(vma)])
 
 
-def _all_vmas(k: Kernel, mm: int) -> tuple[int, ...]:
-    """All that a look at a process's VMAs may read; nobody else changes any of it while `mmap_sem` is held."""
-    vmas = range(k.config.vmas)
-    return (k.mmap(mm), *(k.extent(vma) for vma in vmas))
+def vma_of(k: Kernel, world: World, vma: int) -> Vma:
+    """The same, and its anon_vma."""
+    return Vma(*vm_area_of(k, world, vma), world[k.anon_vma(vma)], world[k.chain(vma)])
 
 
 @cache
 def find_vma(k: Kernel, mm: int, address: int) -> Op:
     """`find_vma()`: the first VMA that ends after the address, or None."""
+    cell = k.mmap(mm)
 
-    def perform(world: World) -> tuple[World, Vma | None]:
-        for vma in world[k.mmap(mm)]:
-            found = vma_of(k, world, vma)
+    def perform(world: World) -> tuple[World, VmArea | None]:
+        for vma in world[cell]:
+            found = vm_area_of(k, world, vma)
             if found.end > address:
                 return world, found
         return world, None
 
-    return Op(f"find_vma(mm{mm} page {address})", perform, reads=(k.mmap(mm),))
+    def footprint(world: World) -> tuple[frozenset[int], frozenset[int]]:
+        return frozenset(
+            (cell, *(at for vma in world[cell] for at in (k.extent(vma), k.vm_flags(vma))))
+        ), frozenset()
+
+    return Op(f"find_vma(mm{mm} page {address})", perform, footprint=footprint)
+
+
+def _cells_of(k: Kernel, vma: int) -> tuple[int, ...]:
+    return k.extent(vma), k.vm_flags(vma), k.anon_vma(vma), k.chain(vma)
 
 
 @cache
 def look_at_vma(k: Kernel, vma: int) -> Op:
     """The fields of one VMA, `mmap_sem` held."""
-    return Op(
-        f"read vma{vma}",
-        lambda world: (world, vma_of(k, world, vma)),
-        reads=(k.extent(vma), k.vm_flags(vma), k.anon_vma(vma), k.chain(vma)),
-    )
+    return Op(f"read vma{vma}", lambda world: (world, vma_of(k, world, vma)), reads=_cells_of(k, vma))
 
 
 @cache
 def look_at_vmas(k: Kernel, mm: int) -> Op:
     """The list of VMAs, in the order of addresses, `mmap_sem` held."""
+    cell = k.mmap(mm)
+
+    def footprint(world: World) -> tuple[frozenset[int], frozenset[int]]:
+        return frozenset((cell, *(at for vma in world[cell] for at in _cells_of(k, vma)))), frozenset()
+
     return Op(
         f"read mmap of mm{mm}",
-        lambda world: (world, tuple(vma_of(k, world, vma) for vma in world[k.mmap(mm)])),
-        reads=_all_vmas(k, mm),
+        lambda world: (world, tuple(vma_of(k, world, vma) for vma in world[cell])),
+        footprint=footprint,
     )
 
 
@@ -142,7 +166,11 @@ def link_vma(k: Kernel, mm: int, vma: int) -> Op:
         vmas = (*world[cell], vma)
         return put(world, cell, tuple(sorted(vmas, key=lambda other: world[k.extent(other)][1]))), None
 
-    return Op(f"vma_link(mm{mm} vma{vma})", perform, reads=_all_vmas(k, mm), writes=(cell,))
+    def footprint(world: World) -> tuple[frozenset[int], frozenset[int]]:
+        vmas = (*world[cell], vma)
+        return frozenset((cell, *(k.extent(other) for other in vmas))), frozenset((cell,))
+
+    return Op(f"vma_link(mm{mm} vma{vma})", perform, footprint=footprint)
 
 
 @cache
@@ -215,7 +243,11 @@ def anon_vma_chain_link(k: Kernel, vma: int, anon_vma: int) -> Op:
             None,
         )
 
-    return Op(f"anon_vma_chain_link(vma{vma}, anon_vma{anon_vma})", perform, writes=(chain, tree))
+    def footprint(world: World) -> tuple[frozenset[int], frozenset[int]]:
+        extents = (k.extent(other) for other in (*world[tree], vma))
+        return frozenset((chain, tree, *extents)), frozenset((chain, tree))
+
+    return Op(f"anon_vma_chain_link(vma{vma}, anon_vma{anon_vma})", perform, footprint=footprint)
 
 
 @cache
@@ -284,11 +316,15 @@ def adjust_extents(
             after = put(after, k.tree(anon_vma), kept)
         return after, None
 
+    def footprint(world: World) -> tuple[frozenset[int], frozenset[int]]:
+        writes = frozenset((*(k.extent(vma) for vma in moved), *(k.tree(at) for at in trees)))
+        return writes | {k.extent(vma) for at in trees for vma in world[k.tree(at)]}, writes
+
     what = ", ".join(f"vma{vma} [{extent[1]}, {extent[2]})" for vma, extent in extents)
     return Op(
         f"vma_adjust({what})",
         perform,
-        writes=(*(k.extent(vma) for vma in moved), *(k.tree(at) for at in trees)),
+        footprint=footprint,
     )
 
 
@@ -303,18 +339,22 @@ class Sharer(NamedTuple):
 @cache
 def anon_vma_interval_tree(k: Kernel, anon_vma: int, page: int) -> Op:
     """`anon_vma_interval_tree_foreach(avc, root, pgoff, pgoff)`, all of it: the anon_vma's lock is held."""
+    tree = k.tree(anon_vma)
 
     def perform(world: World) -> tuple[World, tuple[Sharer, ...]]:
         pgoff = world[k.index(page)]
         found = []
-        for vma in world[k.tree(anon_vma)]:
+        for vma in world[tree]:
             mm, start, end, vm_pgoff = world[k.extent(vma)]
             if vm_pgoff <= pgoff < vm_pgoff + end - start:
                 found.append(Sharer(vma, mm, start + pgoff - vm_pgoff))
         return world, tuple(found)
 
+    def footprint(world: World) -> tuple[frozenset[int], frozenset[int]]:
+        return frozenset((tree, k.index(page), *(k.extent(vma) for vma in world[tree]))), frozenset()
+
     return Op(
         f"anon_vma_interval_tree_foreach(anon_vma{anon_vma}, page {page})",
         perform,
-        reads=(k.tree(anon_vma), k.index(page)),
+        footprint=footprint,
     )

@@ -42,4 +42,4 @@ class Machine:
         ]
 
     def wrong(self) -> str | None:
-        return check(self.k, tuple(PROPERTIES), self.world, True)
+        return "; ".join(check(self.k, tuple(PROPERTIES), self.world, True)) or None

@@ -11,7 +11,11 @@ from mvolatile.model.variants import VARIANTS
 
 ROOT = Path(__file__).parents[3]
 TEXT = (ROOT / "docs" / "patch-executed.md").read_text(encoding="utf-8")
-TESTS = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py")}
+TESTS = {
+    path.name: path.read_text(encoding="utf-8")
+    for room in ("unit/model", "litmus")
+    for path in (ROOT / "tests" / room).glob("test_*.py")
+}
 
 PATCH = [
     "purge_volatile_page",
