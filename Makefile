@@ -4,7 +4,7 @@ VENV := .venv
 RUN := $(VENV)/bin/
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test stress lint format bench sanitize clean
+.PHONY: help demo test stress lint format bench sanitize kernels kernels-short clean
 
 help:  ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +22,12 @@ test: $(VENV)/ready  ## set up, then run the tests
 
 stress: $(VENV)/ready  ## the long forms: races, fuzzing, faults, exploration (an hour or so)
 	MVOLATILE_STRESS=full $(RUN)pytest -m stress --timeout 7200
+
+kernels: $(VENV)/ready  ## the contract's tests on Debian's 6.1 and 6.12 under QEMU and on this kernel; writes docs/kernels.md
+	$(RUN)python -m tools.kernels
+
+kernels-short: $(VENV)/ready  ## one boot of 6.1, a few minutes; writes no table
+	$(RUN)python -m tools.kernels --kernel 6.1 --cells 1 --no-table
 
 lint: $(VENV)/ready  ## ruff and mypy
 	$(RUN)ruff check .
