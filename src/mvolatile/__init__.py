@@ -12,6 +12,7 @@ The map, from the kernel up::
     kernel/      what this kernel and this container give: features, cgroup limits, pressure, smaps
     memory.py    VolatileMemory, pin, peek          syscall.py   mvolatile() on raw addresses
     arrays.py    VolatileArray                      status.py    what this process holds
+    cache/       VolatileCache: the kernel evicts
     testing.py   losing memory on purpose           cli/         the commands
     model/       the 2014 patch as an executable specification
     explore/     an explorer of interleavings that knows nothing of memory
@@ -37,6 +38,7 @@ from .syscall import MVOLATILE_NONVOLATILE, MVOLATILE_VOLATILE, mvolatile
 
 if TYPE_CHECKING:
     from .arrays import VolatileArray, array, empty, zeros
+    from .cache import VolatileCache, volatile_cache
 
 __all__ = [
     "MVOLATILE_NONVOLATILE",
@@ -49,6 +51,7 @@ __all__ = [
     "UnsupportedError",
     "UnsupportedKernelWarning",
     "VolatileArray",
+    "VolatileCache",
     "VolatileMemory",
     "VolatilityWarning",
     "array",
@@ -56,9 +59,11 @@ __all__ = [
     "features",
     "mvolatile",
     "status",
+    "volatile_cache",
     "zeros",
 ]
 
+_CACHE = ("VolatileCache", "volatile_cache")
 _NEED_NUMPY = ("VolatileArray", "array", "empty", "zeros")
 
 
@@ -67,6 +72,10 @@ def __getattr__(name: str) -> Any:
         from . import arrays
 
         return getattr(arrays, name)
+    if name in _CACHE:
+        from . import cache
+
+        return getattr(cache, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

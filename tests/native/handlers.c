@@ -72,6 +72,19 @@ int guarded_read(const volatile unsigned char *address, unsigned deeper) {
     return answer;
 }
 
+/* 0, or -1 if writing a byte of its own value 0 trapped. */
+int guarded_write(volatile unsigned char *address, unsigned deeper) {
+    (void)deeper;
+    int answer = -1;
+    guarded = 1;
+    if (!sigsetjmp(back, 1)) {
+        *address = 0;
+        answer = 0;
+    }
+    guarded = 0;
+    return answer;
+}
+
 /* Returns and mends nothing. */
 static void shrug(int number, siginfo_t *info, void *context) {
     (void)number, (void)context;

@@ -6,6 +6,7 @@ would do. Whatever is read without an error must be one version, whole: no page 
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import json
 import os
@@ -105,7 +106,8 @@ class Crowd:
         """From outside, at any moment, whoever holds it."""
         first = source.randrange(self.pages)
         count = source.randint(1, min(64, self.pages - first))
-        madvise(self.memory.address + first * PAGE, count * PAGE, MADV_PAGEOUT)
+        with contextlib.suppress(OSError):  # EINVAL: locked for a moment, by a hold after a fork
+            madvise(self.memory.address + first * PAGE, count * PAGE, MADV_PAGEOUT)
 
     def purge(self, source: random.Random) -> None:
         self.memory.purge()
@@ -128,7 +130,8 @@ class Crowd:
             except Exception as error:  # a thread's end must not go unseen
                 self.failures.append(f"{action.__name__}: {error!r}")
 
-    def run(self, seconds: float) -> None:
+    def run(self, seconds: float, after: Callable[[], None] = lambda: None) -> None:
+        """Let them loose for so long, and until `after` returns."""
         works = [
             (self.peek, self.peek_released),
             (self.peek_released, self.read, self.readinto),
@@ -141,6 +144,7 @@ class Crowd:
         for thread in threads:
             thread.start()
         time.sleep(seconds)
+        after()
         self.over.set()
         for thread in threads:
             thread.join()

@@ -28,6 +28,7 @@ __all__ = [
     "madvise",
     "missing",
     "pageout",
+    "smaps_field",
     "states",
 ]
 
@@ -99,6 +100,20 @@ def states(address: int, length: int) -> list[str]:
 def missing(address: int, length: int) -> list[int]:
     """The numbers of the missing pages."""
     return [page for page, state in enumerate(states(address, length)) if state == "missing"]
+
+
+def smaps_field(address: int, name: str) -> int:
+    """A field of the mapping that begins at or holds `address` in ``/proc/self/smaps``, in bytes."""
+    inside = False
+    with open("/proc/self/smaps") as file:
+        for line in file:
+            first = line.split(maxsplit=1)[0]
+            if "-" in first and not first.endswith(":"):
+                start, end = (int(part, 16) for part in first.split("-"))
+                inside = start <= address < end
+            elif inside and first == f"{name}:":
+                return int(line.split()[1]) * 1024
+    raise KeyError(name)
 
 
 def has_swap() -> bool:

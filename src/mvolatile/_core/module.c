@@ -11,7 +11,7 @@
 #include "trap.h"
 #include "watch.h"
 
-PyTypeObject *hold_type, *pin_type, *peek_type;
+PyTypeObject *hold_type, *pin_type, *peek_type, *window_type;
 PyObject *release_name;
 
 PyObject *fail(int err, const char *call) {
@@ -192,7 +192,8 @@ static int run_module(PyObject *module) {
     hold_type = (PyTypeObject *)add_type(module, &hold_spec, "Hold");
     pin_type = (PyTypeObject *)add_type(module, &pin_spec, "Pin");
     peek_type = (PyTypeObject *)add_type(module, &peek_spec, "Peek");
-    return hold_type && pin_type && peek_type ? 0 : -1;
+    window_type = (PyTypeObject *)add_type(module, &window_spec, "Window");
+    return hold_type && pin_type && peek_type && window_type ? 0 : -1;
 }
 
 static PyModuleDef_Slot slots[] = {{Py_mod_exec, run_module}, {0, NULL}};

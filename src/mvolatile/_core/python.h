@@ -38,8 +38,8 @@ void release_view(PyObject *view); /* and the reference; one that others were ma
 PyObject *peek_new(PyTypeObject *type, RangeObject *memory, Py_ssize_t offset, Py_ssize_t length);
 int window(struct range *range, Py_ssize_t offset, Py_ssize_t *length); /* -1 with ValueError set */
 
-extern PyType_Spec range_spec, hold_spec, pin_spec, peek_spec;
+extern PyType_Spec range_spec, hold_spec, pin_spec, peek_spec, window_spec;
 extern PyObject *release_name; /* "release", made once: the hot paths call it */
-extern PyTypeObject *hold_type, *pin_type, *peek_type;
+extern PyTypeObject *hold_type, *pin_type, *peek_type, *window_type;
 
 #endif

@@ -153,11 +153,10 @@ static size_t bytes_of(struct range *range, enum os_class class, size_t offset, 
 
 int range_purge(struct range *range, size_t offset, size_t length, size_t *bytes) {
     *bytes = 0;
-    if (range_tier == OS_TIER_UNSUPPORTED || !length) return 0;
     size_t start = page_down(offset), len = page_up(offset + length) - start;
     range_enter(range);
     int err = range->pins ? EBUSY : range->marked ? 0 : mark(range);
-    if (!err) {
+    if (!err && length && range_tier != OS_TIER_UNSUPPORTED) {
         size_t before = bytes_of(range, OS_DATA, start, len);
         err = os_pageout(at_offset(range, start), len);
         if (!err && before && bytes_of(range, OS_DATA, start, len)) os_reclaim_all(at_offset(range, start), len);
@@ -328,6 +327,13 @@ static void take_stock(struct range *range) {
 
 void range_watch_again(enum os_tier was, bool touched) {
     if (was != OS_TIER_USERFAULTFD) return;
+    for (struct range *range = ranges; range && !touched; range = range->next) {
+        if (!range->watched) continue;
+        if (!range->marked)
+            (void)os_populate_read(range->base, range->mapped); /* nothing of it can be lost */
+        else if (!extents_cover(&range->data, 0, range->mapped))
+            fill_never_written(range, 0, range->mapped);
+    }
     bool watching = range_tier == OS_TIER_USERFAULTFD && !pool_watch_again();
     for (struct range *range = ranges; range && watching; range = range->next) {
         if (!range->watched) continue;

@@ -137,6 +137,7 @@ void raw_watch_again(enum os_tier was) {
     bool any;
     if (was != OS_TIER_USERFAULTFD || !marked.count) return;
     for (uintptr_t at = 0; extents_next(&marked, at, UINTPTR_MAX, &part); at = part.end) {
+        fill_never_written(&raw, part.start, part.end);
         if (range_tier == OS_TIER_USERFAULTFD)
             os_watch((char *)part.start, part.end - part.start);
         else

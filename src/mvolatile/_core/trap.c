@@ -99,6 +99,13 @@ void trap_ensure(void) {
     pthread_mutex_unlock(&lock);
 }
 
+bool trap_catches(void) {
+    sigset_t blocked;
+    struct sigaction now;
+    return !pthread_sigmask(SIG_SETMASK, NULL, &blocked) && !sigismember(&blocked, SIGBUS) && !sigaction(SIGBUS, NULL, &now) &&
+           now.sa_sigaction == handle;
+}
+
 void trap_set_python_handler(bool is_python) { atomic_store(&python_before, is_python); }
 
 void trap_note_mark(void) { atomic_fetch_add(&marks, 1); }

@@ -1,0 +1,26 @@
+"""A cache that the kernel evicts from.
+
+The words: a *shelf* is a piece of volatile memory, either a *segment*, which many small values share, or a large
+value's own *range*; the *log* is the index and all shelves; a *locator* is where the index says a value is; the
+*hand* decides what goes; a *flight* is a missing value being made, once for all who want it.
+
+The map, from the bottom up::
+
+    values.py      values as bytes              codec.py       codecs to hand in
+    segment.py     shelves                      log.py         index and shelves, and every change to them
+    hand.py        SIEVE, and living within what the kernel leaves
+    sweep.py       what expired leaves          pressure.py    told of memory pressure
+    flights.py     single-flight                fork.py        after a fork
+    cache.py       VolatileCache                statistics.py  CacheInfo
+    decorator.py   @volatile_cache
+"""
+
+from __future__ import annotations
+
+from .cache import VolatileCache
+from .codec import Compressed
+from .decorator import volatile_cache
+from .statistics import CacheInfo
+from .values import Codec
+
+__all__ = ["CacheInfo", "Codec", "Compressed", "VolatileCache", "volatile_cache"]

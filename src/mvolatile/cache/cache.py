@@ -1,0 +1,502 @@
+"""`VolatileCache`: the mapping that users see."""
+
+from __future__ import annotations
+
+import math
+import sys
+import threading
+import time
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator, MutableMapping
+from contextlib import suppress
+from itertools import count
+from types import SimpleNamespace
+from typing import Any, NoReturn, TypeVar, cast
+
+from ..errors import Purged
+from . import fork, pressure
+from .flights import Flights
+from .hand import Hand
+from .log import Log
+from .segment import KIND_BITS, NUMBER_SHIFT, SLOTS, Range
+from .statistics import CacheInfo
+from .sweep import Sweeper
+from .values import EXPIRES, EXPIRY, Codec, decode, encode
+
+__all__ = ["MISSING", "TooLargeError", "VolatileCache"]
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+T = TypeVar("T")
+
+MISSING: Any = object()
+MISSING_TOO: Any = object()
+OWN_RANGE = 64 << 10
+"""Values from this size on get memory of their own: a hit is a system call or two, and no copy."""
+
+WORTH_SEALING = 256 << 10
+"""Open segments with less in them stay open under pressure."""
+
+_SLOT_MASK, _KIND_MASK = SLOTS - 1, (1 << KIND_BITS) - 1
+
+
+class TooLargeError(ValueError):
+    """The value is larger than the cache may ever be."""
+
+
+class VolatileCache(MutableMapping[K, V]):
+    """A mapping that keeps all that fits in memory, and gives way when the kernel needs it.
+
+    Values are stored as bytes in volatile memory. Under memory pressure the kernel takes what it needs; an entry
+    whose bytes are gone is a miss and nothing more. Equal values come back, not the same objects. Arrays, data
+    frames and other values with large buffers come back over the cache's own memory, without a copy: read-only,
+    and pinned as long as they live. Small arrays are copies, and read-only too.
+
+    Parameters
+    ----------
+    max_bytes: a bound on the bytes of all values; None leaves it to the kernel.
+    maxsize: a bound on the number of entries; None for no bound.
+    ttl: seconds that values live unless `set` says otherwise; None for ever.
+    name: shown in maps and in ``mvolatile status``.
+    codec: an object with ``dumps`` and ``loads`` for all values, instead of the cache's own formats.
+    on_purge: called with a list of keys that were lost to the kernel, some time after it was noticed, in whatever
+        thread; what it raises goes to `sys.unraisablehook`.
+    timer: the clock for ttl, in seconds.
+
+    Threads: any method from any thread; hits take no lock. Fork: both processes have the cache, and go on
+    independently. It cannot be pickled.
+    """
+
+    def __init__(
+        self,
+        max_bytes: int | None = None,
+        *,
+        maxsize: int | None = None,
+        ttl: float | None = None,
+        name: str | None = None,
+        codec: Codec | None = None,
+        on_purge: Callable[[list[Any]], object] | None = None,
+        timer: Callable[[], float] = time.monotonic,
+    ) -> None:
+        for bound, what in ((max_bytes, "max_bytes"), (maxsize, "maxsize")):
+            if bound is not None and bound < 0:
+                raise ValueError(f"{what} must not be negative, not {bound!r}")
+        self.name = name or "cache"
+        self._ttl = _checked_ttl(ttl)
+        self._codec = codec
+        self._on_purge = on_purge
+        self._timer = timer
+        self._log = Log(self.name, max_bytes, on_purge is not None)
+        self._hand = Hand(self._log, maxsize, Sweeper(self._log, timer))
+        self._index = self._log.index
+        self._shelves = self._log.shelves
+        self._flights = Flights()
+        self._closed = self._listening = False
+        self._later: list[tuple[Callable[..., Any], tuple[Any, ...]]] = []
+        self._lock = threading.RLock()
+        self._torn = False
+        self._reset_counts()
+        fork.follow(self)
+
+    # Two caches are equal when they are one: comparing what is in them would read it all.
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
+
+    # ---- reading
+
+    def _find(self, key: Any) -> Any:
+        """The value, or `MISSING`; counts hits, not misses."""
+        try:
+            locator = self._index[key]
+            read, marks, starts = self._shelves[locator >> NUMBER_SHIFT]
+            slot = locator >> KIND_BITS & _SLOT_MASK
+            at = starts[slot]
+            data = read(at, starts[slot + 1] - at)
+        except (KeyError, ValueError, Purged):
+            locator, data = self._fetch_carefully(key)
+            if data is MISSING:
+                return MISSING
+        else:
+            marks[slot] = 1
+        if kind := locator & _KIND_MASK:
+            if kind & EXPIRES:
+                if self._timer() >= EXPIRY.unpack_from(data, len(data) - 8)[0]:
+                    self._change(self._log.remove, key, locator)
+                    return MISSING
+                data, kind = data[: -EXPIRY.size], kind - EXPIRES
+            data = decode(kind, data, self._codec)
+        self._count_hit()
+        return data
+
+    def _fetch_carefully(self, key: Any) -> tuple[int, Any]:
+        """Something was not as usual: the key is not there, its shelf was sealed or dropped meanwhile, or the
+        value is lost. The locator and the bytes found in the end, or `MISSING`.
+        """
+        while (locator := self._index.get(key)) is not None:
+            shelf = self._log.by_number.get(locator >> NUMBER_SHIFT)
+            if shelf is None:
+                self._change(self._log.forget_dangling, key, locator)
+                if self._index.get(key) == locator and locator >> NUMBER_SHIFT not in self._log.by_number:
+                    break  # a finalizer asks in the middle of a change
+                continue
+            slot = locator >> KIND_BITS & _SLOT_MASK
+            try:
+                data = shelf.fetch(slot)
+            except ValueError:
+                continue  # sealed at this moment
+            except KeyError:
+                self._change(self._log.remove, key, locator)
+                break
+            except Purged:
+                self._change(self._log.lose, key, locator)
+                break
+            else:
+                shelf.marks[slot] = 1
+                return locator, data
+        return 0, MISSING
+
+    def __getitem__(self, key: K) -> V:
+        value = self._find(key)
+        if value is MISSING:
+            self._count_miss()
+            raise KeyError(key)
+        return cast(V, value)
+
+    def get(self, key: K, default: Any = None) -> Any:
+        """The value, or `default`."""
+        value = self._find(key)
+        if value is MISSING:
+            self._count_miss()
+            return default
+        return value
+
+    def __contains__(self, key: object) -> bool:
+        """Whether a get would have been a hit now. Counts and marks nothing."""
+        locator, data = self._fetch_carefully(key) if key in self._index else (0, MISSING)
+        if data is MISSING:
+            return False
+        if locator & EXPIRES and self._timer() >= EXPIRY.unpack_from(data, len(data) - 8)[0]:
+            self._change(self._log.remove, key, locator)
+            return False
+        return True
+
+    def __iter__(self) -> Iterator[K]:
+        """The keys there are, each looked at when its turn comes: one lost or deleted by then is left out."""
+        for key in list(self._index):
+            if key in self:
+                yield cast(K, key)
+
+    def __len__(self) -> int:
+        """Entries not known to be lost or expired."""
+        if self._log.dropped:
+            self._change(self._hand.finish)
+        return len(self._index)
+
+    # ---- writing
+
+    def set(self, key: K, value: V, *, ttl: float | None = None) -> None:
+        """Store `value`, for `ttl` seconds (default: the cache's `ttl`; 0 stores nothing).
+
+        `TypeError` for a value that cannot be stored or a key that cannot be hashed; `ValueError` for a negative
+        or undefined ttl, and for a value larger than `max_bytes`: then an older value of the key is gone too.
+        """
+        self._store(key, value, ttl, None)
+
+    def __setitem__(self, key: K, value: V) -> None:
+        self._store(key, value, None, None)
+
+    def _store(self, key: Any, value: Any, ttl: float | None, flight: Any) -> None:
+        hash(key)
+        if self._closed:
+            raise ValueError(f"{self!r}: nothing can be stored")
+        lives = self._ttl if ttl is None else _checked_ttl(ttl)
+        if lives is not None and lives <= 0:
+            self._change(self._put_nothing, key, flight)
+            return
+        expires = None if lives is None or lives == math.inf else self._timer() + lives
+        encoded = encode(value, self._codec)
+        most = self._log.max_bytes
+        nbytes = encoded.nbytes + (0 if expires is None else EXPIRY.size)
+        if (most is not None and nbytes > most) or self._hand.max_entries == 0:
+            self._change(self._put_nothing, key, flight)
+            if self._hand.max_entries == 0:
+                return
+            raise TooLargeError(f"a value of {encoded.nbytes} bytes is larger than max_bytes={most}")
+        if expires is not None:
+            self._hand.sweeper.needed = True
+        if nbytes >= OWN_RANGE or nbytes * 4 > self._log.segment_bytes():
+            self._change(self._hand.make_room, encoded.nbytes)
+            shelf = Range(self._log.next_number(), key, encoded, self.name, expires, self._timer)
+            self._change(self._put_range, shelf, flight)
+            return
+        parts, kind = encoded.parts, encoded.kind
+        if expires is not None:
+            parts, kind = [*parts, EXPIRY.pack(expires)], kind | EXPIRES
+        data = parts[0] if len(parts) == 1 else b"".join(map(_as_bytes, parts))
+        self._change(self._put, key, kind, data, flight)
+
+    _missing = MISSING
+
+    def _store_made(self, key: Any, value: Any, ttl: float | None, flight: Any) -> None:
+        with suppress(TooLargeError):
+            self._store(key, value, ttl, flight)
+
+    def _stands(self, key: Any, flight: Any) -> bool:
+        """Whether a value may be stored: not one that was made while its key was set, deleted or cleared."""
+        if self._closed:
+            return False
+        if flight is not None:
+            return not flight.stale
+        self._flights.spoil(key)
+        return True
+
+    def _put(self, key: Any, kind: int, data: bytes, flight: Any) -> None:
+        if self._stands(key, flight):
+            self._hand.make_room(len(data))
+            self._log.put(key, kind, data)
+            self._hand.keep_count()
+            self._hand.tidy()
+
+    def _put_range(self, shelf: Range, flight: Any) -> None:
+        if self._stands(shelf.keys[0], flight):
+            self._log.put_range(shelf)
+            self._hand.make_room(0)
+            self._hand.keep_count()
+            self._hand.tidy()
+
+    def _put_nothing(self, key: Any, flight: Any) -> None:
+        if self._stands(key, flight):
+            self._log.remove(key)
+
+    def __delitem__(self, key: K) -> None:
+        if not self._delete(key):
+            raise KeyError(key)
+
+    def _delete(self, key: Any) -> bool:
+        present = key in self
+        self._change(self._remove, key)
+        return present
+
+    def _remove(self, key: Any) -> None:
+        self._flights.spoil(key)
+        self._log.remove(key)
+        self._hand.tidy()
+
+    def pop(self, key: K, default: Any = MISSING) -> Any:
+        """Remove and return the value; without it `default`, or `KeyError`."""
+        while True:
+            locator = self._index.get(key)
+            value = self._find(key)
+            if value is MISSING:
+                self._count_miss()
+                if default is MISSING:
+                    raise KeyError(key)
+                return default
+            if self._change(self._take, key, locator) is not False:
+                return value
+
+    def _take(self, key: Any, locator: int | None) -> bool:
+        """Locators are never used twice: if it is there still, it is the value that was read."""
+        if self._index.get(key) != locator:
+            return False
+        self._remove(key)
+        return True
+
+    def popitem(self) -> tuple[K, V]:
+        """Remove and return some key and its value, the one stored last if it is there."""
+        for key in list(self._index)[::-1]:
+            value = self.pop(cast(K, key), MISSING_TOO)
+            if value is not MISSING_TOO:
+                return cast(K, key), cast(V, value)
+        raise KeyError("the cache is empty")
+
+    def delete_many(self, keys: Iterable[K]) -> int:
+        """Delete those of `keys` that are there; answers how many were."""
+        return sum(self._delete(key) for key in keys)
+
+    def clear(self) -> None:
+        """Forget everything, statistics too, and give the memory back."""
+        self._change(self._clear)
+
+    def _clear(self) -> None:
+        self._flights.spoil_all()
+        self._log.clear()
+        self._log.purged = 0
+        self._hand.lift()
+        self._reset_counts()
+
+    def setdefault(self, key: K, default: Any = None) -> Any:
+        """The value; if there is none, `default` is stored and returned."""
+        return self.get_or_set(key, lambda: default)
+
+    def get_or_set(self, key: K, factory: Callable[[], V], *, ttl: float | None = None) -> V:
+        """The value; on a miss that of ``factory()``, which is stored.
+
+        Single-flight: while one thread makes the value, others that want it wait, and get it or the exception.
+        If the key is set, deleted or cleared meanwhile, the made value is returned but not stored; so is one too
+        large for `max_bytes`. A factory may use the cache, even for its own key.
+        """
+        value = self._find(key)
+        if value is not MISSING:
+            return cast(V, value)
+        self._count_miss()
+        _checked_ttl(ttl)
+        return cast(V, self._flights.make(self, key, factory, ttl))
+
+    async def aget_or_set(
+        self, key: K, factory: Callable[[], V | Awaitable[V]], *, ttl: float | None = None
+    ) -> V:
+        """As `get_or_set` for coroutines: `factory` may return an awaitable; waiting does not block the loop.
+
+        A cancelled maker stores nothing, and one of those that wait takes over.
+        """
+        value = self._find(key)
+        if value is not MISSING:
+            return cast(V, value)
+        self._count_miss()
+        _checked_ttl(ttl)
+        return cast(V, await self._flights.amake(self, key, factory, ttl))
+
+    # ---- the whole
+
+    def resize(self, max_bytes: int | None) -> None:
+        """Change the bound on bytes; what is too much goes now."""
+        if max_bytes is not None and max_bytes < 0:
+            raise ValueError(f"max_bytes must not be negative, not {max_bytes!r}")
+        self._change(self._resize, max_bytes)
+
+    def _resize(self, max_bytes: int | None) -> None:
+        self._log.max_bytes = max_bytes
+        self._hand.make_room(0)
+
+    def cache_info(self) -> CacheInfo:
+        """Statistics; the cost is a page-table walk over the cache's memory."""
+        self._change(self._settle)
+        log = self._log
+        shelves = list(log.by_number.values())
+        pinned = sum(shelf.memory.nbytes for shelf in shelves if shelf.memory._pins)
+        pinned += sum(memory.nbytes for memory in log.leaving if memory._pins)
+        return CacheInfo(
+            hits=_value(self._hits),
+            misses=_value(self._misses),
+            maxsize=self._hand.max_entries,
+            currsize=len(self._index),
+            purged=log.purged,
+            bytes=log.nbytes,
+            resident_bytes=sum(shelf.memory.resident() for shelf in shelves),
+            pinned_bytes=pinned,
+            segments=len(shelves),
+        )
+
+    def _settle(self) -> None:
+        self._hand.survey()
+        self._hand.finish()
+
+    def _reset_counts(self) -> None:
+        # A step of a counter is one call into C, so the hits of several threads are all counted without a lock.
+        self._hits, self._misses = count(), count()
+        self._count_hit, self._count_miss = self._hits.__next__, self._misses.__next__
+
+    def close(self) -> None:
+        """Give the memory back; arrays that live keep theirs. Afterwards everything is a miss and `set` raises
+        `ValueError`. Closing twice is fine.
+        """
+        self._change(self._close)
+        self._listening = True
+        pressure.ignore(self)
+
+    def _close(self) -> None:
+        self._closed = True
+        self._flights.spoil_all()
+        self._log.clear()
+
+    def __del__(self) -> None:
+        if getattr(self, "_listening", False):
+            pressure.ignore(self, wait=False)
+
+    def __enter__(self) -> VolatileCache[K, V]:
+        return self
+
+    def __exit__(self, *unused: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else f"{len(self._index)} entries, {self._log.nbytes} bytes"
+        return f"<{type(self).__name__} {self.name!r}: {state}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a VolatileCache holds this process's memory, and cannot be pickled or copied")
+
+    # ---- changes
+
+    def _change(self, action: Callable[..., T], *arguments: Any) -> T:
+        """Make one change under the lock.
+
+        A finalizer or a key's `__eq__` may call back while its own thread is in the middle of a change: such a
+        change is made when the outer one is done (and answers None). A change that was cut short, by
+        KeyboardInterrupt or in a forked child, is mended before the next.
+        """
+        if self._lock._is_owned():  # type: ignore[attr-defined]
+            self._later.append((action, arguments))
+            return cast(T, None)
+        with self._lock:
+            if self._torn:
+                self._log.mend()
+            self._torn = True
+            result = action(*arguments)
+            while self._later:
+                later, its = self._later.pop(0)
+                later(*its)
+            self._torn = False
+        if not self._listening and self._log.ahead:
+            self._listening = True
+            pressure.listen(self)
+        if self._log.lost_keys:
+            self._report_lost()
+        return result
+
+    def _report_lost(self) -> None:
+        keys, self._log.lost_keys = self._log.lost_keys, []
+        if self._on_purge is None:
+            return
+        try:
+            self._on_purge(keys)
+        except Exception as error:
+            sys.unraisablehook(
+                SimpleNamespace(
+                    exc_type=type(error),
+                    exc_value=error,
+                    exc_traceback=error.__traceback__,
+                    err_msg=f"on_purge of {self!r} failed",
+                    object=self._on_purge,
+                )
+            )
+
+    def _under_pressure(self) -> None:
+        """Memory grows short somewhere: see what was lost, and let the kernel have what is still being filled."""
+        self._change(self._give_way)
+
+    def _give_way(self) -> None:
+        self._log.seal_all(at_least=WORTH_SEALING)
+        self._hand.survey()
+        self._log.clean(4096)
+
+    def _after_fork(self) -> None:
+        self._lock = threading.RLock()
+        self._later.clear()
+        self._torn = True
+        self._listening = self._closed
+        self._flights.forget_other_threads()
+
+
+def _as_bytes(part: Any) -> Any:
+    return part if isinstance(part, bytes | bytearray | memoryview) else part.tobytes("A")
+
+
+def _checked_ttl(ttl: float | None) -> float | None:
+    if ttl is not None and not ttl >= 0:
+        raise ValueError(f"ttl must not be negative, not {ttl!r}")
+    return ttl
+
+
+def _value(counter: Any) -> int:
+    return int(counter.__reduce__()[1][0])

@@ -1,0 +1,310 @@
+"""The log: the index, the shelves it points into, and the order in which they are given up.
+
+All changes are made under the cache's lock. Readers take no lock: they look a locator up in `index`, its shelf in
+`shelves`, and read; whichever of these is gone meanwhile is a miss or a reason to look again. So the two
+dictionaries are only ever changed in place, and a value is published last: written, then entered in `index`.
+
+A change may be cut short anywhere by `KeyboardInterrupt`. What was published stays true; `mend` recounts the rest.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections import OrderedDict, deque
+from collections.abc import Callable, Hashable, Sequence
+from itertools import count
+from typing import Any, TypeAlias
+
+from ..errors import Extents, Purged
+from ..memory import VolatileMemory
+from .segment import KIND_BITS, NUMBER_SHIFT, Range, Reader, Segment, Shelf
+
+__all__ = ["SMALLEST_SEGMENT", "Log", "Row"]
+
+SMALLEST_SEGMENT, LARGEST_SEGMENT = 1024, 2 << 20
+FIRST_SEGMENT = 64 << 10
+MOST_SEGMENTS = 8192
+"""From here on segments grow: each is a mapping, and a process may have 65,530."""
+
+Row: TypeAlias = tuple[Reader, bytearray, Sequence[int]]
+Order: TypeAlias = OrderedDict[int, Shelf]
+
+
+class Log:
+    """`index` (key to locator) and `shelves` (number to reader, marks and starts), and the segments behind them.
+
+    `ahead` and `behind` are the shelves before and after the hand of `Hand`, the oldest first.
+    """
+
+    def __init__(self, name: str, max_bytes: int | None, collect_lost: bool) -> None:
+        self.name = name
+        self.index: dict[Hashable, int] = {}
+        self.shelves: dict[int, Row] = {}
+        self.by_number: dict[int, Shelf] = {}
+        self.ahead: Order = OrderedDict()
+        self.behind: Order = OrderedDict()
+        self.newest: Segment | None = None
+        self.survivors: Segment | None = None
+        self.dropped: deque[list[Any]] = deque()  # [shelf, next slot, lost]: the index still points there
+        self.sparse: deque[list[Any]] = deque()  # [segment, next slot]: its live values are being moved
+        self.leaving: weakref.WeakSet[VolatileMemory] = (
+            weakref.WeakSet()
+        )  # given up, and pinned by arrays still
+        self.nbytes = 0
+        self.purged = 0
+        self.collect_lost = collect_lost
+        self.lost_keys: list[Hashable] = []
+        self.max_bytes = max_bytes
+        self.sealed: Callable[[Shelf], object] = lambda shelf: None
+        self._numbers = count(1)
+
+    def next_number(self) -> int:
+        """For a shelf to be made."""
+        return next(self._numbers)
+
+    def segment_bytes(self) -> int:
+        """How large the next segment is to be: small beside the whole, so that little is open or moved at once."""
+        total = self.nbytes if self.max_bytes is None else min(self.max_bytes, 64 * LARGEST_SEGMENT)
+        if total > MOST_SEGMENTS * LARGEST_SEGMENT:
+            return 1 << (total // MOST_SEGMENTS).bit_length()
+        wanted = 1 << max(0, (total // 64).bit_length() - 1)
+        return max(
+            SMALLEST_SEGMENT if self.max_bytes is not None else FIRST_SEGMENT, min(wanted, LARGEST_SEGMENT)
+        )
+
+    # ---- in
+
+    def put(self, key: Hashable, kind: int, data: bytes) -> None:
+        """Store a small value."""
+        if self.newest is None or not self.newest.has_room(len(data)):
+            if self.newest is not None:
+                full, self.newest = self.newest, None
+                self.seal(full, self.ahead)
+            self.newest = self._open(len(data))
+        self._publish(key, self._append(self.newest, key, kind, data, 0))
+
+    def put_range(self, shelf: Range) -> None:
+        """Store a value that brings its own memory."""
+        self._register(shelf)
+        self.ahead[shelf.number] = shelf
+        self.nbytes += shelf.used
+        self._publish(shelf.keys[0], shelf.number << NUMBER_SHIFT | shelf.kind)
+        self.sealed(shelf)
+
+    def _open(self, nbytes: int) -> Segment:
+        segment = Segment(self.next_number(), max(nbytes, self.segment_bytes()), self.name)
+        self._register(segment)
+        return segment
+
+    def _register(self, shelf: Shelf) -> None:
+        self.by_number[shelf.number] = shelf
+        self.shelves[shelf.number] = (shelf.reader(), shelf.marks, shelf.starts)
+
+    def _append(self, segment: Segment, key: Hashable, kind: int, data: bytes, mark: int) -> int:
+        slot = segment.append(key, data, mark)
+        self.nbytes += len(data)
+        return segment.number << NUMBER_SHIFT | slot << KIND_BITS | kind
+
+    def _publish(self, key: Hashable, locator: int) -> None:
+        old = self.index.get(key)
+        self.index[key] = locator
+        if old is not None:
+            self._died(old)
+
+    def seal(self, segment: Segment, order: Order) -> None:
+        """Make it volatile and put it in order."""
+        order[segment.number] = segment
+        segment.seal()
+        self._register(segment)
+        if segment.dead * 2 >= segment.used:
+            self.compact(segment)
+        self.sealed(segment)
+
+    def seal_all(self, at_least: int = 0) -> None:
+        """Make everything volatile, but for open segments with less than `at_least` bytes in them."""
+        if self.survivors is not None and self.survivors.used >= at_least:
+            full, self.survivors = self.survivors, None
+            self.seal(full, self.behind)
+        if self.newest is not None and self.newest.used >= at_least:
+            full, self.newest = self.newest, None
+            self.seal(full, self.ahead)
+
+    # ---- out
+
+    def remove(self, key: Hashable, locator: int | None = None) -> bool:
+        """Forget a key, if it is (still) at `locator`."""
+        old = self.index.get(key)
+        if old is None or (locator is not None and old != locator):
+            return False
+        del self.index[key]
+        self._died(old)
+        return True
+
+    def lose(self, key: Hashable, locator: int) -> None:
+        """A reader found that value purged: see what else is."""
+        shelf = self.by_number.get(locator >> NUMBER_SHIFT)
+        if shelf is not None:
+            self.inspect(shelf)
+        if self.index.get(key) == locator:
+            del self.index[key]
+            self.note_lost(key)
+
+    def forget_dangling(self, key: Hashable, locator: int) -> None:
+        """A reader met a locator whose shelf was dropped."""
+        number = locator >> NUMBER_SHIFT
+        if self.index.get(key) != locator or number in self.by_number:
+            return
+        del self.index[key]
+        if any(shelf.number == number and lost for shelf, _, lost in self.dropped):
+            self.note_lost(key)
+
+    def note_lost(self, key: Hashable) -> None:
+        """Count a key that the kernel took."""
+        self.purged += 1
+        if self.collect_lost:
+            self.lost_keys.append(key)
+
+    def _died(self, locator: int) -> None:
+        shelf = self.by_number.get(locator >> NUMBER_SHIFT)
+        if shelf is None:
+            return
+        if isinstance(shelf, Range):
+            self.retire(shelf)
+            return
+        slot = (locator >> KIND_BITS) % (1 << NUMBER_SHIFT - KIND_BITS)
+        shelf.dead += shelf.starts[slot + 1] - shelf.starts[slot]
+        if shelf.view is None and shelf.dead * 2 >= shelf.used and not shelf.gone:
+            self.compact(shelf)
+
+    def retire(self, shelf: Shelf) -> None:
+        """Give its memory back; pinned arrays keep theirs until they die."""
+        if self.by_number.pop(shelf.number, None) is None:
+            return
+        shelf.gone = True
+        if shelf.memory._pins:
+            self.leaving.add(shelf.memory)
+        self.shelves.pop(shelf.number, None)
+        if self.ahead.pop(shelf.number, None) is None:
+            self.behind.pop(shelf.number, None)
+        self.nbytes -= shelf.used
+
+    def drop(self, shelf: Shelf, lost: bool) -> None:
+        """Give up all values on it; `clean` removes their keys later."""
+        self.retire(shelf)
+        self.dropped.append([shelf, 0, lost])
+
+    def inspect(self, shelf: Shelf) -> bool:
+        """Ask the kernel what it took from a shelf, and act on it; True if there was a loss."""
+        if shelf.view is not None or shelf.number not in self.by_number:
+            return False
+        extents: Extents = shelf.memory.purged()
+        if not extents:
+            return False
+        if isinstance(shelf, Range) or sum(n for _, n in extents) >= shelf.used:
+            self.drop(shelf, lost=True)
+        elif not shelf.gone:
+            self.compact(shelf)
+        return True
+
+    # ---- bounded work
+
+    def clean(self, steps: int) -> bool:
+        """Remove up to `steps` keys of dropped shelves from the index; False when there are none."""
+        if not self.dropped:
+            return False
+        job = self.dropped[0]
+        shelf, at, lost = job
+        end = min(len(shelf.keys), at + steps)
+        for slot in range(at, end):
+            if self.lives(shelf, slot):
+                del self.index[shelf.keys[slot]]
+                if lost:
+                    self.note_lost(shelf.keys[slot])
+        job[1] = end
+        if end == len(shelf.keys):
+            self.dropped.popleft()
+        return True
+
+    def compact(self, segment: Segment) -> None:
+        """Have what lives on it moved among the survivors, by and by."""
+        segment.gone = True
+        self.sparse.append([segment, 0])
+
+    def work(self, steps: int) -> bool:
+        """Go on with that for up to `steps` values; False when there is nothing to move."""
+        if not self.sparse:
+            return False
+        job = self.sparse[0]
+        segment, at = job
+        end = min(len(segment.keys), at + steps)
+        if segment.number in self.by_number:
+            for slot in range(at, end):
+                self.keep(segment, slot, segment.marks[slot])
+        job[1] = end
+        if end == len(segment.keys):
+            self.sparse.popleft()
+            self.retire(segment)
+        return True
+
+    def lives(self, shelf: Shelf, slot: int) -> bool:
+        """Whether the index still points there."""
+        locator = self.index.get(shelf.keys[slot], 0)
+        return locator >> KIND_BITS == shelf.number << NUMBER_SHIFT - KIND_BITS | slot
+
+    def keep(self, segment: Segment, slot: int, mark: int) -> None:
+        """Move a value, if it lives, among the survivors."""
+        if not self.lives(segment, slot):
+            return
+        key = segment.keys[slot]
+        try:
+            data = segment.fetch(slot)
+        except Purged:
+            del self.index[key]
+            self.note_lost(key)
+            return
+        if self.survivors is None or not self.survivors.has_room(len(data)):
+            if self.survivors is not None:
+                full, self.survivors = self.survivors, None
+                self.seal(full, self.behind)
+            self.survivors = self._open(len(data))
+        kind = self.index[key] & (1 << KIND_BITS) - 1
+        self.index[key] = self._append(self.survivors, key, kind, data, mark)
+
+    # ---- order after disorder
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self.newest = self.survivors = None
+        for table in (self.index, self.shelves, self.by_number, self.ahead, self.behind):
+            table.clear()
+        self.dropped.clear()
+        self.sparse.clear()
+        self.nbytes = 0
+
+    def mend(self) -> None:
+        """A change was interrupted, or its thread left behind by a fork: recount, and put every shelf in order."""
+        if self.newest is not None and (self.newest.view is None or self.newest.number not in self.by_number):
+            self.newest = None
+        if self.survivors is not None and (
+            self.survivors.view is None or self.survivors.number not in self.by_number
+        ):
+            self.survivors = None
+        open_ones = [shelf for shelf in (self.newest, self.survivors) if shelf is not None]
+        ordered = {*(shelf.number for shelf in open_ones), *self.ahead, *self.behind}
+        for number, shelf in list(self.by_number.items()):
+            if isinstance(shelf, Segment):
+                shelf.mend()
+                if shelf not in open_ones:
+                    shelf.seal()
+            self._register(shelf)
+            if number not in ordered:
+                self.ahead[number] = shelf
+        for number in set(self.shelves) - set(self.by_number):
+            del self.shelves[number]
+        dangling = {locator >> NUMBER_SHIFT for locator in self.index.values()} - set(self.by_number)
+        known = {job[0].number for job in self.dropped}
+        if dangling - known:
+            for key, locator in list(self.index.items()):
+                if locator >> NUMBER_SHIFT in dangling - known:
+                    del self.index[key]
+        self.nbytes = sum(shelf.used for shelf in self.by_number.values())

@@ -1,0 +1,211 @@
+"""Values as bytes: how each kind is laid out in pages, and made whole again.
+
+A value becomes a kind (three bits of its locator) and a list of parts. `BYTES` and `STR` are one part, the data
+itself. The others are framed: a count and the sizes, the *meta* (a pickle of what is not bulk), then the bulk
+buffers, each aligned so that an array made over it is.
+
+A value is never made from memory that could vanish meanwhile: `decode` gets bytes that were copied out and
+validated, or a buffer that holds a pin as long as it lives.
+"""
+
+from __future__ import annotations
+
+import pickle
+import struct
+import sys
+from collections.abc import Callable
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+    Part: TypeAlias = Buffer
+
+__all__ = ["BYTES", "EXPIRES", "EXPIRY", "Codec", "Encoded", "decode", "encode", "write_parts"]
+
+BYTES, STR, BYTEARRAY, VIEW, ARRAY, PICKLE, CODED = range(7)
+EXPIRES = 8
+"""Added to the kind of a value with a time to live, whose bytes end with when that is over."""
+EXPIRY = struct.Struct("<d")
+
+ALIGNMENT = 64
+IN_BAND = 512
+"""Buffers smaller than this stay within the pickle."""
+
+
+class Codec(Protocol):
+    """Turns values into bytes and back, as the modules `pickle`, `marshal` and (with bytes) `json` do.
+
+    `loads` gets a read-only bytes-like object that may be kept: its memory stays as long as it is referenced.
+    """
+
+    def dumps(self, value: Any, /) -> Part:
+        """The value as a bytes-like object (or a str, which is stored as UTF-8)."""
+
+    def loads(self, data: Any, /) -> Any:
+        """The value again."""
+
+
+class Encoded(NamedTuple):
+    """A value ready to be stored: `nbytes` is what the `parts`, written by `write_parts`, take."""
+
+    kind: int
+    parts: list[Any]
+    nbytes: int
+
+
+def encode(value: Any, codec: Codec | None = None) -> Encoded:
+    """Lay `value` out. `TypeError` says which type cannot be stored, and why."""
+    if codec is not None:
+        data = codec.dumps(value)
+        if isinstance(data, str):
+            data = data.encode("utf-8", "surrogatepass")
+        return _one(CODED, memoryview(data).cast("B"))
+    kind = type(value)
+    if kind is bytes:
+        return _one(BYTES, value)
+    if kind is str:
+        return _one(STR, value.encode("utf-8", "surrogatepass"))
+    if kind is bytearray:
+        return _one(BYTEARRAY, value)
+    if kind is memoryview:
+        whole = value if value.c_contiguous else memoryview(value.tobytes()).cast("B")
+        if whole is value and value.nbytes:
+            meta = pickle.dumps((value.format, value.shape))
+        else:
+            meta, whole = pickle.dumps((value.format, value.shape)), memoryview(bytes(whole))
+        return _framed(VIEW, meta, [whole.cast("B") if whole.nbytes else b""])
+    numpy = sys.modules.get("numpy")
+    if numpy is not None and kind is numpy.ndarray and not value.dtype.hasobject:
+        order = "F" if value.flags.f_contiguous and not value.flags.c_contiguous else "C"
+        return _framed(ARRAY, pickle.dumps((value.dtype, value.shape, order), 5), [value])
+    return _pickled(value)
+
+
+def _one(kind: int, data: Any) -> Encoded:
+    return Encoded(kind, [data], len(data))
+
+
+def _pickled(value: Any) -> Encoded:
+    buffers: list[memoryview] = []
+
+    def take_out(buffer: pickle.PickleBuffer) -> bool:
+        try:
+            raw = buffer.raw()
+        except BufferError:
+            return True
+        if raw.nbytes < IN_BAND:
+            return True
+        buffers.append(raw)
+        return False
+
+    try:
+        meta = pickle.dumps(value, 5, buffer_callback=take_out)
+    except RecursionError:
+        raise
+    except Exception as error:  # objects raise what they like from __reduce__
+        raise TypeError(
+            f"a value of type {type(value).__qualname__} cannot be cached: it does not pickle ({error})"
+        ) from error
+    return _framed(PICKLE, meta, buffers)
+
+
+def _framed(kind: int, meta: bytes, bulk: list[Any]) -> Encoded:
+    sizes = [len(meta), *(part.nbytes if hasattr(part, "nbytes") else len(part) for part in bulk)]
+    head = struct.pack(f"<{1 + len(sizes)}Q", len(sizes), *sizes)
+    parts: list[Any] = [head, meta]
+    at = len(head) + len(meta)
+    for part, size in zip(bulk, sizes[1:], strict=True):
+        padding = -at % ALIGNMENT
+        parts += [bytes(padding), part]
+        at += padding + size
+    return Encoded(kind, parts, at)
+
+
+def write_parts(parts: list[Any], target: memoryview) -> None:
+    """Copy the parts one after another into `target`, which has room for them."""
+    at = 0
+    for part in parts:
+        if hasattr(part, "__array_interface__"):
+            at = _copy_array(part, target, at)
+        else:
+            end = at + len(part)
+            target[at:end] = part
+            at = end
+
+
+def _copy_array(array: Any, target: memoryview, at: int) -> int:
+    """Whatever its strides, in one copy, and without the interpreter's lock for plain types."""
+    numpy = sys.modules["numpy"]
+    fortran = array.flags.f_contiguous and not array.flags.c_contiguous
+    end = at + array.nbytes
+    if array.nbytes:
+        numpy.ndarray(array.shape, array.dtype, target[at:end], order="F" if fortran else "C")[...] = array
+    return int(end)
+
+
+def decode(kind: int, data: Any, codec: Codec | None = None) -> Any:
+    """The value laid out in `data`: bytes, or a buffer that keeps its memory pinned."""
+    return _decoders[kind](data) if kind != CODED else _loaded(data, codec)
+
+
+def _loaded(data: Any, codec: Codec | None) -> Any:
+    assert codec is not None
+    return codec.loads(data if isinstance(data, bytes) else memoryview(data))
+
+
+def _text(data: Any) -> str:
+    return str(data, "utf-8", "surrogatepass")
+
+
+def _parts(data: Any) -> tuple[bytes, list[memoryview]]:
+    view = memoryview(data).toreadonly()
+    (count,) = struct.unpack_from("<Q", view)
+    sizes = struct.unpack_from(f"<{count}Q", view, 8)
+    at = 8 * (1 + count)
+    meta = bytes(view[at : at + sizes[0]])
+    at += sizes[0]
+    bulk = []
+    for size in sizes[1:]:
+        at += -at % ALIGNMENT
+        bulk.append(view[at : at + size])
+        at += size
+    return meta, bulk
+
+
+_meta = lru_cache(256)(pickle.loads)
+"""Few shapes and types are many arrays."""
+
+
+def _array(data: Any) -> Any:
+    import numpy
+
+    meta, (bulk,) = _parts(data)
+    dtype, shape, order = _meta(meta)
+    array = numpy.ndarray(shape, dtype, bulk, order=order)
+    array.flags.writeable = False
+    return array
+
+
+def _view(data: Any) -> memoryview:
+    meta, (bulk,) = _parts(data)
+    form, shape = _meta(meta)
+    if not bulk.nbytes:
+        return memoryview(b"")
+    return bulk.cast(form, shape) if len(shape) != 1 or form != "B" else bulk
+
+
+def _unpickled(data: Any) -> Any:
+    meta, bulk = _parts(data)
+    return pickle.loads(meta, buffers=bulk)
+
+
+_decoders: dict[int, Callable[[Any], Any]] = {
+    BYTES: bytes,
+    STR: _text,
+    BYTEARRAY: bytearray,
+    VIEW: _view,
+    ARRAY: _array,
+    PICKLE: _unpickled,
+}

@@ -1,0 +1,56 @@
+"""Losing parts of a cache on purpose."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from random import Random
+from typing import Any
+
+from mvolatile import VolatileCache, testing
+
+
+def seal(cache: VolatileCache[Any, Any]) -> None:
+    """Make everything in it volatile."""
+    cache._change(cache._log.seal_all)
+
+
+def purge(cache: VolatileCache[Any, Any], key: Any = None) -> int:
+    """Have the kernel take all of it, or the shelf on which `key` lies; answers the bytes that went."""
+    seal(cache)
+    shelves = cache._log.by_number
+    chosen = list(shelves.values()) if key is None else [shelves[cache._index[key] >> 21]]
+    return sum(shelf.memory.purge() for shelf in chosen)
+
+
+def purge_some(cache: VolatileCache[Any, Any], random: Random) -> None:
+    """Have the kernel take some pages of a random shelf."""
+    shelves = [shelf for shelf in list(cache._log.by_number.values()) if shelf.view is None]
+    if not shelves:
+        return
+    memory = random.choice(shelves).memory
+    pages = -(-memory.nbytes // 4096)
+    first = random.randrange(pages)
+    length = min(random.randint(1, pages - first) * 4096, memory.nbytes - first * 4096)
+    with suppress(BufferError, ValueError):
+        testing.purge(memory, [(first * 4096, length)])
+
+
+def is_valid(cache: VolatileCache[Any, Any]) -> bool:
+    """The invariants of a cache at rest."""
+    log = cache._log
+    assert log.nbytes == sum(shelf.used for shelf in log.by_number.values())
+    assert set(log.shelves) == set(log.by_number)
+    open_ones = {shelf.number for shelf in (log.newest, log.survivors) if shelf is not None}
+    ordered = [*log.ahead, *log.behind]
+    assert len(ordered) == len(set(ordered))
+    assert open_ones | set(ordered) == set(log.by_number)
+    assert not open_ones & set(ordered)
+    dropped = {job[0].number for job in log.dropped}
+    for key, locator in log.index.items():
+        number, slot = locator >> 21, locator >> 4 & 0x1FFFF
+        shelf = log.by_number.get(number)
+        assert shelf is not None or number in dropped
+        if shelf is not None:
+            assert shelf.keys[slot] == key
+            assert len(shelf.keys) == len(shelf.marks) == len(shelf.starts) - 1
+    return True

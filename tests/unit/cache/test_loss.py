@@ -1,0 +1,229 @@
+"""What the kernel took is a miss, exactly that, and its memory is given back."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+
+import mvolatile as mv
+from mvolatile import VolatileCache, testing
+from mvolatile.cache import pressure
+
+from .helpers import is_valid, purge, seal
+
+purges = pytest.mark.skipif(mv.features().can_purge is False, reason="nothing is purged in this tier")
+pytestmark = purges
+
+
+def filled(entries: int = 5000, **options: Any) -> VolatileCache[int, bytes]:
+    cache: VolatileCache[int, bytes] = VolatileCache(**options)
+    cache.update({i: b"%d." % i * 20 for i in range(entries)})
+    seal(cache)
+    return cache
+
+
+def right(cache: VolatileCache[int, bytes], entries: int = 5000) -> int:
+    """How many hits; every hit must be true."""
+    hits = 0
+    for i in range(entries):
+        value = cache.get(i)
+        if value is not None:
+            assert value == b"%d." % i * 20
+            hits += 1
+    return hits
+
+
+def test_all_lost() -> None:
+    cache = filled()
+    assert purge(cache)
+    assert right(cache) == 0
+    info = cache.cache_info()
+    assert (info.currsize, info.purged, info.segments, info.bytes) == (0, 5000, 0, 0)
+    assert len(cache) == 0
+    assert list(cache) == []
+    is_valid(cache)
+
+
+def test_a_lost_page_loses_only_the_entries_on_it() -> None:
+    cache = filled()
+    shelf = next(iter(cache._log.by_number.values()))
+    testing.purge(shelf.memory, [(8192, 4096)])
+    expected = {
+        key
+        for slot, key in enumerate(shelf.keys)
+        if shelf.starts[slot] < 12288 and shelf.starts[slot + 1] > 8192
+    }
+    lost = set(range(5000)) - {key for key in range(5000) if key in cache}
+    assert lost == expected
+    assert right(cache) == 5000 - len(expected)
+    info = cache.cache_info()
+    assert info.purged == len(expected)
+    assert info.currsize == 5000 - len(expected)
+    assert shelf.number not in cache._log.by_number, "the rest of it was moved, and its pages given back"
+    assert right(cache) == 5000 - len(expected)
+    is_valid(cache)
+
+
+def test_a_large_value_with_a_lost_page_gives_back_the_rest() -> None:
+    cache: VolatileCache[str, Any] = VolatileCache()
+    cache["k"] = np.arange(500_000.0)
+    cache["other"] = np.arange(400_000.0)
+    shelf = cache._log.by_number[cache._index["k"] >> 21]
+    testing.purge(shelf.memory, [(100 * 4096, 4096)])
+    del shelf
+    assert cache.get("k") is None
+    info = cache.cache_info()
+    assert info.segments == 1
+    assert info.purged == 1
+    assert cache["other"][-1] == 399_999.0
+    cache["k"] = 1
+    assert cache["k"] == 1
+
+
+def test_a_key_stored_again_after_its_loss() -> None:
+    cache = filled()
+    purge(cache)
+    cache[3] = b"new"
+    assert cache[3] == b"new"
+    assert right_but(cache, 3) == 0
+    assert cache.cache_info().currsize == 1
+    is_valid(cache)
+
+
+def right_but(cache: VolatileCache[int, bytes], key: int) -> int:
+    return sum(cache.get(i) is not None for i in range(5000) if i != key)
+
+
+def test_dead_keys_leave_the_index_though_nobody_asks_for_them() -> None:
+    cache = filled(20_000)
+    purge(cache)
+    cache._change(cache._hand.survey)
+    for i in range(20_000, 24_000):
+        cache[i] = b"x"
+    assert len(cache._index) < 4100
+
+
+def test_purging_at_every_chance() -> None:
+    with testing.purging(seed=5, rate=0.5):
+        cache: VolatileCache[int, bytes] = VolatileCache(max_bytes=200_000)
+        for i in range(30_000):
+            key = i * 7919 % 5000
+            if cache.get(key) is None:
+                cache[key] = b"%d." % key * 20
+            else:
+                assert cache[key] == b"%d." % key * 20
+        assert right(cache)
+        is_valid(cache)
+    assert cache.cache_info().purged
+
+
+def test_on_purge_is_told_of_each_lost_key_once() -> None:
+    told: list[int] = []
+    cache = filled(on_purge=told.extend)
+    purge(cache, 0)
+    right(cache)
+    info = cache.cache_info()
+    assert len(told) == len(set(told)) == info.purged > 0
+    assert not set(told) & set(cache)
+
+
+def test_on_purge_may_use_the_cache_and_may_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    def rebuild(keys: list[int]) -> None:
+        cache.update({key: b"%d." % key * 20 for key in keys})
+        raise LookupError("but then")
+
+    failures: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", failures.append)
+    cache = filled(on_purge=rebuild)
+    purge(cache)
+    cache.cache_info()
+    assert right(cache) == 5000
+    assert [type(failure.exc_value) for failure in failures] == [LookupError]
+
+
+def test_pressure_finds_losses_and_lets_open_segments_go() -> None:
+    cache = filled()
+    cache["late"] = b"x" * 50_000  # type: ignore[index]
+    for i in range(10):
+        cache["late", i] = bytes(60_000)  # type: ignore[index]
+    purge_but_newest(cache)
+    pressure.tell_all()
+    assert cache._log.purged or cache._log.dropped
+    assert cache.cache_info().purged == 5000
+
+
+def purge_but_newest(cache: VolatileCache[Any, Any]) -> None:
+    for shelf in list(cache._log.by_number.values()):
+        if shelf.view is None and isinstance(shelf.keys[0], int):
+            shelf.memory.purge()
+
+
+def test_the_kernels_taking_sets_an_allowance_that_grows_until_it_is_lifted() -> None:
+    cache = filled(100_000)
+    hand = cache._hand
+    before = cache._log.nbytes
+    assert hand.allowance is None
+    oldest = list(cache._log.by_number.values())[:3]
+    for shelf in oldest:
+        shelf.memory.purge()
+    i = 100_000
+    while hand.allowance is None:
+        cache[i] = b"%d." % i * 20
+        i += 1
+    assert 0.8 * before < hand.allowance < before
+    at_first = hand.allowance
+    for _ in range(30_000):
+        cache[i] = b"%d." % i * 20
+        i += 1
+        assert cache._log.nbytes <= hand.limit + 400_000
+        if hand.allowance is None:
+            break
+        assert hand.allowance >= at_first
+    else:
+        assert hand.allowance > 1.02 * at_first
+    is_valid(cache)
+
+
+def test_hits_without_a_lock_while_segments_are_sealed_moved_and_lost() -> None:
+    cache: VolatileCache[int, bytes] = VolatileCache(max_bytes=1 << 20)
+    stop = threading.Event()
+    wrong: list[Any] = []
+    hits = [0]
+
+    def reader(seed: int) -> None:
+        i = seed
+        while not stop.is_set():
+            i = (i * 1103515245 + 12345) % 8000
+            value = cache.get(i)
+            if value is not None:
+                hits[0] += 1
+                if not value.startswith(b"%d:" % i) or len(value) != 200:
+                    wrong.append((i, value[:20]))
+
+    threads = [threading.Thread(target=reader, args=(n,)) for n in (1, 2)]
+    for thread in threads:
+        thread.start()
+    for step in range(30_000):
+        key = step * 31 % 8000
+        cache[key] = (b"%d:%d" % (key, step)).ljust(200)
+        if step % 500 == 0:
+            purge_oldest(cache)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+    assert hits[0]
+    is_valid(cache)
+
+
+def purge_oldest(cache: VolatileCache[Any, Any]) -> None:
+    shelf = next((shelf for shelf in cache._log.ahead.values() if shelf.view is None), None)
+    if shelf is not None:
+        try:
+            shelf.memory.purge()
+        except BufferError:
+            return

@@ -1,0 +1,176 @@
+"""A cache is a mapping: what a dict does, it does, but for what the kernel took."""
+
+from __future__ import annotations
+
+from collections.abc import MutableMapping
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mvolatile import VolatileCache
+
+from .helpers import is_valid, purge, purge_some, seal
+
+KEYS = st.one_of(st.integers(0, 8), st.sampled_from(["a", ("b", 1), None, frozenset([2])]))
+VALUES = st.one_of(
+    st.binary(max_size=40),
+    st.text(max_size=10),
+    st.integers(),
+    st.none(),
+    st.lists(st.floats(allow_nan=False)),
+)
+OPERATIONS = st.lists(
+    st.one_of(
+        st.tuples(st.just("set"), KEYS, VALUES),
+        st.tuples(st.just("large"), KEYS, st.integers(70_000, 150_000)),
+        st.tuples(st.just("delete"), KEYS, st.none()),
+        st.tuples(st.just("pop"), KEYS, st.none()),
+        st.tuples(st.just("seal"), st.none(), st.none()),
+        st.tuples(st.just("clear"), st.none(), st.none()),
+        st.tuples(st.just("finish"), st.none(), st.none()),
+        st.tuples(st.just("purge"), st.none(), st.integers()),
+    ),
+    max_size=60,
+)
+
+
+@given(OPERATIONS, st.booleans())
+@settings(max_examples=80, deadline=None)
+def test_it_does_what_a_dict_does(operations: list, losing: bool) -> None:
+    model: dict = {}
+    with VolatileCache() as cache:
+        for operation, key, value in operations:
+            if operation == "set":
+                cache[key] = model[key] = value
+            elif operation == "large":
+                cache[key] = model[key] = bytes([value % 251]) * value
+            elif operation == "delete":
+                if key in cache:
+                    del cache[key]
+                model.pop(key, None)
+            elif operation == "pop":
+                assert cache.pop(key, "gone") in (model.pop(key, "gone"), "gone")
+            elif operation == "seal":
+                seal(cache)
+            elif operation == "clear":
+                cache.clear()
+                model.clear()
+            elif operation == "finish":
+                cache._change(cache._hand.finish)
+            elif losing:
+                purge_some(cache, Random(value))
+            is_valid(cache)
+        found = dict(cache.items())
+        assert found.items() <= {**model}.items() if losing else found == model
+        assert len(cache) == len(found)
+        is_valid(cache)
+
+
+def test_what_a_mapping_has() -> None:
+    cache: MutableMapping[str, int] = VolatileCache()
+    cache.update(a=1, b=2)
+    assert sorted(cache) == ["a", "b"]
+    assert sorted(cache.items()) == [("a", 1), ("b", 2)]
+    assert cache.setdefault("a", 7) == 1
+    assert cache.setdefault("c", 3) == 3
+    assert cache.popitem() == ("c", 3)
+    assert cache.pop("a") == 1
+    assert "a" not in cache
+    assert cache.get("a") is None
+    assert cache.get("a", 5) == 5
+    with pytest.raises(KeyError, match="a"):
+        cache["a"]
+    with pytest.raises(KeyError, match="a"):
+        del cache["a"]
+    with pytest.raises(KeyError):
+        cache.pop("a")
+    assert len(cache) == 1
+
+
+def test_none_is_a_value() -> None:
+    cache: VolatileCache[str, None] = VolatileCache()
+    cache["k"] = None
+    assert "k" in cache
+    assert cache.get("k", 1) is None
+    assert cache.get_or_set("k", lambda: pytest.fail("it is there")) is None
+
+
+def test_delete_many() -> None:
+    cache: VolatileCache[int, int] = VolatileCache()
+    cache.update({i: i for i in range(10)})
+    assert cache.delete_many(range(5, 15)) == 5
+    assert sorted(cache) == list(range(5))
+
+
+def test_popitem_of_an_empty_cache() -> None:
+    with pytest.raises(KeyError, match="empty"):
+        VolatileCache().popitem()
+
+
+def test_iterating_while_changing() -> None:
+    cache: VolatileCache[int, int] = VolatileCache()
+    cache.update({i: i for i in range(10)})
+    seen = []
+    for key in cache:
+        seen.append(key)
+        cache[key + 100] = 1
+        cache.pop(key + 1, None)
+    assert seen == [0, 2, 4, 6, 8]
+
+
+def test_statistics_begin_with_those_of_lru_cache() -> None:
+    cache: VolatileCache[str, bytes] = VolatileCache(name="counted")
+    cache["a"] = b"x" * 1000
+    assert cache["a"]
+    cache.get("b")
+    info = cache.cache_info()
+    assert info[:4] == (1, 1, None, 1)
+    assert info.bytes == 1000
+    assert info.segments == 1
+    assert info.pinned_bytes >= 1000
+    assert info.purged == 0
+    seal(cache)
+    assert cache.cache_info().pinned_bytes == 0
+    cache.clear()
+    assert cache.cache_info()[:4] == (0, 0, None, 0)
+    assert cache.cache_info().resident_bytes == 0
+
+
+def test_closing() -> None:
+    cache: VolatileCache[str, int] = VolatileCache(name="done")
+    cache["a"] = 1
+    cache.close()
+    cache.close()
+    assert cache.get("a") is None
+    assert repr(cache) == "<VolatileCache 'done': closed>"
+    with pytest.raises(ValueError, match="nothing can be stored"):
+        cache["a"] = 1
+
+
+def test_it_is_equal_to_itself_alone_and_cannot_be_pickled() -> None:
+    import copy
+    import pickle
+
+    one: VolatileCache[str, int] = VolatileCache()
+    assert one == one
+    assert one != VolatileCache()
+    assert {one: 1}[one] == 1
+    for duplicate in (pickle.dumps, copy.copy, copy.deepcopy):
+        with pytest.raises(TypeError, match="cannot be pickled"):
+            duplicate(one)
+
+
+def test_an_overwritten_value_never_comes_back() -> None:
+    cache: VolatileCache[int, bytes] = VolatileCache()
+    for round_ in range(20):
+        for key in range(2000):
+            cache[key] = b"%d:%d" % (key, round_)
+        for key in range(2000):
+            assert cache.get(key) in (b"%d:%d" % (key, round_), None)
+    info = cache.cache_info()
+    assert info.currsize == 2000
+    assert info.bytes < 6 * sum(len(value) for value in cache.values()), "dead values are not kept for long"
+    purge(cache)
+    assert dict(cache) == {} or not cache.cache_info().purged

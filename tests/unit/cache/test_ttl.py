@@ -1,0 +1,96 @@
+"""Times to live."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from mvolatile import VolatileCache
+
+from .helpers import is_valid, seal
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.mark.parametrize("size", [10, 100_000])
+@pytest.mark.parametrize("sealed", [False, True])
+def test_an_expired_value_never_returns(clock: Clock, size: int, sealed: bool) -> None:
+    cache: VolatileCache[str, bytes] = VolatileCache(ttl=10, timer=clock)
+    cache["default"] = bytes(size)
+    cache.set("short", bytes(size), ttl=1)
+    cache.set("ever", bytes(size), ttl=math.inf)
+    if sealed:
+        seal(cache)
+    clock.now += 0.999
+    assert sorted(cache) == ["default", "ever", "short"]
+    clock.now += 0.001
+    assert "short" not in cache
+    assert cache.get("short") is None
+    assert cache.pop("short", None) is None
+    assert cache["default"] == bytes(size)
+    clock.now += 10
+    assert list(cache) == ["ever"]
+    clock.now -= 10
+    assert cache.get("short") is None, "whatever the clock does"
+    assert len(cache) == 1
+    is_valid(cache)
+
+
+def test_storing_again_starts_over(clock: Clock) -> None:
+    cache: VolatileCache[str, int] = VolatileCache(ttl=10, timer=clock)
+    cache["k"] = 1
+    clock.now += 9
+    cache["k"] = 2
+    clock.now += 9
+    assert cache["k"] == 2
+    cache.set("k", 3, ttl=math.inf)
+    clock.now += 1e9
+    assert cache["k"] == 3
+
+
+@pytest.mark.parametrize("size", [10, 100_000])
+def test_expired_values_leave_though_nobody_asks_for_them(clock: Clock, size: int) -> None:
+    cache: VolatileCache[object, bytes] = VolatileCache(timer=clock)
+    count = 6000 if size == 10 else 20
+    for i in range(count):
+        cache.set(i, bytes(size), ttl=5)
+        cache[str(i)] = bytes(10)
+    clock.now += 6
+    for i in range(2 * count):
+        cache[i, "new"] = b""
+    assert len(cache) == 3 * count
+    assert cache._log.nbytes < count * (size + 18) * 0.8
+    is_valid(cache)
+
+
+@pytest.mark.parametrize("ttl", [-1, -0.001, math.nan, -math.inf])
+def test_bad_times(ttl: float) -> None:
+    with pytest.raises(ValueError, match="ttl must not be negative"):
+        VolatileCache(ttl=ttl)
+    cache: VolatileCache[str, int] = VolatileCache()
+    with pytest.raises(ValueError, match="ttl must not be negative"):
+        cache.set("k", 1, ttl=ttl)
+    with pytest.raises(ValueError, match="ttl must not be negative"):
+        cache.get_or_set("k", lambda: 1, ttl=ttl)
+    assert len(cache) == 0
+
+
+def test_no_time_at_all() -> None:
+    cache: VolatileCache[str, int] = VolatileCache()
+    cache["k"] = 1
+    cache.set("k", 2, ttl=0)
+    assert "k" not in cache
+    assert cache.get_or_set("k", lambda: 3, ttl=0) == 3
+    assert "k" not in cache

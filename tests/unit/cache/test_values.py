@@ -1,0 +1,245 @@
+"""What goes in comes out: equal, of the same type, and safe to keep."""
+
+from __future__ import annotations
+
+import array
+import datetime
+import gc
+import json
+import pickle
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import mvolatile as mv
+from mvolatile import VolatileCache
+from mvolatile.cache import Compressed
+
+from .helpers import purge, seal
+
+PLAIN = [
+    b"",
+    b"bytes",
+    "",
+    "text é \ud800",
+    bytearray(b"mutable"),
+    0,
+    -(10**30),
+    1.5,
+    True,
+    None,
+    (1, [2, {"three": {4}}]),
+    datetime.date(2020, 2, 29),
+    Fraction(1, 3),
+    array.array("d", [1, 2]),
+    range(3),
+    print,
+    b"z" * 200_000,
+    "z" * 200_000,
+    bytearray(200_000),
+]
+
+
+@pytest.mark.parametrize("value", PLAIN, ids=lambda value: f"{type(value).__name__}-{str(value)[:8]!r}")
+@pytest.mark.parametrize("sealed", [False, True])
+def test_plain_values(value: Any, sealed: bool) -> None:
+    cache: VolatileCache[str, Any] = VolatileCache()
+    cache["k"] = value
+    if sealed:
+        seal(cache)
+    assert cache["k"] == value
+    assert type(cache["k"]) is type(value)
+    cache.set("k", value, ttl=1000)
+    assert cache["k"] == value
+
+
+ARRAYS = [
+    np.arange(12.0).reshape(3, 4),
+    np.asfortranarray(np.arange(12.0).reshape(3, 4)),
+    np.arange(40)[::3],
+    np.arange(24).reshape(2, 3, 4).transpose(1, 0, 2),
+    np.zeros((0, 3), "i2"),
+    np.array(5),
+    np.array(["2020-01-01", "NaT"], "M8[D]"),
+    np.array([(1, 2.0, b"x")], [("a", "i4"), ("b", ">f8"), ("c", "S3")]),
+    np.array(["text", "é"]),
+    np.array([True, False]),
+    np.zeros(3, ">c16"),
+    np.random.default_rng(0).random((200, 300)),
+    np.asfortranarray(np.random.default_rng(0).random((200, 300))),
+    np.random.default_rng(0).random((400, 300))[::2, ::-1],
+]
+
+
+@pytest.mark.parametrize("value", ARRAYS, ids=lambda value: f"{value.dtype}{value.shape}")
+@pytest.mark.parametrize("sealed", [False, True])
+def test_arrays_keep_dtype_shape_and_order(value: np.ndarray, sealed: bool) -> None:
+    cache: VolatileCache[str, np.ndarray] = VolatileCache()
+    cache["k"] = value
+    if sealed:
+        seal(cache)
+    found = cache["k"]
+    np.testing.assert_array_equal(found, value)
+    assert found.dtype == value.dtype
+    assert found.shape == value.shape
+    assert found.flags.aligned
+    assert found.flags.c_contiguous or found.flags.f_contiguous
+    assert found.flags.c_contiguous or not value.flags.c_contiguous
+    assert found.flags.f_contiguous or not value.flags.f_contiguous
+    assert not found.flags.writeable, "whatever its size"
+
+
+def test_an_array_of_objects_and_a_subclass_are_pickled() -> None:
+    cache: VolatileCache[str, Any] = VolatileCache()
+    cache["objects"] = np.array([1, "a", None], object)
+    assert cache["objects"].tolist() == [1, "a", None]
+    masked = np.ma.masked_array(np.arange(30_000), np.arange(30_000) % 2)
+    cache["masked"] = masked
+    assert isinstance(cache["masked"], np.ma.MaskedArray)
+    assert cache["masked"].sum() == masked.sum()
+
+
+def test_memoryviews_come_back_as_readonly_memoryviews() -> None:
+    cache: VolatileCache[str, memoryview] = VolatileCache()
+    for view in (
+        memoryview(b"abc"),
+        memoryview(array.array("i", [1, 2, 3])),
+        memoryview(np.arange(6, dtype="i4").reshape(2, 3)),
+        memoryview(np.arange(9, dtype="i4"))[::2],
+        memoryview(np.arange(100_000.0)),
+        memoryview(b""),
+    ):
+        cache["k"] = view
+        found = cache["k"]
+        assert found == view
+        assert found.readonly
+        assert (found.format, found.shape) == (view.format, view.shape)
+
+
+def test_a_large_array_lies_in_the_caches_memory_and_holds_it() -> None:
+    cache: VolatileCache[str, np.ndarray] = VolatileCache()
+    value = np.random.default_rng(1).random((1000, 300))
+    cache["k"] = value
+    found = cache["k"]
+    (shelf,) = cache._log.by_number.values()
+    start = shelf.memory.address
+    assert start <= found.ctypes.data < start + shelf.memory.nbytes
+    assert found.ctypes.data % 64 == 0
+    assert cache.cache_info().pinned_bytes == shelf.memory.nbytes
+    if mv.features().can_purge:
+        with pytest.raises(BufferError):
+            shelf.memory.purge()
+    part = found[10:20]
+    del found
+    cache["k"] = np.zeros(3)
+    del shelf
+    assert cache.cache_info().pinned_bytes > 2_000_000, (
+        "a pinned memory counts though its value is overwritten"
+    )
+    np.testing.assert_array_equal(part, value[10:20])
+    del part
+    gc.collect()
+    assert cache.cache_info().pinned_bytes < 100_000
+
+
+class Holder:
+    """Something that pickles with a large buffer in it."""
+
+    def __init__(self, data: np.ndarray, label: str) -> None:
+        self.data, self.label = data, label
+
+
+def test_large_buffers_of_a_pickle_are_not_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Holder, "__module__", __name__)
+    monkeypatch.setitem(
+        __import__("sys").modules, __name__, __import__("types").SimpleNamespace(Holder=Holder)
+    )
+    cache: VolatileCache[str, Holder] = VolatileCache()
+    cache["k"] = Holder(np.arange(50_000.0), "x")
+    found = cache["k"]
+    assert found.label == "x"
+    np.testing.assert_array_equal(found.data, np.arange(50_000.0))
+    (shelf,) = cache._log.by_number.values()
+    assert 0 <= found.data.ctypes.data - shelf.memory.address < shelf.memory.nbytes
+    if mv.features().can_purge:
+        with pytest.raises(BufferError):
+            shelf.memory.purge()
+
+
+@given(st.lists(st.binary(max_size=3000), max_size=5))
+@settings(max_examples=50, deadline=None)
+def test_pickles_with_any_buffers(buffers: list[bytes]) -> None:
+    value = [np.frombuffer(buffer, np.uint8) for buffer in buffers]
+    cache: VolatileCache[str, list[np.ndarray]] = VolatileCache()
+    cache["k"] = value
+    assert [part.tobytes() for part in cache["k"]] == buffers
+
+
+@pytest.mark.parametrize("codec", [pickle, json, Compressed()], ids=["pickle", "json", "compressed"])
+@pytest.mark.parametrize("size", [10, 100_000])
+def test_codecs(codec: Any, size: int) -> None:
+    cache: VolatileCache[str, Any] = VolatileCache(codec=_JsonBytes() if codec is json else codec)
+    cache["k"] = ["x" * size, 1]
+    assert cache["k"] == ["x" * size, 1]
+    seal(cache)
+    assert cache["k"] == ["x" * size, 1]
+    if isinstance(codec, Compressed):
+        assert cache.cache_info().bytes < 1000 or size == 10
+    if mv.features().can_purge:
+        assert purge(cache)
+        assert cache.get("k") is None
+
+
+class _JsonBytes:
+    def dumps(self, value: Any) -> str:
+        return json.dumps(value)
+
+    def loads(self, data: Any) -> Any:
+        return json.loads(bytes(data))
+
+
+def test_a_codec_that_fails_is_heard() -> None:
+    class Bad:
+        def dumps(self, value: Any) -> bytes:
+            return b"data"
+
+        def loads(self, data: Any) -> Any:
+            raise KeyError("bad data")
+
+    cache: VolatileCache[str, Any] = VolatileCache(codec=Bad())
+    cache["k"] = 1
+    with pytest.raises(KeyError, match="bad data"):
+        cache.get("k")
+
+
+@pytest.mark.parametrize(
+    "value", [lambda: 1, (i for i in range(3)), open], ids=["lambda", "generator", "fine"]
+)
+def test_what_does_not_pickle_is_a_type_error(value: Any) -> None:
+    cache: VolatileCache[str, Any] = VolatileCache()
+    if value is open:
+        cache["k"] = value
+        return
+    cache["k"] = "old"
+    with pytest.raises(TypeError, match="cannot be cached: it does not pickle"):
+        cache["k"] = value
+    assert cache["k"] == "old"
+    is_there = cache.get_or_set("other", lambda: 5)
+    assert is_there == 5
+
+
+def test_keys_that_do_not_hash() -> None:
+    cache: VolatileCache[Any, Any] = VolatileCache()
+    for use in (
+        lambda: cache.get([]),
+        lambda: cache.set([], 1),
+        lambda: cache.pop([]),
+        lambda: cache.get_or_set([], int),
+        lambda: [] in cache,
+    ):
+        with pytest.raises(TypeError, match="unhashable"):
+            use()
