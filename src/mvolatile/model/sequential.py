@@ -210,5 +210,5 @@ class Machine:
         return tuple(found)
 
     def wrong(self) -> str | None:
-        """Which property does not hold now, or None."""
-        return check(self.k, tuple(PROPERTIES), self.world, True)
+        """Which properties do not hold now, or None."""
+        return "; ".join(check(self.k, tuple(PROPERTIES), self.world, True)) or None

@@ -61,6 +61,7 @@ RACES = [
         "rebuilt inside a peek, then pinned, large",
         LARGE,
         {"a": do(pin, rebuild=2), "b": do(peek), "c": do(pin)},
+        stress=True,
     ),
     Litmus("write pin vs peek", SMALL, {"a": do(pin, write=2), "b": do(peek)}),
     Litmus("write pin vs peek, faultcount", COUNTED, {"a": do(pin, write=2), "b": do(peek)}, purges=2),
@@ -92,6 +93,7 @@ RACES = [
             "b": do(peek),
         },
         purges=2,
+        stress=True,
     ),
     Litmus("write vs read", SMALL, {"a": do(write, pages=3, version=2), "b": do(copy_out, pages=3)}),
     Litmus("read vs read", LARGE, {"a": do(copy_out, pages=3), "b": do(copy_out, pages=3)}),
@@ -114,7 +116,7 @@ RACES = [
     Litmus(
         "fork inside a peek, falling back",
         FALLS_BACK,
-        {"a": do(peek), "forker": do(forker, peeking=True), "child": do(child)},
+        {"forker": do(forker, peeking=True), "child": do(child)},
     ),
     Litmus("fork vs pin, falling back", FALLS_BACK, {"a": do(pin), "forker": do(forker), "child": do(child)}),
     Litmus(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..steps import Steps
 from .atomics import atomic_fetch_add, atomic_load, atomic_store, range_enter, range_leave, take_bits
-from .kernel import EEXIST, ENOENT, os_scan, os_zero
+from .kernel import ENOENT, os_scan, os_zero
 from .machine import USERFAULTFD, Guarded, Task
 from .properties import made_good, report
 
@@ -43,22 +43,23 @@ def probe_by_filling(t: Task, r: int, g: Guarded, pages: int) -> Steps[tuple[Gua
     It counts as a trap while it fills, so that no peek ends between the zero page and the announcement.
     """
     found = 0
-    if not t.broken.probe_announces_late:
-        yield atomic_fetch_add(t, r, "traps", 1)
-    for page in t.m.pages_in(g.data & pages):
-        error = yield from os_zero(t, page)
-        if error is None:
-            if not found:
-                yield from announce_loss(t, r)
-            found |= 1 << page
-            g = record_lost_pages(g, 1 << page)
-        elif error == ENOENT:
-            g = g._replace(data=g.data & ~(1 << page))
-        else:
-            assert error == EEXIST
-        del error
-    if not t.broken.probe_announces_late:
-        yield atomic_fetch_add(t, r, "traps", -1)
+    rest = t.m.pages_in(g.data & pages)
+    while rest:
+        if not t.broken.probe_announces_late:
+            yield atomic_fetch_add(t, r, "traps", 1)
+        filled, error = 0, None
+        while rest and not error:
+            error = yield from os_zero(t, rest[0])
+            filled |= 0 if error else 1 << rest[0]
+            if error == ENOENT:
+                g = g._replace(data=g.data & ~(1 << rest[0]))
+            rest = rest[1:]
+        if filled and not found:
+            yield from announce_loss(t, r)
+        g = record_lost_pages(g, filled)
+        found |= filled
+        if not t.broken.probe_announces_late:
+            yield atomic_fetch_add(t, r, "traps", -1)
     return g, found
 
 

@@ -72,8 +72,9 @@ def write_held(t: Task, version: int) -> Steps[None]:
         must("no_stray_sigbus", f"page {page} traps while it is held" if trapped else None)
 
 
-def settled_hold(t: Task, write: bool, version: int | None, r: int = 0) -> Steps[str]:
-    """`VolatileMemory._settled_hold()`: pin; after a loss either rebuild as `version`, or give up (None)."""
+def settled_hold(t: Task, write: bool, version: int | None, r: int = 0, keep: bool = False) -> Steps[str]:
+    """`VolatileMemory._settled_hold()`: pin; after a loss rebuild as `version`, or give up (None) unless told to `keep`
+    the pin all the same."""
     error = yield from range_pin(t, r, write)
     while error == EINTR:
         error = yield from range_pin(t, r, write)
@@ -88,7 +89,8 @@ def settled_hold(t: Task, write: bool, version: int | None, r: int = 0) -> Steps
         return WHOLE  # another thread has rebuilt it meanwhile
     del lost
     if version is None:
-        yield from range_unpin(t, r, write)
+        if not keep:
+            yield from range_unpin(t, r, write)
         return LOST
     yield from range_pin(t, r, True)
     yield from write_held(t, version)
@@ -183,22 +185,25 @@ def peek(t: Task, pages: int | None = None, zeros: bool = False) -> Steps[str]:
     return verdict
 
 
-def copy_out(t: Task, pages: int) -> Steps[str | tuple[int, ...]]:
-    """`copy_out()`, which `read()` is: a peek first, and under the lock where only that can tell."""
+def copy_out(t: Task, pages: int, zeros: bool = False) -> Steps[str | tuple[int, ...]]:
+    """`copy_out()`, which `read()` is: a peek first, and under the lock where only that can tell.
+
+    `zeros`: they are no sign of a loss that nobody told of.
+    """
     if t.tier == USERFAULTFD:
         verdict, opened = yield from range_peek_begin(t, 0, pages)
         if opened is not None:
             values = yield from read_peeked(t, pages)
             verdict = yield from peek_exit(t, opened)
             if verdict == WHOLE:
-                must("peek_reads_whole", peek_reads_whole(values))
+                must("peek_reads_whole", None if zeros else peek_reads_whole(values))
                 return values
             del values
         del verdict, opened
     error, values = yield from range_read(t, 0, pages)
     if error:
         return error
-    must("peek_reads_whole", peek_reads_whole(values))
+    must("peek_reads_whole", None if zeros else peek_reads_whole(values))
     return values
 
 
