@@ -132,6 +132,29 @@ def test_memory_programs(memory: Nursery, tier: str) -> None:
     assert tally.met[tier, "purged"] >= 2
 
 
+@pytest.mark.parametrize("tier", TIERS)
+def test_a_dirty_page_that_is_shared_when_it_is_marked_stays(raw: Nursery, tier: str) -> None:
+    """Too rare for the state machine: reclaim met the page dirty, then it was shared, marked, and shared no more."""
+    tally = agree(
+        raw,
+        tier,
+        Mmap(0, 0, 1),
+        Write(0, 0, 7),
+        Mark(0, 0, 1),
+        Write(0, 0, 8),
+        Purge(0, (0,)),
+        Fork(0),
+        Mark(0, 0, 1),
+        Exit(1),
+        Purge(0, (0,)),
+        Mark(0, 0, 1),
+        Purge(0, (0,)),
+    )
+    assert tally.differences[tier, "marked while shared"] == 1
+    assert tally.differences[tier, "written since the mark"] == 1
+    assert tally.met[tier, "purged"] == 1
+
+
 def test_another_variant_of_the_patch_diverges(raw: Nursery) -> None:
     """v13 does part of a range that runs into a hole; the library does all or nothing."""
     program = RawProgram(raw, "userfaultfd", Tally(), variant="posted")
