@@ -5,12 +5,13 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from support.memories import PAGE, page_out
 
-__all__ = ["MAP_HUGETLB", "Area", "libc_call", "one_cpu"]
+__all__ = ["MAP_HUGETLB", "Area", "libc_call", "lock", "one_cpu", "unlock"]
 
 MAP_HUGETLB = 0x40000
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -39,6 +40,19 @@ def one_cpu() -> Iterator[None]:
         yield
     finally:
         os.sched_setaffinity(0, cpus)
+
+
+_MLOCK, _MUNLOCK = {"x86_64": (149, 150), "aarch64": (228, 229)}[platform.machine()]
+
+
+def lock(address: int, length: int) -> None:
+    """mlock(2), past the sanitizers, which make libc's do nothing."""
+    libc_call("syscall", _MLOCK, address, length)
+
+
+def unlock(address: int, length: int) -> None:
+    """munlock(2)."""
+    libc_call("syscall", _MUNLOCK, address, length)
 
 
 class Area:

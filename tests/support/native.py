@@ -26,13 +26,13 @@ def compiler() -> str | None:
 def shared_library(name: str, flags: Sequence[str] = ()) -> Path:
     """Build ``tests/native/<name>.c`` once for each content, and answer where the library lies."""
     source = SOURCES / f"{name}.c"
-    found = compiler()
-    assert found is not None, "the tests build small C helpers: install gcc"
     key = hashlib.sha256(source.read_bytes() + repr(tuple(flags)).encode()).hexdigest()[:16]
     directory = Path(tempfile.gettempdir()) / f"mvolatile-tests-{os.getuid()}"
     directory.mkdir(mode=0o700, exist_ok=True)
     library = directory / f"{name}-{key}.so"
     if not library.exists():
+        found = compiler()
+        assert found is not None, "the tests build small C helpers: install gcc"
         unfinished = library.with_suffix(f".{os.getpid()}")
         command = [found, "-std=gnu11", "-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", *flags]
         subprocess.run([*command, str(source), "-o", str(unfinished), "-pthread"], check=True)

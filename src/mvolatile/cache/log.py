@@ -289,6 +289,9 @@ class Log:
             self.survivors.view is None or self.survivors.number not in self.by_number
         ):
             self.survivors = None
+        for order in (self.ahead, self.behind):
+            for number in [number for number in order if number not in self.by_number]:
+                del order[number]
         open_ones = [shelf for shelf in (self.newest, self.survivors) if shelf is not None]
         ordered = {*(shelf.number for shelf in open_ones), *self.ahead, *self.behind}
         for number, shelf in list(self.by_number.items()):

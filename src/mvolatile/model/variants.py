@@ -53,7 +53,7 @@ class Variant:
 
     call: str = "v13"
     """The call itself: "v13", a loop over VMAs with partial counts; "v14", three passes, all or nothing;
-    "checked", v14 which also refuses a range that runs past the last VMA."""
+    "checked", v14 which also refuses a range that runs past the last VMA, and leaves all as it is for an empty one."""
 
     merge_result: str = "stale"
     """Which VMA gets the new flags after `vma_merge`: "stale", the one from before, which the merge may have

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import random
 import threading
@@ -20,6 +21,7 @@ SIZES = [1, PAGE, 16 * PAGE, 100 * PAGE, 511 * PAGE, HUGE]
 
 @pytest.mark.parametrize("nbytes", SIZES)
 def test_a_new_owner_finds_zeros(nbytes: int) -> None:
+    keeper = VolatileMemory(PAGE)  # else the arena may go, and the next one lie elsewhere
     with VolatileMemory(nbytes, huge=False) as memory:
         address = memory.address
         memory.write(pattern(nbytes))
@@ -29,6 +31,7 @@ def test_a_new_owner_finds_zeros(nbytes: int) -> None:
             met = met or memory.address == address
             assert memory.read(0) == bytes(nbytes)
             memory.write(pattern(nbytes))
+    keeper.close()
     if nbytes < HUGE:
         assert met, "the slot was not used again, so this proves nothing"
 
@@ -37,6 +40,7 @@ def test_a_new_owner_finds_zeros(nbytes: int) -> None:
 @pytest.mark.parametrize("known", [False, True])
 @loses
 def test_an_old_loss_is_not_the_new_owners(nbytes: int, known: bool) -> None:
+    keeper = VolatileMemory(PAGE)
     for _ in range(3):
         with filled(nbytes) as memory:
             address = memory.address
@@ -53,11 +57,13 @@ def test_an_old_loss_is_not_the_new_owners(nbytes: int, known: bool) -> None:
                 assert bytes(view) == b"x" + bytes(nbytes - 1)
             with memory.peek() as view:
                 assert bytes(view) == b"x" + bytes(nbytes - 1)
+    keeper.close()
 
 
 @exact
 def test_a_repaired_page_is_not_the_new_owners() -> None:
     """The note of a trap must die with the old owner."""
+    keeper = VolatileMemory(PAGE)
     with filled(4 * PAGE) as memory:
         address = memory.address
         with pytest.raises(Purged), memory.peek() as view:
@@ -69,6 +75,7 @@ def test_a_repaired_page_is_not_the_new_owners() -> None:
         with memory.peek() as view:
             assert bytes(view) == bytes(4 * PAGE)
         assert memory.purged() == ()
+    keeper.close()
 
 
 @loses
@@ -168,22 +175,25 @@ def test_a_hundred_thousand_live_ranges(tier: str) -> None:
     said = run_python(_many, tier, env={"MVOLATILE_TIER": tier}, timeout=120).check().stdout
     held, mapped, space, rss = map(int, said.split())
     assert held < 1000 < limit
-    assert mapped <= 20
+    assert mapped <= 100
     # What stays is bookkeeping: structs that a signal handler may still look at are never freed.
     assert space < 512 << 20, f"{space} of {100_000 * (64 << 10)} bytes of address space are left"
     assert rss < 96 << 20, f"{rss} bytes of {100_000 * 4096} are left"
 
 
-def test_an_arena_is_given_back_when_its_last_memory_goes() -> None:
-    def pools() -> set[int]:
-        return {one.start for one in mappings() if one.size >= 64 << 20}
+def _space() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[0]) * PAGE
 
-    before = pools()
-    memories = [filled(200 * PAGE) for _ in range(100)]
-    assert pools() - before
+
+def test_arenas_are_given_back_when_their_last_memory_goes() -> None:
+    VolatileMemory(PAGE).close()
+    gc.collect()
+    before = _space()
+    memories = [filled(200 * PAGE) for _ in range(200)]
+    assert _space() - before >= 128 << 20
     for memory in memories:
         memory.close()
-    assert not pools() - before
+    assert _space() - before < 64 << 20
 
 
 # ---- huge pages
@@ -233,13 +243,10 @@ def test_small_memories_never_do() -> None:
 
 
 def test_the_address_space_of_a_large_memory_is_given_back() -> None:
-    def space() -> int:
-        return int(Path("/proc/self/statm").read_text().split()[0]) * PAGE
-
     VolatileMemory(64 << 20).close()
-    before = space()
+    before = _space()
     memories = [VolatileMemory(64 << 20) for _ in range(20)]
-    assert space() - before >= 20 * (64 << 20)
+    assert _space() - before >= 20 * (64 << 20)
     for memory in memories:
         memory.close()
-    assert space() - before < 64 << 20
+    assert _space() - before < 64 << 20

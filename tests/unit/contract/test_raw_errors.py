@@ -13,7 +13,7 @@ import pytest
 import mvolatile as mv
 from mvolatile import VolatileMemory, mvolatile
 from mvolatile.kernel.smaps import mappings
-from support.areas import MAP_HUGETLB, Area, libc_call
+from support.areas import MAP_HUGETLB, Area, libc_call, lock, unlock
 from support.memories import HUGE, PAGE, filled, pattern
 from support.tiers import loses
 
@@ -121,10 +121,10 @@ def test_memory_that_cannot_be_written() -> None:
 def test_locked_memory() -> None:
     with Area(8) as area:
         area.fill()
-        libc_call("mlock", area.address + 4 * PAGE, PAGE)
+        lock(area.address + 4 * PAGE, PAGE)
         refused(errno.EINVAL, area.address, area.nbytes, 1)
         refused(errno.EINVAL, area.address + 4 * PAGE, PAGE, 1)
-        libc_call("munlock", area.address + 4 * PAGE, PAGE)
+        unlock(area.address + 4 * PAGE, PAGE)
         assert mvolatile(area.address, area.nbytes, 1) == (area.nbytes, 0)
         assert mvolatile(area.address, area.nbytes, 0) == (area.nbytes, 0)
 
@@ -134,10 +134,10 @@ def test_locked_while_marked() -> None:
     with Area(8) as area:
         area.fill()
         mvolatile(area.address, area.nbytes, 1)
-        libc_call("mlock", area.address, area.nbytes)
+        lock(area.address, area.nbytes)
         with pytest.raises(OSError, match="Invalid argument"):
             area.reclaim()
-        libc_call("munlock", area.address, area.nbytes)
+        unlock(area.address, area.nbytes)
         assert mvolatile(area.address, area.nbytes, 0) == (area.nbytes, 0)
         assert all(area.whole(page) for page in range(8))
 
@@ -186,7 +186,7 @@ def test_the_second_half_is_bad(kind: str) -> None:
     if kind == "hole":
         area.unmap(8, 8)
     elif kind == "locked":
-        libc_call("mlock", area.address + 15 * PAGE, PAGE)
+        lock(area.address + 15 * PAGE, PAGE)
     else:
         libc_call(
             "mmap", area.address + 8 * PAGE, 8 * PAGE, 3, mmap.MAP_SHARED | mmap.MAP_ANONYMOUS | 0x10, -1, 0

@@ -31,7 +31,7 @@ SAMPLES = tuple(
     for number in range(11)
 )
 SERVED = Outcome(
-    "volatile", "volatile memory", None, End.SERVED, 1000, 800, 150, 50, 0, 1.0, 128 * MIB, SAMPLES
+    "volatile", "VolatileCache", None, End.SERVED, 1000, 800, 150, 50, 0, 1.0, 128 * MIB, SAMPLES
 )
 KILLED = replace(
     SERVED, name="dict", label="dict, unbounded", end=End.KILLED, requests=300, hits=240, samples=SAMPLES[:4]
@@ -116,7 +116,7 @@ def test_the_board_shows_each_contender_where_there_is_a_terminal() -> None:
         board.sampled(CONTENDERS[-1], SAMPLES[5])
         board.refresh()
     text = out.getvalue()
-    for word in ("dict, unbounded", "killed", "LRU of 85 MiB", "waits", "volatile memory", "80%", "500", "▒"):
+    for word in ("dict, unbounded", "killed", "LRU of 85 MiB", "waits", "VolatileCache", "80%", "500", "▒"):
         assert word in text
 
 

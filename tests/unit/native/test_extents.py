@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
-from collections.abc import Iterator
 
 import hypothesis.strategies as st
 import pytest
@@ -50,7 +49,7 @@ def _load() -> ctypes.CDLL:
 
 
 @pytest.fixture(scope="module")
-def library() -> Iterator[ctypes.CDLL]:
+def library() -> ctypes.CDLL:
     return _load()
 
 

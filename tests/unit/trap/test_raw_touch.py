@@ -166,7 +166,7 @@ with tempfile.TemporaryFile() as file:
     mapping = mmap.mmap(file.fileno(), 8192)
     address = ctypes.addressof(ctypes.c_char.from_buffer(mapping))
     file.truncate(4096)
-    print(ctypes.string_at(address + 4096, 4))
+    print(ctypes.string_at(address + 4096, 4), flush=True)
     assert foreign.handler_runs() == 1
     foreign.handler_address.restype = ctypes.c_size_t
     assert foreign.handler_address() == address + 4096

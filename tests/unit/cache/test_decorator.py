@@ -1,0 +1,192 @@
+"""`@volatile_cache` is `functools.lru_cache` in spirit and signature."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import functools
+import gc
+import inspect
+import pickle
+import weakref
+from typing import Any
+
+import pytest
+
+from mvolatile import volatile_cache
+
+from .helpers import purge
+
+
+@pytest.mark.parametrize(
+    "decorate", [volatile_cache, volatile_cache(), volatile_cache(None), volatile_cache(maxsize=100)]
+)
+def test_all_ways_to_decorate(decorate: Any) -> None:
+    calls: list[int] = []
+
+    @decorate
+    def square(x: int) -> int:
+        """Squares."""
+        calls.append(x)
+        return x * x
+
+    assert [square(3), square(3), square(4)] == [9, 9, 16]
+    assert calls == [3, 4]
+    assert square.cache_info()[:2] == (1, 2)
+    assert square.__name__ == "square"
+    assert square.__doc__ == "Squares."
+    assert square.__wrapped__(5) == 25
+    square.cache_clear()
+    assert square.cache_info()[:4] == (0, 0, square.cache_parameters()["maxsize"], 0)
+
+
+@pytest.mark.parametrize(
+    "calls",
+    [
+        [((1,), {}), ((1.0,), {}), ((True,), {})],
+        [((1, 2), {}), (((1, 2),), {})],
+        [((1,), {"y": 2}), ((1, 2), {}), ((), {"x": 1, "y": 2}), ((), {"y": 2, "x": 1})],
+        [(("1",), {}), ((1,), {})],
+        [((), {})] * 2,
+    ],
+)
+@pytest.mark.parametrize("typed", [False, True])
+def test_keys_as_lru_cache_makes_them(calls: list[Any], typed: bool) -> None:
+    def function(*args: Any, **kwargs: Any) -> str:
+        return repr((args, kwargs))
+
+    ours = volatile_cache(typed=typed)(function)
+    theirs = functools.lru_cache(None, typed)(function)
+    for args, kwargs in calls:
+        assert ours(*args, **kwargs) == theirs(*args, **kwargs)
+    assert ours.cache_info()[:2] == theirs.cache_info()[:2]
+    assert ours.cache_info().currsize == theirs.cache_info().currsize
+
+
+def test_a_key_of_ones_own() -> None:
+    @volatile_cache(key=lambda options: options["id"])
+    def load(options: dict[str, int]) -> int:
+        return options["id"] * 10
+
+    assert load({"id": 1, "x": 1}) == load({"id": 1, "x": 2}) == 10
+    assert load.cache_info()[:2] == (1, 1)
+
+
+def test_a_purge_is_a_call_made_again() -> None:
+    @volatile_cache
+    def text(n: int) -> str:
+        return "x" * n
+
+    text(1000)
+    if not purge(text.cache):
+        pytest.skip("nothing is purged in this tier")
+    assert text(1000) == "x" * 1000
+    assert text.cache_info().purged == 1
+    assert text.cache_info().misses == 2
+
+
+class Reader:
+    def __init__(self, factor: int) -> None:
+        self.factor = factor
+
+    @volatile_cache
+    def times(self, n: int) -> int:
+        return n * self.factor
+
+    @staticmethod
+    @volatile_cache
+    def still(n: int) -> int:
+        return n
+
+    @classmethod
+    @volatile_cache
+    def made(cls, n: int) -> str:
+        return f"{cls.__name__}{n}"
+
+
+def test_methods_do_not_keep_their_object() -> None:
+    Reader.times.cache_clear()
+    two, three = Reader(2), Reader(3)
+    assert [two.times(5), three.times(5), two.times(5)] == [10, 15, 10]
+    assert Reader.times.cache_info()[:2] == (1, 2)
+    assert Reader.still(4) == 4
+    assert Reader.made(1) == "Reader1"
+    gone = weakref.ref(two)
+    del two
+    gc.collect()
+    assert gone() is None
+    for n in range(20):
+        three.times(n)
+    assert Reader.times.cache_info().currsize == 20, "the entry of the object that is gone was swept out"
+
+
+class Slotted:
+    __slots__ = ("n",)
+
+    @volatile_cache
+    def get(self) -> int:
+        return 1
+
+
+def test_a_method_of_an_object_without_weak_references() -> None:
+    assert Slotted().get() == 1
+
+
+def test_coroutine_functions() -> None:
+    calls: list[int] = []
+
+    @volatile_cache
+    async def fetch(n: int) -> int:
+        calls.append(n)
+        await asyncio.sleep(0)
+        return n * 2
+
+    async def main() -> list[int]:
+        return await asyncio.gather(fetch(1), fetch(1), fetch(2))
+
+    assert asyncio.iscoroutinefunction(fetch) or inspect.iscoroutinefunction(fetch)
+    assert asyncio.run(main()) == [2, 2, 4]
+    assert calls == [1, 2]
+
+
+def test_errors() -> None:
+    attempts: list[int] = []
+
+    @volatile_cache
+    def fails(n: int) -> int:
+        attempts.append(n)
+        raise LookupError(n)
+
+    for _ in range(2):
+        with pytest.raises(LookupError):
+            fails(1)
+    assert attempts == [1, 1]
+    with pytest.raises(TypeError, match="unhashable"):
+        fails([])
+
+    @volatile_cache
+    def unpicklable() -> Any:
+        return lambda: 1
+
+    with pytest.raises(TypeError, match="cannot be cached"):
+        unpicklable()
+    with pytest.raises(TypeError, match="generator function"):
+
+        @volatile_cache
+        def generates() -> Any:
+            yield 1
+
+    with pytest.raises(TypeError, match="maxsize must be an integer"):
+        volatile_cache("100")
+
+
+def test_parameters_and_copies() -> None:
+    assert module_level.cache_parameters() == {"maxsize": 7, "typed": True, "ttl": 60, "max_bytes": 1 << 20}
+    assert copy.copy(module_level) is module_level
+    assert copy.deepcopy(module_level) is module_level
+    assert pickle.dumps(module_level)
+
+
+@volatile_cache(7, typed=True, ttl=60, max_bytes=1 << 20)
+def module_level(n: int) -> int:
+    return n
