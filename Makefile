@@ -4,7 +4,7 @@ VENV := .venv
 RUN := $(VENV)/bin/
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test stress lint format bench sanitize clean
+.PHONY: help demo test stress lint format bench sanitize kernels kernels-short clean
 
 help:  ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -14,11 +14,35 @@ $(VENV)/ready: pyproject.toml setup.py $(wildcard src/mvolatile/_core/*.[ch])
 	$(RUN)pip install --quiet --editable '.[all]'
 	touch $@
 
-demo: $(VENV)/ready  ## set up, then serve real map tiles under a real memory limit, three ways side by side
+demo: $(VENV)/ready  ## set up, then serve real map tiles under a real memory limit, four ways side by side
 	$(RUN)mvolatile demo
 
 test: $(VENV)/ready  ## set up, then run the tests
 	$(RUN)pytest
+
+stress: $(VENV)/ready  ## the long forms: races, fuzzing, faults, exploration (an hour or so)
+	MVOLATILE_STRESS=full $(RUN)pytest -m stress --timeout 7200
+
+# A build of its own, which goes before the installed one. Python itself leaks by design; SIGBUS is the library's.
+sanitize: $(VENV)/ready  ## the C core with AddressSanitizer and UndefinedBehaviorSanitizer, under its tests
+	rm -rf build/sanitize
+	MVOLATILE_SANITIZE=address,undefined $(RUN)python setup.py -q build --build-base build/sanitize --build-lib build/sanitize/lib
+	PYTHONPATH=$(CURDIR)/build/sanitize/lib \
+	LD_PRELOAD="$$($${CC:-gcc} -print-file-name=libasan.so) $$($${CC:-gcc} -print-file-name=libubsan.so)" \
+	ASAN_OPTIONS=detect_leaks=0:handle_sigbus=0:handle_segv=0:allocator_may_return_null=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
+	$(RUN)pytest tests/unit/contract tests/unit/trap
+
+kernels: $(VENV)/ready  ## the contract's tests on Debian's 6.1 and 6.12 under QEMU and on this kernel; writes docs/kernels.md
+	$(RUN)python -m tools.kernels
+
+kernels-short: $(VENV)/ready  ## one boot of 6.1, a few minutes; writes no table
+	$(RUN)python -m tools.kernels --kernel 6.1 --cells 1 --no-table
+
+BENCHMARKS := mark_unmark peek_read pin_overhead many_ranges patch_program
+
+bench: $(VENV)/ready  ## run the benchmarks of the core; figures go to benchmarks/*.json and benchmarks/README.md
+	for name in $(BENCHMARKS); do echo; $(RUN)python benchmarks/$$name.py || true; done
+	$(RUN)python benchmarks/report.py
 
 lint: $(VENV)/ready  ## ruff and mypy
 	$(RUN)ruff check .

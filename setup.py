@@ -4,7 +4,10 @@ MVOLATILE_SANITIZE=address,undefined (or thread) builds it with those sanitizers
 """
 
 import os
+import shlex
+import shutil
 import sys
+import sysconfig
 from glob import glob
 
 from setuptools import Extension, setup
@@ -24,8 +27,12 @@ class BuildCore(build_ext):
     def run(self) -> None:
         try:
             super().run()
-        except (CCompilerError, CompileError, ExecError, PlatformError, FileNotFoundError) as error:
-            raise SystemExit(f"error: {NO_COMPILER}\n(the compiler said: {error})") from None
+        except (CCompilerError, CompileError, ExecError, PlatformError, FileNotFoundError):
+            compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")[0]
+            headers = os.path.join(sysconfig.get_path("include"), "Python.h")
+            if shutil.which(compiler) and os.path.exists(headers):
+                raise
+            raise SystemExit(f"error: {NO_COMPILER}") from None
 
 
 if sys.platform != "linux":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -10,8 +11,14 @@ from support import cgroups, leaks
 from support.cgroups import Limited
 
 
+def pytest_collection_finish() -> None:
+    """What was imported and collected need not be looked through again by every test's `gc.collect()`."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
-def _leaves_nothing(request: pytest.FixtureRequest) -> Iterator[None]:
+def _leaves_nothing() -> Iterator[None]:
     """No test leaks a descriptor, a thread or a cgroup."""
     with leaks.leaves_nothing():
         yield

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -46,6 +46,8 @@ class VolatileArray:
             raise TypeError(
                 "an array of Python objects cannot be volatile: it holds references, not the data"
             )
+        if any(extent < 0 for extent in shape):
+            raise ValueError(f"an array cannot have the shape {shape}: its dimensions must not be negative")
         self.shape = shape
         self._order: Literal["C", "F"] = order
         self.memory = VolatileMemory(max(1, self.nbytes), name, fill=self._over_bytes(fill), huge=huge)
@@ -129,8 +131,12 @@ class VolatileArray:
         self.close()
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> Array:
-        """Pinned while it lives, and writable; a copy when another dtype or ``copy=True`` is asked for."""
-        pinned = self._wrap(np.frombuffer(cast(Any, self.memory), np.uint8))
+        """Read-only, and pinned while it or a view of it lives; a copy for another dtype or ``copy=True``.
+
+        To write there is ``pin(write=True)``: a writer disturbs the peeks of other threads while it holds the
+        memory.
+        """
+        pinned = self._wrap(self.memory)
         if dtype is not None and np.dtype(dtype) != self.dtype:
             if copy is False:
                 raise ValueError("another dtype needs a copy")
@@ -146,7 +152,9 @@ class VolatileArray:
         return f"<VolatileArray shape={self.shape} dtype={self.dtype} over {self.memory!r}>"
 
     def _wrap(self, buffer: Any) -> Array:
-        return np.ndarray(self.shape, self.dtype, buffer, order=self._order)
+        # ndarray() lets go of the buffer at once and keeps no more than a reference; frombuffer() holds it.
+        held = np.frombuffer(buffer, np.uint8)
+        return np.ndarray(self.shape, self.dtype, held, order=self._order)
 
     def _over_bytes(self, on_purge: OnPurgeArray) -> Any:
         if not callable(on_purge):

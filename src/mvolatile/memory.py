@@ -6,17 +6,16 @@ raised, zeroed or rebuilt.
 
 from __future__ import annotations
 
+import os
 import threading
 import warnings
 import weakref
 from collections.abc import Callable
-from contextlib import suppress
-from os import strerror
-from types import TracebackType
 from typing import Any, Literal, TypeAlias
 
-from ._core import Hold, Range
+from ._core import Hold, Pin, Range
 from .errors import Extents, Overwritten, Purged, VolatilityWarning
+from .kernel.unsupported import warn_if_unsupported
 
 __all__ = ["OnPurge", "Pin", "VolatileMemory", "live_memories"]
 
@@ -24,6 +23,19 @@ Rebuild: TypeAlias = Callable[[memoryview, Extents], object]
 OnPurge: TypeAlias = Literal["raise", "zero"] | Rebuild
 
 _live: weakref.WeakSet[VolatileMemory] = weakref.WeakSet()
+_with_lock: weakref.WeakSet[VolatileMemory] = weakref.WeakSet()
+_locks = threading.Lock()
+
+
+def _free_locks() -> None:
+    """In a forked child: the thread that was rebuilding may not be there to let go."""
+    global _locks
+    _locks = threading.Lock()
+    for memory in list(_with_lock):
+        memory._rebuilding = None
+
+
+os.register_at_fork(after_in_child=_free_locks)
 
 
 def live_memories() -> list[VolatileMemory]:
@@ -53,6 +65,7 @@ class VolatileMemory(Range):
     huge: sit on huge pages, for 2 MiB and more.
     dump: include it in core dumps, for 2 MiB and more.
 
+    The first one warns (`UnsupportedKernelWarning`) where this kernel can purge nothing.
     Raises `ValueError` for a size that is not positive, `MemoryError` or `OSError` (mmap) when there is no
     address space.
 
@@ -72,8 +85,9 @@ class VolatileMemory(Range):
         huge: bool = True,
         dump: bool = True,
     ) -> None:
+        warn_if_unsupported()
         self._fill = _checked(fill)
-        self._rebuilding = threading.RLock()
+        self._rebuilding: threading.RLock | None = None
         self._open(nbytes, huge, dump, name, _printable(name or "unnamed"))
         _live.add(self)
 
@@ -90,29 +104,38 @@ class VolatileMemory(Range):
 
         Pins are counted. The memory stays held as long as a view made inside the block (a slice, an array) lives.
         """
-        return Pin(self, write, self._fill if on_purge is None else _checked(on_purge))
+        return self._pin(write, on_purge if on_purge is None else _checked(on_purge))
 
-    def _settled_hold(self, write: bool, on_purge: OnPurge) -> Hold:
-        """A hold of whole memory, or what `on_purge` makes of a loss."""
-        hold = self._hold(write)
+    def _whole_hold(self) -> Hold:
+        """A hold to read by, without a block; `Purged` and no hold if anything is lost."""
+        hold = self._hold(False)
         if self._lossy:
-            self._settle(on_purge)
+            del hold  # a traceback would keep it
+            self._raise_purged(False)
         return hold
 
-    def _settle(self, on_purge: OnPurge) -> None:
+    def _settle(self, on_purge: OnPurge | None) -> None:
         """The memory is held by the caller and has a loss: raise, or make it go."""
+        on_purge = self._fill if on_purge is None else on_purge
         if on_purge == "raise":
             self._raise_purged(False)
         if on_purge == "zero":
             self._forgive()
             return
         assert callable(on_purge)
-        with self._rebuilding:
+        with self._rebuild_lock():
             extents, _ = self._lost(False)
             if extents:  # another thread may have rebuilt it while we waited
                 with memoryview(self._hold(True)) as view:
                     on_purge(view, extents)
                 self._forgive()
+
+    def _rebuild_lock(self) -> threading.RLock:
+        with _locks:
+            if self._rebuilding is None:
+                self._rebuilding = threading.RLock()
+                _with_lock.add(self)
+            return self._rebuilding
 
     def _settle_export(self) -> None:
         self._settle(self._fill)
@@ -139,7 +162,7 @@ class VolatileMemory(Range):
 
     def _warn_refusal(self, errno: int) -> None:
         warnings.warn(
-            f"{self!r}: the kernel refuses to make it volatile ({strerror(errno)}); its data is safe, and stays",
+            f"{self!r}: the kernel refuses to make it volatile ({os.strerror(errno)}); its data is safe, and stays",
             VolatilityWarning,
             stacklevel=3,
         )
@@ -168,6 +191,8 @@ class VolatileMemory(Range):
         _live.discard(self)
 
     def __enter__(self) -> VolatileMemory:
+        if self.closed:
+            raise ValueError("the memory is closed")
         return self
 
     def __exit__(self, *unused: object) -> None:
@@ -186,35 +211,6 @@ class VolatileMemory(Range):
                 state += f", {sum(n for _, n in self._lost(False)[0])} bytes lost"
         label = f" {self.name!r}" if self.name else ""
         return f"<{type(self).__name__}{label} {self.nbytes} bytes, {state}>"
-
-
-class Pin:
-    """What `VolatileMemory.pin` returns: a context manager whose value is the view.
-
-    It may be entered again after leaving.
-    """
-
-    __slots__ = ("_hold", "_memory", "_on_purge", "_view", "_write")
-
-    def __init__(self, memory: VolatileMemory, write: bool, on_purge: OnPurge) -> None:
-        self._memory = memory
-        self._write = write
-        self._on_purge = on_purge
-        self._view: memoryview | None = None
-
-    def __enter__(self) -> memoryview:
-        if self._view is not None:
-            raise RuntimeError("this pin is entered already; ask the memory for another")
-        self._view = memoryview(self._memory._settled_hold(self._write, self._on_purge))
-        return self._view
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        view, self._view = self._view, None
-        if view is not None:
-            with suppress(BufferError):  # an array was made of it: the hold lives as long as the array
-                view.release()
 
 
 def _checked(on_purge: OnPurge) -> OnPurge:

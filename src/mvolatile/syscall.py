@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from . import _core
+from .kernel.unsupported import warn_if_unsupported
 
 __all__ = ["MVOLATILE_NONVOLATILE", "MVOLATILE_VOLATILE", "mvolatile"]
 
@@ -42,4 +43,5 @@ def mvolatile(address: int, length: int, mode: int, flags: int = 0) -> tuple[int
     Threads: safe. Fork: the child inherits marks and losses, and goes on independently. The memory stays the
     caller's: it may be unmapped while marked, and memory mapped there later is not marked.
     """
+    warn_if_unsupported()
     return _core.mvolatile(address, length, mode, flags)

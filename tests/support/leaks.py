@@ -48,14 +48,26 @@ def _child_cgroups() -> frozenset[Path]:
 
 
 def holdings() -> Holdings:
-    """Count, after the garbage collector has run."""
-    gc.collect()
+    """Count. What only the garbage collector would give back counts as held: run it first if that is no leak."""
     return Holdings(
         descriptors=_descriptors(),
         threads=frozenset(f"{thread.name} ({thread.native_id})" for thread in threading.enumerate()),
         mappings=len(Path("/proc/self/maps").read_text().splitlines()),
         cgroups=_child_cgroups(),
     )
+
+
+def _left(before: Holdings) -> list[str]:
+    after = holdings()
+    opened = after.descriptors - before.descriptors
+    for target, count in list(opened.items()):
+        if _ONCE_PER_PROCESS.fullmatch(target) and count == 1 and target not in before.descriptors:
+            del opened[target]
+    return [
+        *(f"{count} descriptors of {target}" for target, count in opened.items()),
+        *(f"thread {name}" for name in after.threads - before.threads),
+        *(f"cgroup {path}" for path in after.cgroups - before.cgroups),
+    ]
 
 
 @contextlib.contextmanager
@@ -65,16 +77,11 @@ def leaves_nothing() -> Iterator[None]:
     """
     before = holdings()
     yield
-    after = holdings()
-    opened = after.descriptors - before.descriptors
-    for target, count in list(opened.items()):
-        if _ONCE_PER_PROCESS.fullmatch(target) and count == 1 and target not in before.descriptors:
-            del opened[target]
-    assert not opened, f"descriptors left open: {dict(opened)}"
-    started = after.threads - before.threads
-    assert not started, f"threads left running: {sorted(started)}"
-    made = after.cgroups - before.cgroups
-    assert not made, f"cgroups left behind: {sorted(map(str, made))}"
+    if _left(before):
+        # A collection at every test would cost more than the tests: only what it cannot free is a leak.
+        gc.collect()
+        left = _left(before)
+        assert not left, f"left behind: {left}"
 
 
 def assert_no_growth(action: Callable[[], object], rounds: int = 50, warmup: int = 10) -> None:
@@ -85,9 +92,11 @@ def assert_no_growth(action: Callable[[], object], rounds: int = 50, warmup: int
     """
     for _ in range(warmup):
         action()
+    gc.collect()
     before = holdings()
     for _ in range(rounds):
         action()
+    gc.collect()
     after = holdings()
     opened = after.descriptors - before.descriptors
     assert not opened, f"descriptors grew in {rounds} rounds: {dict(opened)}"

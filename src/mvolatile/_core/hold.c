@@ -1,5 +1,6 @@
 /* Mark and unmark: how pages become volatile, and how they are held again with nothing missed in between. */
 #include <errno.h>
+#include <string.h>
 
 #include "range_parts.h"
 #include "trap.h"
@@ -15,7 +16,7 @@ static void await_traps(struct range *range) {
 static int populate_data(struct range *range, size_t start, size_t end) {
     struct extent part;
     for (size_t at = start; extents_next(&range->data, at, end, &part); at = part.end) {
-        int err = os_populate_write(range->base + part.start, part.end - part.start);
+        int err = os_populate_write(at_offset(range, part.start), part.end - part.start);
         if (err) return err;
     }
     return 0;
@@ -24,7 +25,7 @@ static int populate_data(struct range *range, size_t start, size_t end) {
 /* MADV_POPULATE_WRITE dirties what is there under the page-table lock, which cancels the lazy free; it fails where a page is missing, and
  * does not say where. More may be purged between the scan and the next try, so it goes on until a try succeeds. A try that fails
  * without anything missing met a page that a trap has just repaired: await_traps() has its note by then. */
-static int hold_watched(struct range *range, size_t start, size_t end) {
+static int hold_by_populating(struct range *range, size_t start, size_t end) {
     for (int fruitless = 0; fruitless < 100;) {
         loss_fold_notes(range);
         int err = populate_data(range, start, end);
@@ -39,15 +40,50 @@ static int hold_watched(struct range *range, size_t start, size_t end) {
     return EFAULT;
 }
 
+/* Base pages in the hundreds: populating walks the page tables anew for each, which costs twice what touching it does. Beyond some MiB the
+ * processor's misses cost more than the walk. */
+#define TOUCH_LEAST ((size_t)256 << 10)
+#define TOUCH_MOST ((size_t)8 << 20)
+
+/* Write each page what it holds: that dirties it in one step with finding it present. A page that is missing traps, like a peek's, and the
+ * trap's note ends it. */
+static bool touch_data(struct range *range, size_t start, size_t end) {
+    struct extent part;
+    bool whole = true;
+    unsigned char nothing = 0;
+    __asm__("" : "+r"(nothing)); /* compilers turn an atomic `or` of a zero they know of into a load, which holds nothing */
+    atomic_fetch_add(&range->peeks, 1);
+    for (size_t at = start; whole && extents_next(&range->data, at, end, &part); at = part.end) {
+        for (size_t page = part.start; whole && page < part.end; page += os_page_size) {
+            atomic_fetch_or((_Atomic unsigned char *)at_offset(range, page), nothing);
+            whole = !atomic_load(&range->notes);
+        }
+    }
+    atomic_fetch_sub(&range->peeks, 1);
+    while (atomic_load(&range->traps)) os_pause(); /* as in await_traps() */
+    return whole && !atomic_load(&range->notes);
+}
+
+static int hold_watched(struct range *range, size_t start, size_t end) {
+    bool touching = !range->huge && !range->foreign && end - start >= TOUCH_LEAST && end - start <= TOUCH_MOST && trap_catches();
+    if (!touching) return hold_by_populating(range, start, end);
+    loss_fold_notes(range);
+    if (touch_data(range, start, end)) return 0;
+    uint64_t generation = range->generation + loss_take_notes(range); /* with what is found below it is one loss, not two */
+    int err = hold_by_populating(range, start, end);
+    if (range->generation < generation) range->generation = generation;
+    return err;
+}
+
 /* Too many faults: something in [start, end) was purged after the scan, and nothing tells what. All of it counts as lost, and reads as
  * zeros as lost memory does. */
-static int lose_all(struct range *range, size_t start, size_t end) {
+static void lose_all(struct range *range, size_t start, size_t end) {
     loss_record_all(range, start, end);
-    return os_discard(range->base + start, end - start);
+    memset(at_offset(range, start), 0, end - start);
 }
 
 static int hold_counted_part(struct range *range, size_t start, size_t end, bool shared) {
-    char *base = range->base + start;
+    char *base = at_offset(range, start);
     bool any;
     /* After a fork every page is write-protected, and populating it faults as a lost one does. So reclaim is kept away (mlock2 without
      * populating), and then a scan is the truth. RLIMIT_MEMLOCK may forbid it. */
@@ -56,8 +92,9 @@ static int hold_counted_part(struct range *range, size_t start, size_t end, bool
     struct extent part;
     for (size_t at = start; !err && extents_next(&range->data, at, end, &part); at = part.end) {
         long before = os_minor_faults();
-        err = os_populate_write(range->base + part.start, part.end - part.start);
-        if (!err && !resident && os_minor_faults() != before) err = lose_all(range, part.start, part.end);
+        err = os_populate_write(at_offset(range, part.start), part.end - part.start);
+        /* Also where it failed half way: it has filled a lost page by then, which the next scan would take for data. */
+        if (!resident && os_minor_faults() != before) lose_all(range, part.start, part.end);
     }
     if (resident) os_let_go(base, end - start);
     return err;
@@ -67,49 +104,77 @@ static int hold_counted_part(struct range *range, size_t start, size_t end, bool
 
 static int hold_counted(struct range *range, size_t start, size_t end) {
     bool shared = range->fork_count != range_forks;
-    for (size_t at = start; at < end; at += COUNTED_PART) {
-        int err = hold_counted_part(range, at, end - at < COUNTED_PART ? end : at + COUNTED_PART, shared);
-        if (err) return err;
-    }
-    if (!start && end == range->mapped) range->fork_count = range_forks;
-    return 0;
+    uint64_t generation = range->generation;
+    int err = 0;
+    for (size_t at = start; !err && at < end; at += COUNTED_PART)
+        err = hold_counted_part(range, at, end - at < COUNTED_PART ? end : at + COUNTED_PART, shared);
+    if (range->generation > generation) range->generation = generation + 1; /* one loss, in however many parts it was found */
+    if (!err && !start && end == range->mapped) range->fork_count = range_forks;
+    return err;
 }
 
-/* Lost pages in [start, end) become ordinary zero memory again. */
+/* Lost pages in [start, end) become ordinary zero memory again, and stay watched. A trap may have been the one to fill such a page: its note
+ * must be folded into this loss, or it would call what is rebuilt next lost. */
 static int settle(struct range *range, size_t start, size_t end) {
-    if (!range->lost.count || !range->watched) return 0;
-    if (!range->small && !start && end == range->mapped) {
-        /* All that survived is held, so nothing more can go: stop watching the whole, and writes get huge pages again. */
-        range->watched = false;
-        return os_unwatch(range->base, range->mapped);
-    }
     struct extent part;
     for (size_t at = start; extents_next(&range->lost, at, end, &part); at = part.end) {
         part.start = page_down(part.start);
         part.end = page_up(part.end);
         for (size_t done; part.start < part.end; part.start += done) {
-            int err = os_zero(range->base + part.start, part.end - part.start, &done);
-            if (err == EEXIST)
+            int err = os_zero(at_offset(range, part.start), part.end - part.start, &done);
+            if (err == EEXIST) {
+                /* Repaired by a trap; real and volatile, perhaps, if populate_data() met it before its note. EFAULT: purged since. */
+                err = os_populate_write(at_offset(range, part.start + done), os_page_size);
+                if (!err) done += os_page_size;
+                if (err == EFAULT) err = 0;
+            } else if (err == ENOENT) { /* not watched, so a touch fills it */
+                err = 0;
                 done += os_page_size;
-            else if (err)
-                return err;
+            }
+            if (err) return err;
         }
     }
+    await_traps(range);
     return 0;
 }
 
-int hold(struct range *range, size_t start, size_t end) {
+int hold_part(struct range *range, size_t start, size_t end) {
     if (range_tier == OS_TIER_UNSUPPORTED) return 0;
-    if (range_tier == OS_TIER_USERFAULTFD) {
-        int err = hold_watched(range, start, end);
-        return err || range->foreign ? err : settle(range, start, end);
+    if (range_tier == OS_TIER_FAULTCOUNT) return hold_counted(range, start, end);
+    int err = hold_watched(range, start, end);
+    return err || range->foreign || !range->lost.count ? err : settle(range, start, end);
+}
+
+/* Reclaim leaves an empty page table where a huge page was, and with one there a fault gets a base page. MADV_DONTNEED frees it (Linux 6.14,
+ * CONFIG_PT_RECLAIM); without, khugepaged has to put the pages together later. What is discarded here is lost already. */
+static void make_room_for_huge_pages(struct range *range) {
+    struct extent part;
+    for (size_t at = 0; extents_next(&range->lost, at, range->mapped, &part); at = part.end) {
+        size_t start = (part.start + os_huge_size - 1) & ~(os_huge_size - 1), end = page_up(part.end) & ~(os_huge_size - 1);
+        if (start >= end) continue;
+        extents_sub(&range->data, start, end);
+        (void)os_discard(at_offset(range, start), end - start);
     }
-    int err = hold_counted(range, start, end);
-    if (!err && range->huge && range->lost.count && !start && end == range->mapped) {
+}
+
+int hold_all(struct range *range) {
+    bool large = !range->small && range->watched;
+    int err = large ? hold_watched(range, 0, range->mapped) : hold_part(range, 0, range->mapped);
+    if (err || !range->lost.count) return err;
+    /* What survived is held, so nothing more can go. Fresh pages can be huge again: where nothing watches, and where khugepaged may work. */
+    if (large) {
+        range->watched = false; /* also if the kernel does only a part of it: the next mark watches the whole again */
+        if (os_unwatch(range->base, range->mapped)) return settle(range, 0, range->mapped);
+        await_traps(range); /* as in settle() */
+        if (range->huge) make_room_for_huge_pages(range);
+        return 0;
+    }
+    if (range_tier == OS_TIER_FAULTCOUNT && range->huge && !range->may_collapse) {
         os_huge(range->base, range->mapped, true);
         range->may_collapse = true;
+        make_room_for_huge_pages(range);
     }
-    return err;
+    return 0;
 }
 
 /* ---- mark ------------------------------------------------------------------------------------------------------------------------- */
@@ -131,6 +196,18 @@ static int find_data(struct range *range) {
     return os_scan(OS_DATA, base, base + range->mapped, data_seen, range);
 }
 
+void fill_never_written(struct range *range, size_t start, size_t end) {
+    struct extent data, lost;
+    for (size_t at = start; at < end;) {
+        if (!extents_next(&range->data, at, end, &data)) data.start = data.end = end;
+        if (!extents_next(&range->lost, at, end, &lost)) lost.start = lost.end = end;
+        lost.start = page_down(lost.start);
+        size_t stop = data.start < lost.start ? data.start : lost.start;
+        if (stop > at) (void)os_populate_read(at_offset(range, at), stop - at);
+        at = stop == data.start ? data.end : page_up(lost.end);
+    }
+}
+
 /* Give every hole the zero page and watch. In this order: a hole in watched memory would trap. */
 static int watch(struct range *range) {
     bool full = !os_probed()->pagemap && extents_cover(&range->data, 0, range->mapped);
@@ -143,8 +220,9 @@ static int watch(struct range *range) {
 int mark(struct range *range) {
     if (range_tier == OS_TIER_UNSUPPORTED) return 0;
     int err = 0;
-    if (!range->watched || !extents_cover(&range->data, 0, range->mapped)) err = find_data(range);
-    if (!err && !range->watched && range_tier == OS_TIER_USERFAULTFD) err = watch(range);
+    bool unwatched = !range->watched && range_tier == OS_TIER_USERFAULTFD;
+    if (unwatched || !extents_cover(&range->data, 0, range->mapped)) err = find_data(range);
+    if (!err && unwatched) err = watch(range);
     if (!err && range_tier == OS_TIER_FAULTCOUNT && range->may_collapse) {
         /* khugepaged fills the holes of a purged huge page with zeros when it puts one together again; where nothing traps, nobody would
          * know. What is huge stays so, and is made afresh after the next loss. */

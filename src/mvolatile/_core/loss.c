@@ -14,8 +14,8 @@ static void record_lost_pages(struct range *range, size_t start, size_t end) {
     extents_add(&range->lost, start, end < range->nbytes ? end : range->nbytes);
 }
 
-void loss_fold_notes(struct range *range) {
-    if (!atomic_load(&range->notes)) return;
+bool loss_take_notes(struct range *range) {
+    if (!atomic_load(&range->notes)) return false;
     announce_loss(range);
     atomic_store(&range->notes, 0); /* before the bits: a trap sets its bit first and counts then */
     bool any = false;
@@ -27,9 +27,11 @@ void loss_fold_notes(struct range *range) {
             any = true;
         }
     }
-    range->generation += any;
     atomic_store(&range->lossy, range->lost.count > 0);
+    return any;
 }
+
+void loss_fold_notes(struct range *range) { range->generation += loss_take_notes(range); }
 
 struct missing {
     struct range *range;
@@ -60,8 +62,11 @@ static void data_found(void *context, uintptr_t start, uintptr_t end) {
 static int probe_by_filling(struct missing *missing, uintptr_t start, uintptr_t end) {
     uintptr_t base = (uintptr_t)missing->range->base;
     for (size_t done; start < end; start += done) {
+        /* Like a trap's: from the zero page to the announcement, a peek that reads it must wait at its end. */
+        atomic_fetch_add(&missing->range->traps, 1);
         int err = os_zero((char *)start, end - start, &done);
         if (done) pages_gone(missing, start, start + done);
+        atomic_fetch_sub(&missing->range->traps, 1);
         if (!err) continue;
         if (err == ENOENT) extents_sub(&missing->range->data, start + done - base, start + done + os_page_size - base);
         if (err != ENOENT && err != EEXIST) return err;
@@ -86,7 +91,7 @@ int loss_find_missing(struct range *range, size_t start, size_t end, bool zeroed
     struct extent part;
     int err = 0;
     for (size_t at = start; !err && extents_next(&range->data, at, end, &part); at = part.end) {
-        uintptr_t from = (uintptr_t)range->base + part.start, to = (uintptr_t)range->base + part.end;
+        uintptr_t from = (uintptr_t)at_offset(range, part.start), to = (uintptr_t)at_offset(range, part.end);
         if (!zeroed) {
             err = os_probed()->pagemap ? probe_by_filling(&missing, from, to)
                                        : os_scan(OS_MISSING, from, to, missing_found, &missing);

@@ -1,5 +1,5 @@
-/* Range, the base of VolatileMemory, and Hold, a pin that exports its bytes. What to do about a loss is decided in Python: the methods named
- * in HOOKS below are looked up on the object. */
+/* Range, the base of VolatileMemory. What to do about a loss is decided in Python: the methods named in HOOKS below are looked up on the
+ * object. */
 #include "python.h"
 
 #include <errno.h>
@@ -8,7 +8,7 @@
 
 #include "trap.h"
 
-/* HOOKS: _read_lost(offset, n) -> bytes; _readinto_lost(buffer, offset) -> int; _settle_export() ; _warn_refusal(errno) */
+/* HOOKS: _read_lost(offset, n) -> bytes; _readinto_lost(buffer, offset) -> int; _settle(on_purge); _settle_export(); _warn_refusal(errno) */
 
 struct range *use_range(RangeObject *self) {
     if (!self->range) {
@@ -73,9 +73,11 @@ void call_unpin_hook(RangeObject *self) {
 
 void unpin_released(RangeObject *self, bool write) {
     struct range *range = self->range;
+    atomic_fetch_add(&range->users, 1); /* the last pin may be gone before this call is */
     Py_BEGIN_ALLOW_THREADS
     range_unpin(range, write);
     Py_END_ALLOW_THREADS
+    unuse_range(range);
     if (range->refusal && !self->warned) {
         self->warned = true;
         QUIETLY(self, PyObject_CallMethod((PyObject *)self, "_warn_refusal", "i", range->refusal));
@@ -83,64 +85,18 @@ void unpin_released(RangeObject *self, bool write) {
     call_unpin_hook(self);
 }
 
-typedef struct {
-    PyObject_HEAD
-    RangeObject *memory;
-    bool write, pinned;
-} HoldObject;
-
-static void hold_unpin(HoldObject *self) {
-    if (!self->pinned) return;
-    self->pinned = false;
-    unpin_released(self->memory, self->write);
-}
-
-/* Memory stays pinned while anything made of the view lives: a view holds its Hold. */
-static void hold_dealloc(HoldObject *self) {
-    PyTypeObject *type = Py_TYPE((PyObject *)self);
-    hold_unpin(self);
-    Py_XDECREF((PyObject *)self->memory);
-    PyObject_Free(self);
-    Py_DECREF(type);
-}
-
-static int hold_getbuffer(HoldObject *self, Py_buffer *view, int flags) {
-    if (!self->write && (flags & PyBUF_WRITABLE)) {
-        PyErr_SetString(PyExc_BufferError, "the pin is for reading; pin(write=True) gives a writable view");
-        return -1;
-    }
-    struct range *range = self->memory->range;
-    return PyBuffer_FillInfo(view, (PyObject *)self, range->base, (Py_ssize_t)range->nbytes, !self->write, flags);
-}
-
-static PyType_Slot hold_slots[] = {
-    {Py_tp_dealloc, hold_dealloc},
-    {Py_bf_getbuffer, hold_getbuffer},
-    {Py_tp_doc, "A pin of a Range. memoryview(hold) is its bytes; the pin ends when the hold and all views of it are gone."},
-    {0, NULL},
-};
-PyType_Spec hold_spec = {
-    .name = "mvolatile._core.Hold",
-    .basicsize = sizeof(HoldObject),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
-    .slots = hold_slots,
-};
-
 static PyObject *range_hold(RangeObject *self, PyObject *write) {
     int wanted = PyObject_IsTrue(write);
-    if (wanted < 0) return NULL;
-    /* The object first: an interrupt after the pin then finds an owner, which unpins. */
-    HoldObject *hold = PyObject_New(HoldObject, hold_type);
-    if (!hold) return NULL;
-    hold->memory = (RangeObject *)Py_NewRef((PyObject *)self);
-    hold->write = wanted;
-    hold->pinned = false;
-    if (watch_signals() || pin_released(self, wanted)) {
-        Py_DECREF(hold);
+    return wanted < 0 ? NULL : hold_new(self, wanted);
+}
+
+static PyObject *range_pin_method(RangeObject *self, PyObject *const *args, Py_ssize_t count) {
+    if (count != 2) {
+        PyErr_SetString(PyExc_TypeError, "_pin(write, on_purge) takes two arguments");
         return NULL;
     }
-    hold->pinned = true;
-    return (PyObject *)hold;
+    int write = PyObject_IsTrue(args[0]);
+    return write < 0 ? NULL : pin_new(self, write, args[1]);
 }
 
 /* ---- export ----------------------------------------------------------------------------------------------------------------------- */
@@ -389,17 +345,17 @@ static PyObject *range_close_method(RangeObject *self, PyObject *unused) {
     (void)unused;
     struct range *range = self->range;
     if (!range) Py_RETURN_NONE;
-    self->range = NULL; /* before the GIL is released: two threads may close at once */
     atomic_fetch_add(&range->users, 1);
-    int err;
+    if (range_is_busy(range)) { /* decided with the GIL held, under which every use begins: a refused close changes nothing */
+        unuse_range(range);
+        PyErr_SetString(PyExc_BufferError, "the memory is pinned, peeked at, exported, or in use by another thread");
+        return NULL;
+    }
+    self->range = NULL;
     Py_BEGIN_ALLOW_THREADS
-    err = range_close(range);
+    range_close(range);
     Py_END_ALLOW_THREADS
-    if (!err) Py_RETURN_NONE;
-    self->range = range;
-    unuse_range(range);
-    PyErr_SetString(PyExc_BufferError, "the memory is pinned, peeked at, exported, or in use by another thread");
-    return NULL;
+    Py_RETURN_NONE;
 }
 
 static void range_dealloc(RangeObject *self) {
@@ -508,6 +464,7 @@ static PyMethodDef range_methods[] = {
            "trap, from any thread. Views that outlive the block turn the peek into a pin that lives as long as they do.\n"
            "Where nothing traps (tier faultcount) a peek is a pin."),
     METHOD("_hold", range_hold, METH_O, "Pin for reading or writing."),
+    METHOD("_pin", range_pin_method, METH_FASTCALL, "_pin(write, on_purge): a context manager that holds and settles."),
     METHOD("_lost", range_lost_method, METH_O, "_lost(survey) -> (extents, generation)."),
     METHOD("_forgive", range_forgive_method, METH_NOARGS, "The losses known up to now are rebuilt or accepted."),
     METHOD("_purge", range_purge_method, METH_FASTCALL, "Reclaim a window now; answers the bytes that went."),

@@ -11,7 +11,8 @@
 #include "trap.h"
 #include "watch.h"
 
-PyTypeObject *hold_type, *peek_type;
+PyTypeObject *hold_type, *pin_type, *peek_type, *window_type;
+PyObject *release_name;
 
 PyObject *fail(int err, const char *call) {
     PyObject *args = Py_BuildValue("(iN)", err, PyUnicode_FromFormat("%s: %s", call, strerror(err)));
@@ -58,7 +59,7 @@ int ready(void) {
 /* ---- our handler runs first ------------------------------------------------------------------------------------------------------- */
 
 /* Asking the kernel costs a system call, which a peek does not make. What Python's own ways to change the disposition leave behind is seen
- * at once; what foreign C code did is seen at the next tick of the coarse clock (1 to 10 ms). */
+ * at once; what foreign C code did, and a Python handler that is set anew, is seen at the next tick of the coarse clock (1 to 10 ms). */
 static struct {
     PyObject *getsignal, *number, *is_enabled; /* _signal.getsignal, SIGBUS, faulthandler.is_enabled */
     PyObject *handler;                         /* what getsignal said last: compared, never used */
@@ -184,13 +185,15 @@ static PyObject *add_type(PyObject *module, PyType_Spec *spec, const char *name)
 }
 
 static int run_module(PyObject *module) {
-    if (find_watched()) return -1;
+    if (find_watched() || !(release_name = PyUnicode_InternFromString("release"))) return -1;
     PyObject *range_type = add_type(module, &range_spec, "Range");
     if (!range_type) return -1;
     Py_DECREF(range_type);
     hold_type = (PyTypeObject *)add_type(module, &hold_spec, "Hold");
+    pin_type = (PyTypeObject *)add_type(module, &pin_spec, "Pin");
     peek_type = (PyTypeObject *)add_type(module, &peek_spec, "Peek");
-    return hold_type && peek_type ? 0 : -1;
+    window_type = (PyTypeObject *)add_type(module, &window_spec, "Window");
+    return hold_type && pin_type && peek_type && window_type ? 0 : -1;
 }
 
 static PyModuleDef_Slot slots[] = {{Py_mod_exec, run_module}, {0, NULL}};

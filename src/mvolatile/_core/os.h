@@ -72,14 +72,18 @@ typedef void os_found(void *context, uintptr_t start, uintptr_t end);
 int os_scan(enum os_class class, uintptr_t start, uintptr_t end, os_found *found, void *context);
 
 /* 0 when all of [start, end) is private, anonymous, writable, not locked and not hugetlb; ENOMEM: part of it is not mapped;
- * EINVAL otherwise. */
-int os_check_anonymous(uintptr_t start, uintptr_t end);
+ * EINVAL otherwise. Calls `mapped(context, start, end)` for each mapping's part, in order, until something is refused. */
+int os_check_anonymous(uintptr_t start, uintptr_t end, os_found *mapped, void *context);
+
+bool os_is_watched(char *page); /* the mapping that holds it; changes nothing */
 
 long os_minor_faults(void); /* of the calling thread */
 uint64_t os_thread_id(void);
 void os_pause(void);        /* [signal] let another thread go on */
 
-/* Visit every CPU this thread may run on, so that pages held back in their per-CPU lists reach the LRU, where reclaim finds them. */
-void os_drain(char *base, size_t len);
+/* Pages reach the LRU, where reclaim finds them, by way of per-CPU lists. A page that is marked while it waits on another CPU's list stays
+ * unmarked in the kernel's eyes, and one that os_pageout() meets while its mark waits on another CPU's list loses the mark. So: visit every
+ * CPU this thread may run on, mark once more, and reclaim. */
+void os_reclaim_all(char *base, size_t len);
 
 #endif

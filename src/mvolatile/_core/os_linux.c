@@ -43,7 +43,13 @@ static void open_proc(void);
 
 static struct os_probe probe;
 static int uffd = -1, pagemap = -1, maps = -1;
-static ino_t pagemap_inode;
+static ino_t pagemap_inode, maps_inode;
+
+/* A program that closes all descriptors, as daemons do, may have opened another file at the number. */
+static bool is_ours(int fd, ino_t inode) {
+    struct stat now;
+    return fd >= 0 && !fstat(fd, &now) && now.st_ino == inode;
+}
 
 /* ---- pagemap: PAGEMAP_SCAN (6.7) ---------------------------------------------------------------------------------------------- */
 
@@ -142,8 +148,7 @@ static int scan_entries(enum os_class class, uintptr_t start, uintptr_t end, os_
 
 int os_scan(enum os_class class, uintptr_t start, uintptr_t end, os_found *found, void *context) {
     if (start >= end) return 0;
-    struct stat now; /* a program that closes all descriptors may have opened another file here */
-    if (!probe.pagemap && (fstat(pagemap, &now) || now.st_ino != pagemap_inode)) open_proc();
+    if (!probe.pagemap && !is_ours(pagemap, pagemap_inode)) open_proc();
     if (probe.pagemap) return probe.pagemap;
     return (probe.pagemap_scan ? scan_entries : scan_fast)(class, start, end, found, context);
 }
@@ -208,7 +213,7 @@ static int mapping_by_text(FILE *file, uintptr_t at, struct mapping *out) {
     return ENOMEM;
 }
 
-int os_check_anonymous(uintptr_t start, uintptr_t end) {
+int os_check_anonymous(uintptr_t start, uintptr_t end, os_found *mapped, void *context) {
     FILE *file = NULL;
     if (probe.procmap_query && !(file = fopen("/proc/self/maps", "re"))) return errno;
     int err = 0, refused = 0;
@@ -220,6 +225,7 @@ int os_check_anonymous(uintptr_t start, uintptr_t end) {
             refused = EINVAL;
         else if (!refused)
             refused = os_cold((char *)at, os_page_size); /* finds mlock and hugetlb; harmless to a page about to be marked */
+        if (!refused) mapped(context, at, mapping.end < end ? mapping.end : end);
         at = mapping.end;
         if (file && at < end) rewind(file);
     }
@@ -261,6 +267,14 @@ void os_stop_watching(void) {
 bool os_watching(void) {
     struct uffdio_api api = {.api = UFFD_API};
     return ioctl(uffd, UFFDIO_API, &api) && errno == EINVAL; /* a second handshake; another kind of file says ENOTTY */
+}
+
+bool os_is_watched(char *page) {
+    struct uffdio_copy arg = {.dst = (uintptr_t)page, .src = 0, .len = os_page_size, .mode = UFFDIO_COPY_MODE_DONTWAKE};
+    int err; /* nothing is mapped at 0, so nothing is copied; that the mapping is not watched is found first */
+    do err = ioctl(uffd, UFFDIO_COPY, &arg) ? errno : 0;
+    while (err == EAGAIN || err == EINTR);
+    return err != ENOENT;
 }
 
 int os_zero(char *base, size_t len, size_t *done) {
@@ -310,6 +324,7 @@ static void open_proc(void) {
     probe.pagemap_scan =
         probe.pagemap ? probe.pagemap : scan_fast(OS_DATA, here, here + os_page_size, nothing_found, NULL);
     maps = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
+    maps_inode = maps >= 0 && !fstat(maps, &opened) ? opened.st_ino : 0;
     struct mapping mapping;
     probe.procmap_query = maps < 0 ? errno : mapping_by_query((uintptr_t)&probe, &mapping);
 }
@@ -332,16 +347,18 @@ enum os_tier os_open(enum os_tier most) {
     open_proc();
     uffd = open_uffd();
     /* MADV_COLD and MADV_PAGEOUT (5.4) are older than MADV_POPULATE_WRITE (5.14), which decides. */
-    if (most == OS_TIER_UNSUPPORTED || probe.madv_free || probe.populate_write) return OS_TIER_UNSUPPORTED;
-    if (most == OS_TIER_USERFAULTFD && uffd >= 0) return OS_TIER_USERFAULTFD;
-    return probe.pagemap ? OS_TIER_UNSUPPORTED : OS_TIER_FAULTCOUNT;
+    bool purges = most != OS_TIER_UNSUPPORTED && !probe.madv_free && !probe.populate_write;
+    if (purges && most == OS_TIER_USERFAULTFD && uffd >= 0) return OS_TIER_USERFAULTFD;
+    os_stop_watching();
+    return purges && !probe.pagemap ? OS_TIER_FAULTCOUNT : OS_TIER_UNSUPPORTED;
 }
 
 enum os_tier os_open_again(enum os_tier tier, bool close_old) {
     if (close_old) {
-        close(maps);
-        close(pagemap);
-        close(uffd);
+        if (os_watching()) close(uffd);
+        if (is_ours(pagemap, pagemap_inode)) close(pagemap);
+        if (is_ours(maps, maps_inode)) close(maps);
+        uffd = -1; /* where the tier does not need it, it is not opened again */
     }
     open_proc();
     if (tier == OS_TIER_USERFAULTFD && (uffd = open_uffd()) < 0) tier = OS_TIER_FAULTCOUNT;
@@ -384,7 +401,9 @@ int os_pageout(char *base, size_t len) { return advise(base, len, MADV_PAGEOUT);
 int os_discard(char *base, size_t len) { return advise(base, len, MADV_DONTNEED); }
 int os_cold(char *base, size_t len) { return advise(base, len, MADV_COLD); }
 int os_hold_resident(char *base, size_t len) { return errno_of((int)syscall(SYS_mlock2, base, len, MLOCK_ONFAULT)); }
-int os_let_go(char *base, size_t len) { return errno_of(munlock(base, len)); }
+int os_let_go(char *base, size_t len) {
+    return errno_of((int)syscall(SYS_munlock, base, len)); /* AddressSanitizer makes munlock() do nothing */
+}
 
 /* ---- threads ---------------------------------------------------------------------------------------------------------------------- */
 
@@ -400,14 +419,15 @@ uint64_t os_thread_id(void) {
 
 void os_pause(void) { sched_yield(); }
 
-void os_drain(char *base, size_t len) {
+void os_reclaim_all(char *base, size_t len) {
     cpu_set_t allowed, one;
     if (sched_getaffinity(0, sizeof allowed, &allowed)) return;
     for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
         if (!CPU_ISSET(cpu, &allowed)) continue;
         CPU_ZERO(&one);
         CPU_SET(cpu, &one);
-        if (!sched_setaffinity(0, sizeof one, &one)) (void)os_pageout(base, len);
+        if (!sched_setaffinity(0, sizeof one, &one)) (void)os_cold(base, os_page_size); /* empties this CPU's lists */
     }
+    if (!os_free_lazily(base, len)) (void)os_pageout(base, len); /* on one CPU, still */
     sched_setaffinity(0, sizeof allowed, &allowed);
 }

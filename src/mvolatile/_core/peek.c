@@ -28,6 +28,7 @@ static void open_peek(struct peek *peek) {
 }
 
 static void close_peek(struct peek *peek) {
+    if (peek->shard == SHARDS) return;
     struct shard *shard = &shards[peek->shard];
     pthread_mutex_lock(&shard->lock);
     if (peek->next) peek->next->prev = peek->prev;
@@ -51,7 +52,10 @@ void peek_keep_only(uint64_t thread) {
     for (int i = 0; i < SHARDS; i++) {
         struct peek **link = &shards[i].first, *last = NULL;
         for (struct peek *peek = *link; peek; peek = peek->next) {
-            if (peek->thread != thread) continue;
+            if (peek->thread != thread) {
+                peek->shard = SHARDS; /* its object may still be freed here */
+                continue;
+            }
             atomic_fetch_add(&peek->range->peeks, 1);
             *link = peek;
             peek->prev = last;

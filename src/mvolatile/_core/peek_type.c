@@ -3,25 +3,69 @@
 
 #include "python.h"
 
+/* The bytes of a peek: what its views, and what is made of them, refer to. numpy.ndarray(buffer=view) gives the buffer back and keeps a bare
+ * reference to this object, so what outlives the block is told by references, not by counting exports. */
+typedef struct {
+    PyObject_HEAD
+    RangeObject *memory;
+    Py_ssize_t offset, length;
+    bool pinned;
+} WindowObject;
+
 typedef struct {
     PyObject_HEAD
     RangeObject *memory;
     struct peek peek;
+    WindowObject *window; /* NULL outside the block */
     PyObject *view;
     Py_ssize_t offset, length;
-    Py_ssize_t exports;
-    bool open, pinned;
+    bool open;
 } PeekObject;
+
+static void window_dealloc(WindowObject *self) {
+    PyTypeObject *type = Py_TYPE((PyObject *)self);
+    if (self->pinned) unpin_released(self->memory, false);
+    Py_DECREF((PyObject *)self->memory);
+    PyObject_Free(self);
+    Py_DECREF(type);
+}
+
+static int window_getbuffer(WindowObject *self, Py_buffer *view, int flags) {
+    return PyBuffer_FillInfo(view, (PyObject *)self, self->memory->range->base + self->offset, self->length, 1, flags);
+}
+
+static PyType_Slot window_slots[] = {
+    {Py_tp_dealloc, window_dealloc},
+    {Py_bf_getbuffer, window_getbuffer},
+    {Py_tp_doc, "The bytes of a peek. One that outlives its block holds a pin."},
+    {0, NULL},
+};
+PyType_Spec window_spec = {
+    .name = "mvolatile._core.Window",
+    .basicsize = sizeof(WindowObject),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = window_slots,
+};
+
+static WindowObject *window_new(PeekObject *peek) {
+    WindowObject *window = PyObject_New(WindowObject, window_type);
+    if (!window) return NULL;
+    window->memory = (RangeObject *)Py_NewRef((PyObject *)peek->memory);
+    window->offset = peek->offset;
+    window->length = peek->length;
+    window->pinned = false;
+    return window;
+}
 
 PyObject *peek_new(PyTypeObject *type, RangeObject *memory, Py_ssize_t offset, Py_ssize_t length) {
     PeekObject *self = PyObject_New(PeekObject, type);
     if (!self) return NULL;
     self->memory = (RangeObject *)Py_NewRef((PyObject *)memory);
+    self->window = NULL;
     self->view = NULL;
     self->offset = offset;
     self->length = length;
-    self->exports = 0;
-    self->open = self->pinned = false;
+    self->open = false;
     return (PyObject *)self;
 }
 
@@ -48,38 +92,35 @@ static int begin(PeekObject *self) {
     return self->open ? 0 : -1;
 }
 
-static int begin_pinned(PeekObject *self) {
+static int pin_window(PeekObject *self) {
     if (pin_released(self->memory, false)) return -1;
-    self->pinned = true;
-    if (!window_lost(self)) return 0;
-    self->pinned = false;
-    unpin_released(self->memory, false);
-    Py_XDECREF(raise_verdict(self, PEEK_LOST));
+    self->window->pinned = true;
+    return 0;
+}
+
+static int open_window(PeekObject *self) {
+    if (!(self->window = window_new(self))) return -1;
+    bool traps = range_tier == OS_TIER_USERFAULTFD;
+    /* Where nothing traps, by a pin. Writers must be noticed there, too. */
+    if ((traps || !pin_window(self)) && !begin(self)) return 0;
+    Py_CLEAR(self->window);
     return -1;
 }
 
 static PyObject *peek_enter(PeekObject *self, PyObject *unused) {
     (void)unused;
-    if (self->open || self->pinned) {
+    if (self->window) {
         PyErr_SetString(PyExc_RuntimeError, "this peek is entered already");
         return NULL;
     }
     if (watch_signals()) return NULL;
     struct range *range = use_range(self->memory);
     if (!range) return NULL;
-    int failed = window(range, self->offset, &self->length);
-    if (!failed) failed = range_tier == OS_TIER_USERFAULTFD ? begin(self) : begin_pinned(self);
+    int failed = window(range, self->offset, &self->length) || open_window(self);
     unuse_range(range);
     if (failed) return NULL;
-    self->view = PyMemoryView_FromObject((PyObject *)self);
+    self->view = PyMemoryView_FromObject((PyObject *)self->window);
     return Py_XNewRef(self->view);
-}
-
-/* Views are left. Keep what they show from going: the peek becomes a pin. */
-static int turn_into_pin(PeekObject *self) {
-    if (pin_released(self->memory, false)) return -1;
-    self->pinned = true;
-    return 0;
 }
 
 static enum peek_verdict end(PeekObject *self) {
@@ -94,12 +135,6 @@ static enum peek_verdict end(PeekObject *self) {
     return verdict;
 }
 
-static void unpin(PeekObject *self) {
-    if (!self->pinned) return;
-    self->pinned = false;
-    unpin_released(self->memory, false);
-}
-
 /* A system call that met a lost page answers EFAULT and does not trap, so nothing was noted. */
 static bool is_efault(PyObject *error) {
     if (error == Py_None || !PyErr_GivenExceptionMatches(error, PyExc_OSError)) return false;
@@ -110,57 +145,38 @@ static bool is_efault(PyObject *error) {
     return answer;
 }
 
-static bool found_by_survey(PeekObject *self) {
+static void survey(PeekObject *self) {
     struct range *range = self->memory->range;
-    int err;
     Py_BEGIN_ALLOW_THREADS
-    err = range_survey(range);
+    range_survey(range);
     Py_END_ALLOW_THREADS
-    return !err && window_lost(self);
 }
 
 static PyObject *peek_exit(PeekObject *self, PyObject *const *args, Py_ssize_t count) {
-    if (!self->open && !self->pinned) {
+    if (!self->window) {
         PyErr_SetString(PyExc_RuntimeError, "this peek is not entered");
         return NULL;
     }
     if (self->view) {
-        PyObject *released = PyObject_CallMethod(self->view, "release", NULL);
-        if (!released) PyErr_Clear(); /* an array was made of it */
-        Py_XDECREF(released);
-        Py_CLEAR(self->view);
+        release_view(self->view);
+        self->view = NULL;
     }
-    bool kept = self->exports > 0;
-    if (kept && self->open && turn_into_pin(self)) return NULL;
-    bool efault = count == 3 && args[1] != Py_None && is_efault(args[1]);
+    /* Something made of the view is left, and what it shows must not go: the peek becomes a pin, before it ends. */
+    bool kept = Py_REFCNT((PyObject *)self->window) > 1;
+    if (kept && !self->window->pinned && pin_window(self)) return NULL;
+    if (count == 3 && is_efault(args[1])) survey(self); /* while the open peek keeps the range from being closed */
     enum peek_verdict verdict = end(self);
-    if (verdict == PEEK_WHOLE && ((kept && window_lost(self)) || (efault && found_by_survey(self)))) verdict = PEEK_LOST;
-    if (!kept) unpin(self);
+    if (verdict == PEEK_WHOLE && kept && window_lost(self)) verdict = PEEK_LOST;
+    Py_CLEAR(self->window);
     if (verdict != PEEK_WHOLE) return raise_verdict(self, verdict);
     Py_RETURN_FALSE;
-}
-
-static int peek_getbuffer(PeekObject *self, Py_buffer *view, int flags) {
-    view->obj = NULL;
-    if (!self->open && !self->pinned) {
-        PyErr_SetString(PyExc_BufferError, "a peek has bytes only inside its with block");
-        return -1;
-    }
-    if (PyBuffer_FillInfo(view, (PyObject *)self, self->memory->range->base + self->offset, self->length, 1, flags)) return -1;
-    self->exports++;
-    return 0;
-}
-
-static void peek_releasebuffer(PeekObject *self, Py_buffer *view) {
-    (void)view;
-    if (!--self->exports && !self->open) unpin(self);
 }
 
 static void peek_dealloc(PeekObject *self) {
     PyTypeObject *type = Py_TYPE((PyObject *)self);
     Py_XDECREF(self->view);
     if (self->open) end(self);
-    unpin(self);
+    Py_XDECREF((PyObject *)self->window);
     Py_DECREF((PyObject *)self->memory);
     PyObject_Free(self);
     Py_DECREF(type);
@@ -175,8 +191,6 @@ static PyMethodDef peek_methods[] = {
 static PyType_Slot peek_slots[] = {
     {Py_tp_dealloc, peek_dealloc},
     {Py_tp_methods, peek_methods},
-    {Py_bf_getbuffer, peek_getbuffer},
-    {Py_bf_releasebuffer, peek_releasebuffer},
     {Py_tp_doc, "What peek() returns: a validated look at a memory, as a context manager."},
     {0, NULL},
 };

@@ -1,4 +1,4 @@
-/* Shared by the files that know Python: module.c (functions), memory.c (Range and its holds), peek_type.c. */
+/* Shared by the files that know Python: module.c (functions), memory.c (Range), pin_type.c, peek_type.c. */
 #ifndef MVOLATILE_PYTHON_H
 #define MVOLATILE_PYTHON_H
 
@@ -29,11 +29,17 @@ PyObject *fail(int err, const char *call); /* OSError naming the call; MemoryErr
 int ready(void);                           /* opens the kernel's side once; -1 with an exception set */
 int watch_signals(void);                   /* our handler runs first; -1 with an exception set */
 
+/* pin_type.c */
+PyObject *hold_new(RangeObject *memory, bool write);
+PyObject *pin_new(RangeObject *memory, bool write, PyObject *on_purge);
+void release_view(PyObject *view); /* and the reference; one that others were made of stays as it is */
+
 /* peek_type.c */
 PyObject *peek_new(PyTypeObject *type, RangeObject *memory, Py_ssize_t offset, Py_ssize_t length);
 int window(struct range *range, Py_ssize_t offset, Py_ssize_t *length); /* -1 with ValueError set */
 
-extern PyType_Spec range_spec, hold_spec, peek_spec;
-extern PyTypeObject *hold_type, *peek_type;
+extern PyType_Spec range_spec, hold_spec, pin_spec, peek_spec, window_spec;
+extern PyObject *release_name; /* "release", made once: the hot paths call it */
+extern PyTypeObject *hold_type, *pin_type, *peek_type, *window_type;
 
 #endif

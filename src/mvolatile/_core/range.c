@@ -5,6 +5,7 @@
 
 #include "pool.h"
 #include "range_parts.h"
+#include "trap.h"
 #include "watch.h"
 
 enum os_tier range_tier;
@@ -68,7 +69,7 @@ int range_pin(struct range *range, bool write) {
     if (range->marked) watch_check();
     range_enter(range);
     int err = 0;
-    if (!range->pins && range->marked && !(err = hold(range, 0, range->mapped))) range->marked = false;
+    if (!range->pins && range->marked && !(err = hold_all(range))) range->marked = false;
     if (!err) {
         range->pins++;
         if (write) begin_writing(range);
@@ -94,11 +95,12 @@ static struct extent pages_under(struct range *range, size_t offset, size_t n) {
 /* Make them safe to touch, whoever pins; `again`: mark them afterwards. */
 static int hold_pages(struct range *range, struct extent pages, bool *again) {
     *again = !range->pins && range->marked;
-    return *again ? hold(range, pages.start, pages.end) : 0;
+    return *again ? hold_part(range, pages.start, pages.end) : 0;
 }
 
 static void release_pages(struct range *range, struct extent pages) {
-    range->refusal = os_free_lazily(range->base + pages.start, pages.end - pages.start);
+    trap_note_mark();
+    range->refusal = os_free_lazily(at_offset(range, pages.start), pages.end - pages.start);
 }
 
 int range_read(struct range *range, size_t offset, size_t n, void *to) {
@@ -111,7 +113,7 @@ int range_read(struct range *range, size_t offset, size_t n, void *to) {
         if (extents_overlap(&range->lost, offset, offset + n))
             err = EFAULT;
         else
-            memcpy(to, range->base + offset, n);
+            memcpy(to, at_offset(range, offset), n);
         if (again) release_pages(range, pages);
     }
     range_leave(range);
@@ -125,7 +127,7 @@ int range_write(struct range *range, size_t offset, size_t n, const void *from) 
     int err = hold_pages(range, pages, &again);
     if (!err) {
         begin_writing(range);
-        memcpy(range->base + offset, from, n);
+        memcpy(at_offset(range, offset), from, n);
         extents_sub(&range->lost, offset, offset + n);
         atomic_store(&range->lossy, range->lost.count > 0);
         end_writing(range);
@@ -151,14 +153,13 @@ static size_t bytes_of(struct range *range, enum os_class class, size_t offset, 
 
 int range_purge(struct range *range, size_t offset, size_t length, size_t *bytes) {
     *bytes = 0;
-    if (range_tier == OS_TIER_UNSUPPORTED || !length) return 0;
     size_t start = page_down(offset), len = page_up(offset + length) - start;
     range_enter(range);
     int err = range->pins ? EBUSY : range->marked ? 0 : mark(range);
-    if (!err) {
+    if (!err && length && range_tier != OS_TIER_UNSUPPORTED) {
         size_t before = bytes_of(range, OS_DATA, start, len);
-        err = os_pageout(range->base + start, len);
-        if (!err && before && bytes_of(range, OS_DATA, start, len)) os_drain(range->base + start, len);
+        err = os_pageout(at_offset(range, start), len);
+        if (!err && before && bytes_of(range, OS_DATA, start, len)) os_reclaim_all(at_offset(range, start), len);
         *bytes = before - bytes_of(range, OS_DATA, start, len);
     }
     range_leave(range);
@@ -261,15 +262,18 @@ int range_open(size_t nbytes, bool huge, bool dump, const char *name, struct ran
     return err;
 }
 
+/* Callers first: one that opens a peek or a pin is counted as a caller until that is counted. */
+bool range_is_busy(struct range *range) {
+    return atomic_load(&range->users) > 1 || atomic_load(&range->peeks) || range->pins;
+}
+
 int range_close(struct range *range) {
     range_enter(range);
-    atomic_store(&range->live, false); /* before the look at `peeks`: a peek counts itself first and looks at `live` then */
-    bool busy = range->pins || atomic_load(&range->peeks) || atomic_load(&range->users) > 1;
-    if (busy) {
-        atomic_store(&range->live, true);
+    if (range_is_busy(range)) {
         range_leave(range);
         return EBUSY;
     }
+    atomic_store(&range->live, false);
     /* A trap that found this range before may still be at work; a later one sees that it is not live. */
     while (atomic_load(&range->traps)) os_pause();
     delist(range);
@@ -323,6 +327,13 @@ static void take_stock(struct range *range) {
 
 void range_watch_again(enum os_tier was, bool touched) {
     if (was != OS_TIER_USERFAULTFD) return;
+    for (struct range *range = ranges; range && !touched; range = range->next) {
+        if (!range->watched) continue;
+        if (!range->marked)
+            (void)os_populate_read(range->base, range->mapped); /* nothing of it can be lost */
+        else if (!extents_cover(&range->data, 0, range->mapped))
+            fill_never_written(range, 0, range->mapped);
+    }
     bool watching = range_tier == OS_TIER_USERFAULTFD && !pool_watch_again();
     for (struct range *range = ranges; range && watching; range = range->next) {
         if (!range->watched) continue;
@@ -335,6 +346,7 @@ void range_watch_again(enum os_tier was, bool touched) {
     for (struct range *range = ranges; range; range = range->next) {
         if (!range->watched) continue;
         take_stock(range);
+        atomic_fetch_add(&range->changes, 1); /* a peek that is open reads zeros from here on, and no trap tells */
         range->watched = false;
         range->may_collapse = range->huge;
         if (range->huge) os_huge(range->base, range->mapped, false);
@@ -345,6 +357,7 @@ void range_forget_other_threads(void) {
     for (struct range *range = ranges; range; range = range->next) {
         atomic_store(&range->peeks, 0);
         atomic_store(&range->users, 0);
+        atomic_store(&range->traps, 0); /* one that has found the gate shut may be counted, and does no more */
     }
     peek_keep_only(os_thread_id());
 }

@@ -16,7 +16,8 @@
  *     peek_end() waits for it; the trap counts `traps` up before it maps anything;
  *   - a fold takes the notes between peek_end()'s look at `notes` and at `changes`: it counts `changes` first, and peek_end() looks at
  *     `notes` first.
- * A trap notes only what its own UFFDIO_ZEROPAGE filled: that page was missing at that instant, so the note is never stale. */
+ * A trap notes only what its own UFFDIO_ZEROPAGE filled: that page was missing at that instant, so the note is true when it is made. A pin
+ * that settles a loss folds the notes once more before it answers, so no note outlives the loss it belongs to. */
 #ifndef MVOLATILE_RANGE_H
 #define MVOLATILE_RANGE_H
 
@@ -65,7 +66,10 @@ extern enum os_tier range_tier; /* set by range_init(); a forked child that cann
 enum os_tier range_init(enum os_tier most);
 
 int range_open(size_t nbytes, bool huge, bool dump, const char *name, struct range **out);
-int range_close(struct range *range); /* EBUSY while a pin, a peek or another call lives; the caller counts in `users` */
+/* EBUSY, and nothing changed, while a pin, a peek or another call lives; the caller counts in `users`. A trap of an open peek must not find
+ * the range half closed, so this is decided before anything is touched. */
+int range_close(struct range *range);
+bool range_is_busy(struct range *range); /* the same question, for a caller that can keep others out */
 
 /* Hold the range non-volatile. On success the pin counts, even if something was lost: the caller looks at range_lost(). EINTR and other
  * errors: nothing is held. Answers quickly (no kernel call) when somebody holds it already. */

@@ -7,6 +7,9 @@
 static inline size_t page_down(size_t at) { return at & ~(os_page_size - 1); }
 static inline size_t page_up(size_t at) { return page_down(at + os_page_size - 1); }
 
+/* Not pointer arithmetic: the raw range begins at address 0. */
+static inline char *at_offset(struct range *range, size_t offset) { return (char *)((uintptr_t)range->base + offset); }
+
 /* The fork gate: shared by every operation, shut by a fork. */
 void gate_enter(void);
 void gate_leave(void);
@@ -18,12 +21,17 @@ void range_leave(struct range *range);
 
 /* loss.c; under the range's lock */
 void loss_fold_notes(struct range *range);
+bool loss_take_notes(struct range *range); /* the same, without counting it as a loss; whether there was any */
 int loss_find_missing(struct range *range, size_t start, size_t end, bool zeroed, bool *any);
 void loss_record_all(struct range *range, size_t start, size_t end);
 
 /* hold.c; under the range's lock */
-int hold(struct range *range, size_t start, size_t end);
+int hold_all(struct range *range); /* for a pin: nothing of the range is volatile afterwards */
+int hold_part(struct range *range, size_t start, size_t end);
 int mark(struct range *range);
+/* In a forked child: a mapping that has never held data comes without page tables there, so the zero pages of what was never written are
+ * holes. Put them in again, before the holes are watched. */
+void fill_never_written(struct range *range, size_t start, size_t end);
 
 /* peek.c; over a fork */
 void peek_lock_all(void);

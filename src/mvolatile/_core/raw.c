@@ -53,7 +53,7 @@ static int unmark(uintptr_t start, uintptr_t end) {
     bool any;
     for (uintptr_t at = start; !err && extents_next(&marked, at, end, &part); at = part.end) {
         if (atomic_load(&repaired)) err = loss_find_missing(&raw, part.start, part.end, true, &any);
-        if (!err) err = hold(&raw, part.start, part.end);
+        if (!err) err = hold_part(&raw, part.start, part.end);
     }
     if (err) return err; /* still marked; pages held by now are safe, and what was found lost stays recorded */
     if (range_tier == OS_TIER_USERFAULTFD)
@@ -93,6 +93,16 @@ static int mark_or_nothing(uintptr_t start, uintptr_t end) {
     return err;
 }
 
+/* What is not watched any more is not the memory that was marked, but some that was mapped at its address since. (Where nothing is watched
+ * nobody can tell, and pages missing there count as purged.) */
+static void forget_if_mapped_anew(void *context, uintptr_t start, uintptr_t end) {
+    (void)context;
+    if (range_tier != OS_TIER_USERFAULTFD || !extents_overlap(&marked, start, end) || os_is_watched((char *)start)) return;
+    extents_sub(&marked, start, end);
+    extents_sub(&raw.data, start, end);
+    extents_sub(&raw.lost, start, end);
+}
+
 int raw_mvolatile(uintptr_t start, size_t length, long mode, long flags, int *purged) {
     uintptr_t end = start + length;
     *purged = 0;
@@ -104,7 +114,7 @@ int raw_mvolatile(uintptr_t start, size_t length, long mode, long flags, int *pu
     gate_enter();
     raw_lock();
     set_up();
-    int err = os_check_anonymous(start, end);
+    int err = os_check_anonymous(start, end, forget_if_mapped_anew, NULL);
     if (!err && range_tier != OS_TIER_UNSUPPORTED) {
         err = mode == MVOLATILE_VOLATILE ? mark_or_nothing(start, end) : unmark(start, end);
         if (!err && mode == MVOLATILE_NONVOLATILE) {
@@ -137,6 +147,7 @@ void raw_watch_again(enum os_tier was) {
     bool any;
     if (was != OS_TIER_USERFAULTFD || !marked.count) return;
     for (uintptr_t at = 0; extents_next(&marked, at, UINTPTR_MAX, &part); at = part.end) {
+        fill_never_written(&raw, part.start, part.end);
         if (range_tier == OS_TIER_USERFAULTFD)
             os_watch((char *)part.start, part.end - part.start);
         else

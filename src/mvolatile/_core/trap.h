@@ -9,6 +9,10 @@
  * disposition may have changed: another's handler would meet a peek's trap and kill, or (signal.signal) return and fault for ever. */
 void trap_ensure(void);
 
+/* A SIGBUS of this thread would come to ours: it is not blocked (the kernel kills then), and nobody has changed the disposition. Two system
+ * calls. */
+bool trap_catches(void);
+
 /* The handler before ours is Python's, which only notes the signal and returns: it can run only once the faulting instruction is past. */
 void trap_set_python_handler(bool is_python);
 

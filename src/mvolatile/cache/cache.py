@@ -369,6 +369,20 @@ class VolatileCache(MutableMapping[K, V]):
         self._log.max_bytes = max_bytes
         self._hand.make_room(0)
 
+    def purge(self, nbytes: int | None = None) -> int:
+        """Have the kernel reclaim values now, the oldest first, until `nbytes` went; answers how many bytes did.
+
+        By default all that nobody holds and that is not in the segment being filled. For tests, and for programs that
+        know better than the kernel when to give memory back. The values are misses from then on.
+        """
+        given = 0
+        for shelf in list(self._log.by_number.values()):
+            if nbytes is not None and given >= nbytes:
+                break
+            with suppress(BufferError, ValueError):  # held, or dropped by another thread meanwhile
+                given += shelf.memory.purge()
+        return given
+
     def cache_info(self) -> CacheInfo:
         """Statistics; the cost is a page-table walk over the cache's memory."""
         self._change(self._settle)

@@ -143,7 +143,7 @@ class Range:
             raise KeyError(self.keys[0])
         if self.kind == BYTES:
             return self.memory.read(0)
-        return self.memory._settled_hold(False, "raise")
+        return self.memory._whole_hold()
 
     def fetch(self, slot: int) -> Any:
         """As `read`."""

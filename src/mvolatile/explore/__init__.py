@@ -2,16 +2,13 @@
 
 The words
 - **actor**: whoever acts: a thread, a CPU, a device. **step**: one atomic action of one actor.
-- **state**: everything that decides what can happen next. **location**: a named part of it, as far as
-steps go.
+- **state**: everything that decides what can happen next. **location**: a part of it that steps can share.
 - **footprint**: the locations that a step reads and writes. Steps of different actors, neither of which
-writes
-  what the other touches, are **independent**: their order makes no difference.
+  writes what the other touches, are **independent**: their order makes no difference.
 - **schedule**: who takes the next step, step after step; written as a string. **run**: what it leads to.
 - **interleaving**: a schedule that leads to a **final** state, in which nobody has a step.
 - **preemption**: a step of another actor while the one that ran last could go on.
-- **property**: what must hold in each state. **finding**: how a state violates one, as ``"property:
-message"``;
+- **property**: what must hold in each state. **finding**: how a state violates one, as ``"property: message"``.
   **violation**: a finding with its schedule, replayed twice.
 - **deadlock**: a final state in which somebody still waits.
 - **position**: where an actor stands in its program, with its local values: its own part of the state.

@@ -11,7 +11,8 @@ __all__ = ["count_interleavings"]
 
 
 def count_interleavings(system: System[Any]) -> int:
-    """The exact number of complete schedules of a system: paths from its initial to its final states.
+    """The exact number of complete schedules of a system: paths from its initial to its final
+    states, deadlocks included.
 
     Counted by dynamic programming over the state graph, so that each state is expanded once, however many the
     schedules. `ValueError` if a loop makes them infinitely many.

@@ -46,7 +46,9 @@ def explore(
     seconds = perf_counter() - begin
     violations = [_verified(system, finding, moves) for finding, moves in tally.findings.values()]
     if shortest:
-        violations = [shrink(system, violation) for violation in violations]
+        violations = [
+            shrink(system, violation, max_states=max_states, progress=progress) for violation in violations
+        ]
     return Result(
         strategy=strategy.name,
         bound=strategy.bound,
@@ -61,13 +63,19 @@ def explore(
     )
 
 
-def shrink(system: System[Any], violation: Violation, *, max_states: int | None = None) -> Violation:
+def shrink(
+    system: System[Any],
+    violation: Violation,
+    *,
+    max_states: int | None = None,
+    progress: Progress | None = None,
+) -> Violation:
     """The shortest schedule that violates the same property, and of those one with the fewest preemptions.
 
     Found breadth first over everything that is shorter, so it is the shortest there is, not just a local
     one; if that takes more than `max_states` states, the given violation comes back.
     """
-    tally = Tally(system, only=violation.violated, max_states=max_states)
+    tally = Tally(system, only=violation.violated, max_states=max_states, progress=progress)
     with _collecting_rarely():
         search_layers(system, tally, steps=len(violation.moves), count_preemptions=True)
     if violation.violated not in tally.findings:
@@ -89,7 +97,7 @@ def _collecting_rarely() -> Iterator[None]:
 
 def _verified(system: System[Any], finding: str, moves: list[Move]) -> Violation:
     run = replay(system, moves)
-    if run.finding != finding:
-        raise NondeterminismError(f"'{run.schedule}' was found to give {finding!r} and gave {run.finding!r}")
+    if finding not in run.findings:
+        raise NondeterminismError(f"'{run.schedule}' was found to give {finding!r} and gave {run.findings}")
     _, _, message = finding.partition(": ")
     return Violation(property_of(finding), message, run.schedule, run.trace)

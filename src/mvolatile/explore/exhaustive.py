@@ -87,6 +87,7 @@ class _DepthFirst:
         self.stack: list[_Frame] = []
         self.on_stack: set[Any] = set()
         self.decided: list[tuple[Any, Sequence[Hashable], int, int]] = []
+        self.looped = False
         # Without a reduction positions do not matter.
         self.positions: Callable[[Any], Sequence[Hashable]] = getattr(system, "positions", _nowhere)
 
@@ -120,8 +121,9 @@ class _DepthFirst:
             else:
                 tally.executions += 1
                 if state in on_stack:
+                    self.looped = True
                     self._take(frame, self.everyone)
-        return learned is None or self._stands(learned)
+        return learned is None or not self.looped or self._stands(learned)
 
     def _enter(self, state: Any) -> bool:
         """Visit a new state; True when the search is to stop."""
@@ -129,8 +131,8 @@ class _DepthFirst:
         enabled = self.system.enabled(state)
         positions = self.positions(state)
         decision = self.learned.decide(state, enabled, positions) if self.learned else self.everyone
-        finding = self.tally.inspect(state, enabled)
-        if finding is not None and self.tally.note(finding, self._path()):
+        findings = self.tally.inspect(state, enabled)
+        if findings and self.tally.note(findings, self._path):
             return True
         if not enabled:
             self.tally.executions += 1
@@ -168,7 +170,11 @@ class _DepthFirst:
         return False
 
     def _stands(self, learned: Learned) -> bool:
-        """Do all decisions of this pass stand, by what is known now?"""
+        """Do all decisions of this pass stand, by what is known now?
+
+        Without a loop there is no need to ask: when a state was left, all that can follow it had been
+        searched.
+        """
         return all(
             learned.stands(positions, version)
             or not learned.decide(state, self.system.enabled(state), positions) & ~taken

@@ -9,6 +9,7 @@ actor), and it is entered anew when a longer schedule gets there with fewer pree
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from .schedule import Move, located, move_at
@@ -44,12 +45,12 @@ def search_layers(
     with located(lambda: _moves(chain)):
         while layer:
             below: dict[Place, tuple[int, Chain]] = {}
-            findings: list[tuple[int, str, Chain]] = []
+            wrong: list[tuple[int, tuple[str, ...], Chain]] = []
             for (state, last), (cost, chain) in layer.items():
                 enabled = system.enabled(state)
-                finding = tally.inspect(state, enabled)
-                if finding is not None:
-                    findings.append((cost, finding, chain))
+                findings = tally.inspect(state, enabled)
+                if findings:
+                    wrong.append((cost, findings, chain))
                 if not enabled:
                     tally.executions += 1
                     continue
@@ -71,8 +72,8 @@ def search_layers(
                         tally.executions += 1
                 if tally.pause():
                     return
-            for _, finding, reached in sorted(findings, key=lambda found: found[0]):
-                if tally.note(finding, _moves(reached)):
+            for _, findings, reached in sorted(wrong, key=lambda found: found[0]):
+                if tally.note(findings, partial(_moves, reached)):
                     return
             layer = below
             depth += 1

@@ -8,18 +8,21 @@ C.)
 
 **The futures are learned.** Nobody tells us what a program will do. For each (actor, position) we keep the
 union of the footprints of the steps *seen* to be next there, blocked ones too, and of all that was seen to
-follow. After a pass of the search every decision is tried against what is known by then; if one no longer
-stands, the search is run again, knowing more. Knowledge only grows, so this ends, and when it ends nothing
-was missed:
+follow. A decision is tried again against what is known when everything below its state has been searched,
+and extended if it no longer stands. If the search met a loop, that was perhaps too early; then every
+decision is tried once more at the end of the pass, and if one does not stand, the search is run again,
+knowing more. Knowledge only grows, so this ends, and when it ends nothing was missed:
 
-    Let R be the graph the last pass explored. Suppose some decision in R is wrong: in state s the closed
-    set C was taken, a path a1 ... an leads away from s by steps outside C, and an (of actor q) is the
-    first that depends on the next step t of a member of C. Choose s and the path so that n is the least of
-    all. Then a1 ... a(n-1) can be taken after t as well, with the same effects, and q gets to the same
-    position. Shorter paths are covered by R (below), this one too: R contains a path from s.t that takes
-    a1 ... a(n-1) and brings q from its position in s to that of an, where q's next step is seen. It
-    touches what an and t conflict over: up to there an's footprint depends on nothing that t changes. So
-    the conflict was learned for q's position in s, and the decision would not have stood.
+    Let R be the graph the last pass explored. All that can follow a state in R was known when its
+    decision was last tried. Suppose some decision in R is wrong: in state s the closed set C was taken, a
+    path a1 ... an leads away from s by steps outside C, and an (of actor q) is the first that depends on
+    the next step of a member of C. Choose s and the path so that n is the least of all. Let t be a step of
+    C enabled in s. Then a1 ... a(n-1) can be taken after t as well, with the same effects, and q gets to
+    the same position. Shorter paths are covered by R (below), this one too: R contains a path from s.t
+    that takes a1 ... a(n-1) and brings q from its position in s to that of an, where q's next step is
+    seen. Either it is an, or t has written something that an's footprint depends on and so reads. Both
+    ways a conflict with the next step of a member of C was learned for q's position in s, and the decision
+    would not have stood.
 
     Covering: for each path w from a state s of R, R has a path from s that is w and perhaps further steps
     independent of w, up to the order of independent steps. If some step of w belongs to the set taken in
@@ -32,7 +35,8 @@ was missed:
 For `check`, which is asked of every state, all *visible* steps (those that write a watched location) are
 made to depend on each other, by a location of their own. For a path w that ends with the visible step that
 makes a property false, R has a path with the same visible steps in the same order; after the last of them
-the watched locations have the same values. So R violates the same properties.
+the watched locations have the same values. So R violates the same properties. What `check` says must hang
+on those locations alone: an invisible step that changed its answer could hide a violation.
 
 Rejected: sleep sets. In a search that remembers states they save steps to states already known, but no
 states, and are unsound there unless the sets are kept with the states. Also rejected: stateless DPOR;
@@ -124,13 +128,13 @@ class Learned:
         The next step of every actor, blocked or not, is learned on the way: to be called for each state
         visited.
         """
-        actors = self._actors
+        actors, masks = self._actors, self._masks
         pending: dict[int, Mask] = {}
         count: dict[int, int] = {}
         everyone = 0
         for step in enabled:
             index = actors[step.actor]
-            mask = self._mask(step)
+            mask = masks.get((step.reads, step.writes)) or self._mask(step)
             if index in pending:
                 other = pending[index]
                 mask = (mask[0] | other[0], mask[1] | other[1])
@@ -152,18 +156,21 @@ class Learned:
             futures.append((index, known[0], known[1]))
 
         best, fewest = everyone, len(enabled)
+        one_each = fewest == len(count)
         for seed in count:
             if fewest <= 1:
                 break
             closed = 1 << seed
             todo = [seed]
-            while todo:
+            while todo and closed & everyone != everyone:
                 written, touched = pending[todo.pop()]
                 for index, later_written, later_touched in futures:
                     if not closed >> index & 1 and (written & later_touched or touched & later_written):
                         closed |= 1 << index
                         todo.append(index)
-            size = sum(number for index, number in count.items() if closed >> index & 1)
-            if size < fewest:
-                best, fewest = closed & everyone, size
+            closed &= everyone
+            if closed != everyone:
+                size = closed.bit_count() if one_each else sum(count[i] for i in count if closed >> i & 1)
+                if size < fewest:
+                    best, fewest = closed, size
         return best

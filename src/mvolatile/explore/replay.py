@@ -8,7 +8,7 @@ from typing import Any
 from ..errors import NondeterminismError
 from .result import Run, TraceStep
 from .schedule import Move, choice_at, format_schedule, parse_schedule
-from .system import Repeatable, System
+from .system import Repeatable, System, findings_of
 
 __all__ = ["replay"]
 
@@ -36,9 +36,9 @@ def replay(system: System[Any], schedule: str | Iterable[Move]) -> Run:
             raise NondeterminismError(
                 f"the state after step {at} of '{first.schedule}' differed when run again"
             )
-    if (first.finding, first.final) != (second.finding, second.final):
+    if (first.findings, first.final) != (second.findings, second.final):
         raise NondeterminismError(
-            f"'{first.schedule}' gave {first.finding!r}, and {second.finding!r} when run again"
+            f"'{first.schedule}' gave {first.findings}, and {second.findings} when run again"
         )
     return first
 
@@ -71,7 +71,5 @@ def _run(system: System[Any], moves: list[Move]) -> Run:
         state = system.apply(state, step)
         states.append(state)
         enabled = system.enabled(state)
-    finding = system.check(state)
-    if finding is None and not enabled:
-        finding = system.check_final(state)
-    return Run(format_schedule(moves), tuple(trace), tuple(states), not enabled, finding)
+    findings = findings_of(system.check(state), None if enabled else system.check_final(state))
+    return Run(format_schedule(moves), tuple(trace), tuple(states), not enabled, findings)

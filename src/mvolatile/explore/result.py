@@ -26,15 +26,20 @@ class TraceStep:
 class Run:
     """One execution, or the beginning of one.
 
-    `states` has one more entry than `trace`. `finding` is what is wrong with the last state, as the system
-    put it, or None; `final` tells that the last state enables nothing.
+    `states` has one more entry than `trace`. `findings` are all that is wrong with the last state, as the
+    system put it; `final` tells that the last state enables nothing.
     """
 
     schedule: str
     trace: tuple[TraceStep, ...]
     states: tuple[Any, ...]
     final: bool
-    finding: str | None
+    findings: tuple[str, ...]
+
+    @property
+    def finding(self) -> str | None:
+        """The first of the findings."""
+        return self.findings[0] if self.findings else None
 
     @property
     def preemptions(self) -> int:

@@ -11,9 +11,12 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from typing import Protocol, TypeVar, runtime_checkable
 
-__all__ = ["Reducible", "Repeatable", "Step", "System", "property_of"]
+__all__ = ["Answer", "Reducible", "Repeatable", "Step", "System", "findings_of", "property_of"]
 
 S = TypeVar("S", bound=Hashable)
+
+Answer = str | Sequence[str] | None
+"""What is wrong: ``"property: message"``, or several of these, or nothing."""
 
 
 class Step(Protocol):
@@ -59,11 +62,11 @@ class System(Protocol[S]):
     def apply(self, state: S, step: Step) -> S:
         """The state after `step`, which `enabled(state)` has offered."""
 
-    def check(self, state: S) -> str | None:
-        """What is wrong with this state, as ``"property: message"``, or None; asked of every state."""
+    def check(self, state: S) -> Answer:
+        """What is wrong with this state; asked of every state."""
 
-    def check_final(self, state: S) -> str | None:
-        """The same for a state that enables nothing: a wrong outcome, or a deadlock."""
+    def check_final(self, state: S) -> Answer:
+        """What else is wrong with a state that enables nothing: a wrong outcome, or a deadlock."""
 
 
 @runtime_checkable
@@ -96,6 +99,15 @@ class Repeatable(System[S], Protocol[S]):
 
     def view(self, state: S) -> Hashable:
         """The meaning of a state, equal between this system and a fresh one."""
+
+
+def findings_of(*answers: Answer) -> tuple[str, ...]:
+    """All that is wrong, by several answers."""
+    found: list[str] = []
+    for answer in answers:
+        if answer:
+            found += [answer] if isinstance(answer, str) else answer
+    return tuple(found)
 
 
 def property_of(finding: str) -> str:

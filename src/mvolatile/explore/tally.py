@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 from .schedule import Move
-from .system import Step, System, property_of
+from .system import Step, System, findings_of, property_of
 
 __all__ = ["Progress", "Strategy", "Tally"]
 
@@ -39,30 +39,34 @@ class Tally:
         self.complete = True
         self.finals: set[Any] = set()
         self.findings: dict[str, tuple[str, list[Move]]] = {}
-        self.seen: dict[Any, str | None] = {}
+        self.seen: dict[Any, tuple[str, ...]] = {}
         self._reported = 0
 
-    def inspect(self, state: Any, enabled: Sequence[Step]) -> str | None:
-        """Check a state, once; return what is wrong with it."""
+    def inspect(self, state: Any, enabled: Sequence[Step]) -> tuple[str, ...]:
+        """Check a state, once; return all that is wrong with it."""
         try:
             return self.seen[state]
         except KeyError:
             pass
-        finding = self.system.check(state)
+        findings = findings_of(self.system.check(state))
         if not enabled:
             self.finals.add(state)
-            finding = finding or self.system.check_final(state)
-        if finding is not None and self.only is not None and property_of(finding) != self.only:
-            finding = None
-        self.seen[state] = finding
-        return finding
+            findings += findings_of(self.system.check_final(state))
+        if findings and self.only is not None:
+            findings = tuple(finding for finding in findings if property_of(finding) == self.only)
+        self.seen[state] = findings
+        return findings
 
-    def note(self, finding: str, moves: list[Move]) -> bool:
-        """Remember a finding, the first of each property; True when the search is to stop."""
-        self.findings.setdefault(property_of(finding), (finding, moves))
-        if self.stop_at_first:
-            self.complete = False
-        return self.stop_at_first
+    def note(self, findings: Iterable[str], path: Callable[[], list[Move]]) -> bool:
+        """Remember findings, the first of each property; True when the search is to stop."""
+        for finding in findings:
+            violated = property_of(finding)
+            if violated not in self.findings:
+                self.findings[violated] = (finding, path())
+            if self.stop_at_first:
+                self.complete = False
+                return True
+        return False
 
     def pause(self) -> bool:
         """To be called about once a step: reports progress; True when the search has used up its states."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 from .continuations import Node, Program, Thread
-from .system import Step
+from .system import Answer, Step, findings_of
 
 __all__ = ["Operation", "ThreadedSystem"]
 
@@ -100,16 +100,17 @@ class _Steps(dict[int, _ThreadStep | None]):
 class ThreadedSystem(Generic[W]):
     """Threads over a world; a `Reducible`, `Repeatable` system.
 
-    `world` is hashable and immutable. `programs` maps names to generator functions without arguments (bind
-    those with `functools.partial`); each is called anew whenever a fresh copy of the thread is needed. A
-    program touches the world through the operations it yields and nothing else: no globals, no mutable
-    object shared between threads, no randomness, and no `yield` inside `finally`, since abandoned copies
-    are closed. What it returns is its outcome (hashable).
+    `world` is hashable and immutable; equal worlds are one, so do not mix False and 0. `programs` maps
+    names to generator functions without arguments (bind those with `functools.partial`); each is called
+    anew whenever a fresh copy of the thread is needed. A program touches the world through the operations
+    it yields and nothing else: no globals, no mutable object shared between threads, no randomness, and no
+    `yield` inside `finally`, since abandoned copies are closed. What it returns is its outcome (hashable).
 
-    `check(world)` and `check_final(world, outcomes)` give ``"property: message"`` or None; `watches` are the
-    locations that `check` looks at, and telling them makes the reduction much better (None: it may look at
-    any). A failed assertion in a program is a violation too: of the property it names (``assert ok, "name:
-    message"``) or of 'assertion'. Threads that wait for ever violate 'deadlock', except for the `daemons`.
+    `check(world)` and `check_final(world, outcomes)` give ``"property: message"``, several of these, or
+    None; `watches` are the locations that `check` looks at, and telling them makes the reduction much
+    better (None: it may look at any). A failed assertion in a program is a violation too: of the property
+    it names (``assert ok, "name: message"``) or of 'assertion'. Threads that wait for ever violate
+    'deadlock', except for the `daemons`.
 
     Not for use by several OS threads at once.
     """
@@ -119,8 +120,8 @@ class ThreadedSystem(Generic[W]):
         world: W,
         programs: Mapping[str, Program],
         *,
-        check: Callable[[W], str | None] | None = None,
-        check_final: Callable[[W, Mapping[str, Any]], str | None] | None = None,
+        check: Callable[[W], Answer] | None = None,
+        check_final: Callable[[W, Mapping[str, Any]], Answer] | None = None,
         watches: frozenset[Hashable] | None = None,
         daemons: Sequence[str] = (),
         merge: bool = True,
@@ -139,7 +140,7 @@ class ThreadedSystem(Generic[W]):
         self._merge = merge
         self._worlds: list[W] = [world]
         self._world_numbers: dict[W, int] = {world: 0}
-        self._verdicts: dict[int, str | None] = {}
+        self._verdicts: dict[int, tuple[str, ...]] = {}
         self._nodes: list[Node] = []
         self._steps: list[_Steps] = []
         self._failures: dict[int, str] = {}
@@ -213,20 +214,23 @@ class ThreadedSystem(Generic[W]):
             self._worlds.append(world)
         step.world, step.target = number, thread.child(step.node, result).number
 
-    def check(self, state: State) -> str | None:
-        """A failed assertion, or what `check` says of the world."""
-        if self._failures:
-            for node in state[1:]:
-                if node in self._failures:
-                    return self._failures[node]
-        if self._check is None:
-            return None
-        world = state[0]
-        if world not in self._verdicts:
-            self._verdicts[world] = self._check(self._worlds[world])
-        return self._verdicts[world]
+    def check(self, state: State) -> tuple[str, ...]:
+        """The failed assertions, and what `check` says of the world.
 
-    def check_final(self, state: State) -> str | None:
+        Neither may hide the other: a thread's failing step need not be visible, so a reduced search may
+        meet the world's violation only together with a failure, or the failure only together with that.
+        """
+        findings: tuple[str, ...] = ()
+        if self._failures:
+            findings = tuple(self._failures[node] for node in state[1:] if node in self._failures)
+        if self._check is not None:
+            world = state[0]
+            if world not in self._verdicts:
+                self._verdicts[world] = findings_of(self._check(self._worlds[world]))
+            findings += self._verdicts[world]
+        return findings
+
+    def check_final(self, state: State) -> Answer:
         """A deadlock, or what `check_final` says of the world and the outcomes."""
         waiting = [step for step in self.blocked(state) if step.actor not in self._daemons]
         if waiting:

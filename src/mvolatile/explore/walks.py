@@ -135,8 +135,8 @@ def _walk(system: System[Any], tally: Tally, chooser: Chooser, limit: int) -> tu
     with located(lambda: path):
         while True:
             enabled = system.enabled(state)
-            finding = tally.inspect(state, enabled)
-            if finding is not None and tally.note(finding, list(path)):
+            findings = tally.inspect(state, enabled)
+            if findings and tally.note(findings, path.copy):
                 return len(path), True
             if tally.pause():
                 return len(path), True

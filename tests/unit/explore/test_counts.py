@@ -86,8 +86,7 @@ def test_counting_is_enumerating_with_conflicts_and_locks():
 def test_independent_threads_need_one_interleaving(lengths):
     result = explore(counters(lengths))
     assert result.complete
-    assert result.executions <= 2  # the first pass knows no futures yet; a second may be needed
-    assert result.states == sum(lengths) + 1
+    assert (result.executions, result.steps, result.states) == (1, sum(lengths), sum(lengths) + 1)
 
 
 def test_a_loop_has_infinitely_many_interleavings():

@@ -1,0 +1,181 @@
+"""``mvolatile demo``: real map tiles under a real memory limit, in a dict, an LRU, volatile memory."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import importlib.util
+import json
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mvolatile.errors import UnsupportedError
+
+if TYPE_CHECKING:
+    from mvolatile.demo.live import Board
+    from mvolatile.demo.outcome import Report
+
+__all__ = ["add_parser"]
+
+_MIB = 1 << 20
+_NEEDED = ("PIL", "cachetools", "matplotlib", "mpl_toolkits", "numpy", "rich")
+_OUT = Path("demo-out")
+_NEIGHBOUR_SHARE = 0.4
+_SMALLEST_LIMIT = 64 * _MIB
+"""Below this the interpreter and Pillow leave no room to show anything."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Size:
+    requests: int
+    limit: int
+    maps: tuple[str, ...]
+
+
+_FULL = _Size(20_000, 192 * _MIB, ("shadedrelief", "bmng", "etopo1"))
+_QUICK = _Size(5_000, 80 * _MIB, ("bmng", "etopo1"))
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add ``demo``."""
+    parser = subparsers.add_parser(
+        "demo",
+        help="serve real map tiles under a real memory limit, with and without volatile memory",
+        description=(
+            "Serves one stream of map tile requests four times under the same memory limit: decoded tiles "
+            "are kept in an unbounded dict, in an LRU with a generous and with a careful cap, and in "
+            "volatile memory. Midway a neighbour takes memory from the same limit and gives it back. Ends "
+            "in about a minute with a table and a picture."
+        ),
+    )
+    parser.add_argument("--seed", type=int, default=1, help="of the request stream (default %(default)s)")
+    parser.add_argument("--requests", type=_count, help=f"tiles to ask for (default {_FULL.requests})")
+    parser.add_argument(
+        "--limit", type=_size, help=f"memory limit, such as 192M or 1G (default {_FULL.limit // _MIB}M)"
+    )
+    parser.add_argument(
+        "--out", type=Path, help="directory of the picture (default ./demo-out; with --json none is drawn)"
+    )
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help=f"two smaller maps, {_QUICK.requests} requests, {_QUICK.limit // _MIB}M: some ten seconds",
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print a JSON report alone, and draw only if there is --out"
+    )
+    parser.set_defaults(func=run)
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1000:
+        raise argparse.ArgumentTypeError(f"at least 1000 requests are needed to show anything: {text}")
+    return value
+
+
+def _size(text: str) -> int:
+    units = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+    number, unit = (text[:-1], text[-1].upper()) if text[-1:].upper() in units else (text, "")
+    try:
+        value = int(float(number) * units.get(unit, 1))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"not a size such as 192M or 1G: {text}") from None
+    if value < _SMALLEST_LIMIT:
+        raise argparse.ArgumentTypeError(
+            f"at least {_SMALLEST_LIMIT // _MIB}M: Python itself needs a part of it"
+        )
+    return value
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the demo; 0 if volatile memory served every request, and nobody a wrong tile."""
+    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UnsupportedError(
+            f"the demo needs its extra (missing here: {', '.join(missing)}): pip install 'mvolatile[demo]'"
+        )
+    from rich.console import Console
+
+    from mvolatile.demo.contenders import CONTENDERS
+    from mvolatile.demo.live import Board, closing_table
+    from mvolatile.demo.outcome import End
+    from mvolatile.demo.picture import draw
+
+    size = _QUICK if arguments.quick else _FULL
+    size = replace(size, requests=arguments.requests or size.requests, limit=arguments.limit or size.limit)
+    # With --json nothing but the report goes to standard output, and no live display anywhere.
+    console = Console(quiet=arguments.json)
+    with Board(console, CONTENDERS, size.requests, size.limit) as board:
+        report = _race(size, arguments.seed, board, console.print)
+    pictures = [] if arguments.json and not arguments.out else draw(report, arguments.out or _OUT)
+    if arguments.json:
+        json.dump(report.as_json(), sys.stdout)
+        print()
+    else:
+        console.print(closing_table(report))
+        console.print(f"picture: {' and '.join(map(str, pictures))}", soft_wrap=True)
+    for outcome in report.outcomes:
+        if outcome.said:
+            print(f"{outcome.label}: {outcome.said}", file=sys.stderr)
+    whole = all(outcome.wrong == 0 and outcome.end is not End.FAILED for outcome in report.outcomes)
+    return 0 if whole and report.outcomes[-1].end is End.SERVED else 1
+
+
+def _race(size: _Size, seed: int, board: Board, say: Callable[[str], None]) -> Report:
+    from mvolatile.demo import imagery, race, walk
+    from mvolatile.demo.contenders import CONTENDERS
+    from mvolatile.demo.outcome import Report
+    from mvolatile.kernel.features import features
+
+    reason = race.why_no_cgroup(size.limit)
+    with tempfile.TemporaryDirectory(prefix="mvolatile-demo-") as name:
+        directory = Path(name)
+        imagery.build(directory, size.maps, board.cutting)
+        with imagery.TileStore(directory) as store:
+            keys = walk.stream(store.levels, size.requests, seed)
+            (directory / "stream.bin").write_bytes(keys.tobytes())
+            say(
+                f"{len(store):,} tiles of real maps, {imagery.TILE_BYTES * len(store) // _MIB} MiB decoded; "
+                f"{size.requests:,} requests for {len(set(keys)):,} of them"
+            )
+            if reason is None:
+                say(f"every contender runs in a memory cgroup of {size.limit // _MIB} MiB without swap")
+            else:
+                say(
+                    f"no memory cgroup can be made here ({reason}): "
+                    "tiles are purged through MADV_PAGEOUT instead"
+                )
+            found = features()
+            say(f"tier {found.tier}: {found.reason}")
+            course = race.Course(
+                directory,
+                size.requests,
+                size.limit,
+                int(size.limit * _NEIGHBOUR_SHARE),
+                in_cgroup=reason is None,
+            )
+            report = Report(
+                seed=seed,
+                requests=size.requests,
+                limit=size.limit,
+                tiles=len(store),
+                kept_bytes=imagery.TILE_BYTES * len(set(keys)),
+                neighbour_bytes=course.neighbour,
+                neighbour_requests=course.neighbour_requests,
+                tier=found.tier,
+                enforced_by="memory cgroup" if reason is None else "MADV_PAGEOUT",
+                why_not_cgroup=reason,
+            )
+            for contender in CONTENDERS:
+                # Cached file pages are charged to whoever reads them first: that shall be us, and not the
+                # contender whose memory we look at.
+                store.warm()
+                outcome = race.run(course, contender, functools.partial(board.sampled, contender))
+                board.finished(outcome)
+                report.outcomes.append(outcome)
+    return report

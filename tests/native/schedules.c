@@ -1,0 +1,715 @@
+/* Bad schedules, forced: a thread is stopped between two steps of the core, at a call to the system layer, while another one does what must
+ * not go wrong just then. The arguments that these schedules try are in range.h.
+ *
+ * usage: schedules            prints the names
+ *        schedules NAME       exits 0, or 1 and says where it went wrong, or 3 where userfaultfd is not to be had */
+#include <errno.h>
+#include <semaphore.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "pool.h"
+#include "range.h"
+#include "trap.h"
+#include "watch.h"
+
+#define CHECK(condition)                                                           \
+    do {                                                                           \
+        if (!(condition)) {                                                        \
+            fprintf(stderr, "%s: %s (line %d)\n", running, #condition, __LINE__);  \
+            _exit(1);                                                              \
+        }                                                                          \
+    } while (0)
+
+static const char *running;
+
+/* ---- stopping threads ------------------------------------------------------------------------------------------------------------- */
+
+enum role { NOBODY, READER, OTHER, THIRD };
+enum call { POPULATE, ZERO, SCAN, FREE, UNWATCH };
+static _Thread_local enum role role __attribute__((tls_model("initial-exec")));
+
+static struct stop {
+    enum role role;
+    enum call call;
+    bool after;
+    _Atomic bool armed;
+    sem_t reached, go;
+} stops[2];
+
+static struct stop *stop_at(enum role who, enum call call, bool after) {
+    struct stop *stop = &stops[atomic_load(&stops[0].armed)];
+    stop->role = who;
+    stop->call = call;
+    stop->after = after;
+    sem_init(&stop->reached, 0, 0);
+    sem_init(&stop->go, 0, 0);
+    atomic_store(&stop->armed, true);
+    return stop;
+}
+#define BEFORE false
+#define AFTER true
+
+static void pass(enum call call, bool after) {
+    for (int i = 0; i < 2; i++) {
+        struct stop *stop = &stops[i];
+        if (!atomic_load(&stop->armed) || stop->role != role || stop->call != call || stop->after != after) continue;
+        atomic_store(&stop->armed, false);
+        sem_post(&stop->reached);
+        while (sem_wait(&stop->go)) {}
+    }
+}
+
+static void until_there(struct stop *stop) {
+    struct timespec limit;
+    clock_gettime(CLOCK_REALTIME, &limit);
+    limit.tv_sec += 20;
+    CHECK(!sem_timedwait(&stop->reached, &limit));
+}
+
+static void let_go(struct stop *stop) { sem_post(&stop->go); }
+
+struct task {
+    pthread_t thread;
+    enum role role;
+    void (*work)(struct task *);
+    _Atomic bool done;
+    struct range *range;
+    size_t page;
+    struct peek peek;
+    enum peek_verdict verdict;
+    unsigned char seen;
+    int err;
+    bool lost;
+    pid_t child;
+};
+
+static void *run(void *task_) {
+    struct task *task = task_;
+    role = task->role;
+    task->work(task);
+    atomic_store(&task->done, true);
+    return NULL;
+}
+
+static void start(struct task *task, enum role who, struct range *range, void (*work)(struct task *)) {
+    task->role = who;
+    task->range = range;
+    task->work = work;
+    atomic_store(&task->done, false);
+    CHECK(!pthread_create(&task->thread, NULL, run, task));
+}
+
+static void join(struct task *task) {
+    struct timespec limit;
+    clock_gettime(CLOCK_REALTIME, &limit);
+    limit.tv_sec += 20;
+    CHECK(!pthread_timedjoin_np(task->thread, NULL, &limit));
+}
+
+/* It has every chance to go on, and does not. */
+static bool waits(struct task *task) {
+    for (int i = 0; i < 30 && !atomic_load(&task->done); i++) usleep(1000);
+    return !atomic_load(&task->done);
+}
+
+/* ---- the system layer, with the stops --------------------------------------------------------------------------------------------- */
+
+static int (*populate_instead)(char *, size_t); /* one call */
+static void (*once_scanned)(void);
+
+int scripted_populate_write(char *base, size_t len) {
+    pass(POPULATE, BEFORE);
+    int (*instead)(char *, size_t) = populate_instead;
+    populate_instead = NULL;
+    int err = instead ? instead(base, len) : os_populate_write(base, len);
+    pass(POPULATE, AFTER);
+    return err;
+}
+
+int scripted_zero(char *base, size_t len, size_t *done) {
+    pass(ZERO, BEFORE);
+    int err = os_zero(base, len, done);
+    pass(ZERO, AFTER);
+    return err;
+}
+
+int scripted_scan(enum os_class class, uintptr_t start, uintptr_t end, os_found *found, void *context) {
+    pass(SCAN, BEFORE);
+    int err = os_scan(class, start, end, found, context);
+    void (*now)(void) = once_scanned;
+    once_scanned = NULL;
+    if (now) now();
+    pass(SCAN, AFTER);
+    return err;
+}
+
+int scripted_free_lazily(char *base, size_t len) {
+    pass(FREE, BEFORE);
+    int err = os_free_lazily(base, len);
+    pass(FREE, AFTER);
+    return err;
+}
+
+int scripted_unwatch(char *base, size_t len) {
+    pass(UNWATCH, BEFORE);
+    int err = os_unwatch(base, len);
+    pass(UNWATCH, AFTER);
+    return err;
+}
+
+int scripted_reserve(size_t len, size_t align, char **out) { return os_reserve(len, align, out); }
+int scripted_release(char *base, size_t len) { return os_release(base, len); }
+int scripted_populate_read(char *base, size_t len) { return os_populate_read(base, len); }
+int scripted_pageout(char *base, size_t len) { return os_pageout(base, len); }
+int scripted_discard(char *base, size_t len) { return os_discard(base, len); }
+int scripted_hold_resident(char *base, size_t len) { return os_hold_resident(base, len); }
+int scripted_watch(char *base, size_t len) { return os_watch(base, len); }
+bool scripted_watching(void) { return os_watching(); }
+int scripted_check_anonymous(uintptr_t start, uintptr_t end) { return os_check_anonymous(start, end); }
+long scripted_minor_faults(void) { return os_minor_faults(); }
+
+/* ---- ranges with stamps ----------------------------------------------------------------------------------------------------------- */
+
+static size_t pages; /* of each range */
+
+static unsigned char stamp(size_t page, int version) { return (unsigned char)(1 + page % 97 + 97 * (version % 2)); }
+
+static void fill(struct range *range, int version) {
+    for (size_t i = 0; i < pages; i++) memset(range->base + i * os_page_size, stamp(i, version), os_page_size);
+}
+
+static struct range *open_filled(void) {
+    struct range *range;
+    CHECK(!range_open(pages * os_page_size, false, true, "schedule", &range));
+    CHECK(!range_pin(range, true));
+    fill(range, 0);
+    range_unpin(range, true);
+    CHECK(range->marked && !range->refusal);
+    return range;
+}
+
+static void lose(struct range *range, size_t page, size_t count) {
+    size_t bytes;
+    CHECK(!range_purge(range, page * os_page_size, count * os_page_size, &bytes));
+    CHECK(bytes == count * os_page_size);
+}
+
+static bool page_lost(struct range *range, size_t page) { return range_any_lost(range, page * os_page_size, os_page_size); }
+
+static bool page_holds(struct range *range, size_t page, unsigned char value) {
+    const char *data = range->base + page * os_page_size;
+    for (size_t i = 0; i < os_page_size; i++)
+        if ((unsigned char)data[i] != value) return false;
+    return true;
+}
+
+static bool same(struct range *range, size_t page, int version) { return page_holds(range, page, stamp(page, version)); }
+
+/* Nothing is lost, every page has this version, and that stays so while the range is held and reclaim does its worst. */
+static void check_whole(struct range *range, int version) {
+    CHECK(!range_pin(range, false));
+    CHECK(!range_any_lost(range, 0, range->nbytes));
+    os_pageout(range->base, range->mapped);
+    os_pageout(range->base, range->mapped);
+    for (size_t i = 0; i < pages; i++) CHECK(same(range, i, version));
+    CHECK(!range_any_lost(range, 0, range->nbytes));
+    range_unpin(range, false);
+    CHECK(range_is_valid(range));
+}
+
+static void rebuild(struct range *range, int version) {
+    CHECK(!range_pin(range, true));
+    fill(range, version);
+    range_forgive(range, 0, range->nbytes);
+    range_unpin(range, true);
+}
+
+static void end_and_close(struct range *range) {
+    CHECK(range_is_valid(range));
+    CHECK(!atomic_load(&range->traps) && !atomic_load(&range->peeks));
+    atomic_fetch_add(&range->users, 1);
+    CHECK(!range_close(range));
+}
+
+/* ---- what the threads do ---------------------------------------------------------------------------------------------------------- */
+
+static enum peek_verdict begin(struct peek *peek, struct range *range) {
+    enum peek_verdict verdict = range_peek_begin(peek, range, 0, range->nbytes);
+    return verdict == PEEK_UNSURE ? range_peek_begin_carefully(peek, range, 0, range->nbytes) : verdict;
+}
+
+static enum peek_verdict end(struct peek *peek) {
+    enum peek_verdict verdict = range_peek_end(peek);
+    return verdict == PEEK_UNSURE ? range_peek_end_carefully(peek) : verdict;
+}
+
+static unsigned char touch(struct range *range, size_t page) {
+    return ((const volatile unsigned char *)range->base)[page * os_page_size];
+}
+
+static void peek_at_page(struct task *task) {
+    task->verdict = begin(&task->peek, task->range);
+    CHECK(task->verdict == PEEK_WHOLE);
+    task->seen = touch(task->range, task->page);
+    task->verdict = end(&task->peek);
+}
+
+static void touch_page(struct task *task) { task->seen = touch(task->range, task->page); }
+
+static void read_all(struct task *task) {
+    char *copy = malloc(task->range->nbytes);
+    task->err = range_read(task->range, 0, task->range->nbytes, copy);
+    free(copy);
+}
+
+static void hold_for_writing(struct task *task) { task->err = range_pin(task->range, true); }
+
+static void let_writing_end(struct task *task) { range_unpin(task->range, true); }
+
+static void repair_raw(struct task *task) {
+    task->err = range_repair((uintptr_t)task->range->base + task->page * os_page_size, true);
+}
+
+static void close_it(struct task *task) {
+    atomic_fetch_add(&task->range->users, 1);
+    task->err = range_close(task->range);
+}
+
+static void end_peek(struct task *task) { task->verdict = end(&task->peek); }
+
+static void pin(struct task *task) {
+    task->err = range_pin(task->range, false);
+    task->lost = page_lost(task->range, task->page);
+    range_unpin(task->range, false);
+}
+
+static void pin_and_rebuild(struct task *task) {
+    task->err = range_pin(task->range, true);
+    task->lost = page_lost(task->range, task->page);
+    fill(task->range, 1);
+    range_forgive(task->range, 0, task->range->nbytes);
+    range_unpin(task->range, true);
+}
+
+static void fork_now(struct task *task) {
+    task->child = fork();
+    if (task->child) return;
+    alarm(20);
+    struct range *range = task->range;
+    CHECK(range_is_valid(range));
+    CHECK(!atomic_load(&range->traps));
+    CHECK(!range_pin(range, false)); /* waits for nobody */
+    for (size_t i = 0; i < pages; i++) CHECK(page_lost(range, i) ? page_holds(range, i, 0) : same(range, i, 0));
+    CHECK(page_lost(range, task->page) == task->lost);
+    range_unpin(range, false);
+    rebuild(range, 1);
+    check_whole(range, 1);
+    _exit(0);
+}
+
+static void check_child(struct task *task) {
+    int status;
+    CHECK(waitpid(task->child, &status, 0) == task->child);
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
+/* ---- the schedules ---------------------------------------------------------------------------------------------------------------- */
+
+/* 1: the trap has mapped a zero page and not noted it; a pin finds the page present. */
+static void repair_then_pin_then_note(void) {
+    struct range *range = open_filled();
+    lose(range, 2, 1);
+    struct stop *mapped = stop_at(READER, ZERO, AFTER);
+    struct task reader = {.page = 2}, other = {.page = 2};
+    start(&reader, READER, range, peek_at_page);
+    until_there(mapped);
+    start(&other, OTHER, range, pin);
+    CHECK(waits(&other));
+    let_go(mapped);
+    join(&other);
+    join(&reader);
+    CHECK(!other.err && other.lost);
+    CHECK(reader.seen == 0 && reader.verdict == PEEK_LOST);
+    CHECK(page_lost(range, 2) && !page_lost(range, 1) && !page_lost(range, 3));
+    rebuild(range, 1);
+    check_whole(range, 1);
+    end_and_close(range);
+}
+
+/* 1, the other way: the trap has not mapped anything yet; a pin settles the loss and a rebuild fills the page. */
+static void pin_while_a_trap_waits(void) {
+    struct range *range = open_filled();
+    lose(range, 2, 1);
+    struct stop *missing = stop_at(READER, ZERO, BEFORE);
+    struct task reader = {.page = 2}, other = {.page = 2};
+    start(&reader, READER, range, peek_at_page);
+    until_there(missing);
+    start(&other, OTHER, range, pin_and_rebuild);
+    CHECK(waits(&other));
+    let_go(missing);
+    join(&other);
+    join(&reader);
+    CHECK(!other.err && other.lost);
+    CHECK(reader.verdict != PEEK_WHOLE);
+    check_whole(range, 1);
+    end_and_close(range);
+}
+
+/* 1 and 2: the loss is known and the page missing; a hold has found nothing else amiss and no trap under way, and is about to settle. A trap
+ * maps the page first, and notes it when a writer has long filled it: whole data would be called lost. */
+static void late_note(void) {
+    struct range *range = open_filled();
+    struct task reader = {.page = 2}, other = {.page = 2};
+    struct stop *trapped = stop_at(READER, ZERO, AFTER), *settling;
+    CHECK(begin(&reader.peek, range) == PEEK_WHOLE); /* before the loss is known, so it need not ask for the lock */
+    lose(range, 2, 1);
+    CHECK(!range_survey(range) && page_lost(range, 2));
+    settling = stop_at(OTHER, range->small ? ZERO : UNWATCH, BEFORE);
+    start(&other, OTHER, range, pin_and_rebuild);
+    until_there(settling);
+    start(&reader, READER, range, touch_page);
+    until_there(trapped);
+    let_go(settling);
+    CHECK(waits(&other));
+    let_go(trapped);
+    join(&other);
+    join(&reader);
+    CHECK(!other.err && other.lost);
+    CHECK(end(&reader.peek) != PEEK_WHOLE);
+    CHECK(!atomic_load(&range->notes));
+    CHECK(!range_survey(range));
+    check_whole(range, 1);
+    end_and_close(range);
+}
+
+/* A trap fills a page, populate makes a real page of it before its note is folded, and a partial hold marks it again: it is lost, real and
+ * volatile. The next pin must hold it like any other. */
+static void a_real_page_among_the_lost(void) {
+    struct range *range = open_filled();
+    lose(range, 2, 1);
+    struct stop *mapped = stop_at(READER, ZERO, AFTER), *populated = stop_at(OTHER, POPULATE, AFTER);
+    struct task reader = {.page = 2}, other = {.page = 2};
+    start(&reader, READER, range, peek_at_page);
+    until_there(mapped);
+    start(&other, OTHER, range, read_all);
+    until_there(populated);
+    let_go(mapped);
+    let_go(populated);
+    join(&other);
+    join(&reader);
+    CHECK(other.err == EFAULT && reader.verdict == PEEK_LOST && page_lost(range, 2));
+    CHECK(!range_pin(range, false));
+    for (int i = 0; i < 4; i++) os_pageout(range->base, range->mapped);
+    CHECK(page_holds(range, 2, 0)); /* outside of any peek: a missing page would kill */
+    for (size_t i = 0; i < pages; i++) CHECK(i == 2 || same(range, i, 0));
+    range_unpin(range, false);
+    rebuild(range, 1);
+    check_whole(range, 1);
+    end_and_close(range);
+}
+
+/* 2: a second peek reads a page that an earlier one's repair has filled: no trap comes. */
+static void second_peek_reads_repaired_zeros(void) {
+    struct range *range = open_filled();
+    struct peek first, second, third;
+    CHECK(begin(&first, range) == PEEK_WHOLE && begin(&second, range) == PEEK_WHOLE);
+    lose(range, 2, 1);
+    CHECK(touch(range, 2) == 0 && touch(range, 2) == 0);
+    CHECK(range_peek_begin(&third, range, 0, range->nbytes) == PEEK_UNSURE);
+    CHECK(range_peek_begin_carefully(&third, range, 0, os_page_size) == PEEK_WHOLE); /* its window is whole */
+    CHECK(end(&second) == PEEK_LOST);
+    CHECK(end(&first) == PEEK_LOST);
+    CHECK(end(&third) == PEEK_WHOLE);
+    CHECK(begin(&third, range) == PEEK_LOST);
+    rebuild(range, 1);
+    check_whole(range, 1);
+    end_and_close(range);
+}
+
+/* 2, in the middle of the trap: the zero page is mapped, the note not made, and another peek reads the zeros and ends. */
+static void peek_ends_between_repair_and_note(void) {
+    struct range *range = open_filled();
+    struct task reader = {.page = 2}, other = {.page = 2};
+    CHECK(begin(&other.peek, range) == PEEK_WHOLE);
+    lose(range, 2, 1);
+    struct stop *mapped = stop_at(READER, ZERO, AFTER);
+    start(&reader, READER, range, peek_at_page);
+    until_there(mapped);
+    CHECK(touch(range, 2) == 0);
+    start(&other, OTHER, range, end_peek);
+    CHECK(waits(&other));
+    let_go(mapped);
+    join(&other);
+    join(&reader);
+    CHECK(other.verdict == PEEK_LOST && reader.verdict == PEEK_LOST);
+    end_and_close(range);
+}
+
+/* 3: a page is lost and rebuilt inside a peek: nothing is missing at its end. */
+static void lost_and_rebuilt_inside_a_peek(void) {
+    struct range *range = open_filled();
+    struct peek peek;
+    struct task other = {.page = pages - 1};
+    CHECK(begin(&peek, range) == PEEK_WHOLE);
+    CHECK(touch(range, 0) == stamp(0, 0));
+    lose(range, 1, pages - 1);
+    start(&other, OTHER, range, pin_and_rebuild);
+    join(&other);
+    CHECK(other.lost);
+    CHECK(touch(range, pages - 1) == stamp(pages - 1, 1));
+    CHECK(end(&peek) == PEEK_OVERWRITTEN);
+    check_whole(range, 1);
+    end_and_close(range);
+}
+
+/* 4: a writer comes and goes inside a peek, or is there when it begins or ends. */
+static void written_inside_a_peek(void) {
+    struct range *range = open_filled();
+    struct peek peek;
+    struct task other = {.page = 0};
+    CHECK(begin(&peek, range) == PEEK_WHOLE);
+    start(&other, OTHER, range, pin_and_rebuild);
+    join(&other);
+    CHECK(!other.lost && end(&peek) == PEEK_OVERWRITTEN);
+
+    CHECK(begin(&peek, range) == PEEK_WHOLE);
+    start(&other, OTHER, range, hold_for_writing);
+    join(&other);
+    CHECK(end(&peek) == PEEK_OVERWRITTEN);
+    CHECK(begin(&peek, range) == PEEK_OVERWRITTEN);
+    start(&other, OTHER, range, let_writing_end);
+    join(&other);
+    CHECK(begin(&peek, range) == PEEK_WHOLE && end(&peek) == PEEK_WHOLE);
+
+    char text[16] = "written";
+    CHECK(begin(&peek, range) == PEEK_WHOLE);
+    CHECK(!range_write(range, 0, sizeof text, text));
+    CHECK(end(&peek) == PEEK_OVERWRITTEN);
+
+    CHECK(!range_pin(range, true)); /* the writer itself may look */
+    CHECK(begin(&peek, range) == PEEK_WHOLE && end(&peek) == PEEK_WHOLE);
+    range_unpin(range, true);
+    end_and_close(range);
+}
+
+/* 5: populate fails half way, and more is purged between the scan and the next try. */
+static struct range *half_way;
+static int populate_half(char *base, size_t len) {
+    size_t half = len / 2 / os_page_size * os_page_size;
+    int err = os_populate_write(base, half); /* these are dirty now, and safe */
+    CHECK(!err);
+    os_reclaim_all(base + half + os_page_size, os_page_size);
+    CHECK(os_populate_write(base + half + os_page_size, os_page_size) == EFAULT);
+    return EFAULT;
+}
+static void purge_the_last(void) { os_reclaim_all(half_way->base + (pages - 1) * os_page_size, os_page_size); }
+
+static void populate_fails_half_way(void) {
+    struct range *range = half_way = open_filled();
+    populate_instead = populate_half;
+    once_scanned = purge_the_last;
+    uint64_t generation = range->generation;
+    CHECK(!range_pin(range, false));
+    CHECK(!populate_instead && !once_scanned);
+    size_t gone = pages / 2 + 1;
+    for (size_t i = 0; i < pages; i++) CHECK(page_lost(range, i) == (i == gone || i == pages - 1));
+    for (size_t i = 0; i < pages; i++) CHECK(page_lost(range, i) ? page_holds(range, i, 0) : same(range, i, 0));
+    CHECK(range->generation > generation);
+    range_unpin(range, false);
+    rebuild(range, 1);
+    check_whole(range, 1);
+    end_and_close(range);
+}
+
+/* 6: fork between a populate and its report. */
+static void fork_after_populate(void) {
+    struct range *range = open_filled();
+    lose(range, 2, 1);
+    struct stop *populated = stop_at(OTHER, POPULATE, AFTER);
+    struct task other = {.page = 2}, forker = {.page = 2, .lost = true};
+    start(&other, OTHER, range, pin);
+    until_there(populated);
+    start(&forker, THIRD, range, fork_now);
+    CHECK(waits(&forker));
+    let_go(populated);
+    join(&other);
+    join(&forker);
+    CHECK(other.lost);
+    check_child(&forker);
+    rebuild(range, 1);
+    check_whole(range, 1);
+    end_and_close(range);
+}
+
+/* 6: fork between a trap's zero page and its note: the child would read zeros and never know. */
+static void fork_inside_a_trap(void) {
+    struct range *range = open_filled();
+    lose(range, 2, 1);
+    struct stop *mapped = stop_at(READER, ZERO, AFTER);
+    struct task reader = {.page = 2}, forker = {.page = 2, .lost = true};
+    start(&reader, READER, range, peek_at_page);
+    until_there(mapped);
+    start(&forker, THIRD, range, fork_now);
+    CHECK(waits(&forker));
+    let_go(mapped);
+    join(&reader);
+    join(&forker);
+    CHECK(reader.verdict == PEEK_LOST);
+    check_child(&forker);
+    end_and_close(range);
+}
+
+/* 6: fork while another thread is inside a peek, which the child does not have; and a trap that comes while the fork is on its way. */
+static struct range *forked;
+static struct task late_reader;
+static bool trap_during_fork;
+static void during_fork(void) { /* every gate is shut by now */
+    if (!trap_during_fork) return;
+    start(&late_reader, READER, forked, touch_page); /* in the peek that is open; opening one would wait for its own lock */
+    CHECK(waits(&late_reader));
+}
+
+static void trap_while_the_gate_is_shut(void) {
+    struct range *range = forked = open_filled();
+    lose(range, 2, 1);
+    struct peek ours;
+    CHECK(begin(&ours, range) == PEEK_WHOLE);
+    trap_during_fork = true;
+    late_reader.page = 2;
+    struct task forker = {.page = 2, .lost = true};
+    start(&forker, THIRD, range, fork_now);
+    join(&forker);
+    join(&late_reader);
+    CHECK(late_reader.seen == 0);
+    check_child(&forker);
+    CHECK(end(&ours) == PEEK_LOST);
+    end_and_close(range);
+}
+
+/* 8: a range is closed while a trap on it is at work; its address is used again at once. */
+static void close_inside_a_trap(void) {
+    struct range *neighbour = open_filled(), *range = open_filled(); /* the arena stays */
+    lose(range, 2, 1);
+    char *address = range->base;
+    struct stop *missing = stop_at(READER, ZERO, BEFORE);
+    struct task reader = {.page = 2}, other = {.page = 2};
+    start(&reader, READER, range, repair_raw);
+    until_there(missing);
+    start(&other, OTHER, range, close_it);
+    CHECK(waits(&other));
+    let_go(missing);
+    join(&reader);
+    join(&other);
+    CHECK(!other.err);
+    CHECK(!range_repair((uintptr_t)address + 2 * os_page_size, true)); /* nobody lives there */
+    struct range *next;
+    CHECK(!range_open(pages * os_page_size, false, true, "next", &next));
+    CHECK(!atomic_load(&next->notes) && !range_survey(next) && !range_any_lost(next, 0, next->nbytes));
+    CHECK(next->small ? next->base == address : true);
+    CHECK(!range_pin(next, true));
+    for (size_t i = 0; i < pages; i++) CHECK(page_holds(next, i, 0));
+    fill(next, 1);
+    range_unpin(next, true);
+    check_whole(next, 1);
+    end_and_close(next);
+    end_and_close(neighbour);
+}
+
+/* 8: a peek keeps its range from being closed under it. */
+static void close_inside_a_peek(void) {
+    struct range *range = open_filled();
+    lose(range, 2, 1);
+    struct stop *missing = stop_at(READER, ZERO, BEFORE);
+    struct task reader = {.page = 2};
+    start(&reader, READER, range, peek_at_page);
+    until_there(missing);
+    atomic_fetch_add(&range->users, 1);
+    CHECK(range_close(range) == EBUSY);
+    atomic_fetch_sub(&range->users, 1);
+    let_go(missing);
+    join(&reader);
+    CHECK(reader.verdict == PEEK_LOST && reader.seen == 0);
+    end_and_close(range);
+}
+
+/* 9: pooled memory goes to a new owner: no old bytes, no old loss. */
+static void new_owner(void) {
+    struct range *neighbour = open_filled();
+    for (int round = 0; round < 3; round++) {
+        struct range *range = open_filled();
+        char *address = range->base;
+        struct peek peek;
+        CHECK(begin(&peek, range) == PEEK_WHOLE);
+        lose(range, 1, 2);
+        if (round) CHECK(touch(range, 1) == 0); /* noted, not folded */
+        if (round == 2) CHECK(!range_survey(range));
+        CHECK(end(&peek) == (round ? PEEK_LOST : PEEK_WHOLE));
+        end_and_close(range);
+        struct range *next;
+        CHECK(!range_open(pages * os_page_size, false, true, "next", &next));
+        CHECK(next->small ? next->base == address : true);
+        CHECK(!atomic_load(&next->lossy) && !atomic_load(&next->notes) && !next->generation);
+        CHECK(begin(&peek, next) == PEEK_WHOLE);
+        for (size_t i = 0; i < pages; i++) CHECK(page_holds(next, i, 0));
+        CHECK(end(&peek) == PEEK_WHOLE);
+        CHECK(!range_pin(next, true));
+        CHECK(!range_any_lost(next, 0, next->nbytes));
+        range_unpin(next, true);
+        size_t bytes;
+        CHECK(!range_purge(next, 0, next->nbytes, &bytes) && !bytes); /* never written: nothing to purge */
+        CHECK(!range_survey(next) && !range_any_lost(next, 0, next->nbytes));
+        end_and_close(next);
+    }
+    end_and_close(neighbour);
+}
+
+/* ---- main ------------------------------------------------------------------------------------------------------------------------- */
+
+#define SCHEDULE(name) {#name, name}
+static const struct {
+    const char *name;
+    void (*run)(void);
+} schedules[] = {
+    SCHEDULE(repair_then_pin_then_note),
+    SCHEDULE(pin_while_a_trap_waits),
+    SCHEDULE(late_note),
+    SCHEDULE(a_real_page_among_the_lost),
+    SCHEDULE(second_peek_reads_repaired_zeros),
+    SCHEDULE(peek_ends_between_repair_and_note),
+    SCHEDULE(lost_and_rebuilt_inside_a_peek),
+    SCHEDULE(written_inside_a_peek),
+    SCHEDULE(populate_fails_half_way),
+    SCHEDULE(fork_after_populate),
+    SCHEDULE(fork_inside_a_trap),
+    SCHEDULE(trap_while_the_gate_is_shut),
+    SCHEDULE(close_inside_a_trap),
+    SCHEDULE(close_inside_a_peek),
+    SCHEDULE(new_owner),
+};
+
+int main(int count, char **arguments) {
+    size_t known = sizeof schedules / sizeof *schedules;
+    if (count < 3) {
+        for (size_t i = 0; i < known; i++) puts(schedules[i].name);
+        return 0;
+    }
+    alarm(120);
+    pages = (size_t)atoi(arguments[2]);
+    running = arguments[1];
+    pthread_atfork(during_fork, NULL, NULL); /* runs after the core's own, which is registered later */
+    if (range_init(OS_TIER_USERFAULTFD) != OS_TIER_USERFAULTFD) return 3;
+    watch_init();
+    trap_ensure();
+    for (size_t i = 0; i < known; i++)
+        if (!strcmp(schedules[i].name, running)) {
+            schedules[i].run();
+            return 0;
+        }
+    fprintf(stderr, "no schedule %s\n", running);
+    return 2;
+}

@@ -1,0 +1,51 @@
+"""The C core without Python: programs that link its sources directly."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import subprocess
+import tempfile
+from pathlib import Path
+
+from .native import SOURCES, compiler
+
+__all__ = ["core_program"]
+
+CORE = Path(__file__).resolve().parents[2] / "src" / "mvolatile" / "_core"
+NEEDS_PYTHON = {"module.c", "memory.c", "pin_type.c", "peek_type.c"}
+
+
+@functools.cache
+def core_program(name: str, *, scripted: bool = False, sanitize: str = "") -> Path:
+    """Build ``tests/native/<name>.c`` with the core, once for each content; answers the executable.
+
+    With `scripted`, the core's calls to the system layer go through ``scripted.h``; `sanitize` is a list for
+    ``-fsanitize=``.
+    """
+    sources = sorted(path for path in CORE.glob("*.c") if path.name not in NEEDS_PYTHON)
+    program = SOURCES / f"{name}.c"
+    read = [*sources, *CORE.glob("*.h"), program, SOURCES / "scripted.h"]
+    key = hashlib.sha256(b"".join(path.read_bytes() for path in read) + f"{scripted}{sanitize}".encode())
+    directory = Path(tempfile.gettempdir()) / f"mvolatile-tests-{os.getuid()}"
+    directory.mkdir(mode=0o700, exist_ok=True)
+    target = directory / f"{name}-{key.hexdigest()[:16]}"
+    if target.exists():
+        return target
+    found = compiler()
+    assert found is not None, "the tests build small C programs: install gcc"
+    flags = ["-std=gnu11", "-D_GNU_SOURCE", "-O2", "-g", "-Wall", "-Wextra", f"-I{CORE}"]
+    if sanitize:
+        flags += [f"-fsanitize={sanitize}", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"]
+    with tempfile.TemporaryDirectory(dir=directory) as scratch:
+        objects = []
+        for source in [*sources, program]:
+            redirect = scripted and source.name != "os_linux.c" and source != program
+            extra = ["-include", str(SOURCES / "scripted.h")] if redirect else []
+            objects.append(str(Path(scratch) / f"{source.stem}.o"))
+            subprocess.run([found, *flags, *extra, "-c", str(source), "-o", objects[-1]], check=True)
+        unfinished = Path(scratch) / name
+        subprocess.run([found, *flags, *objects, "-o", str(unfinished), "-pthread"], check=True)
+        unfinished.rename(target)
+    return target

@@ -1,0 +1,161 @@
+"""KeyboardInterrupt at every moment: between a pin's system call and the pin's object, in the middle of leaving.
+
+A real timer sends SIGALRM, whose handler raises, thousands of times at moments nobody chooses.
+"""
+
+from __future__ import annotations
+
+import gc
+import signal
+from collections.abc import Callable
+from contextlib import suppress
+
+import pytest
+
+from mvolatile import Purged, VolatileMemory
+from support.memories import LAYOUTS, PAGE, every_layout, filled, lose, pattern
+from support.tiers import loses
+
+
+class Interrupted(BaseException):
+    """Our KeyboardInterrupt: pytest has plans of its own for the real one."""
+
+
+def _weather(action: Callable[[], object], rounds: int) -> int:
+    """Run `action` again and again, each time with one interrupt 1 to 150 us after its start.
+
+    Answers how many struck. A timer that fires once strikes once, so that nothing escapes the block below.
+    """
+    struck = 0
+
+    def strike(number: int, frame: object) -> None:
+        raise Interrupted
+
+    before = signal.signal(signal.SIGALRM, strike)
+    try:
+        for number in range(rounds):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 1e-6 * (1 + number % 150))
+                action()
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            except Interrupted:
+                struck += 1
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    return struck
+
+
+def _check_at_rest(memory: VolatileMemory) -> None:
+    gc.collect()
+    assert memory._pins == 0
+    assert memory._is_valid()
+    memory.close()
+    assert memory.closed
+
+
+@pytest.mark.parametrize("write", [False, True])
+@pytest.mark.parametrize("layout", ["pooled", "huge"])
+def test_pins(layout: str, write: bool) -> None:
+    memory = filled(layout)
+
+    expected = pattern(2 * PAGE)[PAGE]
+
+    def use() -> None:
+        for _ in range(10):
+            with memory.pin(write=write) as view:
+                assert view[PAGE] == expected
+
+    assert _weather(use, 1500) > 100
+    use()
+    _check_at_rest(memory)
+
+
+def test_nested_pins() -> None:
+    memory = filled("pooled")
+
+    def use() -> None:
+        for _ in range(10):
+            with memory.pin() as one, memory.pin(write=True) as two, memory.pin() as three:
+                assert one[0] == two[0] == three[0]
+
+    assert _weather(use, 1500) > 100
+    _check_at_rest(memory)
+
+
+def test_peeks() -> None:
+    memory = filled("pooled")
+    expected = pattern(1)[0]
+
+    def use() -> None:
+        for _ in range(50):
+            with memory.peek() as view:
+                assert view[0] == expected
+
+    assert _weather(use, 1500) > 100
+    _check_at_rest(memory)
+
+
+def test_copies_and_exports() -> None:
+    memory = filled("pooled")
+    target = bytearray(5 * PAGE)
+
+    def use() -> None:
+        for _ in range(5):
+            memory.read(0)
+            memory.readinto(target, PAGE)
+        memory.write(b"\x05" * 10, PAGE - 5)
+        bytes(memory)
+        with memoryview(memory) as view:
+            len(view)
+
+    assert _weather(use, 1500) > 100
+    with memory.pin() as view:
+        assert bytes(view[PAGE - 5 : PAGE + 5]) in (b"\x05" * 10, pattern(2 * PAGE)[PAGE - 5 : PAGE + 5])
+    _check_at_rest(memory)
+
+
+@loses
+def test_losses_and_rebuilds() -> None:
+    memory = filled("pooled")
+    data = pattern(memory.nbytes, 1)
+
+    def rebuild(view: memoryview, extents: object) -> None:
+        view[:] = data
+
+    def use() -> None:
+        with suppress(BufferError):
+            memory.purge()
+        with suppress(Purged), memory.pin():
+            pass
+        with memory.pin(on_purge=rebuild) as view:
+            view[0]
+
+    assert _weather(use, 600) > 100
+    with memory.pin(on_purge=rebuild) as view:
+        assert bytes(view) in (data, pattern(memory.nbytes))
+    lose(memory)
+    with pytest.raises(Purged):
+        memory.read(0)
+    _check_at_rest(memory)
+
+
+@every_layout
+def test_opening_and_closing(layout: str) -> None:
+    def use() -> None:
+        for _ in range(5):
+            with VolatileMemory(**LAYOUTS[layout]) as memory:
+                memory.write(b"x")
+
+    assert _weather(use, 300) > 50
+    gc.collect()
+    use()
+
+
+def test_the_real_one() -> None:
+    """KeyboardInterrupt by raise_signal, inside the block."""
+    memory = filled("pooled")
+    for enter in (memory.pin, memory.peek):
+        with pytest.raises(KeyboardInterrupt), enter():
+            signal.raise_signal(signal.SIGINT)
+        assert memory._pins == 0
+    _check_at_rest(memory)

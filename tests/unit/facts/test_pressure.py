@@ -1,0 +1,73 @@
+"""What the library takes for granted about this kernel, without the library: how pressure is told."""
+
+from __future__ import annotations
+
+import os
+import select
+from pathlib import Path
+
+import pytest
+
+from mvolatile.kernel.cgroup import memory_cgroup
+from support.cgroups import run_limited
+from support.processes import run_python
+
+
+def test_an_ordinary_user_may_wait_for_memory_pressure() -> None:
+    if not Path("/proc/pressure/memory").exists():
+        pytest.skip("this kernel keeps no PSI")
+
+    def as_nobody() -> None:
+        import os
+
+        if os.getuid() == 0:
+            os.setgid(65534)
+            os.setuid(65534)
+        fd = os.open("/proc/pressure/memory", os.O_RDWR | os.O_NONBLOCK)
+        os.write(fd, b"some 150000 2000000\0")
+        print("armed")
+
+    assert run_python(as_nobody).check().stdout == "armed\n"
+
+
+def test_pressure_level_events_of_cgroup_version_1() -> None:
+    own = memory_cgroup()
+    if own is None or own.version != 1 or not (own.path / "memory.pressure_level").exists():
+        pytest.skip("needs the memory controller of cgroup version 1")
+    counter = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+    level = os.open(own.path / "memory.pressure_level", os.O_RDONLY)
+    try:
+        (own.path / "cgroup.event_control").write_text(f"{counter} {level} low")
+        assert select.select([counter], [], [], 0)[0] == []
+    except PermissionError as error:
+        pytest.skip(f"{error}")
+    finally:
+        os.close(level)
+        os.close(counter)
+
+
+@pytest.mark.usefixtures("needs_cgroup")
+def test_volatile_pages_count_as_inactive_file_before_they_are_purged() -> None:
+    """So the kubelet's working set does not count them, while RSS and the cgroup's usage do."""
+
+    def look() -> None:
+        from mvolatile.kernel.cgroup import memory_cgroup
+        from support.libc import MADV_FREE, MADV_NOHUGEPAGE, Anonymous, drain
+
+        own = memory_cgroup()
+        assert own is not None
+
+        def inactive_file() -> int:
+            lines = (own.path / "memory.stat").read_text().splitlines()
+            return next(int(line.split()[1]) for line in lines if line.startswith("inactive_file "))
+
+        with Anonymous(16 << 20) as memory:
+            memory.advise(MADV_NOHUGEPAGE)
+            memory.fill()
+            before = inactive_file()
+            memory.advise(MADV_FREE)
+            drain()
+            print(inactive_file() - before)
+
+    grown = int(run_limited(look, 128 << 20).check().stdout)
+    assert grown > 12 << 20

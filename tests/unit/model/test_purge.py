@@ -1,0 +1,122 @@
+"""The hooks in reclaim, each by itself."""
+
+import pytest
+
+from mvolatile.model.litmus import mark
+from mvolatile.model.mmap import do_mmap
+from mvolatile.model.page import alloc_page, isolate_lru_page, lru_cache_add
+from mvolatile.model.purge import purge_volatile_page
+from mvolatile.model.state import (
+    ACTIVE_ANON,
+    INACTIVE_ANON,
+    INACTIVE_FILE,
+    VM_LOCKED,
+    VM_VOLATILE,
+    VM_WRITE,
+    KernelBug,
+    PG_lru,
+)
+from mvolatile.model.steps import put, trylock_page
+from mvolatile.model.user import load, store
+from mvolatile.model.vmscan import page_check_references, shrink_active_list, shrink_page_list
+
+from .machine import Machine
+
+
+def one(op):
+    return (yield op)
+
+
+def with_page(variant="posted", volatile=True):
+    m = Machine(variant)
+    m(do_mmap, 0, 0, 1)
+    m(store, 0, 0, 5)
+    m.age()
+    if volatile:
+        m(mark, 0)
+    return m
+
+
+def test_a_page_must_be_locked_and_off_the_lru():
+    m = with_page()
+    with pytest.raises(KernelBug, match="PageLocked"):
+        m(purge_volatile_page, 1)
+    m(lambda k: one(trylock_page(k, 1)))
+    assert m.world[m.k.flags(1)] & PG_lru
+    with pytest.raises(KernelBug, match="PageLRU"):
+        m(purge_volatile_page, 1)
+
+
+def test_a_file_page_is_left_alone():
+    m = Machine("posted")
+    page = m(lambda k: one(alloc_page(k, 0)))
+    m(lambda k: one(lru_cache_add(k, page, 0)))
+    assert m.world[m.k.lru(INACTIVE_FILE)] == (page,)
+    m(lambda k: one(isolate_lru_page(k, INACTIVE_FILE)))
+    m(lambda k: one(trylock_page(k, page)))
+    assert m(purge_volatile_page, page) == -1
+    assert m.world[m.k.page_lock(page)] == 1
+
+
+@pytest.mark.parametrize(
+    ("flags", "used", "answer"),
+    [
+        (VM_VOLATILE, False, "PAGEREF_PURGE"),
+        (VM_VOLATILE, True, "PAGEREF_PURGE"),
+        (VM_VOLATILE | VM_LOCKED, True, "PAGEREF_RECLAIM"),
+        (0, True, "PAGEREF_ACTIVATE"),
+        (0, False, "PAGEREF_RECLAIM"),
+    ],
+)
+@pytest.mark.parametrize("variant", ["posted", "fixed"])
+def test_volatile_comes_before_referenced_and_after_locked(variant, flags, used, answer):
+    m = with_page(variant, volatile=False)
+    m.world = put(m.world, m.k.vm_flags(0), VM_WRITE | flags)
+    if used:
+        m(load, 0, 0)
+    assert m(page_check_references, 1)[0] == answer
+
+
+@pytest.mark.parametrize("variant", ["posted", "v14"])
+def test_a_failed_purge_falls_through_to_keep(variant, monkeypatch):
+    m = with_page(variant)
+    monkeypatch.setattr("mvolatile.model.vmscan.purge_volatile_page", refuse)
+    m(lambda k: one(isolate_lru_page(k, INACTIVE_ANON)))
+    assert m(shrink_page_list, 1) == 0
+    assert m.pte(0, 0).startswith("page 1")
+    assert m.world[m.k.lru(INACTIVE_ANON)] == (1,)
+    assert m.world[m.k.page_lock(1)] == 0
+
+
+def test_a_failed_purge_is_reclaimed_when_fixed(monkeypatch):
+    m = with_page("fixed")
+    monkeypatch.setattr("mvolatile.model.vmscan.purge_volatile_page", refuse)
+    m(lambda k: one(isolate_lru_page(k, INACTIVE_ANON)))
+    assert m(shrink_page_list, 1) == 1
+    assert m.pte(0, 0) == "swap 1"
+
+
+def refuse(k, page):
+    return -1
+    yield
+
+
+def test_without_swap_a_page_that_is_not_volatile_stays_and_a_volatile_one_goes():
+    for volatile in (False, True):
+        m = Machine("fixed", slots=0)
+        m(do_mmap, 0, 0, 1)
+        m(store, 0, 0, 5)
+        m.age()
+        if volatile:
+            m(mark, 0)
+        assert m.scan() == int(volatile)
+        assert m.wrong() is None
+
+
+def test_ageing_brings_pages_to_the_tail():
+    m = Machine("fixed")
+    m(do_mmap, 0, 0, 1)
+    m(store, 0, 0, 5)
+    assert m.world[m.k.lru(ACTIVE_ANON)] == (1,)
+    m(shrink_active_list)
+    assert m.world[m.k.lru(INACTIVE_ANON)] == (1,)

@@ -1,0 +1,31 @@
+"""Every call that the core makes to the kernel fails once, with each error it can give: no report is wrong."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+
+from support.core_program import core_program
+
+FULL = pytest.mark.stress
+
+
+@pytest.mark.parametrize("tier", ["userfaultfd", "faultcount"])
+@pytest.mark.parametrize(
+    ("pages", "huge"),
+    [
+        pytest.param(8, 0, id="small"),
+        pytest.param(600, 1, id="huge"),
+        pytest.param(600, 0, id="large", marks=FULL),
+    ],
+)
+def test_each_call_fails_once(tier: str, pages: int, huge: int) -> None:
+    program = core_program("faults", scripted=True)
+    done = subprocess.run(
+        [program, tier, str(pages), str(huge)], capture_output=True, text=True, timeout=250, check=False
+    )
+    if done.returncode == 3:
+        pytest.skip(f"the tier {tier} cannot be had here")
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 250, "few failures were tried: is the system layer scripted at all?"

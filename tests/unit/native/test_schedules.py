@@ -1,0 +1,54 @@
+"""The bad schedules of the protocol, each forced: a thread is stopped between two steps, in ``schedules.c``."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+
+from support.core_program import core_program
+
+SCHEDULES = [
+    "repair_then_pin_then_note",
+    "pin_while_a_trap_waits",
+    "late_note",
+    "a_real_page_among_the_lost",
+    "second_peek_reads_repaired_zeros",
+    "peek_ends_between_repair_and_note",
+    "lost_and_rebuilt_inside_a_peek",
+    "written_inside_a_peek",
+    "populate_fails_half_way",
+    "fork_after_populate",
+    "fork_inside_a_trap",
+    "trap_while_the_gate_is_shut",
+    "close_inside_a_trap",
+    "close_inside_a_peek",
+    "new_owner",
+]
+
+
+ONLY_POPULATING = ("a_real_page_among_the_lost", "populate_fails_half_way")
+
+
+@pytest.mark.parametrize(
+    ("name", "pages"),
+    [
+        pytest.param(name, pages, id=f"{name}-{kind}")
+        for name in SCHEDULES
+        for pages, kind in ((16, "small"), (600, "touched"), (2100, "large"))
+        if kind != "touched" or name not in ONLY_POPULATING
+    ],
+)
+def test_schedule(name: str, pages: int) -> None:
+    program = core_program("schedules", scripted=True)
+    done = subprocess.run(
+        [program, name, str(pages)], capture_output=True, text=True, timeout=150, check=False
+    )
+    if done.returncode == 3:
+        pytest.skip("userfaultfd cannot be had here")
+    assert done.returncode == 0, f"{done.returncode}: {done.stderr}"
+
+
+def test_none_is_forgotten() -> None:
+    program = core_program("schedules", scripted=True)
+    assert subprocess.run([program], capture_output=True, text=True, check=True).stdout.split() == SCHEDULES

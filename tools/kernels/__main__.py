@@ -1,0 +1,137 @@
+"""Run the contract's tests on Debian's kernels under QEMU, and on the running kernel; write docs/kernels.md."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from . import debian, image, machine, results, table
+from .matrix import AXES, Cell, covering
+from .results import Result
+
+BUILD = machine.ROOT / "build/kernels"
+RUNNING = "running"
+
+
+def main() -> int:
+    """0 if every cell that ran was good, 1 if not."""
+    options = _parser().parse_args()
+    options.kernel = options.kernel or ["6.1", "6.12", RUNNING]
+    (BUILD / "logs").mkdir(parents=True, exist_ok=True)
+    if set(options.kernel) - {RUNNING}:
+        debian.install_tools()
+    console = Console(stderr=True)
+    done: list[Result] = []
+    with _progress(console) as progress:
+        for series in options.kernel:
+            done += _running(options, progress) if series == RUNNING else _emulated(series, options, progress)
+    kept = results.save(BUILD / "results.json", done)
+    if options.table:
+        table.write(machine.ROOT / "docs/kernels.md", kept, machine.MEGABYTES)
+    if options.json:
+        print(json.dumps([{**asdict(one), "good": one.good} for one in done], indent=1))
+    for one in done:
+        if not one.good:
+            told = one.error or "\n".join(f"{test}\n{said}" for test, said in one.failures.items())
+            console.print(f"{one.kernel} {' '.join(one.cell.values())}: {told}", style="red", markup=False)
+    return 0 if done and all(one.good or _cannot(one) for one in done) else 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tools.kernels", description=__doc__)
+    parser.add_argument(
+        "--kernel",
+        action="append",
+        help="a series of Debian's cloud kernels, such as 6.1, or 'running'; more than once for several "
+        "(default: 6.1, 6.12 and running)",
+    )
+    parser.add_argument("--cells", type=int, help="boot only the first so many combinations (default: all)")
+    parser.add_argument(
+        "--jobs", type=int, default=1, help="virtual machines at a time (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--timeout", type=float, default=1200, help="seconds for one combination (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--no-table", dest="table", action="store_false", help="leave docs/kernels.md as it is"
+    )
+    parser.add_argument("--json", action="store_true", help="print the results as JSON")
+    return parser
+
+
+def _emulated(series: str, options: argparse.Namespace, progress: Progress) -> list[Result]:
+    with _task(progress, f"{series}: kernel and image") as task:
+        kernel = debian.fetch(series, BUILD)
+        initramfs = image.build(kernel, BUILD)
+        progress.update(task, total=1, completed=1)
+    missing = frozenset() if kernel.has("MEMCG_V1") or series == "6.1" else frozenset({"v1"})
+    cells = covering(missing)[: options.cells]
+
+    def run(cell: Cell) -> Result:
+        with _task(progress, f"{series} {' '.join(cell.values())}") as task:
+            log = BUILD / "logs" / f"{series}-{cell}.log"
+            return machine.boot(
+                series, kernel, initramfs, cell, log, options.timeout, lambda one: _show(progress, task, one)
+            )
+
+    with ThreadPoolExecutor(options.jobs) as pool:
+        return list(pool.map(run, cells))
+
+
+def _running(options: argparse.Namespace, progress: Progress) -> list[Result]:
+    def run(user: str, tier: str) -> Result:
+        with _task(progress, f"running {user} {tier}") as task:
+            log = BUILD / "logs" / f"running-{user}-{tier}.log"
+            return machine.run_here(user, tier, log, options.timeout, lambda one: _show(progress, task, one))
+
+    return [run(user, tier) for user in AXES["user"] for tier in AXES["tier"]]
+
+
+def _cannot(one: Result) -> bool:
+    """The running machine may lack a user or its right to this Python; that is told, and is no failure."""
+    return one.series == RUNNING and one.collected == 0 and one.error is not None
+
+
+def _show(progress: Progress, task: TaskID, one: Result) -> None:
+    progress.update(
+        task,
+        total=one.collected or None,
+        completed=one.passed + one.failed + one.skipped,
+        outcome=f"{one.passed} passed, {one.failed} failed, {one.skipped} skipped",
+    )
+
+
+@contextlib.contextmanager
+def _task(progress: Progress, title: str) -> Iterator[TaskID]:
+    """A line of its own, that stays when done; told in words where there is no terminal to draw on."""
+    task = progress.add_task(title, total=None, outcome="")
+    try:
+        yield task
+    finally:
+        progress.stop_task(task)
+        if not progress.console.is_terminal:
+            progress.console.print(f"{title}  {progress.tasks[task].fields['outcome']}", markup=False)
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[outcome]}", markup=False),
+        TimeElapsedColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

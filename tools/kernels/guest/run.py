@@ -1,0 +1,107 @@
+"""Runs the tests of one cell and writes what happened, a line of JSON each: inside the virtual machine, and on the
+running kernel too.
+
+It is alone there: it may import pytest, mvolatile and the standard library. The conditions come in the environment,
+as CELL_ and their names in matrix.py.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+import time
+from pathlib import Path
+from typing import IO
+
+import pytest
+
+SHORT = ("tests/unit/contract", "tests/unit/facts", "tests/unit/kernel", "tests/unit/trap/test_raw_touch.py")
+"""The short form: what the library promises, what it relies on, and how it reads the kernel."""
+
+
+class Reporter:
+    """A pytest plugin: keeps to the tests of this process's tier, and tells each outcome as it comes."""
+
+    def __init__(self, out: IO[str]) -> None:
+        self._out = out
+
+    def tell(self, **fields: object) -> None:
+        """Write one line."""
+        print(json.dumps(fields), file=self._out, flush=True)
+
+    def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
+        """The contract's tests are collected once for each tier; the other tiers have cells of their own."""
+        tier = os.environ["MVOLATILE_TIER"]
+        kept: list[pytest.Item] = []
+        left: list[pytest.Item] = []
+        for item in items:
+            callspec = getattr(item, "callspec", None)
+            wanted = callspec.params.get("tier", tier) if callspec else tier
+            (kept if wanted == tier else left).append(item)
+        config.hook.pytest_deselected(items=left)
+        items[:] = kept
+        self.tell(collected=len(kept))
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """One line per test, and one more for a set-up or tear-down that fails."""
+        if report.when == "call" or report.outcome != "passed":
+            reason = ""
+            if report.skipped and isinstance(report.longrepr, tuple):
+                reason = report.longrepr[2].removeprefix("Skipped: ")
+            elif report.failed:
+                reason = report.longreprtext[-3000:]
+            self.tell(
+                test=report.nodeid, outcome=report.outcome, seconds=round(report.duration, 2), reason=reason
+            )
+
+
+def observed() -> dict[str, str]:
+    """The conditions as they really are, read back from the kernel."""
+    import mvolatile
+
+    found = mvolatile.features()
+    swaps = Path("/proc/swaps").read_text().splitlines()[1:]
+    return {
+        "cgroup": f"v{found.cgroup_version}" if found.cgroup_version else "none",
+        "swap": "zram" if any("zram" in line for line in swaps) else "other" if swaps else "none",
+        "mglru": "on" if found.mglru else "off",
+        "thp": str(found.thp),
+        "tier": found.tier,
+        "user": "root" if os.geteuid() == 0 else "user",
+    }
+
+
+def main() -> int:
+    """Become the cell's user, check the conditions, run the tests."""
+    results = os.environ.get("CELL_RESULTS", "/dev/ttyS1")
+    with open(results, "w", buffering=1) as out:
+        if os.environ["CELL_USER"] == "user" and os.geteuid() == 0:
+            os.setgroups([])
+            os.setgid(1000)
+            os.setuid(1000)
+            os.environ["HOME"] = "/home/user"
+        reporter = Reporter(out)
+        conditions = observed()
+        reporter.tell(kernel=platform.release(), version=platform.version(), observed=conditions)
+        wrong = {
+            name: value
+            for name, value in conditions.items()
+            if os.environ.get(f"CELL_{name.upper()}", value) != value
+        }
+        if wrong or not os.access(sys.executable, os.X_OK):
+            reporter.tell(
+                error=f"not as asked: {wrong}" if wrong else f"{sys.executable} is not for this user"
+            )
+            return 0
+        began = time.monotonic()
+        arguments = ["-q", "--color=no", "-p", "no:cacheprovider", "--import-mode=importlib", "--timeout=120"]
+        paths = [path for path in SHORT if Path(path).exists()]
+        code = pytest.main([*arguments, *paths, *sys.argv[1:]], plugins=[reporter])
+        reporter.tell(done=int(code), seconds=round(time.monotonic() - began, 1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,114 @@
+"""Running one cell: a virtual machine under QEMU for a foreign kernel, a process for the running one."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import datetime
+import json
+import os
+import platform
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from .debian import Kernel
+from .matrix import Cell
+from .results import Result
+
+__all__ = ["MEGABYTES", "ROOT", "boot", "run_here"]
+
+ROOT = Path(__file__).resolve().parents[2]
+MEGABYTES = 1024
+"""The memory of a virtual machine, of which the initramfs takes its part."""
+_PR_SET_PDEATHSIG = 1
+
+Progress = Callable[[Result], object]
+
+
+def boot(
+    series: str, kernel: Kernel, image: Path, cell: Cell, log: Path, timeout: float, progress: Progress
+) -> Result:
+    """Boot `kernel` with the conditions of `cell`, and take the results from its second serial port.
+
+    The console goes to `log`. After `timeout` seconds the machine is ended, whatever it does.
+    """
+    result = Result(series, cell.as_dict(), _today(), kernel.release)
+    hierarchy = "cgroup_no_v1=all" if cell.cgroup == "v2" else "swapaccount=1"
+    words = [f"CELL_{name.upper()}={value}" for name, value in cell.as_dict().items()]
+    command = [
+        "qemu-system-x86_64", "-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2",
+        "-m", str(MEGABYTES), "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+        "-serial", f"file:{log}", "-serial", "file:/dev/fd/{results}", "-kernel", str(kernel.image),
+        "-initrd", str(image), "-append", " ".join(["console=ttyS0 panic=-1 quiet", hierarchy, *words]),
+    ]  # fmt: skip
+    _run(command, {}, log.with_suffix(".qemu"), timeout, result, progress)
+    return result
+
+
+def run_here(user: str, tier: str, log: Path, timeout: float, progress: Progress) -> Result:
+    """The same tests on the running kernel, in the conditions that it happens to be in."""
+    result = Result("running", {"tier": tier, "user": user}, _today(), platform.release())
+    command = [sys.executable, str(Path(__file__).parent / "guest/run.py")]
+    environment = {
+        "CELL_USER": user,
+        "CELL_TIER": tier,
+        "CELL_RESULTS": "/dev/fd/{results}",
+        "MVOLATILE_TIER": tier,
+    }
+    _run(command, environment, log, timeout, result, progress)
+    return result
+
+
+def _run(
+    command: list[str],
+    environment: Mapping[str, str],
+    log: Path,
+    timeout: float,
+    result: Result,
+    progress: Progress,
+) -> None:
+    """Run `command` to its end, or to `timeout`, and take its lines; ``{results}`` becomes their descriptor."""
+    reading, writing = os.pipe()
+    words = [word.replace("{results}", str(writing)) for word in command]
+    added = {name: value.replace("{results}", str(writing)) for name, value in environment.items()}
+    with log.open("wb") as output, open(reading) as lines:
+        try:
+            process = subprocess.Popen(
+                words, cwd=ROOT, env={**os.environ, **added}, pass_fds=[writing], start_new_session=True,
+                stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, preexec_fn=_die_with_parent,
+            )  # fmt: skip
+        finally:
+            os.close(writing)
+        timer = threading.Timer(timeout, lambda: _kill(process))
+        timer.start()
+        try:
+            for line in lines:
+                with contextlib.suppress(json.JSONDecodeError):  # cut off at the end of the machine
+                    result.take(json.loads(line))
+                progress(result)
+            process.wait()
+        finally:
+            if not timer.is_alive():
+                result.error = f"not done within {timeout:.0f} s"
+            timer.cancel()
+            _kill(process)
+            process.wait()
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """The process and what it started: it leads a process group of its own."""
+    if process.poll() is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _today() -> str:
+    return datetime.datetime.now(datetime.UTC).date().isoformat()

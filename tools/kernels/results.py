@@ -1,0 +1,90 @@
+"""What each cell gave, and the file that keeps it from one run to the next."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+__all__ = ["Result", "load", "reasons", "save"]
+
+
+@dataclass(slots=True)
+class Result:
+    """One cell on one kernel. `error` is why it did not come to an end, or None."""
+
+    series: str
+    cell: dict[str, str]
+    date: str
+    kernel: str = ""
+    collected: int = 0
+    passed: int = 0
+    failures: dict[str, str] = field(default_factory=dict)
+    """Test -> the end of what pytest says."""
+    skips: dict[str, int] = field(default_factory=dict)
+    """Reason -> how many tests."""
+    seconds: float = 0.0
+    error: str | None = "it ended before the tests did"
+
+    @property
+    def failed(self) -> int:
+        """How many tests failed."""
+        return len(self.failures)
+
+    @property
+    def skipped(self) -> int:
+        """How many tests were skipped."""
+        return sum(self.skips.values())
+
+    @property
+    def good(self) -> bool:
+        """Whether all tests ran and none failed."""
+        return self.error is None and not self.failures and self.passed > 0
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """What a later run of the same cell replaces."""
+        return (self.series, *map(str, self.cell.items()))
+
+    def take(self, line: dict[str, Any]) -> None:
+        """One line of `guest/run.py`."""
+        if "error" in line:
+            self.error = line["error"]
+        elif "done" in line:
+            self.seconds = line["seconds"]
+            self.error = None if line["done"] in (0, 1) else f"pytest ended with {line['done']}"
+        elif "kernel" in line:
+            self.kernel = line["kernel"]
+            self.cell = line["observed"]
+        elif "collected" in line:
+            self.collected = line["collected"]
+        elif line["outcome"] == "passed":
+            self.passed += 1
+        elif line["outcome"] == "failed":
+            self.failures[line["test"]] = line["reason"]
+        else:
+            self.skips[line["reason"]] = self.skips.get(line["reason"], 0) + 1
+
+
+def load(path: Path) -> list[Result]:
+    """The results kept in `path`, none if there is no such file."""
+    return [Result(**one) for one in json.loads(path.read_text())] if path.exists() else []
+
+
+def save(path: Path, results: Iterable[Result]) -> list[Result]:
+    """Add `results` to those in `path`, each instead of an older one of the same cell; answers all."""
+    kept = {one.key: one for one in [*load(path), *results]}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps([asdict(one) for one in kept.values()], indent=1) + "\n")
+    return list(kept.values())
+
+
+def reasons(results: Iterable[Result]) -> Counter[str]:
+    """Why tests were skipped, over all cells."""
+    total: Counter[str] = Counter()
+    for one in results:
+        total.update(one.skips)
+    return total

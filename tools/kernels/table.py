@@ -1,0 +1,68 @@
+"""docs/kernels.md, written from the results."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from .matrix import AXES
+from .results import Result, reasons
+
+__all__ = ["write"]
+
+_HEAD = """# Kernels
+
+Written by `make kernels`; do not edit. Each row is one run of the contract's tests (short form) under the conditions
+that the row names, read back from the kernel before the tests begin. Rows are chosen so that any two conditions meet
+at least once on each kernel. Debian's cloud kernels run under QEMU without hardware acceleration, each row a boot of
+its own with {memory}; *running* is the kernel of the machine that wrote this table, in whatever conditions it has.
+
+Linux 6.12 as Debian builds it has no memory controller for cgroup v1 (`CONFIG_MEMCG_V1` is off): it has no rows of v1.
+"""
+
+
+def write(path: Path, results: Iterable[Result], megabytes: int) -> None:
+    """Write the page."""
+    ordered = sorted(
+        results, key=lambda one: [int(part) if part.isdigit() else 99 for part in one.series.split(".")]
+    )
+    text = [
+        _HEAD.format(memory=f"{megabytes} MiB and 2 processors"),
+        *_rows(ordered),
+        *_failures(ordered),
+        *_skips(ordered),
+    ]
+    path.write_text("\n".join(text).rstrip() + "\n")
+
+
+def _rows(results: list[Result]) -> list[str]:
+    titles = ["kernel", *AXES, "result", "passed", "failed", "skipped", "seconds", "date"]
+    lines = ["| " + " | ".join(titles) + " |", "|" + "---|" * len(titles)]
+    for one in results:
+        name = f"{one.kernel} (running)" if one.series == "running" else one.kernel
+        outcome = "good" if one.good else f"not run: {one.error}" if one.error else "**failed**"
+        conditions = [one.cell.get(axis, "") for axis in AXES]
+        counts = [one.passed, one.failed, one.skipped, round(one.seconds)]
+        lines.append("| " + " | ".join(map(str, [name, *conditions, outcome, *counts, one.date])) + " |")
+    return [*lines, ""]
+
+
+def _failures(results: list[Result]) -> list[str]:
+    found: dict[str, list[str]] = {}
+    for one in results:
+        for test, said in one.failures.items():
+            cells = found.setdefault(
+                f"{test}: {said.strip().splitlines()[-1][:200] if said.strip() else ''}", []
+            )
+            cells.append(" ".join([one.kernel, *one.cell.values()]))
+    if not found:
+        return []
+    return ["## Failures", "", *(f"- `{test}` on {'; '.join(cells)}" for test, cells in found.items()), ""]
+
+
+def _skips(results: list[Result]) -> list[str]:
+    counted = reasons(results)
+    if not counted:
+        return []
+    rows = [f"| {count} | {reason.replace('|', '/')} |" for reason, count in counted.most_common()]
+    return ["## Why tests were skipped", "", "| tests, all rows | reason |", "|---|---|", *rows, ""]
