@@ -425,7 +425,8 @@ class VolatileCache(MutableMapping[K, V]):
         self._log.clear()
 
     def __del__(self) -> None:
-        if getattr(self, "_listening", False):
+        # At the interpreter's end the thread stands still for good, and may hold what closing waits for.
+        if getattr(self, "_listening", False) and not sys.is_finalizing():
             pressure.ignore(self, wait=False)
 
     def __enter__(self) -> VolatileCache[K, V]:

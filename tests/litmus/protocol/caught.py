@@ -68,4 +68,12 @@ CAUGHT = [
     Caught("close_ignores_traps", "close vs trap", "no_foreign_repair", "reclaim0 a*5 b*12 a"),
     Caught("announce_after_settling", "pin vs peek", "peek_reads_whole", "reclaim0 a*12 b*11"),
     Caught("writers_unannounced", "write vs peek", "peek_reads_whole", "b*3 a*9 b*8"),
+    Caught("touch_believed_early", "pin by touch vs peek", "no_lost_report", "reclaim0 b*11 a*11"),
+    Caught(
+        "settle_leaves_repaired",
+        "read, then pin by touch",
+        "no_stray_sigbus",
+        "a*3 reclaim0 reclaim1 a*63 reclaim0 a",
+    ),
+    Caught("never_written_unfilled", "fork of what was never written", "no_false_loss", "forker*17 child*46"),
 ]

@@ -12,6 +12,7 @@ import pytest
 import mvolatile as mv
 from mvolatile import VolatileCache, testing
 from mvolatile.cache import pressure
+from support.processes import run_python
 
 from .helpers import is_valid, purge, seal
 
@@ -227,3 +228,20 @@ def purge_oldest(cache: VolatileCache[Any, Any]) -> None:
             shelf.memory.purge()
         except BufferError:
             return
+
+
+def test_the_interpreter_ends_with_a_cache_that_is_listening() -> None:
+    def child() -> None:
+        import mvolatile as mv
+
+        global cache
+        cache = mv.VolatileCache()
+        cache["k"] = b"x"
+        cache["self"] = memoryview(bytes(100_000))
+        kept = cache["self"]
+        cache._change(cache._log.seal_all)
+        cache._change(lambda: None)
+        cache.circle = [cache, kept]
+        assert cache._listening
+
+    run_python(child, timeout=20).check()
