@@ -62,21 +62,6 @@ class RawMachine(RuleBasedStateMachine):
             self.broken = True
             raise
 
-    # What was mapped anew or unmapped while it was marked, and is inherited by a child, is known to trap there.
-
-    def unmark_of(self, process: int, pages: frozenset[int]) -> None:
-        if pages:
-            self.do(UnmarkMany(process, tuple(sorted(pages))))
-
-    def volatile(self, process: int) -> frozenset[int]:
-        return self.program.machine.volatile(self.program.slot(process))
-
-    def remapped(self, process: int) -> frozenset[int]:
-        slot = self.program.slot(process)
-        mapped = self.program.machine.mapped(slot)
-        pages = {page for start, end in mapped for page in range(start, end)}
-        return frozenset(pages & self.program.known[slot].remapped)
-
     @initialize(length=st.integers(3, PAGES), filled=st.integers(0, PAGES), marked=st.booleans())
     def begin(self, length: int, filled: int, marked: bool) -> None:
         self.do(Mmap(0, 0, length))
@@ -91,7 +76,6 @@ class RawMachine(RuleBasedStateMachine):
 
     @rule(process=PROCESS, where=SHORT)
     def munmap(self, process: int, where: tuple[int, int]) -> None:
-        self.unmark_of(process, self.volatile(process) & set(range(where[0], sum(where))))
         self.do(Munmap(process, *where))
 
     @rule(process=PROCESS, where=RANGE)
@@ -128,7 +112,6 @@ class RawMachine(RuleBasedStateMachine):
 
     @rule(process=PROCESS, page=PAGE_NUMBER, value=st.none() | VALUE)
     def touch(self, process: int, page: int, value: int | None) -> None:
-        self.unmark_of(process, self.remapped(process))
         self.do(Touch(process, page, value))
 
     @rule(process=PROCESS, pages=SOME)
@@ -141,7 +124,6 @@ class RawMachine(RuleBasedStateMachine):
 
     @rule(process=PROCESS)
     def fork(self, process: int) -> None:
-        self.unmark_of(process, self.remapped(process))
         self.do(Fork(process))
 
     @rule(process=PROCESS)

@@ -27,10 +27,6 @@ from conformance.processes import Died
 from conformance.raw import RAW, RawProgram, agree
 from conformance.running import TIERS, Nursery
 
-KNOWN = pytest.mark.xfail(
-    strict=True, raises=Divergence, reason="a child watches what is not marked any more"
-)
-
 RAW_PROGRAMS: dict[str, tuple[Operation, ...]] = {
     "a child reads zeros where nothing was ever written": (Mmap(0, 0, 3), Mark(0, 0, 3), Fork(0), ReadAll(1)),
     "memory mapped anew and marked again reads zeros": (
@@ -65,9 +61,6 @@ RAW_PROGRAMS: dict[str, tuple[Operation, ...]] = {
         Purge(0, (0,)),
         Unmark(0, 0, 2),
     ),
-}
-
-UFFD_KNOWN: dict[str, tuple[Operation, ...]] = {
     "a child of a program that unmapped a part": (
         Mmap(0, 0, 3),
         Mark(0, 0, 2),
@@ -102,12 +95,6 @@ def memory() -> Iterator[Nursery]:
 @pytest.mark.parametrize("tier", TIERS)
 def test_raw_programs(raw: Nursery, tier: str, name: str) -> None:
     assert agree(raw, tier, *RAW_PROGRAMS[name]).programs[tier] == 1
-
-
-@KNOWN
-@pytest.mark.parametrize("name", UFFD_KNOWN)
-def test_raw_programs_known_to_diverge(raw: Nursery, name: str) -> None:
-    agree(raw, "userfaultfd", *UFFD_KNOWN[name])
 
 
 @pytest.mark.parametrize("tier", TIERS)
