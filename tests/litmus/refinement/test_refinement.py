@@ -85,7 +85,7 @@ def test_fork_and_both_unmark(tier: str) -> None:
 
 @pytest.mark.stress
 @pytest.mark.parametrize("tier", TRAPPING)
-@pytest.mark.parametrize("word", words(6), ids=" ".join)
+@pytest.mark.parametrize("word", words(5), ids=" ".join)
 def test_longer_words(word: tuple[str, ...], tier: str) -> None:
     assert not unexplained(Program(word), tier, scans=2, owns=settles_twice(word))
 
