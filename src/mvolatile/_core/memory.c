@@ -343,6 +343,12 @@ static PyObject *range_open_method(RangeObject *self, PyObject *args) {
 
 static PyObject *range_close_method(RangeObject *self, PyObject *unused) {
     (void)unused;
+    /* A call under way in another thread, such as status(), ends soon: it is no reason to refuse. */
+    for (int tries = 0; self->range && atomic_load(&self->range->users) && tries < 10000; tries++) {
+        Py_BEGIN_ALLOW_THREADS
+        os_pause();
+        Py_END_ALLOW_THREADS
+    }
     struct range *range = self->range;
     if (!range) Py_RETURN_NONE;
     atomic_fetch_add(&range->users, 1);
