@@ -46,6 +46,18 @@ def test_writes_land_where_they_should(layout: str) -> None:
         assert memory._is_valid()
 
 
+def test_writing_nothing_writes_nothing() -> None:
+    """The page it points at was never written, so it is never lost."""
+    for offset in (0, 1, PAGE + 1):
+        with VolatileMemory(3 * PAGE) as memory:
+            assert memory.write(b"", offset) == 0
+            with memory.pin():
+                pass
+            memory.purge()
+            assert memory.purged() == ()
+            assert memory.read(0) == bytes(3 * PAGE)
+
+
 @pytest.mark.parametrize(
     "arguments",
     [(-1,), (9 * PAGE + 1,), (0, 9 * PAGE + 1), (9 * PAGE, 1), (5, -1), (2**62, 2**62), (1, 2**63 - 2)],
