@@ -48,14 +48,13 @@ def test_writes_land_where_they_should(layout: str) -> None:
 
 def test_writing_nothing_writes_nothing() -> None:
     """The page it points at was never written, so it is never lost."""
-    for offset in (0, 1, PAGE + 1):
-        with VolatileMemory(3 * PAGE) as memory:
+    for nbytes, offset in ((2, 1), (PAGE, 0), (PAGE, 7), (3 * PAGE, PAGE + 1)):
+        with VolatileMemory(nbytes) as memory:
             assert memory.write(b"", offset) == 0
-            with memory.pin():
-                pass
+            assert memory.purged() == ()
             memory.purge()
             assert memory.purged() == ()
-            assert memory.read(0) == bytes(3 * PAGE)
+            assert memory.read(0) == bytes(nbytes)
 
 
 @pytest.mark.parametrize(
