@@ -138,7 +138,7 @@ static bool peek_copy(struct range *range, Py_ssize_t offset, Py_ssize_t n, char
     return verdict == PEEK_WHOLE;
 }
 
-static int copy_out(struct range *range, Py_ssize_t offset, Py_ssize_t n, char *to) {
+int copy_out(struct range *range, Py_ssize_t offset, Py_ssize_t n, char *to) {
     int err = 0;
     if (range_tier == OS_TIER_USERFAULTFD && n <= COPY_WITH_GIL && peek_copy(range, offset, n, to)) return 0;
     Py_BEGIN_ALLOW_THREADS

@@ -56,7 +56,7 @@ def test_a_lost_page_loses_only_the_entries_on_it() -> None:
     expected = {
         key
         for slot, key in enumerate(shelf.keys)
-        if shelf.starts[slot] < 12288 and shelf.starts[slot + 1] > 8192
+        if shelf.row.bounds(slot)[0] < 12288 and sum(shelf.row.bounds(slot)) > 8192
     }
     lost = set(range(5000)) - {key for key in range(5000) if key in cache}
     assert lost == expected
