@@ -33,8 +33,9 @@ def mvolatile(address: int, length: int, mode: int, flags: int = 0) -> tuple[int
     since volatile again.
     Marks split and merge: any part of a marked range may be unmarked.
 
-    Touching a purged page before the unmark raises SIGBUS (userfaultfd tier; in the faultcount tier it reads
-    as zeros, and the unmark still tells). A system call that is handed one answers EFAULT.
+    Touching a purged page before the unmark raises SIGBUS. In the faultcount tier nothing traps: a read gives
+    zeros, and the unmark still tells; a write goes to a page of zeros, and the loss of that page is not told any
+    more. A system call that is handed a purged page answers EFAULT (userfaultfd tier).
 
     Errors: `EINVAL` unaligned, negative or overflowing range, unknown mode or flags, memory that is locked,
     huge (hugetlb), shared, file-backed or not writable; `ENOMEM` part of the range is not mapped, or no

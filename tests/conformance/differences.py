@@ -83,6 +83,12 @@ DIFFERENCES: tuple[Difference, ...] = (
         lambda s: s.lost,
     ),
     Difference(
+        "zeros purged, counted",
+        "generation",
+        "Such a purge is found like any other, and the generation grows, though the report of the page stands already.",
+        lambda s: s.lost,
+    ),
+    Difference(
         "remapped, reported lost",
         "reported",
         "Without userfaultfd a page of memory that was mapped anew behind the library's back cannot be told "

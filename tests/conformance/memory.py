@@ -25,6 +25,7 @@ class Mirror:
         self.lost = set(of.lost if of else ())
         self.zeros = set(of.zeros if of else ())
         self.found = False
+        self.zeros_gone = of.zeros_gone if of else False
         self.data = set(of.data if of else ())
         self.lazy = set(of.lazy if of else ())
         self.marked_shared = set(of.marked_shared if of else ())
@@ -64,7 +65,14 @@ class MemoryProgram:
             getattr(self, f"_{name}")(process, *args)
             if process in self.paths:
                 moved = self._real(process, "generation") > generation
-                self._same("generation moved", self.mirrors[process].found, moved)
+                mirror = self.mirrors[process]
+                if moved and not mirror.found and mirror.zeros_gone:
+                    situation = Situation(self.tier, lost=True)
+                    self.tally.require("generation", situation, "the generation moved, and nothing was lost")
+                else:
+                    self._same("generation moved", mirror.found, moved)
+                if moved:
+                    mirror.zeros_gone = False
         except (Divergence, Died, AssertionError, TimeoutError) as error:
             raise Divergence(f"{error}\n{self}") from error
 
@@ -261,6 +269,7 @@ class MemoryProgram:
     def _zeros_gone(self, process: int, page: int) -> None:
         message = f"the kernel has purged page {page}, which the model holds"
         self.tally.require("zeros purged", self._situation(process, page), message)
+        self.mirrors[process].zeros_gone = True
         self.machine.populate(process, page)
         if not self.machine.may_purge(process, page):
             raise Divergence(message)

@@ -46,9 +46,11 @@ class Known:
         self.remapped = set(of.remapped if of else ())
         self.marked = set(of.marked if of else ())
 
-    def gone(self, pages: range) -> None:
-        """Other memory, or none, is there now; the library's record of its data stays."""
+    def gone(self, pages: range, tier: str) -> None:
+        """Other memory, or none, is there now. Where nothing is watched the library's record of data stays."""
         self.remapped |= self.marked & set(pages)
+        if tier == "userfaultfd":
+            self.data -= set(pages)
         self.lazy -= set(pages)
         self.marked_shared -= set(pages)
 
@@ -68,14 +70,18 @@ class RawProgram:
 
     def do(self, operation: Operation) -> None:
         """The operation on both sides; `Divergence` shows the program up to here."""
-        alive = sorted(self.paths)
-        process = alive[operation.process % len(alive)]
+        process = self.slot(operation.process)
         self.done.append(operation)
         self.tally.operations[self.tier, type(operation).__name__] += 1
         try:
             getattr(self, f"_{type(operation).__name__.lower()}")(process, operation)
         except (Divergence, Died, AssertionError, TimeoutError) as error:
             raise Divergence(f"{error}\n{self}") from error
+
+    def slot(self, process: int) -> int:
+        """Which of the processes that are alive is meant."""
+        alive = sorted(self.paths)
+        return alive[process % len(alive)]
 
     def __str__(self) -> str:
         lines = "".join(f"        {operation},\n" for operation in self.done)
@@ -123,12 +129,12 @@ class RawProgram:
     def _mmap(self, process: int, op: Mmap) -> None:
         self.machine.mmap(process, op.start, op.length)
         self._real(process, "mmap", op.start, op.length)
-        self.known[process].gone(range(op.start, op.start + op.length))
+        self.known[process].gone(range(op.start, op.start + op.length), self.tier)
 
     def _munmap(self, process: int, op: Munmap) -> None:
         self.machine.munmap(process, op.start, op.length)
         self._real(process, "munmap", op.start, op.length)
-        self.known[process].gone(range(op.start, op.start + op.length))
+        self.known[process].gone(range(op.start, op.start + op.length), self.tier)
 
     # ---- the call
 
@@ -172,12 +178,10 @@ class RawProgram:
 
     def _unmarked(self, process: int, pages: range, volatile: frozenset[int]) -> None:
         known = self.known[process]
-        for page in sorted(
-            (known.data & set(pages)) - (set() if self.tier == "userfaultfd" else known.remapped)
-        ):
+        for page in sorted(known.data & set(pages)):
             if self.machine.sharers(process, page) > 1 and page in volatile:
                 self.tally.require("unmarked", self._situation(process, page), f"page {page} is unshared")
-            if self.machine.frame(process, page) or page in known.remapped:
+            if self.machine.frame(process, page):
                 self.machine.populate(process, page)
         for kept in (known.lazy, known.marked_shared, known.data, known.remapped, known.marked):
             kept -= set(pages)

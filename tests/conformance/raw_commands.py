@@ -50,9 +50,12 @@ class RawCommands:
     def read(self, page: int) -> int:
         """By a system call; and where that goes through a plain load must see the same."""
         found = self.bytes.see(self.base + page * PAGE)
-        loaded = value_of(ctypes.string_at(self.base + page * PAGE, PAGE))
+        loaded = self.load(page)
         assert loaded == found, f"a system call finds {found}, a load {loaded}"
         return found
+
+    def load(self, page: int) -> int:
+        return value_of(ctypes.string_at(self.base + page * PAGE, PAGE))
 
     def read_all(self) -> list[int | str]:
         """`read` of every page, or the name of the error."""

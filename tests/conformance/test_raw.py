@@ -76,11 +76,6 @@ class RawMachine(RuleBasedStateMachine):
 
     @rule(process=PROCESS, where=SHORT)
     def munmap(self, process: int, where: tuple[int, int]) -> None:
-        process %= len(self.program.paths)
-        alive = sorted(self.program.paths)[process]
-        volatile = self.program.machine.volatile(alive) & set(range(where[0], sum(where)))
-        if volatile:
-            self.do(UnmarkMany(process, tuple(sorted(volatile))))
         self.do(Munmap(process, *where))
 
     @rule(process=PROCESS, where=RANGE)

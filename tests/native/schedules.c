@@ -170,7 +170,9 @@ int scripted_discard(char *base, size_t len) { return os_discard(base, len); }
 int scripted_hold_resident(char *base, size_t len) { return os_hold_resident(base, len); }
 int scripted_watch(char *base, size_t len) { return os_watch(base, len); }
 bool scripted_watching(void) { return os_watching(); }
-int scripted_check_anonymous(uintptr_t start, uintptr_t end) { return os_check_anonymous(start, end); }
+int scripted_check_anonymous(uintptr_t start, uintptr_t end, os_found *mapped, void *context) {
+    return os_check_anonymous(start, end, mapped, context);
+}
 long scripted_minor_faults(void) { return os_minor_faults(); }
 
 /* ---- ranges with stamps ----------------------------------------------------------------------------------------------------------- */

@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "syscall": {"kernel", "_core", "errors"},
     "arrays": {"memory", "errors"},
     "status": {"memory", "kernel", "_core", "errors"},
-    "cache": {"memory", "arrays", "kernel", "errors"},
+    "cache": {"memory", "arrays", "kernel", "_core", "errors"},
     "model": {"errors"},
     "explore": {"errors"},
     "testing": {"memory", "arrays", "cache", "_core", "errors"},
@@ -40,7 +40,7 @@ KERNEL_CALLS = re.compile(
     r"\b(madvise|process_madvise|mmap|munmap|mremap|mprotect|mlock|munlock|mincore|ioctl|userfaultfd|syscall|prctl)"
     r"\s*\("
 )
-KNOWS_PYTHON = {"module.c", "python.h", "memory.c", "pin_type.c", "peek_type.c"}
+KNOWS_PYTHON = {"shelf.c", "module.c", "python.h", "memory.c", "pin_type.c", "peek_type.c"}
 SAFE_IN_A_HANDLER = {"sigaction", "raise", "ioctl", "sched_yield", "sa_handler", "sa_sigaction"}
 """The calls that the handler may make outside of the core: bare system calls, and the handler that was there before
 ours. Atomic operations and compiler builtins go without saying.

@@ -115,27 +115,52 @@ static int hold_counted(struct range *range, size_t start, size_t end) {
 
 /* Lost pages in [start, end) become ordinary zero memory again, and stay watched. A trap may have been the one to fill such a page: its note
  * must be folded into this loss, or it would call what is rebuilt next lost. */
-static int settle(struct range *range, size_t start, size_t end) {
+static int fill(struct range *range, size_t start, size_t end) {
     struct extent part;
     for (size_t at = start; extents_next(&range->lost, at, end, &part); at = part.end) {
         part.start = page_down(part.start);
         part.end = page_up(part.end);
         for (size_t done; part.start < part.end; part.start += done) {
             int err = os_zero(at_offset(range, part.start), part.end - part.start, &done);
-            if (err == EEXIST) {
-                /* Repaired by a trap; real and volatile, perhaps, if populate_data() met it before its note. EFAULT: purged since. */
-                err = os_populate_write(at_offset(range, part.start + done), os_page_size);
-                if (!err) done += os_page_size;
-                if (err == EFAULT) err = 0;
-            } else if (err == ENOENT) { /* not watched, so a touch fills it */
-                err = 0;
+            if (err == EEXIST || err == ENOENT) /* there already; or not watched, so a touch fills it */
                 done += os_page_size;
-            }
-            if (err) return err;
+            else if (err)
+                return err;
         }
     }
-    await_traps(range);
     return 0;
+}
+
+static void hold_real(void *context, uintptr_t start, uintptr_t end) {
+    int *err = context;
+    if (!*err) *err = os_populate_write((char *)start, end - start);
+}
+
+/* A lost page that a trap filled may have become a real one before its note came, by our own touch or populating, and the mark after a
+ * partial hold makes it volatile: it must be held like data. The zero page, which the others are, cannot go. */
+static int hold_filled(struct range *range, size_t start, size_t end) {
+    struct extent part;
+    int err = 0;
+    for (size_t at = start; !err && extents_next(&range->lost, at, end, &part); at = part.end) {
+        uintptr_t from = (uintptr_t)at_offset(range, page_down(part.start)), to = (uintptr_t)at_offset(range, page_up(part.end));
+        if (os_probed()->pagemap) {
+            hold_real(&err, from, to);
+        } else {
+            int failed = os_scan(OS_DATA, from, to, hold_real, &err);
+            if (failed) err = failed;
+        }
+    }
+    return err;
+}
+
+static int settle(struct range *range, size_t start, size_t end) {
+    int err;
+    do {
+        err = fill(range, start, end);
+        if (!err) err = hold_filled(range, start, end);
+    } while (err == EFAULT); /* purged between the scan and the hold: fill it again */
+    await_traps(range);
+    return err;
 }
 
 int hold_part(struct range *range, size_t start, size_t end) {

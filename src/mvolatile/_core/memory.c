@@ -138,7 +138,7 @@ static bool peek_copy(struct range *range, Py_ssize_t offset, Py_ssize_t n, char
     return verdict == PEEK_WHOLE;
 }
 
-static int copy_out(struct range *range, Py_ssize_t offset, Py_ssize_t n, char *to) {
+int copy_out(struct range *range, Py_ssize_t offset, Py_ssize_t n, char *to) {
     int err = 0;
     if (range_tier == OS_TIER_USERFAULTFD && n <= COPY_WITH_GIL && peek_copy(range, offset, n, to)) return 0;
     Py_BEGIN_ALLOW_THREADS
@@ -343,13 +343,23 @@ static PyObject *range_open_method(RangeObject *self, PyObject *args) {
 
 static PyObject *range_close_method(RangeObject *self, PyObject *unused) {
     (void)unused;
-    struct range *range = self->range;
-    if (!range) Py_RETURN_NONE;
-    atomic_fetch_add(&range->users, 1);
-    if (range_is_busy(range)) { /* decided with the GIL held, under which every use begins: a refused close changes nothing */
+    struct range *range;
+    /* Decided with the GIL held, under which every use begins: a refused close changes nothing. Calls that are under way, such as another
+     * thread's status(), end soon and are waited for; of what they open, pins and peeks, is decided then. */
+    for (;;) {
+        range = self->range;
+        if (!range) Py_RETURN_NONE;
+        if (atomic_load(&range->peeks) || range->pins) {
+            PyErr_SetString(PyExc_BufferError, "the memory is pinned, peeked at, or exported");
+            return NULL;
+        }
+        atomic_fetch_add(&range->users, 1);
+        if (!range_is_busy(range)) break;
         unuse_range(range);
-        PyErr_SetString(PyExc_BufferError, "the memory is pinned, peeked at, exported, or in use by another thread");
-        return NULL;
+        if (PyErr_CheckSignals()) return NULL;
+        Py_BEGIN_ALLOW_THREADS
+        os_pause();
+        Py_END_ALLOW_THREADS
     }
     self->range = NULL;
     Py_BEGIN_ALLOW_THREADS

@@ -11,7 +11,7 @@
 #include "trap.h"
 #include "watch.h"
 
-PyTypeObject *hold_type, *pin_type, *peek_type, *window_type;
+PyTypeObject *range_type, *hold_type, *pin_type, *peek_type, *window_type;
 PyObject *release_name;
 
 PyObject *fail(int err, const char *call) {
@@ -186,9 +186,8 @@ static PyObject *add_type(PyObject *module, PyType_Spec *spec, const char *name)
 
 static int run_module(PyObject *module) {
     if (find_watched() || !(release_name = PyUnicode_InternFromString("release"))) return -1;
-    PyObject *range_type = add_type(module, &range_spec, "Range");
-    if (!range_type) return -1;
-    Py_DECREF(range_type);
+    range_type = (PyTypeObject *)add_type(module, &range_spec, "Range");
+    if (!range_type || add_shelf_types(module)) return -1;
     hold_type = (PyTypeObject *)add_type(module, &hold_spec, "Hold");
     pin_type = (PyTypeObject *)add_type(module, &pin_spec, "Pin");
     peek_type = (PyTypeObject *)add_type(module, &peek_spec, "Peek");

@@ -75,6 +75,9 @@ int os_scan(enum os_class class, uintptr_t start, uintptr_t end, os_found *found
  * EINVAL otherwise. Calls `mapped(context, start, end)` for each mapping's part, in order, until something is refused. */
 int os_check_anonymous(uintptr_t start, uintptr_t end, os_found *mapped, void *context);
 
+/* The mapping that holds `at`, or the next one; ENOMEM if there is none. */
+int os_mapping_from(uintptr_t at, uintptr_t *start, uintptr_t *end);
+
 bool os_is_watched(char *page); /* the mapping that holds it; changes nothing */
 
 long os_minor_faults(void); /* of the calling thread */

@@ -162,6 +162,7 @@ struct procmap_query {
 };
 #define PROCMAP_QUERY_CALL _IOWR('f', 17, struct procmap_query)
 #define VMA_WRITABLE 0x02
+#define COVERING_OR_NEXT 0x10
 #define VMA_SHARED 0x08
 
 struct mapping {
@@ -174,10 +175,11 @@ static bool is_special(const char *name) {
     return !strncmp(name, "[vdso", 5) || !strncmp(name, "[vvar", 5) || !strncmp(name, "[vsyscall", 9);
 }
 
-static int mapping_by_query(uintptr_t at, struct mapping *out) {
+static int mapping_by_query(uintptr_t at, uint64_t flags, struct mapping *out) {
     char name[64] = "";
     struct procmap_query query = {
         .size = sizeof query,
+        .query_flags = flags,
         .query_addr = at,
         .vma_name_size = sizeof name,
         .vma_name_addr = (uintptr_t)name,
@@ -195,7 +197,7 @@ static int mapping_by_query(uintptr_t at, struct mapping *out) {
     return 0;
 }
 
-static int mapping_by_text(FILE *file, uintptr_t at, struct mapping *out) {
+static int mapping_by_text(FILE *file, uintptr_t at, bool or_next, struct mapping *out) {
     char line[512];
     while (fgets(line, sizeof line, file)) {
         unsigned long start, end, offset, inode;
@@ -206,11 +208,27 @@ static int mapping_by_text(FILE *file, uintptr_t at, struct mapping *out) {
             while ((c = fgetc(file)) != '\n' && c != EOF) {}
         }
         if (fields < 6 || end <= at) continue;
-        if (start > at) return ENOMEM;
+        if (start > at && !or_next) return ENOMEM;
         *out = (struct mapping){start, end, perms[1] == 'w' && perms[3] == 'p' && !inode && !is_special(name)};
         return 0;
     }
     return ENOMEM;
+}
+
+int os_mapping_from(uintptr_t at, uintptr_t *start, uintptr_t *end) {
+    struct mapping mapping = {0, 0, false};
+    int err;
+    if (probe.procmap_query) {
+        FILE *file = fopen("/proc/self/maps", "re");
+        if (!file) return errno;
+        err = mapping_by_text(file, at, true, &mapping);
+        fclose(file);
+    } else {
+        err = mapping_by_query(at, COVERING_OR_NEXT, &mapping);
+    }
+    *start = mapping.start;
+    *end = mapping.end;
+    return err;
 }
 
 int os_check_anonymous(uintptr_t start, uintptr_t end, os_found *mapped, void *context) {
@@ -219,7 +237,7 @@ int os_check_anonymous(uintptr_t start, uintptr_t end, os_found *mapped, void *c
     int err = 0, refused = 0;
     for (uintptr_t at = start; at < end && !err;) {
         struct mapping mapping = {0, 0, false};
-        err = file ? mapping_by_text(file, at, &mapping) : mapping_by_query(at, &mapping);
+        err = file ? mapping_by_text(file, at, false, &mapping) : mapping_by_query(at, 0, &mapping);
         if (err) break;
         if (!mapping.usable)
             refused = EINVAL;
@@ -326,7 +344,7 @@ static void open_proc(void) {
     maps = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
     maps_inode = maps >= 0 && !fstat(maps, &opened) ? opened.st_ino : 0;
     struct mapping mapping;
-    probe.procmap_query = maps < 0 ? errno : mapping_by_query((uintptr_t)&probe, &mapping);
+    probe.procmap_query = maps < 0 ? errno : mapping_by_query((uintptr_t)&probe, 0, &mapping);
 }
 
 static size_t read_huge_size(void) {

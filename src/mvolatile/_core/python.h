@@ -25,6 +25,9 @@ void call_unpin_hook(RangeObject *self);
 int pin_released(RangeObject *self, bool write); /* with the GIL released where it may take long; -1 with an exception set */
 void unpin_released(RangeObject *self, bool write);
 
+/* Copy from a range as read() does; 0, EFAULT (lost), EAGAIN (another thread writes) or another errno. May release the GIL. */
+int copy_out(struct range *range, Py_ssize_t offset, Py_ssize_t n, char *to);
+
 PyObject *fail(int err, const char *call); /* OSError naming the call; MemoryError for ENOMEM of ours; NULL */
 int ready(void);                           /* opens the kernel's side once; -1 with an exception set */
 int watch_signals(void);                   /* our handler runs first; -1 with an exception set */
@@ -40,6 +43,8 @@ int window(struct range *range, Py_ssize_t offset, Py_ssize_t *length); /* -1 wi
 
 extern PyType_Spec range_spec, hold_spec, pin_spec, peek_spec, window_spec;
 extern PyObject *release_name; /* "release", made once: the hot paths call it */
-extern PyTypeObject *hold_type, *pin_type, *peek_type, *window_type;
+extern PyTypeObject *range_type, *hold_type, *pin_type, *peek_type, *window_type;
+
+int add_shelf_types(PyObject *module); /* shelf.c */
 
 #endif

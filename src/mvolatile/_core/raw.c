@@ -95,12 +95,28 @@ static int mark_or_nothing(uintptr_t start, uintptr_t end) {
 
 /* What is not watched any more is not the memory that was marked, but some that was mapped at its address since. (Where nothing is watched
  * nobody can tell, and pages missing there count as purged.) */
-static void forget_if_mapped_anew(void *context, uintptr_t start, uintptr_t end) {
-    (void)context;
-    if (range_tier != OS_TIER_USERFAULTFD || !extents_overlap(&marked, start, end) || os_is_watched((char *)start)) return;
+static void forget(uintptr_t start, uintptr_t end) {
     extents_sub(&marked, start, end);
     extents_sub(&raw.data, start, end);
     extents_sub(&raw.lost, start, end);
+}
+
+static void forget_if_mapped_anew(void *context, uintptr_t start, uintptr_t end) {
+    (void)context;
+    if (range_tier != OS_TIER_USERFAULTFD || !extents_overlap(&marked, start, end) || os_is_watched((char *)start)) return;
+    forget(start, end);
+}
+
+void raw_before_fork(void) {
+    struct extent part;
+    for (uintptr_t at = 0; marked.count && extents_next(&marked, at, UINTPTR_MAX, &part); at = part.end) {
+        for (uintptr_t from = part.start, start, end; from < part.end; from = end) {
+            if (os_mapping_from(from, &start, &end) || start > part.end) start = end = part.end;
+            if (start > from) forget(from, start); /* unmapped */
+            if (end > part.end) end = part.end;
+            if (start < end) forget_if_mapped_anew(NULL, start > from ? start : from, end);
+        }
+    }
 }
 
 int raw_mvolatile(uintptr_t start, size_t length, long mode, long flags, int *purged) {

@@ -24,6 +24,7 @@ size_t raw_volatile_bytes(void);
 bool raw_repair(uintptr_t address); /* [signal] see trap.c */
 void raw_lock(void);                /* held over a fork */
 void raw_unlock(void);
+void raw_before_fork(void);             /* under the lock: the child could not tell what is not there any more */
 void raw_watch_again(enum os_tier was); /* see watch.h */
 
 #endif

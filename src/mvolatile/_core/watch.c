@@ -16,6 +16,7 @@ static void before_fork(void) {
     range_shut_out_traps();
     pool_lock();
     raw_lock();
+    raw_before_fork();
     peek_lock_all();
     range_forks++;
 }

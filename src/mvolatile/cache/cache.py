@@ -8,10 +8,10 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator, MutableMapping
 from contextlib import suppress
-from itertools import count
 from types import SimpleNamespace
 from typing import Any, NoReturn, TypeVar, cast
 
+from .._core import MISSING, Finder
 from ..errors import Purged
 from . import fork, pressure
 from .flights import Flights
@@ -28,7 +28,6 @@ K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 T = TypeVar("T")
 
-MISSING: Any = object()
 MISSING_TOO: Any = object()
 OWN_RANGE = 64 << 10
 """Values from this size on get memory of their own: a hit is a system call or two, and no copy."""
@@ -43,7 +42,7 @@ class TooLargeError(ValueError):
     """The value is larger than the cache may ever be."""
 
 
-class VolatileCache(MutableMapping[K, V]):
+class VolatileCache(Finder[K, V], MutableMapping[K, V]):
     """A mapping that keeps all that fits in memory, and gives way when the kernel needs it.
 
     Values are stored as bytes in volatile memory. Under memory pressure the kernel takes what it needs; an entry
@@ -85,16 +84,13 @@ class VolatileCache(MutableMapping[K, V]):
         self._codec = codec
         self._on_purge = on_purge
         self._timer = timer
-        self._log = Log(self.name, max_bytes, on_purge is not None)
+        self._log = Log(self.name, self._index, self._shelves, max_bytes, on_purge is not None)
         self._hand = Hand(self._log, maxsize, Sweeper(self._log, timer))
-        self._index = self._log.index
-        self._shelves = self._log.shelves
         self._flights = Flights()
         self._closed = self._listening = False
         self._later: list[tuple[Callable[..., Any], tuple[Any, ...]]] = []
         self._lock = threading.RLock()
         self._torn = False
-        self._reset_counts()
         fork.follow(self)
 
     # Two caches are equal when they are one: comparing what is in them would read it all.
@@ -103,29 +99,20 @@ class VolatileCache(MutableMapping[K, V]):
 
     # ---- reading
 
-    def _find(self, key: Any) -> Any:
-        """The value, or `MISSING`; counts hits, not misses."""
-        try:
-            locator = self._index[key]
-            read, marks, starts = self._shelves[locator >> NUMBER_SHIFT]
-            slot = locator >> KIND_BITS & _SLOT_MASK
-            at = starts[slot]
-            data = read(at, starts[slot + 1] - at)
-        except (KeyError, ValueError, Purged):
-            locator, data = self._fetch_carefully(key)
-            if data is MISSING:
+    def _find_carefully(self, key: Any) -> Any:
+        """For `Finder`, when something is not as usual; the value or `MISSING`."""
+        locator, data = self._fetch_carefully(key)
+        return data if data is MISSING else self._decoded(key, locator, data)
+
+    def _decoded(self, key: Any, locator: int, data: Any) -> Any:
+        """For `Finder`: the value, unless it is expired."""
+        kind = locator & _KIND_MASK
+        if kind & EXPIRES:
+            if self._timer() >= EXPIRY.unpack_from(data, len(data) - EXPIRY.size)[0]:
+                self._change(self._log.remove, key, locator)
                 return MISSING
-        else:
-            marks[slot] = 1
-        if kind := locator & _KIND_MASK:
-            if kind & EXPIRES:
-                if self._timer() >= EXPIRY.unpack_from(data, len(data) - 8)[0]:
-                    self._change(self._log.remove, key, locator)
-                    return MISSING
-                data, kind = data[: -EXPIRY.size], kind - EXPIRES
-            data = decode(kind, data, self._codec)
-        self._count_hit()
-        return data
+            data, kind = data[: -EXPIRY.size], kind - EXPIRES
+        return decode(kind, data, self._codec)
 
     def _fetch_carefully(self, key: Any) -> tuple[int, Any]:
         """Something was not as usual: the key is not there, its shelf was sealed or dropped meanwhile, or the
@@ -150,24 +137,9 @@ class VolatileCache(MutableMapping[K, V]):
                 self._change(self._log.lose, key, locator)
                 break
             else:
-                shelf.marks[slot] = 1
+                shelf.mark(slot)
                 return locator, data
         return 0, MISSING
-
-    def __getitem__(self, key: K) -> V:
-        value = self._find(key)
-        if value is MISSING:
-            self._count_miss()
-            raise KeyError(key)
-        return cast(V, value)
-
-    def get(self, key: K, default: Any = None) -> Any:
-        """The value, or `default`."""
-        value = self._find(key)
-        if value is MISSING:
-            self._count_miss()
-            return default
-        return value
 
     def __contains__(self, key: object) -> bool:
         """Whether a get would have been a hit now. Counts and marks nothing."""
@@ -388,11 +360,12 @@ class VolatileCache(MutableMapping[K, V]):
         self._change(self._settle)
         log = self._log
         shelves = list(log.by_number.values())
+        hits, misses = self._counts()
         pinned = sum(shelf.memory.nbytes for shelf in shelves if shelf.memory._pins)
         pinned += sum(memory.nbytes for memory in log.leaving if memory._pins)
         return CacheInfo(
-            hits=_value(self._hits),
-            misses=_value(self._misses),
+            hits=hits,
+            misses=misses,
             maxsize=self._hand.max_entries,
             currsize=len(self._index),
             purged=log.purged,
@@ -405,11 +378,6 @@ class VolatileCache(MutableMapping[K, V]):
     def _settle(self) -> None:
         self._hand.survey()
         self._hand.finish()
-
-    def _reset_counts(self) -> None:
-        # A step of a counter is one call into C, so the hits of several threads are all counted without a lock.
-        self._hits, self._misses = count(), count()
-        self._count_hit, self._count_miss = self._hits.__next__, self._misses.__next__
 
     def close(self) -> None:
         """Give the memory back; arrays that live keep theirs. Afterwards everything is a miss and `set` raises
@@ -425,7 +393,8 @@ class VolatileCache(MutableMapping[K, V]):
         self._log.clear()
 
     def __del__(self) -> None:
-        if getattr(self, "_listening", False):
+        # At the interpreter's end the thread stands still for good, and may hold what closing waits for.
+        if getattr(self, "_listening", False) and not sys.is_finalizing():
             pressure.ignore(self, wait=False)
 
     def __enter__(self) -> VolatileCache[K, V]:
@@ -511,7 +480,3 @@ def _checked_ttl(ttl: float | None) -> float | None:
     if ttl is not None and not ttl >= 0:
         raise ValueError(f"ttl must not be negative, not {ttl!r}")
     return ttl
-
-
-def _value(counter: Any) -> int:
-    return int(counter.__reduce__()[1][0])

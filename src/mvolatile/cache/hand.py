@@ -108,7 +108,7 @@ class Hand:
     def _pass_slots(self, segment: Segment, steps: int) -> None:
         end = min(len(segment.keys), self._at + steps)
         for slot in range(self._at, end):
-            if segment.marks[slot]:
+            if segment.marked(slot):
                 self.log.keep(segment, slot, 0)
             elif self.log.lives(segment, slot):
                 del self.log.index[segment.keys[slot]]
@@ -118,8 +118,8 @@ class Hand:
             self.log.retire(segment)
 
     def _pass_range(self, shelf: Range) -> None:
-        if shelf.marks[0]:
-            shelf.marks[0] = 0
+        if shelf.marked(0):
+            shelf.mark(0, False)
             del self.log.ahead[shelf.number]
             self.log.behind[shelf.number] = shelf
             return

@@ -11,35 +11,43 @@ from __future__ import annotations
 
 import weakref
 from collections import OrderedDict, deque
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable
 from itertools import count
 from typing import Any, TypeAlias
 
 from ..errors import Extents, Purged
 from ..memory import VolatileMemory
-from .segment import KIND_BITS, NUMBER_SHIFT, Range, Reader, Segment, Shelf
+from .segment import KIND_BITS, NUMBER_SHIFT, Range, Segment, Shelf
 
-__all__ = ["SMALLEST_SEGMENT", "Log", "Row"]
+__all__ = ["SMALLEST_SEGMENT", "Log"]
 
 SMALLEST_SEGMENT, LARGEST_SEGMENT = 1024, 2 << 20
 FIRST_SEGMENT = 64 << 10
+MOSTLY = 2 / 3
+"""A segment with so large a part of it dead is compacted."""
 MOST_SEGMENTS = 8192
 """From here on segments grow: each is a mapping, and a process may have 65,530."""
 
-Row: TypeAlias = tuple[Reader, bytearray, Sequence[int]]
 Order: TypeAlias = OrderedDict[int, Shelf]
 
 
 class Log:
-    """`index` (key to locator) and `shelves` (number to reader, marks and starts), and the segments behind them.
+    """`index` (key to locator) and `shelves` (number to what readers need), and the segments behind them.
 
     `ahead` and `behind` are the shelves before and after the hand of `Hand`, the oldest first.
     """
 
-    def __init__(self, name: str, max_bytes: int | None, collect_lost: bool) -> None:
+    def __init__(
+        self,
+        name: str,
+        index: dict[Hashable, int],
+        shelves: dict[int, Any],
+        max_bytes: int | None,
+        collect_lost: bool,
+    ) -> None:
         self.name = name
-        self.index: dict[Hashable, int] = {}
-        self.shelves: dict[int, Row] = {}
+        self.index = index
+        self.shelves = shelves
         self.by_number: dict[int, Shelf] = {}
         self.ahead: Order = OrderedDict()
         self.behind: Order = OrderedDict()
@@ -98,7 +106,7 @@ class Log:
 
     def _register(self, shelf: Shelf) -> None:
         self.by_number[shelf.number] = shelf
-        self.shelves[shelf.number] = (shelf.reader(), shelf.marks, shelf.starts)
+        self.shelves[shelf.number] = shelf.row
 
     def _append(self, segment: Segment, key: Hashable, kind: int, data: bytes, mark: int) -> int:
         slot = segment.append(key, data, mark)
@@ -116,7 +124,7 @@ class Log:
         order[segment.number] = segment
         segment.seal()
         self._register(segment)
-        if segment.dead * 2 >= segment.used:
+        if segment.dead >= MOSTLY * segment.used:
             self.compact(segment)
         self.sealed(segment)
 
@@ -172,8 +180,8 @@ class Log:
             self.retire(shelf)
             return
         slot = (locator >> KIND_BITS) % (1 << NUMBER_SHIFT - KIND_BITS)
-        shelf.dead += shelf.starts[slot + 1] - shelf.starts[slot]
-        if shelf.view is None and shelf.dead * 2 >= shelf.used and not shelf.gone:
+        shelf.dead += shelf.size(slot)
+        if shelf.view is None and shelf.dead >= MOSTLY * shelf.used and not shelf.gone:
             self.compact(shelf)
 
     def retire(self, shelf: Shelf) -> None:
@@ -239,7 +247,7 @@ class Log:
         end = min(len(segment.keys), at + steps)
         if segment.number in self.by_number:
             for slot in range(at, end):
-                self.keep(segment, slot, segment.marks[slot])
+                self.keep(segment, slot, segment.marked(slot))
         job[1] = end
         if end == len(segment.keys):
             self.sparse.popleft()

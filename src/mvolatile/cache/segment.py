@@ -4,15 +4,16 @@ Both are *shelves* to the index. A locator is one integer, ``shelf number << 21 
 are never used twice, so a locator that outlived its shelf finds nothing, and never another's value.
 
 A segment is open at first: held by one write pin, filled front to back. Published bytes are never written again,
-so readers of an open segment need no lock. To seal it is to let the pin go: it is volatile from then on.
+so readers of an open segment need no lock. Offsets, marks and the fast way to read are in C
+(`_core/shelf.c`). To seal it is to let the pin go: it is volatile from then on.
 """
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable
 from typing import Any, TypeAlias
 
+from .._core import Shelf as Row
 from ..errors import Overwritten
 from ..memory import VolatileMemory
 from .values import BYTES, Encoded, write_parts
@@ -23,23 +24,21 @@ KIND_BITS = 4
 NUMBER_SHIFT = 21
 SLOTS = 1 << NUMBER_SHIFT - KIND_BITS
 
-Reader: TypeAlias = Callable[[int, int], Any]
+NOBODY = object()
+"""The key of a slot that was never published."""
 
 
 class Segment:
-    """`capacity` bytes for many values. Slot i has the key `keys[i]`, the bytes from ``starts[i]`` to
-    ``starts[i + 1]``, and `marks[i]`, set when it was read.
-    """
+    """`capacity` bytes for many values: slot i of `row` has the key ``keys[i]``."""
 
-    __slots__ = ("capacity", "dead", "gone", "keys", "marks", "memory", "number", "starts", "view")
+    __slots__ = ("capacity", "dead", "gone", "keys", "memory", "number", "row", "view")
 
     def __init__(self, number: int, capacity: int, name: str) -> None:
         self.number = number
         self.capacity = capacity
         self.memory = VolatileMemory(capacity, name)
         self.view: memoryview | None = memoryview(self.memory._hold(True))
-        self.starts = array("I", [0])
-        self.marks = bytearray()
+        self.row = Row(self.memory)
         self.keys: list[Hashable] = []
         self.dead = 0  # bytes of values that were overwritten or deleted
         self.gone = False
@@ -47,50 +46,47 @@ class Segment:
     @property
     def used(self) -> int:
         """Bytes taken, by dead values too."""
-        return self.starts[-1]
+        return self.row.used
 
     def has_room(self, nbytes: int) -> bool:
         """Whether a value of so many bytes fits."""
-        return self.view is not None and self.used + nbytes <= self.capacity and len(self.keys) < SLOTS
+        return self.view is not None and self.row.used + nbytes <= self.capacity and len(self.keys) < SLOTS
 
     def append(self, key: Hashable, data: bytes, mark: int = 0) -> int:
         """Write a value that fits; answers its slot, which nobody knows yet."""
-        slot, at = len(self.keys), self.used
-        assert self.view is not None
-        self.view[at : at + len(data)] = data
+        if len(self.keys) != self.row.count:
+            self.mend()
+        slot = self.row.append(data, mark)
         self.keys.append(key)
-        self.marks.append(mark)
-        self.starts.append(at + len(data))
         return slot
 
     def mend(self) -> None:
-        """After an append that was interrupted: its slot was not published, so it may go."""
-        whole = len(self.starts) - 1
-        del self.keys[whole:], self.marks[whole:]
+        """After an append that was interrupted: its slot was not published, and is nobody's."""
+        while len(self.keys) < self.row.count:
+            self.keys.append(NOBODY)
+
+    def marked(self, slot: int) -> bool:
+        """Whether it was read since it was stored or moved."""
+        return self.row.marked(slot)
+
+    def mark(self, slot: int) -> None:
+        """Note that it was read."""
+        self.row.mark(slot)
+
+    def size(self, slot: int) -> int:
+        """Its bytes."""
+        return self.row.bounds(slot)[1]
 
     def seal(self) -> None:
         """Let the kernel have it."""
+        self.row.close()
         view, self.view = self.view, None
         if view is not None:
             view.release()
 
-    def reader(self) -> Reader:
-        """What reads it as it is now: ``reader(offset, n) -> bytes``, or `Purged`; `ValueError` once an open
-        segment is sealed.
-        """
-        view = self.view
-        if view is None:
-            return self.memory.read
-
-        def read(at: int, n: int) -> bytes:
-            return view[at : at + n].tobytes()
-
-        return read
-
     def fetch(self, slot: int) -> bytes:
-        """The bytes of a slot; `Purged` if they were lost."""
-        at = self.starts[slot]
-        n = self.starts[slot + 1] - at
+        """The bytes of a slot; `Purged` if they were lost, `ValueError` if it is being sealed at this moment."""
+        at, n = self.row.bounds(slot)
         if self.view is not None:
             return self.view[at : at + n].tobytes()
         try:
@@ -107,7 +103,7 @@ class Range:
     Its reader gives bytes, or a pin to make arrays over: the memory stays pinned as long as one of them lives.
     """
 
-    __slots__ = ("expires", "gone", "keys", "kind", "marks", "memory", "number", "starts", "timer", "used")
+    __slots__ = ("_marked", "expires", "gone", "keys", "kind", "memory", "number", "timer", "used")
 
     dead = 0
     view = None
@@ -123,8 +119,7 @@ class Range:
     ) -> None:
         self.number = number
         self.keys: list[Hashable] = [key]
-        self.marks = bytearray(1)
-        self.starts: Sequence[int] = (0, 0)
+        self._marked = False
         self.used = encoded.nbytes
         self.kind = encoded.kind
         self.expires = expires
@@ -137,7 +132,7 @@ class Range:
             with memoryview(self.memory._hold(True)) as view:
                 write_parts(encoded.parts, view)
 
-    def read(self, at: int = 0, n: int = 0) -> Any:
+    def fetch(self, slot: int) -> Any:
         """What `decode` makes the value of; `Purged` if any of it was lost, `KeyError` if its time is over."""
         if self.expires is not None and self.timer() >= self.expires:
             raise KeyError(self.keys[0])
@@ -145,13 +140,22 @@ class Range:
             return self.memory.read(0)
         return self.memory._whole_hold()
 
-    def fetch(self, slot: int) -> Any:
-        """As `read`."""
-        return self.read()
+    @property
+    def row(self) -> Range:
+        """What stands for it among the shelves."""
+        return self
 
-    def reader(self) -> Reader:
-        """See `Segment.reader`; this one takes no heed of its arguments."""
-        return self.read
+    def marked(self, slot: int) -> bool:
+        """Whether it was read since the hand passed."""
+        return self._marked
+
+    def mark(self, slot: int, mark: bool = True) -> None:
+        """Note that it was read, or that the hand passed."""
+        self._marked = mark
+
+    def size(self, slot: int) -> int:
+        """Its bytes."""
+        return self.used
 
     def seal(self) -> None:
         """It is volatile already."""

@@ -12,6 +12,17 @@ OUTCOMES: dict[str, dict[str, set[Any]]] = {
     "pin vs reclaim, no pagemap": {"a": {"rebuilt", "whole"}},
     "pin vs reclaim, faultcount": {"a": {"lost", "whole"}},
     "pin vs reclaim and a signal, faultcount": {"a": {"lost", "whole"}},
+    "pin by touch vs reclaim": {"a": {"lost", "whole"}},
+    "pin by touch vs peek": {"a": {"lost", "whole"}, "b": {"lost", "whole"}},
+    "pin by touch vs peek, large": {"a": {"lost", "whole"}, "b": {"lost", "whole"}},
+    "lost and rebuilt inside a peek, by touch": {
+        "a": {"rebuilt", "whole"},
+        "b": {"lost", "overwritten", "whole"},
+    },
+    "read, then pin by touch": {
+        "a": {(None, "EFAULT", "rebuilt"), (None, (1, 1), "rebuilt"), (None, (1, 1), "whole")},
+        "b": {"lost", "overwritten", "whole"},
+    },
     "nested pins": {"a": {"lost", "whole"}, "b": {"lost", "whole"}},
     "nested pins, large": {"a": {"lost", "whole"}, "b": {"lost", "whole"}},
     "nested pins, faultcount": {"a": {"lost", "whole"}, "b": {"lost", "whole"}},
@@ -35,11 +46,6 @@ OUTCOMES: dict[str, dict[str, set[Any]]] = {
         "b": {"lost", "overwritten", "whole"},
         "c": {"lost", "whole"},
     },
-    "rebuilt inside a peek, then pinned, large": {
-        "a": {"rebuilt", "whole"},
-        "b": {"lost", "overwritten", "whole"},
-        "c": {"lost", "whole"},
-    },
     "write pin vs peek": {"a": {"lost", "whole"}, "b": {"lost", "overwritten", "whole"}},
     "write pin vs peek, faultcount": {"a": {"lost", "whole"}, "b": {"lost", "overwritten", "whole"}},
     "write vs peek": {"b": {"lost", "overwritten", "whole"}},
@@ -58,10 +64,6 @@ OUTCOMES: dict[str, dict[str, set[Any]]] = {
             ((1,), (1, 1), "whole", "whole"),
         }
     },
-    "survey, then write, then pin, large": {
-        "a": {(None, None, "rebuilt"), (None, None, "whole")},
-        "b": {"lost", "overwritten", "whole"},
-    },
     "write vs read": {"b": {"EFAULT", (1, 1), (2, 2)}},
     "read vs read": {"a": {"EFAULT", (1, 1)}, "b": {"EFAULT", (1, 1)}},
     "read vs pin, faultcount": {"a": {"EFAULT", (1, 1)}, "b": {"lost", "whole"}},
@@ -72,11 +74,8 @@ OUTCOMES: dict[str, dict[str, set[Any]]] = {
     "fork vs peek": {"a": {"lost", "whole"}, "child": {"lost", "whole"}, "forker": {"whole"}},
     "fork vs peek, pages first": {"a": {"lost", "whole"}, "child": {"lost", "whole"}, "forker": {"whole"}},
     "fork inside a peek": {"a": {"lost", "whole"}, "child": {"lost", "whole"}, "forker": {"lost", "whole"}},
-    "fork inside a peek, falling back": {
-        "a": {"lost", "whole"},
-        "child": {"lost", "whole"},
-        "forker": {"lost", "whole"},
-    },
+    "fork inside a peek, falling back": {"child": {"lost", "whole"}, "forker": {"lost", "whole"}},
+    "fork of what was never written": {"child": {"whole"}, "forker": {"whole"}},
     "fork vs pin, falling back": {"a": {"lost", "whole"}, "child": {"lost", "whole"}, "forker": {"whole"}},
     "fork vs pin, faultcount": {"a": {"lost", "whole"}, "child": {"lost", "whole"}, "forker": {"whole"}},
     "fork vs pin, faultcount, no mlock": {

@@ -20,6 +20,8 @@ from mvolatile.model.stock.programs import (
 
 SMALL = Config()
 LARGE = Config(large=True)
+TOUCHED = Config(touch=True)
+TOUCHED_LARGE = Config(touch=True, large=True)
 BLIND = Config(pagemap=False)
 COUNTED = Config(tier=FAULTCOUNT)
 FORKS = Config(child_tier=USERFAULTFD)
@@ -39,6 +41,27 @@ RACES = [
         Config(tier=FAULTCOUNT, signals=True),
         {"a": do(pin)},
         purges=2,
+    ),
+    Litmus("pin by touch vs reclaim", TOUCHED, {"a": do(pin)}, purges=3),
+    Litmus("pin by touch vs peek", TOUCHED, {"a": do(pin), "b": do(peek)}),
+    Litmus("pin by touch vs peek, large", TOUCHED_LARGE, {"a": do(pin), "b": do(peek)}),
+    Litmus(
+        "lost and rebuilt inside a peek, by touch",
+        TOUCHED,
+        {"a": do(pin, rebuild=2), "b": do(peek)},
+        purges=2,
+    ),
+    Litmus(
+        "read, then pin by touch",
+        TOUCHED,
+        {"a": do(in_turn, parts=(do(survey), do(copy_out, pages=3), do(pin, rebuild=2))), "b": do(peek)},
+        purges=2,
+    ),
+    Litmus(
+        "rebuilt inside a peek by touch, then pinned",
+        TOUCHED,
+        {"a": do(pin, rebuild=2), "b": do(peek), "c": do(pin)},
+        stress=True,
     ),
     Litmus("nested pins", SMALL, {"a": do(pin, nested=True), "b": do(pin)}, purges=2),
     Litmus("nested pins, large", LARGE, {"a": do(pin, nested=True), "b": do(pin)}, purges=2),
@@ -117,6 +140,12 @@ RACES = [
         "fork inside a peek, falling back",
         FALLS_BACK,
         {"forker": do(forker, peeking=True), "child": do(child)},
+    ),
+    Litmus(
+        "fork of what was never written",
+        FORKS,
+        {"forker": do(forker, peeking=True, zeros=True), "child": do(child, zeros=True)},
+        fresh=True,
     ),
     Litmus("fork vs pin, falling back", FALLS_BACK, {"a": do(pin), "forker": do(forker), "child": do(child)}),
     Litmus(

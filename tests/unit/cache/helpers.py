@@ -52,5 +52,5 @@ def is_valid(cache: VolatileCache[Any, Any]) -> bool:
         assert shelf is not None or number in dropped
         if shelf is not None:
             assert shelf.keys[slot] == key
-            assert len(shelf.keys) == len(shelf.marks) == len(shelf.starts) - 1
+            assert len(shelf.keys) == getattr(shelf.row, "count", 1)
     return True

@@ -12,6 +12,7 @@ import pytest
 import mvolatile as mv
 from mvolatile import VolatileCache, testing
 from mvolatile.cache import pressure
+from support.processes import run_python
 
 from .helpers import is_valid, purge, seal
 
@@ -55,7 +56,7 @@ def test_a_lost_page_loses_only_the_entries_on_it() -> None:
     expected = {
         key
         for slot, key in enumerate(shelf.keys)
-        if shelf.starts[slot] < 12288 and shelf.starts[slot + 1] > 8192
+        if shelf.row.bounds(slot)[0] < 12288 and sum(shelf.row.bounds(slot)) > 8192
     }
     lost = set(range(5000)) - {key for key in range(5000) if key in cache}
     assert lost == expected
@@ -227,3 +228,20 @@ def purge_oldest(cache: VolatileCache[Any, Any]) -> None:
             shelf.memory.purge()
         except BufferError:
             return
+
+
+def test_the_interpreter_ends_with_a_cache_that_is_listening() -> None:
+    def child() -> None:
+        import mvolatile as mv
+
+        global cache
+        cache = mv.VolatileCache()
+        cache["k"] = b"x"
+        cache["self"] = memoryview(bytes(100_000))
+        kept = cache["self"]
+        cache._change(cache._log.seal_all)
+        cache._change(lambda: None)
+        cache.circle = [cache, kept]
+        assert cache._listening
+
+    run_python(child, timeout=20).check()

@@ -46,6 +46,17 @@ def test_writes_land_where_they_should(layout: str) -> None:
         assert memory._is_valid()
 
 
+def test_writing_nothing_writes_nothing() -> None:
+    """The page it points at was never written, so it is never lost."""
+    for nbytes, offset in ((2, 1), (PAGE, 0), (PAGE, 7), (3 * PAGE, PAGE + 1)):
+        with VolatileMemory(nbytes) as memory:
+            assert memory.write(b"", offset) == 0
+            assert memory.purged() == ()
+            memory.purge()
+            assert memory.purged() == ()
+            assert memory.read(0) == bytes(nbytes)
+
+
 @pytest.mark.parametrize(
     "arguments",
     [(-1,), (9 * PAGE + 1,), (0, 9 * PAGE + 1), (9 * PAGE, 1), (5, -1), (2**62, 2**62), (1, 2**63 - 2)],

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..steps import Op, Steps, put, puts
 from .atomics import atomic_fetch_add, atomic_store, global_load, global_store, wait_while
-from .kernel import begin_fork, copy_library, copy_page, end_fork, os_watch
+from .kernel import begin_fork, copy_library, copy_page, end_fork, os_populate_read, os_watch
 from .loss import loss_find_missing
 from .machine import USERFAULTFD, Guarded, Task, World
 
@@ -67,10 +67,21 @@ def _fields(t: Task, r: int) -> Op:
     return Op("look at the range", lambda world: (world, world[cell]), reads=(cell,))
 
 
+def fill_never_written(t: Task, g: Guarded) -> Steps[None]:
+    """`fill_never_written()`, and what is done instead where nothing can be lost."""
+    never = t.m.all_pages & ~(g.data | g.lost) if g.marked else t.m.all_pages
+    yield from os_populate_read(t, never)
+
+
 def range_watch_again(t: Task) -> Steps[None]:
     """`range_watch_again()`, untouched: nothing of the child has run yet that could have filled a hole."""
     for r in range(t.m.config.ranges):
-        g: Guarded = yield _fields(t, r)
+        g = yield _fields(t, r)
+        if g.watched and not t.broken.never_written_unfilled:
+            yield from fill_never_written(t, g)
+        del g
+    for r in range(t.m.config.ranges):
+        g = yield _fields(t, r)
         if g.watched and t.tier == USERFAULTFD:
             yield os_watch(t)
         elif g.watched:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Final
 
 from ..steps import Steps
-from .atomics import global_load, wait_while
+from .atomics import atomic_fetch_add, atomic_load, global_load, wait_while
 from .kernel import (
     EEXIST,
     EFAULT,
     ENOENT,
+    TRAP,
+    atomic_or_nothing,
     os_discard,
     os_free_lazily,
     os_hold_resident,
@@ -24,6 +26,8 @@ from .kernel import (
 )
 from .loss import announce_loss, loss_find_missing, loss_fold_notes, loss_record_all
 from .machine import FAULTCOUNT, USERFAULTFD, Guarded, Task
+from .peek import range_repair
+from .properties import must
 
 Held = Steps[tuple[Guarded, str | None]]
 """The fields of the range afterwards, and an errno or None."""
@@ -43,8 +47,37 @@ def populate_data(t: Task, g: Guarded, pages: int) -> Steps[str | None]:
     return error
 
 
+def touch_data(t: Task, r: int, g: Guarded, pages: int) -> Steps[bool]:
+    """`touch_data()`: write each page what it holds. A missing one traps, like a peek's, and the note ends it."""
+    whole = True
+    yield atomic_fetch_add(t, r, "peeks", 1)
+    for page in t.m.pages_in(g.data & pages):
+        while (yield atomic_or_nothing(t, page)) == TRAP:
+            repaired = yield from range_repair(t, page)
+            must("no_stray_sigbus", None if repaired else "a touch that is to hold a page kills")
+            del repaired
+        whole = not (yield atomic_load(t, r, "notes"))
+        if not whole:
+            break
+    yield atomic_fetch_add(t, r, "peeks", -1)
+    if t.broken.touch_believed_early:
+        return whole
+    yield wait_while(t, r, "traps")
+    return whole and not (yield atomic_load(t, r, "notes"))
+
+
 def hold_watched(t: Task, r: int, g: Guarded, pages: int) -> Held:
-    """`hold_watched()`: populate until a try succeeds."""
+    """`hold_watched()`."""
+    if t.m.config.touch:
+        g = yield from loss_fold_notes(t, r, g)
+        if (yield from touch_data(t, r, g, pages)):
+            return g, None
+        g = yield from loss_fold_notes(t, r, g)
+    return (yield from hold_by_populating(t, r, g, pages))
+
+
+def hold_by_populating(t: Task, r: int, g: Guarded, pages: int) -> Held:
+    """`hold_by_populating()`: populate until a try succeeds."""
     if t.broken.check_then_pin:
         g, _ = yield from loss_find_missing(t, r, g, pages, zeroed=False)
         yield from populate_data(t, g, pages)
@@ -116,7 +149,11 @@ def hold_counted(t: Task, r: int, g: Guarded, pages: int) -> Held:
 def settle(t: Task, r: int, g: Guarded, pages: int) -> Held:
     """`settle()`: lost pages become zero memory again, and stay watched."""
     for page in t.m.pages_in(g.lost & pages):
-        error = yield from os_zero(t, page)
+        error: str | None = EFAULT
+        while error == EFAULT:  # purged between the two
+            error = yield from os_zero(t, page)
+            if error == EEXIST and not t.broken.settle_leaves_repaired:
+                error, _ = yield from os_populate_write(t, 1 << page)
         if error not in (None, EEXIST, ENOENT):
             return g, error
         del error

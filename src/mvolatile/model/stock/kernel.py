@@ -84,6 +84,18 @@ def store(t: Task, page: int, value: int) -> Op:
     return _on_page(t, f"store {value} to", page, perform)
 
 
+@cache
+def atomic_or_nothing(t: Task, page: int) -> Op:
+    """`atomic_fetch_or(page, 0)`: finds the page there and dirties it in one step. None, or TRAP."""
+
+    def perform(world: World, pte: Pte | None, registered: bool) -> tuple[Pte | None, Any]:
+        if pte is None and registered:
+            return None, TRAP
+        return Pte(pte.value if pte is not None else 0), None
+
+    return _on_page(t, "touch", page, perform)
+
+
 # ---- system calls
 
 
@@ -312,7 +324,11 @@ def begin_fork(t: Task) -> Op:
 
 @cache
 def copy_page(t: Task, page: int) -> Op:
-    """`copy_present_pte`: shared and write-protected in both; the child is in no userfaultfd."""
+    """`copy_present_pte`: shared and write-protected in both; the child is in no userfaultfd.
+
+    A mapping that has never held data is not copied at all (`vma_needs_copy`): its zero pages are holes in the child.
+    """
+    ptes = t.m.ptes(t.mm)
     mine, theirs = t.cell("pte", page), t.m.cell(CHILD, "pte", page)
     gone, their_gone = t.cell("gone", page), t.m.cell(CHILD, "gone", page)
 
@@ -320,9 +336,10 @@ def copy_page(t: Task, page: int) -> Op:
         pte = world[mine]
         if pte is not None and not pte.zero_page:
             pte = pte._replace(shared=True)
-        return puts(world, (mine, pte), (theirs, pte), (their_gone, world[gone])), None
+        unwritten = all(world[cell] is None or world[cell].zero_page for cell in ptes)
+        return puts(world, (mine, pte), (theirs, None if unwritten else pte), (their_gone, world[gone])), None
 
-    return Op(f"fork: copy page {page}", perform, reads=(gone,), writes=(mine, theirs, their_gone))
+    return Op(f"fork: copy page {page}", perform, reads=(gone, *ptes), writes=(mine, theirs, their_gone))
 
 
 @cache

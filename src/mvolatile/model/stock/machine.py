@@ -91,6 +91,15 @@ class Broken:
     """Where there is no pagemap, a missing page is filled to find out, and the loss announced only then: a peek that
     reads the zeros in between ends well."""
 
+    touch_believed_early: bool = False
+    """A hold by touching does not wait for traps before it believes what it touched."""
+
+    settle_leaves_repaired: bool = False
+    """A lost page that a trap has filled is not held when it is settled."""
+
+    never_written_unfilled: bool = False
+    """The child does not fill the holes that the fork made of pages never written."""
+
     fork_lets_traps_in: bool = False
     """A fork does not wait for traps."""
 
@@ -136,9 +145,9 @@ class Config:
 
     `pages` of one range; `ranges`: how many `struct range` there are to live there, one after the other. `large`: the
     range has a mapping of its own, unwatched after a loss; else it is a slot of an arena that is watched for ever.
-    `pagemap`: /proc/self/pagemap can be read. `signals`: a signal may interrupt a populate.
-    `mlock`: RLIMIT_MEMLOCK allows it. `child_tier`: what a forked child gets; None: there is no fork, and the
-    gate, which only forks shut, is left out.
+    `pagemap`: /proc/self/pagemap can be read. `signals`: a signal may interrupt a populate. `mlock`: RLIMIT_MEMLOCK
+    allows it. `touch`: ranges are of a size that is held by touching its pages. `child_tier`: what a forked child gets;
+    None: there is no fork, and the gate, which only forks shut, is left out.
     """
 
     pages: int = 2
@@ -148,6 +157,7 @@ class Config:
     pagemap: bool = True
     signals: bool = False
     mlock: bool = True
+    touch: bool = False
     child_tier: str | None = None
     broken: Broken = Broken()
 

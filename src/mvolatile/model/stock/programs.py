@@ -259,7 +259,7 @@ def stray(t: Task, page: int, raw: bool) -> Steps[int | None]:
     return (yield from touch(t, page, raw))
 
 
-def forker(t: Task, library_first: bool = True, peeking: bool = False) -> Steps[str]:
+def forker(t: Task, library_first: bool = True, peeking: bool = False, zeros: bool = False) -> Steps[str]:
     """A thread that forks, inside a peek of its own (if it can have one) or not."""
     opened = None
     if peeking:
@@ -269,20 +269,21 @@ def forker(t: Task, library_first: bool = True, peeking: bool = False) -> Steps[
         return WHOLE
     values = yield from read_peeked(t, t.m.all_pages)
     verdict = yield from peek_exit(t, opened)
-    if verdict == WHOLE:
+    if verdict == WHOLE and not zeros:
         must("peek_reads_whole", peek_reads_whole(values))
     return verdict
 
 
-def child(t: Task) -> Steps[str]:
-    """The child's one thread: the fork's handler, the peek it was forked in, if any, then a pin."""
+def child(t: Task, zeros: bool = False) -> Steps[str]:
+    """The child's one thread: the fork's handler, the peek it was forked in, if any, then a pin. `zeros`: there was no
+    data."""
     assert t.mm == CHILD
     opened = yield wait_to_be_born(t)
     yield from in_child(t)
     if opened is not None:
         values = yield from read_peeked(t, t.m.all_pages)
         verdict = yield from peek_exit(t, opened)
-        if verdict == WHOLE:
+        if verdict == WHOLE and not zeros:
             must("no_silent_zeros", no_silent_zeros(values))
             must("peek_reads_whole", peek_reads_whole(values))
         del values, verdict
@@ -290,7 +291,7 @@ def child(t: Task) -> Steps[str]:
     found = yield from settled_hold(t, False, None)
     if found != LOST:
         values = yield from read_held(t)
-        must("no_silent_zeros", no_silent_zeros(values))
+        must("no_silent_zeros", None if zeros else no_silent_zeros(values))
         del values
         yield from range_unpin(t, 0, False)
     return found

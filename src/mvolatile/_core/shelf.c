@@ -1,0 +1,355 @@
+/* Shelf and Finder: a cache's hit, in one call. What a shelf is, and all that is not a plain hit, is told in mvolatile/cache.
+ *
+ * A locator is shelf number << 21 | slot << 4 | kind. The dictionaries `index` (key to locator) and `shelves` (number to Shelf, or to what
+ * is none) are changed by Python under the cache's lock; a hit takes no lock but the GIL. Whatever is not as usual (no such key, no such
+ * shelf, a loss, a value that must be decoded) goes to the methods _find_carefully(key) and _decoded(key, locator, bytes). */
+#include "python.h"
+
+#include <string.h>
+#include <structmember.h>
+
+#define KIND_BITS 4
+#define NUMBER_SHIFT 21
+enum { BYTES, STR };
+
+/* ---- Shelf: many small values in one Range ----------------------------------------------------------------------------------------- */
+
+typedef struct {
+    PyObject_HEAD
+    RangeObject *memory;
+    bool open; /* somebody holds a write pin: published bytes may be read in place */
+    uint32_t count, room;
+    uint32_t *ends; /* of each slot */
+    uint8_t *marks; /* read since the hand passed */
+} ShelfObject;
+
+static PyTypeObject *shelf_type;
+
+static PyObject *shelf_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
+    (void)kwargs;
+    PyObject *memory;
+    if (!PyArg_ParseTuple(args, "O!", range_type, &memory)) return NULL;
+    ShelfObject *self = PyObject_New(ShelfObject, type);
+    if (!self) return NULL;
+    self->memory = (RangeObject *)Py_NewRef(memory);
+    self->open = true;
+    self->count = self->room = 0;
+    self->ends = NULL;
+    self->marks = NULL;
+    return (PyObject *)self;
+}
+
+static void shelf_dealloc(ShelfObject *self) {
+    PyTypeObject *type = Py_TYPE((PyObject *)self);
+    PyMem_Free(self->ends);
+    PyMem_Free(self->marks);
+    Py_DECREF((PyObject *)self->memory);
+    PyObject_Free(self);
+    Py_DECREF(type);
+}
+
+static bool make_room(ShelfObject *self) {
+    if (self->count < self->room) return true;
+    uint32_t room = self->room ? self->room * 2 : 16;
+    uint32_t *ends = PyMem_Realloc(self->ends, room * sizeof *ends);
+    if (ends) self->ends = ends;
+    uint8_t *marks = ends ? PyMem_Realloc(self->marks, room) : NULL;
+    if (!marks) return false;
+    self->marks = marks;
+    self->room = room;
+    return true;
+}
+
+static size_t used(ShelfObject *self) { return self->count ? self->ends[self->count - 1] : 0; }
+
+static PyObject *shelf_append(ShelfObject *self, PyObject *args) {
+    Py_buffer data;
+    int mark = 0;
+    if (!PyArg_ParseTuple(args, "y*|p", &data, &mark)) return NULL;
+    size_t at = used(self), n = (size_t)data.len;
+    PyObject *slot = NULL;
+    if (!self->open || !self->memory->range || n > (size_t)self->memory->nbytes - at) {
+        PyErr_SetString(PyExc_ValueError, "the shelf is sealed or full");
+    } else if (!make_room(self)) {
+        PyErr_NoMemory();
+    } else if ((slot = PyLong_FromUnsignedLong(self->count))) {
+        memcpy(self->memory->range->base + at, data.buf, n);
+        self->ends[self->count] = (uint32_t)(at + n);
+        self->marks[self->count++] = (uint8_t)mark;
+    }
+    PyBuffer_Release(&data);
+    return slot;
+}
+
+static bool find_slot(ShelfObject *self, PyObject *number, uint32_t *slot) {
+    unsigned long value = PyLong_AsUnsignedLong(number);
+    if (value == (unsigned long)-1 && PyErr_Occurred()) return false;
+    if (value >= self->count) {
+        PyErr_SetString(PyExc_IndexError, "no such slot");
+        return false;
+    }
+    *slot = (uint32_t)value;
+    return true;
+}
+
+static uint32_t start_of(ShelfObject *self, uint32_t slot) { return slot ? self->ends[slot - 1] : 0; }
+
+static PyObject *shelf_bounds(ShelfObject *self, PyObject *number) {
+    uint32_t slot;
+    if (!find_slot(self, number, &slot)) return NULL;
+    return Py_BuildValue("(kk)", (unsigned long)start_of(self, slot), (unsigned long)(self->ends[slot] - start_of(self, slot)));
+}
+
+static PyObject *shelf_marked(ShelfObject *self, PyObject *number) {
+    uint32_t slot;
+    if (!find_slot(self, number, &slot)) return NULL;
+    return PyBool_FromLong(self->marks[slot]);
+}
+
+static PyObject *shelf_mark(ShelfObject *self, PyObject *number) {
+    uint32_t slot;
+    if (!find_slot(self, number, &slot)) return NULL;
+    self->marks[slot] = 1;
+    Py_RETURN_NONE;
+}
+
+static PyObject *shelf_close(ShelfObject *self, PyObject *unused) {
+    (void)unused;
+    self->open = false;
+    Py_RETURN_NONE;
+}
+
+static PyObject *get_used(ShelfObject *self, void *unused) {
+    (void)unused;
+    return PyLong_FromSize_t(used(self));
+}
+
+static PyObject *get_count(ShelfObject *self, void *unused) {
+    (void)unused;
+    return PyLong_FromUnsignedLong(self->count);
+}
+
+/* The bytes of a slot; NULL without an exception where only Python can tell. */
+static PyObject *fetch(ShelfObject *self, uint32_t slot) {
+    uint32_t at = start_of(self, slot);
+    Py_ssize_t n = (Py_ssize_t)(self->ends[slot] - at);
+    PyObject *bytes = PyBytes_FromStringAndSize(NULL, n);
+    if (!bytes) return NULL;
+    struct range *range = use_range(self->memory);
+    int err = range ? 0 : -1;
+    if (range && self->open)
+        memcpy(PyBytes_AsString(bytes), range->base + at, (size_t)n);
+    else if (range)
+        err = copy_out(range, (Py_ssize_t)at, n, PyBytes_AsString(bytes));
+    if (range) unuse_range(range);
+    if (!err) return bytes;
+    PyErr_Clear();
+    Py_DECREF(bytes);
+    return NULL;
+}
+
+static PyMethodDef shelf_methods[] = {
+    {"append", (PyCFunction)shelf_append, METH_VARARGS, "append(data, mark=False) -> slot. ValueError when sealed or full."},
+    {"bounds", (PyCFunction)shelf_bounds, METH_O, "bounds(slot) -> (offset, length)."},
+    {"marked", (PyCFunction)shelf_marked, METH_O, "Whether the slot was read since it was stored or moved."},
+    {"mark", (PyCFunction)shelf_mark, METH_O, "Note that the slot was read."},
+    {"close", (PyCFunction)shelf_close, METH_NOARGS, "No more is appended, and reads no longer rely on a pin."},
+    {NULL, NULL, 0, NULL},
+};
+static PyGetSetDef shelf_attributes[] = {
+    {"used", (getter)get_used, NULL, "Bytes taken.", NULL},
+    {"count", (getter)get_count, NULL, "Slots taken.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+static PyType_Slot shelf_slots[] = {
+    {Py_tp_new, shelf_new},
+    {Py_tp_dealloc, shelf_dealloc},
+    {Py_tp_methods, shelf_methods},
+    {Py_tp_getset, shelf_attributes},
+    {Py_tp_doc, "Shelf(memory): small values one after another in a memory that the caller holds for writing until close()."},
+    {0, NULL},
+};
+static PyType_Spec shelf_spec = {
+    .name = "mvolatile._core.Shelf",
+    .basicsize = sizeof(ShelfObject),
+    .flags = Py_TPFLAGS_DEFAULT,
+    .slots = shelf_slots,
+};
+
+/* ---- Finder: from key to value ------------------------------------------------------------------------------------------------------ */
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *index, *shelves;
+    unsigned long long hits, misses;
+} FinderObject;
+
+static PyObject *missing, *find_carefully, *decoded;
+
+static PyObject *finder_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
+    (void)args, (void)kwargs;
+    allocfunc allocate = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
+    FinderObject *self = (FinderObject *)allocate(type, 0);
+    if (!self) return NULL;
+    self->index = PyDict_New();
+    self->shelves = PyDict_New();
+    if (self->index && self->shelves) return (PyObject *)self;
+    Py_DECREF((PyObject *)self);
+    return NULL;
+}
+
+static int finder_traverse(FinderObject *self, visitproc visit, void *arg) {
+    Py_VISIT(Py_TYPE((PyObject *)self));
+    Py_VISIT(self->index);
+    Py_VISIT(self->shelves);
+    return 0;
+}
+
+static int finder_clear(FinderObject *self) {
+    Py_CLEAR(self->index);
+    Py_CLEAR(self->shelves);
+    return 0;
+}
+
+static void finder_dealloc(FinderObject *self) {
+    PyTypeObject *type = Py_TYPE((PyObject *)self);
+    PyObject_GC_UnTrack(self);
+    finder_clear(self);
+    ((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
+    Py_DECREF(type);
+}
+
+/* The bytes of a small value and its locator; NULL without an exception for all that is not that simple. */
+static PyObject *find_bytes(FinderObject *self, PyObject *key, PyObject **locator, unsigned *kind) {
+    *locator = PyDict_GetItemWithError(self->index, key);
+    if (!*locator) return NULL;
+    unsigned long long packed = PyLong_AsUnsignedLongLong(*locator);
+    PyObject *number = PyLong_FromUnsignedLongLong(packed >> NUMBER_SHIFT);
+    ShelfObject *shelf = number ? (ShelfObject *)PyDict_GetItemWithError(self->shelves, number) : NULL;
+    Py_XDECREF(number);
+    uint32_t slot = (uint32_t)(packed >> KIND_BITS) & ((1u << (NUMBER_SHIFT - KIND_BITS)) - 1);
+    if (!shelf || Py_TYPE((PyObject *)shelf) != shelf_type || slot >= shelf->count) return NULL;
+    if (!shelf->open && watch_signals()) return NULL; /* what is held does not trap */
+    *kind = packed & ((1u << KIND_BITS) - 1);
+    Py_INCREF(*locator);
+    Py_INCREF((PyObject *)shelf); /* copying may release the GIL */
+    PyObject *bytes = fetch(shelf, slot);
+    if (bytes) shelf->marks[slot] = 1;
+    Py_DECREF((PyObject *)shelf);
+    if (!bytes) Py_DECREF(*locator);
+    return bytes;
+}
+
+/* A new reference to the value or to `missing`. */
+static PyObject *find(FinderObject *self, PyObject *key) {
+    PyObject *locator, *value;
+    unsigned kind = 0;
+    PyObject *bytes = find_bytes(self, key, &locator, &kind);
+    if (bytes) {
+        if (kind == BYTES)
+            value = bytes;
+        else if (kind == STR)
+            value = PyUnicode_DecodeUTF8(PyBytes_AsString(bytes), PyBytes_Size(bytes), "surrogatepass");
+        else
+            value = PyObject_CallMethodObjArgs((PyObject *)self, decoded, key, locator, bytes, NULL);
+        if (kind != BYTES) Py_DECREF(bytes);
+        Py_DECREF(locator);
+    } else {
+        if (PyErr_Occurred()) return NULL;
+        value = locator ? PyObject_CallMethodObjArgs((PyObject *)self, find_carefully, key, NULL) : Py_NewRef(missing);
+    }
+    if (value && value != missing) self->hits++;
+    return value;
+}
+
+static PyObject *finder_find(FinderObject *self, PyObject *key) { return find(self, key); }
+
+static PyObject *finder_subscript(FinderObject *self, PyObject *key) {
+    PyObject *value = find(self, key);
+    if (value != missing) return value;
+    Py_DECREF(value);
+    self->misses++;
+    PyObject *error = PyTuple_Pack(1, key); /* a tuple as key must stay one */
+    if (error) PyErr_SetObject(PyExc_KeyError, error);
+    Py_XDECREF(error);
+    return NULL;
+}
+
+static PyObject *finder_get(FinderObject *self, PyObject *const *args, Py_ssize_t count, PyObject *names) {
+    Py_ssize_t named = names ? PyTuple_Size(names) : 0;
+    PyObject *fallback = count > 1 ? args[1] : Py_None;
+    if (named == 1 && count == 1 && !PyUnicode_CompareWithASCIIString(PyTuple_GetItem(names, 0), "default")) {
+        fallback = args[1];
+    } else if (count < 1 || count > 2 || named) {
+        PyErr_SetString(PyExc_TypeError, "get(key, default=None)");
+        return NULL;
+    }
+    PyObject *value = find(self, args[0]);
+    if (value != missing) return value;
+    Py_DECREF(value);
+    self->misses++;
+    return Py_NewRef(fallback);
+}
+
+static PyObject *finder_count_miss(FinderObject *self, PyObject *unused) {
+    (void)unused;
+    self->misses++;
+    Py_RETURN_NONE;
+}
+
+static PyObject *finder_counts(FinderObject *self, PyObject *unused) {
+    (void)unused;
+    return Py_BuildValue("(KK)", self->hits, self->misses);
+}
+
+static PyObject *finder_reset(FinderObject *self, PyObject *unused) {
+    (void)unused;
+    self->hits = self->misses = 0;
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef finder_methods[] = {
+    {"_find", (PyCFunction)finder_find, METH_O, "The value, or MISSING. Counts hits."},
+    {"get", (PyCFunction)(void (*)(void))finder_get, METH_FASTCALL | METH_KEYWORDS,
+     "get($self, key, default=None)\n--\n\nThe value, or `default`."},
+    {"_count_miss", (PyCFunction)finder_count_miss, METH_NOARGS, NULL},
+    {"_counts", (PyCFunction)finder_counts, METH_NOARGS, "(hits, misses)"},
+    {"_reset_counts", (PyCFunction)finder_reset, METH_NOARGS, NULL},
+    {"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+static PyMemberDef finder_members[] = {
+    {"_index", T_OBJECT_EX, offsetof(FinderObject, index), READONLY, "key -> locator"},
+    {"_shelves", T_OBJECT_EX, offsetof(FinderObject, shelves), READONLY, "number -> Shelf, or something else"},
+    {NULL, 0, 0, 0, NULL},
+};
+static PyType_Slot finder_slots[] = {
+    {Py_tp_new, finder_new},
+    {Py_tp_dealloc, finder_dealloc},
+    {Py_tp_traverse, finder_traverse},
+    {Py_tp_clear, finder_clear},
+    {Py_tp_methods, finder_methods},
+    {Py_tp_members, finder_members},
+    {Py_mp_subscript, finder_subscript},
+    {Py_tp_doc, "The reading half of VolatileCache."},
+    {0, NULL},
+};
+static PyType_Spec finder_spec = {
+    .name = "mvolatile._core.Finder",
+    .basicsize = sizeof(FinderObject),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
+    .slots = finder_slots,
+};
+
+int add_shelf_types(PyObject *module) {
+    missing = PyObject_CallNoArgs((PyObject *)&PyBaseObject_Type);
+    find_carefully = PyUnicode_InternFromString("_find_carefully");
+    decoded = PyUnicode_InternFromString("_decoded");
+    if (!missing || !find_carefully || !decoded || PyModule_AddObjectRef(module, "MISSING", missing)) return -1;
+    PyObject *finder = PyType_FromModuleAndSpec(module, &finder_spec, NULL);
+    shelf_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &shelf_spec, NULL);
+    int failed = !finder || !shelf_type || PyModule_AddObjectRef(module, "Finder", finder) ||
+                 PyModule_AddObjectRef(module, "Shelf", (PyObject *)shelf_type);
+    Py_XDECREF(finder);
+    return failed ? -1 : 0;
+}
