@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +27,8 @@ def main() -> int:
     options = _parser().parse_args()
     options.kernel = options.kernel or ["6.1", "6.12", RUNNING]
     (BUILD / "logs").mkdir(parents=True, exist_ok=True)
+    if options.tests:
+        os.environ["CELL_TESTS"] = options.tests
     if set(options.kernel) - {RUNNING}:
         debian.install_tools()
     console = Console(stderr=True)
@@ -33,9 +36,10 @@ def main() -> int:
     with _progress(console) as progress:
         for series in options.kernel:
             done += _running(options, progress) if series == RUNNING else _emulated(series, options, progress)
-    kept = results.save(BUILD / "results.json", done)
-    if options.table:
-        table.write(machine.ROOT / "docs/kernels.md", kept, machine.MEGABYTES)
+    if not options.tests:
+        kept = results.save(BUILD / "results.json", done)
+        if options.table:
+            table.write(machine.ROOT / "docs/kernels.md", kept, machine.MEGABYTES)
     if options.json:
         print(json.dumps([{**asdict(one), "good": one.good} for one in done], indent=1))
     for one in done:
@@ -59,6 +63,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--timeout", type=float, default=1200, help="seconds for one combination (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--tests",
+        help="paths or ids of other tests than those of the short form, with commas between; for looking into a "
+        "failure, so the results are neither kept nor put into the table",
     )
     parser.add_argument(
         "--no-table", dest="table", action="store_false", help="leave docs/kernels.md as it is"

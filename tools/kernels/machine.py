@@ -39,6 +39,8 @@ def boot(
     result = Result(series, cell.as_dict(), _today(), kernel.release)
     hierarchy = "cgroup_no_v1=all" if cell.cgroup == "v2" else "swapaccount=1"
     words = [f"CELL_{name.upper()}={value}" for name, value in cell.as_dict().items()]
+    if "CELL_TESTS" in os.environ:
+        words.append(f"CELL_TESTS={os.environ['CELL_TESTS']}")
     command = [
         "qemu-system-x86_64", "-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2",
         "-m", str(MEGABYTES), "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
@@ -75,7 +77,11 @@ def _run(
     reading, writing = os.pipe()
     words = [word.replace("{results}", str(writing)) for word in command]
     added = {name: value.replace("{results}", str(writing)) for name, value in environment.items()}
-    with log.open("wb") as output, open(reading) as lines:
+    with (
+        log.open("wb") as output,
+        log.with_suffix(".jsonl").open("w", buffering=1) as kept,
+        open(reading) as lines,
+    ):
         try:
             process = subprocess.Popen(
                 words, cwd=ROOT, env={**os.environ, **added}, pass_fds=[writing], start_new_session=True,
@@ -87,6 +93,7 @@ def _run(
         timer.start()
         try:
             for line in lines:
+                kept.write(line)
                 with contextlib.suppress(json.JSONDecodeError):  # cut off at the end of the machine
                     result.take(json.loads(line))
                 progress(result)

@@ -440,12 +440,17 @@ void os_pause(void) { sched_yield(); }
 void os_reclaim_all(char *base, size_t len) {
     cpu_set_t allowed, one;
     if (sched_getaffinity(0, sizeof allowed, &allowed)) return;
+    /* Any MADV_COLD empties its CPU's lists first. It must be of nothing: under MGLRU a page that it meets goes onto that CPU's list of
+     * pages to deactivate, and is not to be reclaimed from any other CPU. */
+    char *nothing = mmap(NULL, os_page_size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (nothing == MAP_FAILED) return;
     for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
         if (!CPU_ISSET(cpu, &allowed)) continue;
         CPU_ZERO(&one);
         CPU_SET(cpu, &one);
-        if (!sched_setaffinity(0, sizeof one, &one)) (void)os_cold(base, os_page_size); /* empties this CPU's lists */
+        if (!sched_setaffinity(0, sizeof one, &one)) (void)os_cold(nothing, os_page_size);
     }
     if (!os_free_lazily(base, len)) (void)os_pageout(base, len); /* on one CPU, still */
     sched_setaffinity(0, sizeof allowed, &allowed);
+    (void)munmap(nothing, os_page_size);
 }

@@ -204,6 +204,11 @@ def _huge_bytes(memory: VolatileMemory) -> int:
     return sum(one.huge for one in mappings() if memory.address <= one.start < end)
 
 
+def _splits() -> int:
+    table = dict(line.split() for line in Path("/proc/vmstat").read_text().splitlines())
+    return int(table["thp_split_pmd"])
+
+
 def _thp() -> str:
     return Path("/sys/kernel/mm/transparent_hugepage/enabled").read_text()
 
@@ -227,8 +232,13 @@ def test_a_rebuild_gets_huge_pages_again() -> None:
     if "[never]" in _thp():
         pytest.skip("transparent huge pages are switched off here")
     with filled(2 * HUGE) as memory:
+        before = _splits()
         lose(memory)
         assert _huge_bytes(memory) == 0
+        if _splits() > before:  # seen on 6.1 and 6.12, not on 6.18
+            pytest.skip(
+                "this kernel splits a huge page to purge it; the page table that is left keeps huge pages out"
+            )
         with memory.pin(write=True, on_purge=lambda view, extents: None) as view:
             view[:] = pattern(memory.nbytes, 1)
         assert _huge_bytes(memory) == 2 * HUGE

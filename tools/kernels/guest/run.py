@@ -21,6 +21,24 @@ SHORT = ("tests/unit/contract", "tests/unit/facts", "tests/unit/kernel", "tests/
 """The short form: what the library promises, what it relies on, and how it reads the kernel."""
 
 
+TOO_LONG = (
+    "test_a_hundred_thousand_live_ranges",
+    "test_threads_open_and_close",
+    "test_a_psi_trigger_of_the_machine",
+)
+"""Minutes under emulation; the last waits for a disk, and there is none."""
+
+TOO_LONG = (
+    "test_a_hundred_thousand_live_ranges",
+    "test_threads_open_and_close",
+    "test_a_psi_trigger_of_the_machine",
+)
+"""Minutes under emulation; the last waits for a disk, and there is none."""
+
+MOST_FAILURES = 20
+"""When one cause fails everything, the tracebacks take longer than the tests."""
+
+
 class Reporter:
     """A pytest plugin: keeps to the tests of this process's tier, and tells each outcome as it comes."""
 
@@ -34,12 +52,15 @@ class Reporter:
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
         """The contract's tests are collected once for each tier; the other tiers have cells of their own."""
         tier = os.environ["MVOLATILE_TIER"]
+        emulated = "CELL_RESULTS" not in os.environ
+        emulated = "CELL_RESULTS" not in os.environ
         kept: list[pytest.Item] = []
         left: list[pytest.Item] = []
         for item in items:
             callspec = getattr(item, "callspec", None)
             wanted = callspec.params.get("tier", tier) if callspec else tier
-            (kept if wanted == tier else left).append(item)
+            fits = wanted == tier and not (emulated and item.name.partition("[")[0] in TOO_LONG)
+            (kept if fits else left).append(item)
         config.hook.pytest_deselected(items=left)
         items[:] = kept
         self.tell(collected=len(kept))
@@ -76,12 +97,15 @@ def observed() -> dict[str, str]:
 def main() -> int:
     """Become the cell's user, check the conditions, run the tests."""
     results = os.environ.get("CELL_RESULTS", "/dev/ttyS1")
+    if os.environ["CELL_USER"] == "user" and os.geteuid() == 0:
+        os.chown(results, 1000, 1000)
+        os.setgroups([])
+        os.setgid(1000)
+        os.setuid(1000)
+        os.environ["HOME"] = "/home/user"
+        # As login does. A process that has changed its user and goes on may not read its own /proc/self/pagemap.
+        os.execv(sys.executable, [sys.executable, *sys.argv])
     with open(results, "w", buffering=1) as out:
-        if os.environ["CELL_USER"] == "user" and os.geteuid() == 0:
-            os.setgroups([])
-            os.setgid(1000)
-            os.setuid(1000)
-            os.environ["HOME"] = "/home/user"
         reporter = Reporter(out)
         conditions = observed()
         reporter.tell(kernel=platform.release(), version=platform.version(), observed=conditions)
@@ -96,9 +120,10 @@ def main() -> int:
             )
             return 0
         began = time.monotonic()
-        arguments = ["-q", "--color=no", "-p", "no:cacheprovider", "--import-mode=importlib", "--timeout=120"]
-        paths = [path for path in SHORT if Path(path).exists()]
-        code = pytest.main([*arguments, *paths, *sys.argv[1:]], plugins=[reporter])
+        arguments = ["-q", "--color=no", "-p", "no:cacheprovider", "--import-mode=importlib", "--timeout=300"]
+        wanted = os.environ.get("CELL_TESTS", ",".join(SHORT)).split(",")
+        paths = [path for path in wanted if Path(path.partition("::")[0]).exists()]
+        code = pytest.main([*arguments, f"--maxfail={MOST_FAILURES}", *paths], plugins=[reporter])
         reporter.tell(done=int(code), seconds=round(time.monotonic() - began, 1))
     return 0
 
