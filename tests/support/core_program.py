@@ -14,7 +14,6 @@ from .native import SOURCES, compiler
 __all__ = ["core_program"]
 
 CORE = Path(__file__).resolve().parents[2] / "src" / "mvolatile" / "_core"
-NEEDS_PYTHON = {"module.c", "memory.c", "pin_type.c", "peek_type.c"}
 
 
 @functools.cache
@@ -24,7 +23,7 @@ def core_program(name: str, *, scripted: bool = False, sanitize: str = "") -> Pa
     With `scripted`, the core's calls to the system layer go through ``scripted.h``; `sanitize` is a list for
     ``-fsanitize=``.
     """
-    sources = sorted(path for path in CORE.glob("*.c") if path.name not in NEEDS_PYTHON)
+    sources = sorted(path for path in CORE.glob("*.c") if '#include "python.h"' not in path.read_text())
     program = SOURCES / f"{name}.c"
     read = [*sources, *CORE.glob("*.h"), program, SOURCES / "scripted.h"]
     key = hashlib.sha256(b"".join(path.read_bytes() for path in read) + f"{scripted}{sanitize}".encode())
