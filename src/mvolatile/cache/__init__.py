@@ -8,7 +8,8 @@ The map, from the bottom up::
 
     values.py      values as bytes              codec.py       codecs to hand in
     segment.py     shelves                      log.py         index and shelves, and every change to them
-    hand.py        SIEVE, and living within what the kernel leaves
+    hand.py        what goes, and living within what the kernel leaves
+    duel.py        SIEVE or CLOCK
     sweep.py       what expired leaves          pressure.py    told of memory pressure
     flights.py     single-flight                fork.py        after a fork
     cache.py       VolatileCache                statistics.py  CacheInfo

@@ -14,6 +14,7 @@ from typing import Any, NoReturn, TypeVar, cast
 from .._core import MISSING, Finder
 from ..errors import Purged
 from . import fork, pressure
+from .duel import Duel
 from .flights import Flights
 from .hand import Hand
 from .log import Log
@@ -85,7 +86,7 @@ class VolatileCache(Finder[K, V], MutableMapping[K, V]):
         self._on_purge = on_purge
         self._timer = timer
         self._log = Log(self.name, self._index, self._shelves, max_bytes, on_purge is not None)
-        self._hand = Hand(self._log, maxsize, Sweeper(self._log, timer))
+        self._hand = Hand(self._log, maxsize, Sweeper(self._log, timer), Duel(self._counts))
         self._flights = Flights()
         self._closed = self._listening = False
         self._later: list[tuple[Callable[..., Any], tuple[Any, ...]]] = []

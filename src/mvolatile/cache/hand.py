@@ -1,8 +1,9 @@
-"""Which values go: SIEVE over segments, and how much memory the kernel leaves us.
+"""Which values go, by a hand that passes over segments, and how much memory the kernel leaves us.
 
 SIEVE (Zhang et al., NSDI 2024): a hand moves from the oldest value to the newest; a value that was read since the
 hand last passed stays where it is, unmarked; another goes. A hit costs one byte written. Here the hand passes a
-segment at a time: what stays is moved together, in order, behind the hand. At the newest it starts over.
+segment at a time: what stays is moved together, in order, behind the hand. At the newest it starts over. Where CLOCK does better, what
+stays is moved among the newest instead (`duel.py`).
 
 Without `max_bytes` the kernel decides how much we may have. It purges the oldest volatile pages first, whatever
 they hold, so each of its purges takes good values with the bad. So its purges are taken as a network sender takes
@@ -13,6 +14,7 @@ until it is lifted.
 
 from __future__ import annotations
 
+from .duel import CLOCK, Duel
 from .log import Log
 from .segment import Range, Segment, Shelf
 from .sweep import Sweeper
@@ -32,10 +34,11 @@ QUIET = 16
 class Hand:
     """Keeps `log` within ``max_bytes``, ``max_entries`` and the kernel's allowance."""
 
-    def __init__(self, log: Log, max_entries: int | None, sweeper: Sweeper) -> None:
+    def __init__(self, log: Log, max_entries: int | None, sweeper: Sweeper, duel: Duel) -> None:
         self.log = log
         self.max_entries = max_entries
         self.sweeper = sweeper
+        self.duel = duel
         self.allowance: float | None = None
         self.growth = SLOWEST
         self.quiet = 0
@@ -57,11 +60,21 @@ class Hand:
         limit = self.limit
         if limit == float("inf"):
             return
+        if log.nbytes > limit / 2 and self.duel.stored(nbytes, limit):
+            self._change_policy()
         margin = log.segment_bytes()
         if margin * 16 < limit and log.nbytes + nbytes + margin > limit:
             self._advance(STEPS)
         while log.nbytes + nbytes > limit and self._advance(256):
             pass
+
+    def _change_policy(self) -> None:
+        self.log.survivors_are_young = self.duel.policy == CLOCK
+        if self.log.survivors_are_young:
+            # The hand stays among what is ahead from now on: put all in its way, the oldest first.
+            self.log.behind.update(self.log.ahead)
+            self.log.ahead.clear()
+            self.log.ahead, self.log.behind = self.log.behind, self.log.ahead
 
     def keep_count(self) -> None:
         """Give up values until there are no more than `max_entries`."""
@@ -121,7 +134,8 @@ class Hand:
         if shelf.marked(0):
             shelf.mark(0, False)
             del self.log.ahead[shelf.number]
-            self.log.behind[shelf.number] = shelf
+            order = self.log.ahead if self.log.survivors_are_young else self.log.behind
+            order[shelf.number] = shelf
             return
         if self.log.lives(shelf, 0):
             del self.log.index[shelf.keys[0]]

@@ -60,6 +60,7 @@ class Log:
         )  # given up, and pinned by arrays still
         self.nbytes = 0
         self.purged = 0
+        self.survivors_are_young = False
         self.collect_lost = collect_lost
         self.lost_keys: list[Hashable] = []
         self.max_bytes = max_bytes
@@ -132,7 +133,7 @@ class Log:
         """Make everything volatile, but for open segments with less than `at_least` bytes in them."""
         if self.survivors is not None and self.survivors.used >= at_least:
             full, self.survivors = self.survivors, None
-            self.seal(full, self.behind)
+            self.seal(full, self.ahead if self.survivors_are_young else self.behind)
         if self.newest is not None and self.newest.used >= at_least:
             full, self.newest = self.newest, None
             self.seal(full, self.ahead)
@@ -273,7 +274,7 @@ class Log:
         if self.survivors is None or not self.survivors.has_room(len(data)):
             if self.survivors is not None:
                 full, self.survivors = self.survivors, None
-                self.seal(full, self.behind)
+                self.seal(full, self.ahead if self.survivors_are_young else self.behind)
             self.survivors = self._open(len(data))
         kind = self.index[key] & (1 << KIND_BITS) - 1
         self.index[key] = self._append(self.survivors, key, kind, data, mark)

@@ -1,0 +1,240 @@
+"""How fast is the cache, beside what people use now?
+
+    python benchmarks/cache_speed.py [--json FILE] [--quick]
+
+All in one run, in one process, each figure the best of several rounds. Small hits: 100 bytes, str keys, from
+cachetools.LRUCache behind a lock, cachebox, diskcache, and real Redis and memcached servers on loopback, which the
+script starts and stops (Debian: redis-server, memcached); who is not installed is left out, and said so. Large
+hits: an array returned over the cache's memory against `pickle.loads` from a dict of bytes. Sets: 8 MiB arrays
+against memcpy into memory fresh from the kernel. Index: bytes an entry beside key and value, at a million entries.
+Exits with 1 if a limit is missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import mmap
+import pickle
+import platform
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import tracemalloc
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import mvolatile as mv
+
+VALUE = b"x" * 100
+ARRAYS = 4
+"""Taken in turn: one that is asked for again and again would lie in the processor's cache."""
+KEYS = [f"key:{number}" for number in range(1000)]
+
+
+def best(action: Callable[[], object], loops: int, rounds: int = 15) -> float:
+    """Seconds for one."""
+    found = float("inf")
+    for _ in range(rounds):
+        start = time.perf_counter()
+        for _ in range(loops):
+            action()
+        found = min(found, (time.perf_counter() - start) / loops)
+    return found
+
+
+def over_keys(get: Callable[[str], object]) -> Callable[[], None]:
+    def action() -> None:
+        for key in KEYS:
+            get(key)
+
+    return action
+
+
+@contextmanager
+def server(*command: str, port: int) -> Iterator[None]:
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        for _ in range(100):
+            try:
+                socket.create_connection(("127.0.0.1", port)).close()
+                break
+            except OSError:
+                time.sleep(0.05)
+        yield
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def getters(stack: ExitStack, missing: list[str]) -> Iterator[tuple[str, Callable[[str], object], int]]:
+    """Name, get, and how many loops over all keys."""
+    import cachetools
+
+    for label, sealed in (("ours, being filled", False), ("ours, volatile", True)):
+        cache: mv.VolatileCache[str, bytes] = stack.enter_context(mv.VolatileCache())
+        cache.update(dict.fromkeys(KEYS, VALUE))
+        if sealed:
+            cache._change(cache._log.seal_all)
+        yield label, cache.__getitem__, 20
+    lru: Any = cachetools.LRUCache(1 << 20)
+    lru.update(dict.fromkeys(KEYS, VALUE))
+    lock = threading.Lock()
+
+    def locked(key: str) -> object:
+        with lock:
+            return lru[key]
+
+    yield "cachetools.LRUCache, lock", locked, 20
+    if importlib.util.find_spec("cachebox"):
+        import cachebox
+
+        box: Any = cachebox.LRUCache(1 << 20)
+        for key in KEYS:
+            box[key] = VALUE
+        yield "cachebox.LRUCache", box.__getitem__, 20
+    else:
+        missing.append("cachebox")
+    if importlib.util.find_spec("diskcache"):
+        import diskcache
+
+        disk = stack.enter_context(diskcache.Cache(stack.enter_context(tempfile.TemporaryDirectory())))
+        for key in KEYS:
+            disk[key] = VALUE
+        yield "diskcache.Cache", disk.__getitem__, 1
+    else:
+        missing.append("diskcache")
+    for name, program, module in (
+        ("Redis", "redis-server", "redis"),
+        ("memcached", "memcached", "pymemcache"),
+    ):
+        if not shutil.which(program) or not importlib.util.find_spec(module):
+            missing.append(name)
+            continue
+        port = free_port()
+        client: Any
+        if name == "Redis":
+            stack.enter_context(server(program, "--port", str(port), "--save", "", port=port))
+            import redis
+
+            client = redis.Redis(port=port)
+        else:
+            stack.enter_context(
+                server(program, "-u", "nobody", "-l", "127.0.0.1", "-p", str(port), port=port)
+            )
+            from pymemcache.client.base import Client
+
+            client = Client(("127.0.0.1", port))
+        for key in KEYS:
+            client.set(key, VALUE)
+        yield name, client.get, 1
+        client.close()
+
+
+def small_hits() -> tuple[dict[str, float], list[str]]:
+    missing: list[str] = []
+    found = {}
+    with ExitStack() as stack:
+        for name, get, loops in getters(stack, missing):
+            found[name] = best(over_keys(get), loops) / len(KEYS)
+    return found, missing
+
+
+def large(mib: int) -> dict[str, float]:
+    arrays = [np.random.default_rng(seed).random(mib << 17) for seed in range(ARRAYS)]
+    pickled = {seed: pickle.dumps(array, 5) for seed, array in enumerate(arrays)}
+    turn = cycle(range(ARRAYS))
+    with mv.VolatileCache() as cache:
+        cache.update(enumerate(arrays))
+        hit = best(lambda: cache[next(turn)], 200)
+        unpickle = best(lambda: pickle.loads(pickled[next(turn)]), ARRAYS)
+
+        def fresh() -> None:
+            with mmap.mmap(-1, arrays[0].nbytes, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as memory:
+                memory.madvise(mmap.MADV_HUGEPAGE)
+                np.frombuffer(memory, float)[:] = arrays[next(turn)]
+
+        def store() -> None:
+            cache["k"] = arrays[next(turn)]
+
+        return {"hit": hit, "unpickle": unpickle, "set": best(store, 8), "memcpy_fresh": best(fresh, 8)}
+
+
+def index_overhead(entries: int) -> float:
+    """Bytes an entry beside the key: the interpreter's memory, and what the segments take beyond the values."""
+    keys = [f"{number:08}" for number in range(entries)]
+    tracemalloc.start()
+    with mv.VolatileCache() as cache:
+        before = tracemalloc.get_traced_memory()[0]
+        for key in keys:
+            cache[key] = VALUE
+        traced = tracemalloc.get_traced_memory()[0] - before
+        tracemalloc.stop()
+        beyond = cache._log.nbytes - entries * len(VALUE)
+        return (traced + beyond) / entries
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--json", type=Path, help="write the figures here too")
+    parser.add_argument("--quick", action="store_true", help="a tenth of the entries in the index")
+    arguments = parser.parse_args()
+    small, missing = small_hits()
+    ours = small["ours, volatile"]
+    print("small hits, 100 bytes")
+    for name, seconds in small.items():
+        print(f"  {name:<28}{seconds * 1e9:>10,.0f} ns{seconds / ours:>10.2f} x ours")
+    for name in missing:
+        print(f"  {name:<28} not installed")
+    arrays = {mib: large(mib) for mib in (8, 64)}
+    for mib, row in arrays.items():
+        print(
+            f"{mib} MiB array: hit {row['hit'] * 1e6:.1f} us, unpickling {row['unpickle'] / row['hit']:,.0f} x that; "
+            f"set {row['set'] * 1e3:.2f} ms = {row['memcpy_fresh'] / row['set']:.2f} of memcpy into fresh memory"
+        )
+    entries = 100_000 if arguments.quick else 1_000_000
+    overhead = index_overhead(entries)
+    print(f"index: {overhead:.0f} bytes an entry beside the key, {entries:,} entries")
+    checks = {
+        "a small hit as fast as cachetools behind a lock": small["cachetools.LRUCache, lock"] / ours >= 1,
+        "within 3 times of cachebox": "cachebox" in missing or small["cachebox.LRUCache"] * 3 >= ours,
+        "20 times diskcache": "diskcache" in missing or small["diskcache.Cache"] >= 20 * ours,
+        "30 times Redis": "Redis" in missing or small["Redis"] >= 30 * ours,
+        "30 times memcached": "memcached" in missing or small["memcached"] >= 30 * ours,
+        "an 8 MiB hit in 20 us": arrays[8]["hit"] <= 20e-6,
+        "100 times faster than unpickling": arrays[8]["unpickle"] >= 100 * arrays[8]["hit"],
+        "64 MiB nearly the same": arrays[64]["hit"] <= 2 * arrays[8]["hit"],
+        "set at 0.7 of memcpy into fresh memory": arrays[8]["memcpy_fresh"] >= 0.7 * arrays[8]["set"],
+        "200 bytes an entry": overhead <= 200,
+    }
+    for what, met in checks.items():
+        print(f"{'met   ' if met else 'MISSED'}  {what}")
+    if arguments.json:
+        where = {
+            "python": platform.python_version(),
+            "kernel": platform.release(),
+            "machine": platform.machine(),
+        }
+        figures = {"small_hits": small, "missing": missing, "arrays": arrays, "index_bytes": overhead}
+        arguments.json.write_text(json.dumps({**where, **figures, "checks": checks}, indent=2) + "\n")
+    return 0 if all(checks.values()) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

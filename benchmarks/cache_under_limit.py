@@ -1,0 +1,173 @@
+"""Life under a memory limit: which cache needs no size to be guessed?
+
+    python benchmarks/cache_under_limit.py [--json FILE] [--quick]
+
+One trace (Zipf, fixed seed), one cgroup limit, one cost of making a missing value, a child process for each cache:
+`lru_cache` unbounded, `cachetools.LRUCache` at caps around the best one, diskcache, and `VolatileCache` with nothing
+set. Once with the limit as it is; once with a neighbour in the same cgroup that takes half of the memory for the
+second half of the trace. Prints total time, hits and kills; exits with 1 if the cache is not within 10 per cent of
+the best cap's time, or not ahead of all when the free memory changes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mvolatile.kernel.cgroup import ChildCgroup
+
+LIMIT = 256 << 20
+VALUE = 32 << 10
+KEYS = 12_000
+TAKEN = 100 << 20
+MAKING_SECONDS = 0.0005
+
+
+def trace(requests: int) -> list[int]:
+    random = np.random.default_rng(7)
+    weights = 1 / np.arange(1, KEYS + 1) ** 0.8
+    order = random.permutation(KEYS)
+    return [int(key) for key in order[random.choice(KEYS, requests, p=weights / weights.sum())]]
+
+
+def make(key: int) -> bytes:
+    """Costs what reading a block from a disk costs."""
+    until = time.perf_counter() + MAKING_SECONDS
+    value = key.to_bytes(4, "little") * (VALUE // 4)
+    while time.perf_counter() < until:
+        pass
+    return value
+
+
+def cached(kind: str, cap: int) -> Any:
+    if kind == "lru_cache":
+        from functools import lru_cache
+
+        return lru_cache(None)(make)
+    if kind == "cachetools":
+        import cachetools
+
+        return cachetools.cached(cachetools.LRUCache(cap, getsizeof=len))(make)
+    if kind == "diskcache":
+        import diskcache
+
+        return diskcache.Cache(tempfile.mkdtemp(dir="."), size_limit=4 << 30).memoize()(make)
+    from mvolatile import volatile_cache
+
+    return volatile_cache(make)
+
+
+def child(kind: str, cap: int, requests: int, neighbour: bool) -> None:
+    keys = trace(requests)
+    get = cached(kind, cap)
+    made = 0
+    inner = make
+
+    def counted(key: int) -> bytes:
+        nonlocal made
+        made += 1
+        return inner(key)
+
+    globals()["make"] = counted
+    get = cached(kind, cap)
+    start = time.perf_counter()
+    other = None
+    for number, key in enumerate(keys):
+        if neighbour and number == requests // 2:
+            other = subprocess.Popen(
+                [
+                    sys.executable,
+                    "-c",
+                    f"x = bytearray({TAKEN}); x[::4096] = bytes(len(x[::4096])); print(flush=True); input()",
+                ],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+            )
+            assert other.stdout is not None
+            other.stdout.readline()
+        value = get(key)
+        assert value[:4] == key.to_bytes(4, "little")
+    seconds = time.perf_counter() - start
+    if other is not None:
+        other.communicate(b"\n")
+    print(json.dumps({"seconds": seconds, "hits": requests - made}))
+
+
+def run(kind: str, cap: int, requests: int, neighbour: bool) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder, ChildCgroup(LIMIT) as cgroup:
+        command = [sys.executable, str(Path(__file__).resolve()), "--child", kind, str(cap), str(requests)]
+        done = subprocess.run(
+            cgroup.wrap([*command, *(["--neighbour"] if neighbour else [])]),
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=900,
+        )
+        kills = cgroup.oom_kills()
+    row = {"cache": kind, "cap_mib": cap >> 20, "neighbour": neighbour, "kills": kills}
+    if done.returncode == 0 and not kills:
+        return {**row, **json.loads(done.stdout)}
+    return {**row, "seconds": None, "hits": None, "error": done.stderr[-300:] if not kills else "killed"}
+
+
+def show(row: dict[str, Any]) -> None:
+    name = row["cache"] + (f" {row['cap_mib']} MiB" if row["cap_mib"] else "")
+    if row["seconds"] is None:
+        print(f"  {name:<24}{row['error']}", flush=True)
+    else:
+        print(f"  {name:<24}{row['seconds']:>7.1f} s{row['hits']:>9,} hits", flush=True)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--json", type=Path, help="write the figures here too")
+    parser.add_argument("--quick", action="store_true", help="a quarter of the requests")
+    parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--neighbour", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.child:
+        kind, cap, requests = arguments.child
+        child(kind, int(cap), int(requests), arguments.neighbour)
+        return 0
+    requests = 30_000 if arguments.quick else 120_000
+    rows = []
+    checks = {}
+    for neighbour in (False, True):
+        print("with a neighbour in the second half" if neighbour else "alone", flush=True)
+        contenders = [("lru_cache", 0)]
+        contenders += [("cachetools", cap << 20) for cap in (48, 96, 128, 160, 192, 208, 224, 384)]
+        contenders += [("diskcache", 0), ("volatile_cache", 0)]
+        for kind, cap in contenders:
+            row = run(kind, cap, requests, neighbour)
+            rows.append(row)
+            show(row)
+        here = [row for row in rows if row["neighbour"] == neighbour and row["seconds"] is not None]
+        ours = next((row["seconds"] for row in here if row["cache"] == "volatile_cache"), float("inf"))
+        others = min(row["seconds"] for row in here if row["cache"] != "volatile_cache")
+        print(f"  ours / best of the others: {ours / others:.2f}")
+        checks["ahead of all" if neighbour else "within 10 per cent of the best cap"] = ours <= others * (
+            1.0 if neighbour else 1.1
+        )
+    for what, met in checks.items():
+        print(f"{'met   ' if met else 'MISSED'}  {what}")
+    if arguments.json:
+        where = {
+            "python": platform.python_version(),
+            "kernel": platform.release(),
+            "machine": platform.machine(),
+        }
+        arguments.json.write_text(json.dumps({**where, "rows": rows, "checks": checks}, indent=2) + "\n")
+    return 0 if all(checks.values()) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
