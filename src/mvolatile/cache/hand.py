@@ -2,8 +2,8 @@
 
 SIEVE (Zhang et al., NSDI 2024): a hand moves from the oldest value to the newest; a value that was read since the
 hand last passed stays where it is, unmarked; another goes. A hit costs one byte written. Here the hand passes a
-segment at a time: what stays is moved together, in order, behind the hand. At the newest it starts over. Where CLOCK does better, what
-stays is moved among the newest instead (`duel.py`).
+segment at a time: what stays is moved together, in order, behind the hand. At the newest it starts over. Where
+CLOCK does better, what stays is moved among the newest instead (`duel.py`).
 
 Without `max_bytes` the kernel decides how much we may have. It purges the oldest volatile pages first, whatever
 they hold, so each of its purges takes good values with the bad. So its purges are taken as a network sender takes
