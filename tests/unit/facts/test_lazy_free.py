@@ -192,7 +192,7 @@ def test_minor_faults_count_lost_pages_without_userfaultfd() -> None:
 
     with filled(64) as memory:
         counted = []
-        for _ in range(5):  # the interpreter between the two looks may fault, too, or reclaim take a page: the least counts
+        for _ in range(5):  # the interpreter may fault between the two looks, too: the least counts
             memory.advise(MADV_FREE)
             counted.append(faults(MADV_POPULATE_WRITE))
         assert min(counted) == 0, "nothing was lost"
