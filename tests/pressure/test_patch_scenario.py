@@ -63,7 +63,10 @@ def letters(touch: bool) -> None:
 def test_each_chunk_is_whole_or_reported(tier: str) -> None:
     done = run_limited(letters, LIMIT, False, env={"MVOLATILE_TIER": tier})
     assert done.returncode == 0, f"{done}"
-    assert done.stdout == "purged 13\n", "the eater took all there was"
+    # The program itself checks that what is not reported is whole. A chunk may wait on a CPU's list, out of reach.
+    said, count = done.stdout.split()
+    assert said == "purged"
+    assert 8 <= int(count) <= 13, "the eater took nearly all there was"
     assert done.oom_kills == 1, "the eater alone"
 
 
