@@ -15,6 +15,7 @@ from support.processes import run_python
 
 Judged = dict[str, Any]
 Contained = Callable[..., Judged]
+Wrap = Callable[[Sequence[str]], list[str]]
 
 
 @pytest.fixture
@@ -26,7 +27,7 @@ def contained() -> Contained:
     def run(
         prelude: str = "",
         *,
-        wrap: Callable[[Sequence[str]], list[str]] | None = None,
+        wrap: Wrap | None = None,
         env: Mapping[str, str] | None = None,
     ) -> Judged:
         program = f"{prelude}\nfrom support.contained import main\nmain()\n"
@@ -45,14 +46,14 @@ def contained() -> Contained:
 
 
 @pytest.fixture
-def unshare() -> Callable[[str, str], Callable[[Sequence[str]], list[str]]]:
+def unshare() -> Callable[[str, str], Wrap]:
     """A wrapper that runs the command in new namespaces (flags of unshare(1)) after a line of shell; skips where this
     user may not make them.
     """
     if shutil.which("unshare") is None:
         pytest.skip("needs unshare(1), of util-linux")
 
-    def make(flags: str, line: str) -> Callable[[Sequence[str]], list[str]]:
+    def make(flags: str, line: str) -> Wrap:
         start = ["unshare", *flags.split(), "sh", "-c", f'{line} && exec "$@"', "sh"]
         tried = subprocess.run([*start, "true"], capture_output=True, text=True, check=False)
         if tried.returncode:

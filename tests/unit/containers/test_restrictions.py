@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,8 +14,10 @@ import pytest
 
 from mvolatile import _core
 from mvolatile.kernel.cgroup import ChildCgroup
+from support.contained import SIZES
+from support.processes import run_python
 
-from .conftest import Contained, exact, quiet
+from .conftest import Contained, Wrap, exact, quiet
 
 UNRESTRICTED = _core.tier()
 
@@ -51,14 +54,14 @@ def test_no_new_privileges(contained: Contained) -> None:
     assert quiet(told)
 
 
-def test_user_namespace(contained: Contained, unshare: Callable[..., object]) -> None:
+def test_user_namespace(contained: Contained, unshare: Callable[..., Wrap]) -> None:
     told = contained(wrap=unshare("--user --map-root-user", "true"))
     assert told["tier"] == UNRESTRICTED
     assert exact(told)
     assert quiet(told)
 
 
-def test_read_only_root_and_proc(contained: Contained, unshare: Callable[..., object]) -> None:
+def test_read_only_root_and_proc(contained: Contained, unshare: Callable[..., Wrap]) -> None:
     readonly = (
         "for at in / /proc /sys; do mount --bind $at $at && mount -o remount,bind,ro $at || exit 1; done"
     )
@@ -68,11 +71,40 @@ def test_read_only_root_and_proc(contained: Contained, unshare: Callable[..., ob
     assert quiet(told)
 
 
-def test_no_proc_at_all(contained: Contained, unshare: Callable[..., object]) -> None:
-    """Where traps work, UFFDIO_ZEROPAGE finds what is missing; without them every loss counts as a loss of all."""
-    told = contained(wrap=unshare("--mount", "mount -t tmpfs none /proc"))
-    assert told["tier"] == UNRESTRICTED
-    assert not any("error" in told[layout] for layout in ("pooled", "base", "huge"))
+NO_PROC = "mount -t tmpfs none /proc"
+
+
+def test_no_proc_at_all(contained: Contained, unshare: Callable[..., Wrap]) -> None:
+    """UFFDIO_ZEROPAGE finds what is missing, so only the raw call, which must know what is mapped, cannot work."""
+    told = contained(wrap=unshare("--mount", NO_PROC), env={"MVOLATILE_TIER": "userfaultfd"})
+    assert told["tier"] == "userfaultfd"
+    assert exact(told)
+    assert told["warnings"] == []
+    assert "/proc/self/maps" in told["raw"]["error"]
+
+
+@on_x86_64
+def test_no_proc_and_default_seccomp_rules(contained: Contained, unshare: Callable[..., Wrap]) -> None:
+    """Nothing is left that could tell a loss, so nothing is ever marked."""
+    rules = "from support import seccomp; seccomp.apply_container_rules()"
+    told = contained(rules, wrap=unshare("--mount", NO_PROC), env={"MVOLATILE_TIER": ""})
+    assert told["tier"] == "unsupported"
+    assert "userfaultfd is refused: EPERM" in told["reason"]
+    assert "/proc/self/pagemap is refused: ENOENT" in told["reason"]
+    assert [one.split(":")[0] for one in told["warnings"]] == ["UnsupportedKernelWarning"]
+    assert all(told[layout]["told"] == [] for layout in SIZES)
+
+
+def test_the_tier_that_needs_proc_says_so(unshare: Callable[..., Wrap]) -> None:
+    done = run_python(
+        "import mvolatile; mvolatile.features()",
+        wrap=unshare("--mount", NO_PROC),
+        env={"MVOLATILE_TIER": "faultcount"},
+    )
+    assert (
+        "UnsupportedError: MVOLATILE_TIER=faultcount cannot be had here: /proc/self/pagemap: No such"
+        in str(done)
+    )
 
 
 def test_limited_address_space(contained: Contained) -> None:
@@ -91,22 +123,43 @@ except (MemoryError, OSError) as error:
     print(type(error).__name__, error)
 mvolatile.VolatileMemory(1 << 20).close()
 """
-    from support.processes import run_python
-
     assert "annot allocate memory" in run_python(big).check().stdout
 
 
-def test_mlockall_of_everything_to_come(contained: Contained) -> None:
-    """MADV_FREE refuses locked memory: data stays, and one is told that it does."""
-    told = contained(
-        "import ctypes, resource, sys\n"
-        "libc = ctypes.CDLL(None, use_errno=True)\n"
-        "if libc.mlockall(2): sys.exit(f'mlockall: {ctypes.get_errno()}')"
-    )
+LOCK = """
+import ctypes, resource
+libc = ctypes.CDLL(None, use_errno=True)
+if libc.mlockall(2):
+    raise OSError(ctypes.get_errno(), "mlockall(MCL_FUTURE)")
+"""
+
+
+@pytest.fixture
+def may_lock() -> None:
+    """Skips where RLIMIT_MEMLOCK leaves a process no room for all of its memory."""
+    if run_python(LOCK + "bytearray(64 << 20)").returncode:
+        pytest.skip("mlockall(MCL_FUTURE) needs root or a higher RLIMIT_MEMLOCK")
+
+
+def test_locked_from_the_start(contained: Contained, may_lock: None) -> None:
+    """MADV_FREE refuses locked memory: nothing can be purged, and one is told so."""
+    told = contained(LOCK, env={"MVOLATILE_TIER": ""})
+    assert told["tier"] == "unsupported"
+    assert "mlockall" in told["reason"]
+    assert [one.split(":")[0] for one in told["warnings"]] == ["UnsupportedKernelWarning"]
+    assert all(told[layout]["told"] == [] for layout in SIZES)
+
+
+def test_locked_later(contained: Contained, may_lock: None) -> None:
+    """The tier has been chosen by then, so each memory that the kernel refuses warns, once."""
+    told = contained(f"import mvolatile; mvolatile.features(); {LOCK}")
     assert told["tier"] == UNRESTRICTED
-    assert any(one.startswith("VolatilityWarning") and "its data is safe" in one for one in told["warnings"])
-    for layout in ("pooled", "base", "huge"):
-        assert told[layout]["told"] == [], "nothing that is locked goes"
+    warned = [one for one in told["warnings"] if one.startswith("VolatilityWarning")]
+    assert len(warned) == len(SIZES)
+    assert all("mlockall" in one and "its data is safe" in one for one in warned)
+    assert all("MADV_PAGEOUT" in told[layout]["error"] for layout in SIZES), (
+        "a purge on request says what refuses it"
+    )
 
 
 @pytest.fixture
@@ -163,11 +216,9 @@ def test_a_daemon_that_changed_its_user(contained: Contained) -> None:
     """It may not read its own pagemap, which belongs to root since."""
     if os.geteuid():
         pytest.skip("needs root, to become somebody else")
-    if not Path(os.sys.executable).stat().st_mode & 1 or any(  # type: ignore[attr-defined]
-        not one.stat().st_mode & 1
-        for one in Path(os.sys.executable).resolve().parents  # type: ignore[attr-defined]
-    ):
-        pytest.skip("another user may not read this Python")
+    program = Path(sys.executable).resolve()
+    if not all(one.stat().st_mode & 1 for one in (program, *program.parents)):
+        pytest.skip("another user may not run this Python")
     told = contained("import os; os.setgid(1000); os.setuid(1000)")
     assert told["tier"] == UNRESTRICTED
-    assert not any("error" in told[layout] for layout in ("pooled", "base", "huge"))
+    assert not any("error" in told[layout] for layout in SIZES)
