@@ -14,7 +14,7 @@ from .native import SOURCES, compiler
 __all__ = ["core_program"]
 
 CORE = Path(__file__).resolve().parents[2] / "src" / "mvolatile" / "_core"
-NEEDS_PYTHON = {"module.c", "memory.c", "pin_type.c", "peek_type.c"}
+NEEDS_PYTHON = {"module.c", "memory.c", "pin_type.c", "peek_type.c", "shelf.c"}
 
 
 @functools.cache
