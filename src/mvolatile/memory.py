@@ -6,6 +6,7 @@ raised, zeroed or rebuilt.
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 import warnings
@@ -160,9 +161,10 @@ class VolatileMemory(Range):
         target[:] = data
         return len(data)
 
-    def _warn_refusal(self, errno: int) -> None:
+    def _warn_refusal(self, code: int) -> None:
+        why = "its memory is locked, by mlock or mlockall" if code == errno.EINVAL else os.strerror(code)
         warnings.warn(
-            f"{self!r}: the kernel refuses to make it volatile ({os.strerror(errno)}); its data is safe, and stays",
+            f"{self!r}: the kernel refuses to make it volatile ({why}); its data is safe, and stays",
             VolatilityWarning,
             stacklevel=3,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from . import _core
+from .errors import UnsupportedError
 from .kernel.unsupported import warn_if_unsupported
 
 __all__ = ["MVOLATILE_NONVOLATILE", "MVOLATILE_VOLATILE", "mvolatile"]
@@ -41,8 +42,16 @@ def mvolatile(address: int, length: int, mode: int, flags: int = 0) -> tuple[int
     huge (hugetlb), shared, file-backed or not writable; `ENOMEM` part of the range is not mapped, or no
     memory for the bookkeeping.
 
+    `UnsupportedError` where ``/proc/self/maps`` cannot be read.
+
     Threads: safe. Fork: the child inherits marks and losses, and goes on independently. The memory stays the
     caller's: it may be unmapped while marked, and memory mapped there later is not marked.
     """
     warn_if_unsupported()
-    return _core.mvolatile(address, length, mode, flags)
+    try:
+        return _core.mvolatile(address, length, mode, flags)
+    except (FileNotFoundError, PermissionError) as error:
+        raise UnsupportedError(
+            f"mvolatile() looks into /proc/self/maps for what is mapped at {address:#x}, and may not read it here: "
+            f"{error.strerror}; a VolatileMemory needs no /proc"
+        ) from error

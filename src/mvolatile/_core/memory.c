@@ -66,7 +66,11 @@ PyObject *unpin_hook;
         PyErr_Restore(type, value, traceback);                         \
     } while (0)
 
-void call_unpin_hook(RangeObject *self) {
+void after_use(RangeObject *self) {
+    if (self->range && self->range->refusal && !self->warned) {
+        self->warned = true;
+        QUIETLY(self, PyObject_CallMethod((PyObject *)self, "_warn_refusal", "i", self->range->refusal));
+    }
     if (unpin_hook && self->range && self->range->marked)
         QUIETLY(self, PyObject_CallFunctionObjArgs(unpin_hook, (PyObject *)self, NULL));
 }
@@ -78,11 +82,7 @@ void unpin_released(RangeObject *self, bool write) {
     range_unpin(range, write);
     Py_END_ALLOW_THREADS
     unuse_range(range);
-    if (range->refusal && !self->warned) {
-        self->warned = true;
-        QUIETLY(self, PyObject_CallMethod((PyObject *)self, "_warn_refusal", "i", range->refusal));
-    }
-    call_unpin_hook(self);
+    after_use(self);
 }
 
 static PyObject *range_hold(RangeObject *self, PyObject *write) {
@@ -226,7 +226,7 @@ static PyObject *range_write_method(RangeObject *self, PyObject *const *args, Py
     PyBuffer_Release(&view);
     if (PyErr_Occurred()) return NULL;
     if (err) return fail(err, "madvise(MADV_POPULATE_WRITE)");
-    call_unpin_hook(self);
+    after_use(self);
     return PyLong_FromSsize_t(n);
 }
 

@@ -29,9 +29,21 @@ static int refuse_tier(enum os_tier wanted) {
     PyObject *errors = PyImport_ImportModule("mvolatile.errors");
     PyObject *class = errors ? PyObject_GetAttrString(errors, "UnsupportedError") : NULL;
     const struct os_probe *probe = os_probed();
-    int err = probe->userfaultfd ? probe->userfaultfd : probe->uffd_sigbus ? probe->uffd_sigbus : probe->populate_write;
+    const struct {
+        const char *name;
+        int err;
+    } needed[] = {
+        {"MADV_FREE", probe->madv_free},
+        {"MADV_POPULATE_WRITE", probe->populate_write},
+        {"userfaultfd", wanted == OS_TIER_USERFAULTFD ? probe->userfaultfd : 0},
+        {"UFFD_FEATURE_SIGBUS", wanted == OS_TIER_USERFAULTFD ? probe->uffd_sigbus : 0},
+        {"/proc/self/pagemap", wanted == OS_TIER_FAULTCOUNT ? probe->pagemap : 0},
+    };
+    size_t last = sizeof needed / sizeof *needed - 1, i = 0;
+    while (i < last && !needed[i].err) i++;
     if (class)
-        PyErr_Format(class, "MVOLATILE_TIER=%s cannot be had here: the kernel answers '%s'", tier_names[wanted], strerror(err));
+        PyErr_Format(class, "MVOLATILE_TIER=%s cannot be had here: %s: %s", tier_names[wanted], needed[i].name,
+                     strerror(needed[i].err));
     Py_XDECREF(class);
     Py_XDECREF(errors);
     return -1;

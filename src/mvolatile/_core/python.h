@@ -21,7 +21,7 @@ struct range *use_range(RangeObject *self); /* NULL with ValueError set when clo
 void unuse_range(struct range *range);
 
 extern PyObject *unpin_hook; /* called with a Range that has just become volatile; for mvolatile.testing */
-void call_unpin_hook(RangeObject *self);
+void after_use(RangeObject *self);
 int pin_released(RangeObject *self, bool write); /* with the GIL released where it may take long; -1 with an exception set */
 void unpin_released(RangeObject *self, bool write);
 

@@ -32,6 +32,9 @@ _EXACT = {
 }
 """What the tier 'userfaultfd' needs on top."""
 
+_COUNTING = {"pagemap": "/proc/self/pagemap"}
+"""What the tier 'faultcount' needs on top."""
+
 
 @dataclass(frozen=True, slots=True)
 class Features:
@@ -163,10 +166,15 @@ def _chosen(path: str) -> str | None:
 
 def _refused(needed: Mapping[str, str], mechanisms: Mapping[str, int]) -> list[str]:
     return [
-        f"{title} is refused: {errno.errorcode.get(code, code)} ({os.strerror(code)})"
+        f"{title} is refused: {errno.errorcode.get(code, code)} ({os.strerror(code)}){_hint(name, code)}"
         for name, title in needed.items()
         if (code := mechanisms[name]) != 0
     ]
+
+
+def _hint(name: str, code: int) -> str:
+    """MADV_FREE refuses locked memory, by the errno that says 'unknown' before Linux 4.5."""
+    return ", as where all memory is locked (mlockall)" if (name, code) == ("madv_free", errno.EINVAL) else ""
 
 
 def _reason(tier: str, forced: bool, mechanisms: Mapping[str, int]) -> str:
@@ -174,5 +182,8 @@ def _reason(tier: str, forced: bool, mechanisms: Mapping[str, int]) -> str:
         return f"MVOLATILE_TIER={os.environ['MVOLATILE_TIER']} asks for it"
     if tier == "userfaultfd":
         return "userfaultfd with SIGBUS works here"
-    missing = _refused(_NEEDED if tier == "unsupported" else _EXACT, mechanisms)
+    missing = _refused(_NEEDED, mechanisms) if tier == "unsupported" else []
+    missing = missing or _refused(_EXACT, mechanisms)
+    if tier == "unsupported":
+        missing += _refused(_COUNTING, mechanisms)
     return "; ".join(missing) or "the core chose it"

@@ -17,7 +17,13 @@ from typing import IO
 
 import pytest
 
-SHORT = ("tests/unit/contract", "tests/unit/facts", "tests/unit/kernel", "tests/unit/trap/test_raw_touch.py")
+SHORT = (
+    "tests/unit/contract",
+    "tests/unit/containers",
+    "tests/unit/facts",
+    "tests/unit/kernel",
+    "tests/unit/trap/test_raw_touch.py",
+)
 """The short form: what the library promises, what it relies on, and how it reads the kernel."""
 
 
