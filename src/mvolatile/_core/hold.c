@@ -153,12 +153,17 @@ static int hold_filled(struct range *range, size_t start, size_t end) {
     return err;
 }
 
+/* What is real in `lost` is held first, and what is missing filled afterwards: filled first, a page that is there is passed over, may be
+ * purged next, is then missing in the scan, too, and stays missing under the pin. The zero pages that traps and fill() map cannot go.
+ * Where nothing can be scanned, all of it is filled and populated, until a try succeeds. */
 static int settle(struct range *range, size_t start, size_t end) {
+    bool blind = os_probed()->pagemap;
     int err;
     do {
-        err = fill(range, start, end);
+        err = blind ? fill(range, start, end) : 0;
         if (!err) err = hold_filled(range, start, end);
-    } while (err == EFAULT); /* purged between the scan and the hold: fill it again */
+    } while (err == EFAULT); /* purged between the scan, or the filling, and the hold */
+    if (!err && !blind) err = fill(range, start, end);
     await_traps(range);
     return err;
 }
