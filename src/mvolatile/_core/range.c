@@ -8,7 +8,7 @@
 #include "trap.h"
 #include "watch.h"
 
-enum os_tier range_tier;
+_Atomic enum os_tier range_tier;
 _Atomic bool range_gate_shut;
 
 static pthread_rwlock_t gate;
@@ -234,6 +234,7 @@ int range_open(size_t nbytes, bool huge, bool dump, const char *name, struct ran
     if (mapped < nbytes) return ENOMEM;
     struct range *range = take_struct();
     if (!range) return ENOMEM;
+    gate_enter(); /* before reset(), which asks how many forks there were */
     reset(range);
     range->nbytes = nbytes;
     range->mapped = mapped;
@@ -242,7 +243,6 @@ int range_open(size_t nbytes, bool huge, bool dump, const char *name, struct ran
     size_t words = (mapped / os_page_size + 63) / 64;
     range->noted = words > 1 ? calloc(words, sizeof *range->noted) : &range->one_word;
     int err = range->noted ? 0 : ENOMEM;
-    gate_enter();
     bool watched = range->small && range_tier == OS_TIER_USERFAULTFD;
     if (!err) err = pool_take(range, mapped, range->huge, watched, &range->block, &range->base);
     if (!err) {
