@@ -2,9 +2,10 @@
  *
  * A writer fills a whole range with one byte. So whatever is read without a report is one byte throughout, and never zeros.
  *
- * usage: threads TIER PAGES HUGE SEED ROUNDS [closing]    exits 0 and prints how often data was found whole and how often lost; or 1 and
+ * usage: threads TIER PAGES HUGE SEED ROUNDS [closing|asking]    exits 0 and prints how often data was found whole and how often lost; or 1 and
  * names the check; 3: no such tier here. `closing`: the program closes the core's userfaultfd again and again meanwhile. Until the core has
- * noticed, calls may fail and nothing traps, so neither is checked then, and nobody peeks: only the sanitizer's verdict counts. */
+ * noticed, calls may fail and nothing traps, so neither is checked then, and nobody peeks: only the sanitizer's verdict counts.
+ * `asking`: one thread asks after a range and does nothing else, the other forks; no child may find a lock held. */
 #include <dirent.h>
 #include <errno.h>
 #include <pthread.h>
@@ -174,6 +175,7 @@ static void fork_one(void) {
     pid_t child = fork();
     CHECK(child >= 0);
     if (!child) {
+        alarm(30); /* rather than wait for ever for a lock that a thread held which is not here */
         SUCCEEDS(range_pin(one, false));
         /* A fork may come in the middle of the writer's memset; then the child holds that writer's pin, and a mixture by right. */
         bool lost = range_any_lost(one, 0, one->nbytes);
@@ -216,15 +218,27 @@ static void *work(void *number) {
     return NULL;
 }
 
+static void *ask(void *unused) {
+    (void)unused;
+    while (!atomic_load(&done)) {
+        struct range *one = shared[0];
+        if (!range_pin_is_quick(one)) CHECK(range_is_valid(one));
+        range_any_lost(one, 0, one->nbytes);
+    }
+    return NULL;
+}
+
+static void fork_among_questions(long rounds) {
+    pthread_t asking;
+    CHECK(!pthread_create(&asking, NULL, ask, NULL));
+    for (long i = 0; i < rounds; i++) fork_one();
+    atomic_store(&done, true);
+    pthread_join(asking, NULL);
+}
+
 #define THREADS 7
 
 static void run(long rounds) {
-    for (int i = 0; i < SHARED; i++) {
-        char *data = malloc(pages * os_page_size);
-        memset(data, 1, pages * os_page_size);
-        SUCCEEDS(range_write(shared[i], 0, pages * os_page_size, data));
-        free(data);
-    }
     pthread_t running[THREADS];
     for (size_t i = 0; i < THREADS; i++) CHECK(!pthread_create(&running[i], NULL, work, (void *)(i + 1)));
     for (long i = 0; i < rounds || (!closing && !(atomic_load(&lost_seen) && atomic_load(&whole)) && i < 1000000); i++) write_one();
@@ -239,14 +253,18 @@ int main(int argc, char **argv) {
     exact = tier == OS_TIER_USERFAULTFD;
     pages = (size_t)atoi(argv[2]);
     first_seed = seed = strtoull(argv[4], NULL, 10) * 2654435761u + 1;
-    closing = argc > 6;
+    closing = argc > 6 && !strcmp(argv[6], "closing");
     watch_init();
     if (exact) trap_ensure();
     for (int i = 0; i < SHARED; i++) {
         SUCCEEDS(range_open(pages * os_page_size, atoi(argv[3]), true, "shared", &shared[i]));
         atomic_fetch_add(&shared[i]->users, 1);
+        char *data = malloc(pages * os_page_size);
+        memset(data, 1, pages * os_page_size);
+        CHECK(!range_write(shared[i], 0, pages * os_page_size, data));
+        free(data);
     }
-    run(atol(argv[5]));
+    argc > 6 && !closing ? fork_among_questions(atol(argv[5])) : run(atol(argv[5]));
     for (int i = 0; i < SHARED; i++) {
         CHECK(range_is_valid(shared[i]));
         SUCCEEDS(range_close(shared[i]));

@@ -63,6 +63,12 @@ def test_descriptors_closed_meanwhile(tier: str) -> None:
     run(program, tier, 9, 0, 1, 2000 if STRESS else 300, "closing", env=ENVIRONMENT["thread"])
 
 
+@pytest.mark.parametrize("tier", ["userfaultfd", "faultcount"])
+def test_no_lock_is_held_in_a_forked_child(tier: str) -> None:
+    """A lock that is taken outside the fork gate is copied held, and the child waits for it for ever."""
+    run(core_program("threads"), tier, 9, 0, 1, 1000, "asking")
+
+
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_schedules_race_nowhere(name: str) -> None:
     program = core_program("schedules", scripted=True, sanitize="thread")
