@@ -162,8 +162,8 @@ def soak(
             report.failures.append(f"left behind by the soak itself: {what}: {more}")
     if cgroup.path.exists():
         report.failures.append(f"the cgroup {cgroup.path} is still there")
-    if more := _devices(Path("/proc/swaps").read_text()) - _devices(swaps):
-        report.failures.append(f"swap is still on: {more}")
+    if on := _devices(Path("/proc/swaps").read_text()) - _devices(swaps):
+        report.failures.append(f"swap is still on: {on}")
     return report
 
 
