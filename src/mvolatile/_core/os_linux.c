@@ -42,7 +42,8 @@ size_t os_page_size, os_huge_size;
 static void open_proc(void);
 
 static struct os_probe probe;
-static int uffd = -1, pagemap = -1, maps = -1;
+static _Atomic int uffd = -1; /* watch_check() and the trap look at it while another thread may open a new one */
+static int pagemap = -1, maps = -1;
 static ino_t pagemap_inode, maps_inode;
 
 /* A program that closes all descriptors, as daemons do, may have opened another file at the number. */
