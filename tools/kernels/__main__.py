@@ -16,10 +16,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from . import debian, image, machine, results, table
 from .matrix import AXES, Cell, covering
-from .results import Result
+from .results import RUNNING, Result
 
 BUILD = machine.ROOT / "build/kernels"
-RUNNING = "running"
 
 
 def main() -> int:
@@ -35,11 +34,9 @@ def main() -> int:
     done: list[Result] = []
     with _progress(console) as progress:
         for series in options.kernel:
-            done += _running(options, progress) if series == RUNNING else _emulated(series, options, progress)
-    if not options.tests:
-        kept = results.save(BUILD / "results.json", done)
-        if options.table:
-            table.write(machine.ROOT / "docs/kernels.md", kept, machine.MEGABYTES)
+            for one in (_running if series == RUNNING else _emulated)(series, options, progress):
+                done.append(one)
+                _keep([one], options)
     if options.json:
         print(json.dumps([{**asdict(one), "good": one.good} for one in done], indent=1))
     for one in done:
@@ -59,6 +56,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--cells", type=int, help="boot only the first so many combinations (default: all)")
     parser.add_argument(
+        "--where",
+        type=lambda text: frozenset(text.split(",")),
+        default=frozenset(),
+        help="only combinations with all of these conditions, with commas between, such as v2,root",
+    )
+    parser.add_argument(
         "--jobs", type=int, default=1, help="virtual machines at a time (default: %(default)s)"
     )
     parser.add_argument(
@@ -76,13 +79,23 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _emulated(series: str, options: argparse.Namespace, progress: Progress) -> list[Result]:
+def _keep(some: list[Result], options: argparse.Namespace) -> None:
+    """After each cell: a run that is broken off leaves what it has found."""
+    if not options.tests:
+        kept = results.save(BUILD / "results.json", some)
+        if options.table:
+            table.write(machine.ROOT / "docs/kernels.md", kept, machine.MEGABYTES)
+
+
+def _emulated(series: str, options: argparse.Namespace, progress: Progress) -> Iterator[Result]:
     with _task(progress, f"{series}: kernel and image") as task:
         kernel = debian.fetch(series, BUILD)
         initramfs = image.build(kernel, BUILD)
         progress.update(task, total=1, completed=1)
     missing = frozenset() if kernel.has("MEMCG_V1") or series == "6.1" else frozenset({"v1"})
-    cells = covering(missing)[: options.cells]
+    planned = covering(missing)
+    _keep(results.not_run(series, kernel.release, planned, BUILD / "results.json"), options)
+    cells = [cell for cell in planned if options.where <= set(cell.values())][: options.cells]
 
     def run(cell: Cell) -> Result:
         with _task(progress, f"{series} {' '.join(cell.values())}") as task:
@@ -92,16 +105,19 @@ def _emulated(series: str, options: argparse.Namespace, progress: Progress) -> l
             )
 
     with ThreadPoolExecutor(options.jobs) as pool:
-        return list(pool.map(run, cells))
+        yield from pool.map(run, cells)
 
 
-def _running(options: argparse.Namespace, progress: Progress) -> list[Result]:
+def _running(series: str, options: argparse.Namespace, progress: Progress) -> Iterator[Result]:
     def run(user: str, tier: str) -> Result:
         with _task(progress, f"running {user} {tier}") as task:
             log = BUILD / "logs" / f"running-{user}-{tier}.log"
             return machine.run_here(user, tier, log, options.timeout, lambda one: _show(progress, task, one))
 
-    return [run(user, tier) for user in AXES["user"] for tier in AXES["tier"]]
+    for user in AXES["user"]:
+        for tier in AXES["tier"]:
+            if options.where <= {user, tier}:
+                yield run(user, tier)
 
 
 def _cannot(one: Result) -> bool:

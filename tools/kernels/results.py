@@ -9,7 +9,15 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Result", "load", "reasons", "save"]
+from .matrix import Cell
+
+__all__ = ["NOT_RUN", "RUNNING", "Result", "load", "not_run", "reasons", "save"]
+
+RUNNING = "running"
+"""The series of the kernel that runs this."""
+
+NOT_RUN = "not run yet"
+"""The error of a cell that is in the plan."""
 
 
 @dataclass(slots=True)
@@ -47,7 +55,8 @@ class Result:
     @property
     def key(self) -> tuple[str, ...]:
         """What a later run of the same cell replaces."""
-        return (self.series, *map(str, self.cell.items()))
+        conditions = ("tier", "user") if self.series == RUNNING else self.cell
+        return (self.series, *(self.cell[name] for name in conditions))
 
     def take(self, line: dict[str, Any]) -> None:
         """One line of `guest/run.py`."""
@@ -80,6 +89,13 @@ def save(path: Path, results: Iterable[Result]) -> list[Result]:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps([asdict(one) for one in kept.values()], indent=1) + "\n")
     return list(kept.values())
+
+
+def not_run(series: str, kernel: str, planned: Iterable[Cell], path: Path) -> list[Result]:
+    """A result that says so for each planned cell of which `path` has none."""
+    found = {one.key for one in load(path)}
+    waiting = [Result(series, cell.as_dict(), "", kernel, error=NOT_RUN) for cell in planned]
+    return [one for one in waiting if one.key not in found]
 
 
 def reasons(results: Iterable[Result]) -> Counter[str]:
