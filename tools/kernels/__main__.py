@@ -7,9 +7,11 @@ import contextlib
 import json
 import os
 import sys
+import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
@@ -28,9 +30,18 @@ def main() -> int:
     (BUILD / "logs").mkdir(parents=True, exist_ok=True)
     if options.tests:
         os.environ["CELL_TESTS"] = options.tests
-    if set(options.kernel) - {RUNNING}:
-        debian.install_tools()
     console = Console(stderr=True)
+    try:
+        if set(options.kernel) - {RUNNING}:
+            machine.check_room(options.jobs)
+        debian.install_tools()
+        return _run(options, console)
+    except debian.UnavailableError as why:
+        console.print(f"{'skipped' if options.if_possible else 'cannot'}: {why}", markup=False)
+        return 0 if options.if_possible else 2
+
+
+def _run(options: argparse.Namespace, console: Console) -> int:
     done: list[Result] = []
     with _progress(console) as progress:
         for series in options.kernel:
@@ -69,8 +80,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--tests",
-        help="paths or ids of other tests than those of the short form, with commas between; for looking into a "
-        "failure, so the results are neither kept nor put into the table",
+        help="'quick' for a few, or paths and ids with commas between, in place of those of the short form; the "
+        "results are neither kept nor put into the table",
+    )
+    parser.add_argument(
+        "--if-possible",
+        action="store_true",
+        help="where the kernels cannot be had or booted (no apt, no network, no room), say so and end well",
     )
     parser.add_argument(
         "--no-table", dest="table", action="store_false", help="leave docs/kernels.md as it is"
@@ -109,19 +125,25 @@ def _emulated(series: str, options: argparse.Namespace, progress: Progress) -> I
 
 
 def _running(series: str, options: argparse.Namespace, progress: Progress) -> Iterator[Result]:
-    def run(user: str, tier: str) -> Result:
+    def run(root: Path, user: str, tier: str) -> Result:
         with _task(progress, f"running {user} {tier}") as task:
             log = BUILD / "logs" / f"running-{user}-{tier}.log"
-            return machine.run_here(user, tier, log, options.timeout, lambda one: _show(progress, task, one))
+            return machine.run_here(
+                root, user, tier, log, options.timeout, lambda one: _show(progress, task, one)
+            )
 
-    for user in AXES["user"]:
-        for tier in AXES["tier"]:
-            if options.where <= {user, tier}:
-                yield run(user, tier)
+    with tempfile.TemporaryDirectory(prefix="mvolatile-kernels-") as name:
+        root = Path(name)
+        with _task(progress, "running: image"):
+            image.unpack(BUILD, root)
+        for user in AXES["user"]:
+            for tier in AXES["tier"]:
+                if options.where <= {user, tier}:
+                    yield run(root, user, tier)
 
 
 def _cannot(one: Result) -> bool:
-    """The running machine may lack a user or its right to this Python; that is told, and is no failure."""
+    """Who is not root here cannot become root; that is told, and is no failure."""
     return one.series == RUNNING and one.collected == 0 and one.error is not None
 
 

@@ -10,16 +10,17 @@ import os
 import platform
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from .debian import Kernel
+from mvolatile import features
+
+from .debian import Kernel, UnavailableError
 from .matrix import Cell
 from .results import RUNNING, Result
 
-__all__ = ["MEGABYTES", "ROOT", "boot", "run_here"]
+__all__ = ["MEGABYTES", "ROOT", "boot", "check_room", "run_here"]
 
 ROOT = Path(__file__).resolve().parents[2]
 MEGABYTES = 1024
@@ -27,6 +28,18 @@ MEGABYTES = 1024
 _PR_SET_PDEATHSIG = 1
 
 Progress = Callable[[Result], object]
+
+
+def check_room(machines: int) -> None:
+    """Raises UnavailableError where so many virtual machines would not fit, or would starve what else runs."""
+    found = features()
+    free = min(found.ram_available, found.cgroup_limit or found.ram_available) >> 20
+    processors = len(os.sched_getaffinity(0))
+    if processors < 2 or free < 2 * machines * MEGABYTES:
+        raise UnavailableError(
+            f"a virtual machine wants 2 processors and {2 * MEGABYTES} MiB of free memory; here are {processors} "
+            f"and {free} MiB"
+        )
 
 
 def boot(
@@ -53,11 +66,16 @@ def boot(
     return result
 
 
-def run_here(user: str, tier: str, log: Path, timeout: float, progress: Progress) -> Result:
-    """The same tests on the running kernel, in the conditions that it happens to be in."""
+def run_here(root: Path, user: str, tier: str, log: Path, timeout: float, progress: Progress) -> Result:
+    """The same tests on the running kernel, in the conditions that it happens to be in; `root` is an unpacked image."""
     result = Result(RUNNING, {"tier": tier, "user": user}, _today(), platform.release())
-    command = [sys.executable, str(Path(__file__).parent / "guest/run.py")]
+    command = [str(root / "py/bin/python3"), str(root / "project/run.py")]
     environment = {
+        "PYTHONHOME": str(root / "py"),
+        "LD_LIBRARY_PATH": str(root / "py/lib"),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "HOME": str(root / user),
+        "TMPDIR": str(root / user),
         "CELL_USER": user,
         "CELL_TIER": tier,
         "CELL_RESULTS": "/dev/fd/{results}",
