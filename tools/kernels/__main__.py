@@ -21,6 +21,7 @@ from .matrix import AXES, Cell, covering
 from .results import RUNNING, Result
 
 BUILD = machine.ROOT / "build/kernels"
+RESULTS = BUILD / "results.json"
 
 
 def main() -> int:
@@ -73,6 +74,11 @@ def _parser() -> argparse.ArgumentParser:
         help="only combinations with all of these conditions, with commas between, such as v2,root",
     )
     parser.add_argument(
+        "--missing",
+        action="store_true",
+        help="only combinations of which no good result is kept (build/kernels)",
+    )
+    parser.add_argument(
         "--jobs", type=int, default=1, help="virtual machines at a time (default: %(default)s)"
     )
     parser.add_argument(
@@ -98,7 +104,7 @@ def _parser() -> argparse.ArgumentParser:
 def _keep(some: list[Result], options: argparse.Namespace) -> None:
     """After each cell: a run that is broken off leaves what it has found."""
     if not options.tests:
-        kept = results.save(BUILD / "results.json", some)
+        kept = results.save(RESULTS, some)
         if options.table:
             table.write(machine.ROOT / "docs/kernels.md", kept, machine.MEGABYTES)
 
@@ -110,8 +116,13 @@ def _emulated(series: str, options: argparse.Namespace, progress: Progress) -> I
         progress.update(task, total=1, completed=1)
     missing = frozenset() if kernel.has("MEMCG_V1") or series == "6.1" else frozenset({"v1"})
     planned = covering(missing)
-    _keep(results.not_run(series, kernel.release, planned, BUILD / "results.json"), options)
-    cells = [cell for cell in planned if options.where <= set(cell.values())][: options.cells]
+    _keep(results.not_run(series, kernel.release, planned, RESULTS), options)
+    kept = results.good(RESULTS) if options.missing else set()
+    cells = [
+        cell
+        for cell in planned
+        if options.where <= set(cell.values()) and results.key(series, cell.as_dict()) not in kept
+    ][: options.cells]
 
     def run(cell: Cell) -> Result:
         with _task(progress, f"{series} {' '.join(cell.values())}") as task:
@@ -132,13 +143,15 @@ def _running(series: str, options: argparse.Namespace, progress: Progress) -> It
                 root, user, tier, log, options.timeout, lambda one: _show(progress, task, one)
             )
 
+    kept = results.good(RESULTS) if options.missing else set()
     with tempfile.TemporaryDirectory(prefix="mvolatile-kernels-") as name:
         root = Path(name)
         with _task(progress, "running: image"):
             image.unpack(BUILD, root)
         for user in AXES["user"]:
             for tier in AXES["tier"]:
-                if options.where <= {user, tier}:
+                asked = results.key(RUNNING, {"tier": tier, "user": user})
+                if options.where <= {user, tier} and asked not in kept:
                     yield run(root, user, tier)
 
 

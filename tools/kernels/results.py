@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .matrix import Cell
+from .matrix import AXES, Cell
 
-__all__ = ["NOT_RUN", "RUNNING", "Result", "load", "not_run", "reasons", "save"]
+__all__ = ["NOT_RUN", "RUNNING", "Result", "good", "key", "load", "not_run", "reasons", "save"]
 
 RUNNING = "running"
 """The series of the kernel that runs this."""
@@ -55,8 +55,7 @@ class Result:
     @property
     def key(self) -> tuple[str, ...]:
         """What a later run of the same cell replaces."""
-        conditions = ("tier", "user") if self.series == RUNNING else self.cell
-        return (self.series, *(self.cell[name] for name in conditions))
+        return key(self.series, self.cell)
 
     def take(self, line: dict[str, Any]) -> None:
         """One line of `guest/run.py`."""
@@ -76,6 +75,17 @@ class Result:
             self.failures[line["test"]] = line["reason"]
         else:
             self.skips[line["reason"]] = self.skips.get(line["reason"], 0) + 1
+
+
+def key(series: str, cell: Mapping[str, str]) -> tuple[str, ...]:
+    """What names a cell. The running kernel's other conditions are what they happen to be."""
+    conditions = ("tier", "user") if series == RUNNING else AXES
+    return (series, *(cell[name] for name in conditions))
+
+
+def good(path: Path) -> set[tuple[str, ...]]:
+    """The keys of the good results in `path`."""
+    return {one.key for one in load(path) if one.good}
 
 
 def load(path: Path) -> list[Result]:

@@ -84,6 +84,27 @@ def test_no_proc_at_all(contained: Contained, unshare: Callable[..., Wrap]) -> N
     assert "/proc/self/maps" in told["raw"]["error"]
 
 
+def test_without_proc_what_needs_the_pagemap_says_so(unshare: Callable[..., Wrap]) -> None:
+    program = """
+import mvolatile
+memory = mvolatile.VolatileMemory(1 << 20)
+memory.write(b"x" * (1 << 20))
+assert memory.purge() == 0
+try:
+    memory.resident()
+except OSError as error:
+    print(error)
+try:
+    memory.read(0)
+except mvolatile.Purged as lost:
+    print(lost.extents)
+"""
+    done = run_python(program, wrap=unshare("--mount", NO_PROC), env={"MVOLATILE_TIER": "userfaultfd"})
+    told, lost = done.check().stdout.splitlines()
+    assert "/proc/self/pagemap" in told
+    assert lost != "()"
+
+
 @on_x86_64
 def test_no_proc_and_default_seccomp_rules(contained: Contained, unshare: Callable[..., Wrap]) -> None:
     """Nothing is left that could tell a loss, so nothing is ever marked."""
@@ -108,6 +129,18 @@ def test_the_tier_that_needs_proc_says_so(unshare: Callable[..., Wrap]) -> None:
     )
 
 
+TOO_BIG = """
+import mvolatile
+before = mvolatile.status()
+try:
+    mvolatile.VolatileMemory(1 << 34, "big")
+except (MemoryError, OSError) as error:
+    print(type(error).__name__, error)
+assert mvolatile.status() == before
+mvolatile.VolatileMemory(1 << 20).close()
+"""
+
+
 def test_limited_address_space(contained: Contained) -> None:
     """Both that the library fits into what a service gets, and what is said when a memory does not."""
     limit = "import resource; resource.setrlimit(resource.RLIMIT_AS, ({0} << 20, {0} << 20))"
@@ -115,16 +148,7 @@ def test_limited_address_space(contained: Contained) -> None:
     assert told["tier"] == UNRESTRICTED
     assert exact(told)
     assert quiet(told)
-    big = f"""
-{limit.format(256)}
-import mvolatile
-try:
-    mvolatile.VolatileMemory(1 << 30, "big")
-except (MemoryError, OSError) as error:
-    print(type(error).__name__, error)
-mvolatile.VolatileMemory(1 << 20).close()
-"""
-    assert "annot allocate memory" in run_python(big).check().stdout
+    assert "annot allocate memory" in run_python(f"{limit.format(256)}\n{TOO_BIG}").check().stdout
 
 
 LOCK = """
@@ -184,6 +208,7 @@ def test_strict_overcommit(contained: Contained, strict_overcommit: None) -> Non
     assert told["tier"] == UNRESTRICTED
     assert exact(told)
     assert quiet(told)
+    assert "annot allocate memory" in run_python(TOO_BIG).check().stdout
 
 
 def test_memory_max_and_memory_high(contained: Contained, needs_cgroup: None) -> None:
