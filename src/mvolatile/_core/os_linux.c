@@ -293,7 +293,8 @@ bool os_is_watched(char *page) {
     int err; /* nothing is mapped at 0, so nothing is copied; that the mapping is not watched is found first */
     do err = ioctl(uffd, UFFDIO_COPY, &arg) ? errno : 0;
     while (err == EAGAIN || err == EINTR);
-    return err != ENOENT;
+    if (err == ENOENT) return false;
+    return os_watch(page, os_page_size) != EBUSY; /* some userfaultfd watches it: another than ours says so here, ours changes nothing */
 }
 
 int os_zero(char *base, size_t len, size_t *done) {
