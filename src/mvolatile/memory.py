@@ -64,15 +64,18 @@ class VolatileMemory(Range):
     fill: what pins, reads and buffer exports do about a loss unless told otherwise: ``"raise"`` `Purged`, ``"zero"``
         (lost pages read as zeros and the loss is forgotten), or a callable ``rebuild(view, extents)``.
     huge: sit on huge pages, for 2 MiB and more.
-    dump: include it in core dumps, for 2 MiB and more.
+    dump: with False its bytes stay out of core dumps (``MADV_DONTDUMP``).
+    inherit: with False a forked child gets none of its bytes, nor do that child's children (``MADV_WIPEONFORK``): the
+        child has the memory too, and all that was written before the fork counts as lost there. A view that was held
+        over the fork shows zeros in the child.
 
     The first one warns (`UnsupportedKernelWarning`) where this kernel can purge nothing.
     Raises `ValueError` for a size that is not positive, `MemoryError` or `OSError` (mmap) when there is no
     address space.
 
     Threads: every method may be called from any thread. Fork: parent and child each have the memory, with what was
-    lost before the fork lost in both, and go on independently; pins of threads that the child does not have stay, and
-    keep the memory from going there.
+    lost before the fork lost in both, and go on independently (but see `inherit`); pins of threads that the child
+    does not have stay, and keep the memory from going there.
     """
 
     __slots__ = ("_fill", "_rebuilding")
@@ -85,11 +88,12 @@ class VolatileMemory(Range):
         fill: OnPurge = "raise",
         huge: bool = True,
         dump: bool = True,
+        inherit: bool = True,
     ) -> None:
         warn_if_unsupported()
         self._fill = _checked(fill)
         self._rebuilding: threading.RLock | None = None
-        self._open(nbytes, huge, dump, name, _printable(name or "unnamed"))
+        self._open(nbytes, huge, dump, inherit, name, _printable(name or "unnamed"))
         _live.add(self)
 
     # ---- holding
