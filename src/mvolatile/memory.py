@@ -44,8 +44,12 @@ def live_memories() -> list[VolatileMemory]:
     return [memory for memory in list(_live) if not memory.closed]
 
 
-def _printable(name: str) -> str:
-    """What may stand in ``/proc/PID/maps``: printable ASCII but ``[]\\$`` and the backquote."""
+def _label(name: str | None) -> str:
+    """What may stand in ``/proc/PID/maps``: printable ASCII but ``[]\\$`` and the backquote, in 79 characters."""
+    if name is None or name == "":
+        return "unnamed"
+    if not isinstance(name, str):
+        raise TypeError(f"name must be a string or None, not {type(name).__name__}")
     return "".join(c if c.isascii() and c.isprintable() and c not in "[]\\$`" else "_" for c in name)[:60]
 
 
@@ -60,7 +64,8 @@ class VolatileMemory(Range):
     Parameters
     ----------
     nbytes: the size in bytes; memory is used as it is written.
-    name: shown in `repr`, in `Purged`, in ``mvolatile status`` and, for 2 MiB and more, in ``/proc/PID/maps``.
+    name: any text; shown escaped in `repr` and in `Purged`, and with ``_`` for what the kernel does not take, for
+        2 MiB and more, in ``/proc/PID/maps`` and ``mvolatile status``.
     fill: what pins, reads and buffer exports do about a loss unless told otherwise: ``"raise"`` `Purged`, ``"zero"``
         (lost pages read as zeros and the loss is forgotten), or a callable ``rebuild(view, extents)``.
     huge: sit on huge pages, for 2 MiB and more.
@@ -93,7 +98,7 @@ class VolatileMemory(Range):
         warn_if_unsupported()
         self._fill = _checked(fill)
         self._rebuilding: threading.RLock | None = None
-        self._open(nbytes, huge, dump, inherit, name, _printable(name or "unnamed"))
+        self._open(nbytes, huge, dump, inherit, name, _label(name))
         _live.add(self)
 
     # ---- holding
