@@ -322,17 +322,17 @@ static PyObject *range_resident_method(RangeObject *self, PyObject *unused) {
 
 static PyObject *range_open_method(RangeObject *self, PyObject *args) {
     Py_ssize_t nbytes;
-    int huge, dump, err;
+    int huge, dump, inherit, err;
     PyObject *name;
     const char *label;
-    if (!PyArg_ParseTuple(args, "nppOs", &nbytes, &huge, &dump, &name, &label) || ready()) return NULL;
+    if (!PyArg_ParseTuple(args, "npppOs", &nbytes, &huge, &dump, &inherit, &name, &label) || ready()) return NULL;
     if (nbytes <= 0 || self->range) {
         PyErr_SetString(PyExc_ValueError, self->range ? "the memory is open already" : "nbytes must be positive");
         return NULL;
     }
     struct range *range;
     Py_BEGIN_ALLOW_THREADS
-    err = range_open((size_t)nbytes, huge, dump, label, &range);
+    err = range_open((size_t)nbytes, huge, (dump ? RANGE_DUMP : 0) | (inherit ? 0 : RANGE_WIPE), label, &range);
     Py_END_ALLOW_THREADS
     if (err) return fail(err, "mmap");
     self->range = range;
@@ -479,7 +479,7 @@ static PyMethodDef range_methods[] = {
     METHOD("_forgive", range_forgive_method, METH_NOARGS, "The losses known up to now are rebuilt or accepted."),
     METHOD("_purge", range_purge_method, METH_FASTCALL, "Reclaim a window now; answers the bytes that went."),
     METHOD("_resident", range_resident_method, METH_NOARGS, "Bytes in RAM."),
-    METHOD("_open", range_open_method, METH_VARARGS, "_open(nbytes, huge, dump, name, label)."),
+    METHOD("_open", range_open_method, METH_VARARGS, "_open(nbytes, huge, dump, inherit, name, label)."),
     METHOD("_close", range_close_method, METH_NOARGS, "Give the memory back."),
     METHOD("_is_valid", range_is_valid_method, METH_NOARGS, "Whether the invariants hold."),
     {NULL, NULL, 0, NULL},

@@ -234,7 +234,7 @@ static void delist(struct range *range) {
     pthread_mutex_unlock(&list_lock);
 }
 
-int range_open(size_t nbytes, bool huge, bool dump, const char *name, struct range **out) {
+int range_open(size_t nbytes, bool huge, unsigned options, const char *name, struct range **out) {
     size_t mapped = page_up(nbytes);
     if (mapped < nbytes) return ENOMEM;
     struct range *range = take_struct();
@@ -245,18 +245,18 @@ int range_open(size_t nbytes, bool huge, bool dump, const char *name, struct ran
     range->mapped = mapped;
     range->small = mapped < CHUNK_SIZE;
     range->huge = range->may_collapse = huge && !range->small;
+    range->wiped = options & RANGE_WIPE;
     size_t words = (mapped / os_page_size + 63) / 64;
     range->noted = words > 1 ? calloc(words, sizeof *range->noted) : &range->one_word;
     int err = range->noted ? 0 : ENOMEM;
     bool watched = range->small && range_tier == OS_TIER_USERFAULTFD;
-    if (!err) err = pool_take(range, mapped, range->huge, watched, &range->block, &range->base);
+    if (!err) err = pool_take(range, mapped, range->huge, watched, options, &range->block, &range->base);
     if (!err) {
         range->watched = watched;
         if (!range->small) {
             char label[80];
             snprintf(label, sizeof label, "mvolatile:%s", name);
             os_name(range->base, mapped, label);
-            if (!dump) os_dump(range->base, mapped, false);
         }
         enlist(range);
         atomic_store(&range->live, true);
@@ -356,6 +356,24 @@ void range_watch_again(enum os_tier was, bool touched) {
         range->watched = false;
         range->may_collapse = range->huge;
         if (range->huge) os_huge(range->base, range->mapped, false);
+    }
+}
+
+/* A mark has noted what holds data. A range that nobody has held yet is asked; one that is held may be written to until the child is there,
+ * so all of it counts. (MADV_DONTFORK would leave the child's objects without memory under them, and its addresses to others.) */
+void range_before_wipe(void) {
+    for (struct range *range = ranges; range; range = range->next)
+        if (range->wiped && !range->marked && (range->pins || note_data(range))) extents_add(&range->data, 0, range->mapped);
+}
+
+void range_after_wipe(void) {
+    struct extent part;
+    for (struct range *range = ranges; range; range = range->next) {
+        uint64_t generation = range->generation + 1;
+        while (range->wiped && extents_next(&range->data, 0, range->mapped, &part)) {
+            loss_record_all(range, part.start, part.end);
+            range->generation = generation; /* one loss */
+        }
     }
 }
 
