@@ -4,7 +4,7 @@ VENV := .venv
 RUN := $(VENV)/bin/
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test stress lint format bench sanitize kernels kernels-short clean
+.PHONY: help demo test stress lint api format bench sanitize kernels kernels-short clean
 
 help:  ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,10 +44,20 @@ bench: $(VENV)/ready  ## run the benchmarks of the core; figures go to benchmark
 	for name in $(BENCHMARKS); do echo; $(RUN)python benchmarks/$$name.py || true; done
 	$(RUN)python benchmarks/report.py
 
-lint: $(VENV)/ready  ## ruff and mypy
+# An extra that not everybody needs, on top of the rest.
+$(VENV)/ready-%: $(VENV)/ready
+	$(RUN)pip install --quiet --editable '.[$*]'
+	touch $@
+
+lint: $(VENV)/ready-lint  ## ruff, mypy, stubtest and pyright
 	$(RUN)ruff check .
 	$(RUN)ruff format --check .
 	$(RUN)mypy
+	$(RUN)python -m mypy.stubtest mvolatile._core --allowlist tests/stubtest.txt --ignore-unused-allowlist
+	$(RUN)pyright
+
+api: $(VENV)/ready  ## record the public names and signatures anew, in tests/unit/api.txt
+	cd tests && ../$(RUN)python -m support.api
 
 format: $(VENV)/ready  ## let ruff rewrite
 	$(RUN)ruff check --fix .
