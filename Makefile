@@ -4,7 +4,7 @@ VENV := .venv
 RUN := $(VENV)/bin/
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test stress lint api format bench sanitize kernels kernels-short clean
+.PHONY: help demo test stress lint docs pictures api format bench sanitize kernels kernels-short clean
 
 help:  ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,13 @@ lint: $(VENV)/ready-lint  ## ruff, mypy, stubtest and pyright
 	$(RUN)mypy
 	$(RUN)python -m mypy.stubtest mvolatile._core --allowlist tests/stubtest.txt --ignore-unused-allowlist
 	$(RUN)pyright
+
+docs: $(VENV)/ready-docs  ## the site, in build/site; any warning is an error
+	$(RUN)sphinx-build -q -W --keep-going -j auto -b html -d build/doctrees docs build/site
+	@echo "build/site/index.html"
+
+pictures: $(VENV)/ready  ## draw the pictures of the docs from benchmarks/*.json
+	$(RUN)python -m tools.pictures
 
 api: $(VENV)/ready  ## record the public names and signatures anew, in tests/unit/api.txt
 	cd tests && ../$(RUN)python -m support.api
