@@ -4,7 +4,7 @@ VENV := .venv
 RUN := $(VENV)/bin/
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test stress lint format bench sanitize tsan soak kernels kernels-short clean
+.PHONY: help demo test stress lint docs pictures api format bench sanitize tsan soak kernels kernels-short clean
 
 help:  ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,10 +51,27 @@ bench: $(VENV)/ready  ## run the benchmarks of the core; figures go to benchmark
 	for name in $(BENCHMARKS); do echo; $(RUN)python benchmarks/$$name.py || true; done
 	$(RUN)python benchmarks/report.py
 
-lint: $(VENV)/ready  ## ruff and mypy
+# An extra that not everybody needs, on top of the rest.
+$(VENV)/ready-%: $(VENV)/ready
+	$(RUN)pip install --quiet --editable '.[$*]'
+	touch $@
+
+lint: $(VENV)/ready-lint  ## ruff, mypy, stubtest and pyright
 	$(RUN)ruff check .
 	$(RUN)ruff format --check .
 	$(RUN)mypy
+	$(RUN)python -m mypy.stubtest mvolatile._core --allowlist tests/stubtest.txt --ignore-unused-allowlist
+	$(RUN)pyright
+
+docs: $(VENV)/ready-docs  ## the site, in build/site; any warning is an error
+	$(RUN)sphinx-build -q -W --keep-going -j auto -b html -d build/doctrees docs build/site
+	@echo "build/site/index.html"
+
+pictures: $(VENV)/ready  ## draw the pictures of the docs from benchmarks/*.json
+	$(RUN)python -m tools.pictures
+
+api: $(VENV)/ready  ## record the public names and signatures anew, in tests/unit/api.txt
+	cd tests && ../$(RUN)python -m support.api
 
 format: $(VENV)/ready  ## let ruff rewrite
 	$(RUN)ruff check --fix .
