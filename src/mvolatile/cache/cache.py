@@ -386,7 +386,9 @@ class VolatileCache(Finder[K, V], MutableMapping[K, V]):
             currsize=len(self._index),
             purged=log.purged,
             bytes=log.nbytes,
-            resident_bytes=sum(shelf.memory.resident() for shelf in shelves),
+            resident_bytes=sum(
+                memory.resident() for memory in [shelf.memory for shelf in shelves] + log.spare
+            ),
             pinned_bytes=pinned,
             segments=len(shelves),
         )
@@ -476,6 +478,7 @@ class VolatileCache(Finder[K, V], MutableMapping[K, V]):
 
     def _give_way(self) -> None:
         self._log.seal_all(at_least=WORTH_SEALING)
+        self._log.spare.clear()
         self._hand.survey()
         self._log.clean(4096)
 

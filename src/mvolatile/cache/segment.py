@@ -14,7 +14,7 @@ from collections.abc import Callable, Hashable
 from typing import Any, TypeAlias
 
 from .._core import Shelf as Row
-from ..errors import Overwritten
+from ..errors import Overwritten, Purged
 from ..memory import VolatileMemory
 from .values import BYTES, Encoded, write_parts
 
@@ -37,7 +37,9 @@ class Segment:
         self.number = number
         self.capacity = memory.nbytes
         self.memory = memory
-        self.view: memoryview | None = memoryview(self.memory._hold(True))
+        self.view: memoryview | None = memoryview(memory._hold(True))
+        if memory._lossy:
+            memory._forgive()  # a former owner's loss
         self.row = Row(self.memory)
         self.keys: list[Hashable] = []
         self.dead = 0  # bytes of values that were overwritten or deleted
@@ -85,16 +87,27 @@ class Segment:
             view.release()
 
     def fetch(self, slot: int) -> bytes:
-        """The bytes of a slot; `Purged` if they were lost, `ValueError` if it is being sealed at this moment."""
+        """The bytes of a slot; `Purged` if they were lost, `ValueError` if it is being sealed or emptied now."""
         at, n = self.row.bounds(slot)
         if self.view is not None and not self.memory._lossy:  # a forked child may not inherit what is held
             return self.view[at : at + n].tobytes()
         try:
-            return self.memory.read(at, n)
+            data = self.memory.read(at, n)
         except Overwritten:
             # A reader that began before the segment was sealed has not let the write pin go yet. Nobody writes.
             with self.memory.pin() as view:
-                return bytes(view[at : at + n])
+                data = bytes(view[at : at + n])
+        except Purged:
+            if self.row.has_memory:
+                raise
+        if not self.row.has_memory:
+            raise ValueError("another segment has the memory now")
+        return data
+
+    def let_go(self) -> VolatileMemory | None:
+        """Its memory, to be filled by another; None if somebody holds it."""
+        self.row.let_go()
+        return None if self.memory._pins else self.memory
 
 
 class Range:

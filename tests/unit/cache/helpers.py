@@ -45,6 +45,8 @@ def is_valid(cache: VolatileCache[Any, Any]) -> bool:
     assert len(ordered) == len(set(ordered))
     assert open_ones | set(ordered) == set(log.by_number)
     assert not open_ones & set(ordered)
+    memories = [shelf.memory for shelf in log.by_number.values()] + log.spare
+    assert len({id(memory) for memory in memories}) == len(memories)
     dropped = {job[0].number for job in log.dropped}
     for key, locator in log.index.items():
         number, slot = locator >> 21, locator >> 4 & 0x1FFFF
