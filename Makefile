@@ -4,10 +4,10 @@ VENV := .venv
 RUN := $(VENV)/bin/
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test stress lint docs pictures api format bench sanitize tsan soak kernels kernels-short clean
+.PHONY: help demo test stress lint docs pictures release-check api format bench sanitize tsan soak kernels kernels-short clean
 
 help:  ## this list
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(VENV)/ready: pyproject.toml setup.py $(wildcard src/mvolatile/_core/*.[ch])
 	test -x $(RUN)python || $(PYTHON) -m venv $(VENV)
@@ -69,6 +69,9 @@ docs: $(VENV)/ready-docs  ## the site, in build/site; any warning is an error
 
 pictures: $(VENV)/ready  ## draw the pictures of the docs from benchmarks/*.json
 	$(RUN)python -m tools.pictures
+
+release-check: $(VENV)/ready-release  ## build, judge and try what would be uploaded; leaves it in dist/
+	PYTHONPATH=tests $(RUN)python -m tools.release
 
 api: $(VENV)/ready  ## record the public names and signatures anew, in tests/unit/api.txt
 	cd tests && ../$(RUN)python -m support.api

@@ -76,6 +76,10 @@ def __getattr__(name: str) -> Any:
         from . import cache
 
         return getattr(cache, name)
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("mvolatile")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
