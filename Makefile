@@ -4,7 +4,7 @@ VENV := .venv
 RUN := $(VENV)/bin/
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test stress lint docs pictures release-check api format bench sanitize tsan soak kernels kernels-short clean
+.PHONY: help demo test stress lint docs pictures release-check api format bench sanitize tsan soak kernels kernels-short clean fuzz
 
 help:  ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,10 @@ sanitize: $(VENV)/ready  ## the C core with AddressSanitizer and UndefinedBehavi
 
 tsan: $(VENV)/ready  ## the C core with ThreadSanitizer: threads in every operation, and the forced schedules
 	MVOLATILE_STRESS=full $(RUN)pytest tests/unit/native/test_threads.py --timeout 3600
+
+OPERATIONS ?= 1000000
+fuzz: $(VENV)/ready  ## OPERATIONS=1000000 on the raw call and on memories, guided by coverage, judged by the model; SEED=n
+	PYTHONPATH=tests $(RUN)python -m fuzz --operations $(OPERATIONS) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 MINUTES ?= 60
 soak: $(VENV)/ready  ## MINUTES=60 of processes, threads, forks, kills, swap and limits; SEED=n repeats its choices
