@@ -38,7 +38,7 @@ class BuildCore(build_ext):
 if sys.platform != "linux":
     raise SystemExit("error: mvolatile works on Linux alone: it is made of the kernel's own calls.")
 if sys.maxsize < 2**32:
-    raise SystemExit("error: mvolatile needs a 64-bit Python.")
+    raise SystemExit("error: mvolatile needs a 64-bit Python: it reserves address space by the gigabyte.")
 
 # Free-threaded Pythons have no limited API yet: what is built there is for that one version.
 limited = not sysconfig.get_config_var("Py_GIL_DISABLED")

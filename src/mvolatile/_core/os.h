@@ -5,6 +5,12 @@
 #ifndef MVOLATILE_OS_H
 #define MVOLATILE_OS_H
 
+#if !defined(__linux__)
+#error "mvolatile works on Linux alone: it is made of the kernel's own calls"
+#elif !defined(__LP64__)
+#error "mvolatile needs a 64-bit system: it reserves address space by the gigabyte"
+#endif
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
