@@ -1,6 +1,8 @@
 from collections.abc import Callable
-from types import TracebackType
-from typing import Any, Final, Generic, TypeVar
+from types import GenericAlias, TracebackType
+from typing import Any, Final, Generic, Self, TypeVar, final
+
+from typing_extensions import disjoint_base
 
 from .errors import Extents
 
@@ -11,6 +13,7 @@ def sizes() -> tuple[int, int]: ...
 def raw_volatile_bytes() -> int: ...
 def set_unpin_hook(hook: Callable[[Range], object] | None, /) -> None: ...
 
+@disjoint_base
 class Range:
     @property
     def address(self) -> int: ...
@@ -45,18 +48,22 @@ class Range:
     def _is_valid(self) -> bool: ...
     def __buffer__(self, flags: int, /) -> memoryview: ...
 
+@final
 class Hold:
     def __buffer__(self, flags: int, /) -> memoryview: ...
 
+@final
 class Pin:
     def __enter__(self) -> memoryview: ...
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
     ) -> None: ...
 
+@final
 class Window:
     def __buffer__(self, flags: int, /) -> memoryview: ...
 
+@final
 class Peek:
     def __enter__(self) -> memoryview: ...
     def __exit__(
@@ -65,8 +72,9 @@ class Peek:
 
 MISSING: Final[Any]
 
+@final
 class Shelf:
-    def __init__(self, memory: Range, /) -> None: ...
+    def __new__(cls, memory: Range, /) -> Self: ...
     @property
     def used(self) -> int: ...
     @property
@@ -80,6 +88,7 @@ class Shelf:
 _K = TypeVar("_K")
 _V = TypeVar("_V")
 
+@disjoint_base
 class Finder(Generic[_K, _V]):
     @property
     def _index(self) -> dict[Any, int]: ...
@@ -91,3 +100,4 @@ class Finder(Generic[_K, _V]):
     def _count_miss(self) -> None: ...
     def _counts(self) -> tuple[int, int]: ...
     def _reset_counts(self) -> None: ...
+    def __class_getitem__(cls, item: Any, /) -> GenericAlias: ...

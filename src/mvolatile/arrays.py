@@ -27,6 +27,18 @@ class VolatileArray:
     result, or any view of it, lives. The options are those of `VolatileMemory`.
 
     Threads and fork: as `VolatileMemory`.
+
+    >>> frame = array([[1.0, 2.0], [3.0, 4.0]], name="frame")
+    >>> float(frame.read().sum())
+    10.0
+    >>> def rebuild(values, extents):
+    ...     for rows in frame.rows(extents):
+    ...         values[rows] = [[1.0, 2.0], [3.0, 4.0]][rows]
+    >>> frame.purge() > 0
+    True
+    >>> with frame.pin(on_purge=rebuild) as values:
+    ...     values.tolist()
+    [[1.0, 2.0], [3.0, 4.0]]
     """
 
     __slots__ = ("_order", "dtype", "memory", "shape")

@@ -12,7 +12,7 @@ import threading
 import warnings
 import weakref
 from collections.abc import Callable
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NoReturn, TypeAlias
 
 from ._core import Hold, Pin, Range
 from .errors import Extents, Overwritten, Purged, VolatilityWarning
@@ -82,6 +82,21 @@ class VolatileMemory(Range):
     Threads: every method may be called from any thread. Fork: parent and child each have the memory, with what was
     lost before the fork lost in both, and go on independently (but see `inherit`); pins of threads that the child
     does not have stay, and keep the memory from going there.
+
+    >>> memory = VolatileMemory(1 << 20, name="tiles")
+    >>> with memory.pin(write=True) as view:
+    ...     view[:5] = b"hello"
+    >>> memory.purge() > 0  # as the kernel does under pressure
+    True
+    >>> memory.read(0, 5)
+    Traceback (most recent call last):
+    mvolatile.errors.Purged: tiles: 4096 bytes purged: [0, 4096)
+    >>> def rebuild(view, extents):
+    ...     view[:5] = b"hello"
+    >>> with memory.pin(on_purge=rebuild) as view:
+    ...     bytes(view[:5])
+    b'hello'
+    >>> memory.close()
     """
 
     __slots__ = ("_fill", "_rebuilding")
@@ -97,7 +112,7 @@ class VolatileMemory(Range):
         inherit: bool = True,
     ) -> None:
         warn_if_unsupported()
-        self._fill = _checked(fill)
+        self._fill: OnPurge = _checked(fill)
         self._rebuilding: threading.RLock | None = None
         self._open(nbytes, huge, dump, inherit, name, _label(name))
         _live[id(self)] = self
@@ -153,7 +168,7 @@ class VolatileMemory(Range):
 
     # ---- losses
 
-    def _raise_purged(self, overwritten: bool) -> None:
+    def _raise_purged(self, overwritten: bool) -> NoReturn:
         extents, generation = self._lost(not overwritten and self._volatile)
         if overwritten or not extents:
             raise Overwritten(self.name, (), generation)

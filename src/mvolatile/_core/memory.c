@@ -500,15 +500,19 @@ static PyMethodDef range_methods[] = {
            "computed from the view must not be used then. A touch of a lost page inside the block reads as zeros and does not\n"
            "trap, from any thread. Views that outlive the block turn the peek into a pin that lives as long as they do.\n"
            "Where nothing traps (tier faultcount) a peek is a pin."),
-    METHOD("_hold", range_hold, METH_O, "Pin for reading or writing."),
-    METHOD("_pin", range_pin_method, METH_FASTCALL, "_pin(write, on_purge): a context manager that holds and settles."),
-    METHOD("_lost", range_lost_method, METH_O, "_lost(survey) -> (extents, generation)."),
-    METHOD("_forgive", range_forgive_method, METH_NOARGS, "The losses known up to now are rebuilt or accepted."),
-    METHOD("_purge", range_purge_method, METH_FASTCALL, "Reclaim a window now; answers the bytes that went."),
-    METHOD("_resident", range_resident_method, METH_NOARGS, "Bytes in RAM."),
-    METHOD("_open", range_open_method, METH_VARARGS, "_open(nbytes, huge, dump, inherit, name, label)."),
-    METHOD("_close", range_close_method, METH_NOARGS, "Give the memory back."),
-    METHOD("_is_valid", range_is_valid_method, METH_NOARGS, "Whether the invariants hold."),
+    METHOD("_hold", range_hold, METH_O, "_hold($self, write, /)\n--\n\nPin for reading or writing."),
+    METHOD("_pin", range_pin_method, METH_FASTCALL,
+           "_pin($self, write, on_purge, /)\n--\n\nA context manager that holds and settles."),
+    METHOD("_lost", range_lost_method, METH_O, "_lost($self, survey, /)\n--\n\n(extents, generation)."),
+    METHOD("_forgive", range_forgive_method, METH_NOARGS,
+           "_forgive($self, /)\n--\n\nThe losses known up to now are rebuilt or accepted."),
+    METHOD("_purge", range_purge_method, METH_FASTCALL,
+           "_purge($self, offset=0, length=None, /)\n--\n\nReclaim a window now; answers the bytes that went."),
+    METHOD("_resident", range_resident_method, METH_NOARGS, "_resident($self, /)\n--\n\nBytes in RAM."),
+    METHOD("_open", range_open_method, METH_VARARGS,
+           "_open($self, nbytes, huge, dump, inherit, name, label, /)\n--\n\nTake memory, once."),
+    METHOD("_close", range_close_method, METH_NOARGS, "_close($self, /)\n--\n\nGive the memory back."),
+    METHOD("_is_valid", range_is_valid_method, METH_NOARGS, "_is_valid($self, /)\n--\n\nWhether the invariants hold."),
     {NULL, NULL, 0, NULL},
 };
 

@@ -85,7 +85,7 @@ int os_check_anonymous(uintptr_t start, uintptr_t end, os_found *mapped, void *c
 /* The mapping that holds `at`, or the next one; ENOMEM if there is none. */
 int os_mapping_from(uintptr_t at, uintptr_t *start, uintptr_t *end);
 
-bool os_is_watched(char *page); /* the mapping that holds it; changes nothing */
+bool os_is_watched(char *page); /* the mapping that holds it, by us; changes nothing */
 
 long os_minor_faults(void); /* of the calling thread */
 uint64_t os_thread_id(void);

@@ -8,7 +8,7 @@
 #include "trap.h"
 #include "watch.h"
 
-enum os_tier range_tier;
+_Atomic enum os_tier range_tier;
 _Atomic bool range_gate_shut;
 
 static pthread_rwlock_t gate;
@@ -58,10 +58,15 @@ static void end_writing(struct range *range) {
     atomic_store(&range->writing, range->writers);
 }
 
+/* Through the gate, as whoever takes the lock: a fork at this moment would copy it held, and the child wait for it for ever. */
 bool range_pin_is_quick(struct range *range) {
-    if (pthread_mutex_trylock(&range->lock)) return false;
-    bool quick = range->pins > 0;
-    pthread_mutex_unlock(&range->lock);
+    if (pthread_rwlock_tryrdlock(&gate)) return false;
+    bool quick = false;
+    if (!pthread_mutex_trylock(&range->lock)) {
+        quick = range->pins > 0;
+        pthread_mutex_unlock(&range->lock);
+    }
+    gate_leave();
     return quick;
 }
 
@@ -234,6 +239,7 @@ int range_open(size_t nbytes, bool huge, unsigned options, const char *name, str
     if (mapped < nbytes) return ENOMEM;
     struct range *range = take_struct();
     if (!range) return ENOMEM;
+    gate_enter(); /* before reset(), which asks how many forks there were */
     reset(range);
     range->nbytes = nbytes;
     range->mapped = mapped;
@@ -243,7 +249,6 @@ int range_open(size_t nbytes, bool huge, unsigned options, const char *name, str
     size_t words = (mapped / os_page_size + 63) / 64;
     range->noted = words > 1 ? calloc(words, sizeof *range->noted) : &range->one_word;
     int err = range->noted ? 0 : ENOMEM;
-    gate_enter();
     bool watched = range->small && range_tier == OS_TIER_USERFAULTFD;
     if (!err) err = pool_take(range, mapped, range->huge, watched, options, &range->block, &range->base);
     if (!err) {
@@ -288,13 +293,13 @@ int range_close(struct range *range) {
 }
 
 bool range_is_valid(struct range *range) {
-    pthread_mutex_lock(&range->lock);
+    range_enter(range);
     bool valid = extents_valid(&range->data) && extents_valid(&range->lost) && range->writers <= range->pins &&
                  !(range->marked && range->pins) && atomic_load(&range->writing) == range->writers &&
                  atomic_load(&range->lossy) >= (range->lost.count > 0) &&
                  (!range->small || range_tier != OS_TIER_USERFAULTFD || range->watched) &&
                  !(range_tier == OS_TIER_USERFAULTFD && range->marked && !range->watched);
-    pthread_mutex_unlock(&range->lock);
+    range_leave(range);
     return valid;
 }
 

@@ -44,7 +44,7 @@ struct range {
     bool wiped;        /* RANGE_WIPE */
     _Atomic bool live;
     pthread_mutex_t lock; /* all below, but the atomics */
-    bool marked;    /* volatile now */
+    _Atomic bool marked; /* volatile now; range_pin() asks before it has the lock, to know whether the watch matters */
     bool watched;   /* registered, and without holes but for lost pages */
     uint32_t pins, writers;
     _Atomic uint64_t writer; /* the thread, if all writers are one; else 0 */
@@ -63,7 +63,7 @@ struct range {
     struct range *next, *prev; /* all live ranges */
 };
 
-extern enum os_tier range_tier; /* set by range_init(); a forked child that cannot watch falls back */
+extern _Atomic enum os_tier range_tier; /* set by range_init(); a forked child that cannot watch falls back. Changes under the shut gate */
 enum os_tier range_init(enum os_tier most);
 
 /* `options`: of enum range_options. What the kernel refuses of them is the answer, and nothing is open. */

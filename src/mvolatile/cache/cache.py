@@ -68,6 +68,12 @@ class VolatileCache(Finder[K, V], MutableMapping[K, V]):
 
     Threads: any method from any thread; hits take no lock. Fork: both processes have the cache, and go on
     independently (but see `inherit`). It cannot be pickled.
+
+    >>> with VolatileCache(name="squares") as cache:
+    ...     cache["a"] = b"a value"
+    ...     made = cache.get_or_set(3, lambda: 3 * 3)
+    ...     made, cache.get("a"), cache.get("b", "a miss"), len(cache)
+    (9, b'a value', 'a miss', 2)
     """
 
     def __init__(
@@ -104,7 +110,7 @@ class VolatileCache(Finder[K, V], MutableMapping[K, V]):
 
     # Two caches are equal when they are one: comparing what is in them would read it all.
     __eq__ = object.__eq__
-    __hash__ = object.__hash__
+    __hash__ = object.__hash__  # pyright: ignore[reportAssignmentType]
 
     # ---- reading
 
@@ -216,7 +222,7 @@ class VolatileCache(Finder[K, V], MutableMapping[K, V]):
         data = parts[0] if len(parts) == 1 else b"".join(map(_as_bytes, parts))
         self._change(self._put, key, kind, data, flight)
 
-    _missing = MISSING
+    _missing: Any = MISSING
 
     def _store_made(self, key: Any, value: Any, ttl: float | None, flight: Any) -> None:
         with suppress(TooLargeError):
@@ -455,15 +461,14 @@ class VolatileCache(Finder[K, V], MutableMapping[K, V]):
         try:
             self._on_purge(keys)
         except Exception as error:
-            sys.unraisablehook(
-                SimpleNamespace(
-                    exc_type=type(error),
-                    exc_value=error,
-                    exc_traceback=error.__traceback__,
-                    err_msg=f"on_purge of {self!r} failed",
-                    object=self._on_purge,
-                )
+            seen: Any = SimpleNamespace(
+                exc_type=type(error),
+                exc_value=error,
+                exc_traceback=error.__traceback__,
+                err_msg=f"on_purge of {self!r} failed",
+                object=self._on_purge,
             )
+            sys.unraisablehook(seen)
 
     def _under_pressure(self) -> None:
         """Memory grows short somewhere: see what was lost, and let the kernel have what is still being filled."""

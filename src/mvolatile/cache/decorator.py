@@ -152,8 +152,13 @@ def volatile_cache(
 ) -> Any:
     """Cache what a function, method or coroutine function returns, as long as the kernel can spare the memory.
 
-        @volatile_cache
-        def tile(x, y, zoom): ...
+    >>> @volatile_cache
+    ... def tile(x, y, zoom):
+    ...     return bytes([x, y, zoom]) * 4096
+    >>> tile(1, 2, 3) == tile(1, 2, 3)
+    True
+    >>> tile.cache_info().hits
+    1
 
     Used as `functools.lru_cache` is, which it follows in `maxsize` (a bound on entries; here None by default),
     `typed`, ``cache_info()``, ``cache_clear()``, ``cache_parameters()`` and ``__wrapped__``. ``key(*args,
