@@ -3,10 +3,12 @@
 #define os_open kernel_open
 #define os_scan kernel_scan
 #define os_zero kernel_zero
+#define os_free_lazily kernel_free_lazily
 #include "os_linux.c"
 #undef os_open
 #undef os_scan
 #undef os_zero
+#undef os_free_lazily
 
 static size_t kernel_page;
 
@@ -53,6 +55,17 @@ int os_zero(char *base, size_t len, size_t *done) {
         if (!missing) return EEXIST;
     }
     return 0;
+}
+
+static void make_whole(void *context, uintptr_t start, uintptr_t end) {
+    (void)context;
+    (void)os_populate_write((char *)start, end - start);
+}
+
+/* The first touch makes all of a page, and not a quarter of it. */
+int os_free_lazily(char *base, size_t len) {
+    int err = os_scan(OS_DATA, (uintptr_t)base, (uintptr_t)base + len, make_whole, NULL);
+    return err ? err : kernel_free_lazily(base, len);
 }
 
 /* The core may hold a page by touching one byte of it, which of a fake page holds a quarter or less: so it must not (-Wl,--wrap). */

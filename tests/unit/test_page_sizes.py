@@ -17,7 +17,8 @@ from support.core_program import core_program
 from support.paged import paged_package
 
 ROOT = Path(__file__).resolve().parents[2]
-CONTRACT = ["losses", "pins", "peeks", "read_write", "rebuild", "purging", "pool", "isolation", "arrays"]
+SHORT = ["losses", "rebuild"]
+WHOLE = [*SHORT, "pins", "peeks", "read_write", "purging", "pool", "isolation", "arrays"]
 
 larger = pytest.mark.parametrize("page", [16 << 10, 64 << 10], ids=lambda page: f"{page >> 10}KiB")
 tiers = pytest.mark.parametrize("tier", ["userfaultfd", "faultcount"])
@@ -43,7 +44,10 @@ def test_the_protocol_against_an_oracle(page: int, tier: str, kind: str) -> None
 
 @larger
 @tiers
-def test_the_contract(page: int, tier: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "files", [pytest.param(SHORT, id="short"), pytest.param(WHOLE, id="whole", marks=pytest.mark.stress)]
+)
+def test_the_contract(page: int, tier: str, files: list[str], tmp_path: Path) -> None:
     package = paged_package(page, tmp_path)
     env = {**os.environ, "PYTHONPATH": str(package), "MVOLATILE_TIER": tier}
     told = subprocess.run(
@@ -55,10 +59,10 @@ def test_the_contract(page: int, tier: str, tmp_path: Path) -> None:
     if "UnsupportedError" in told.stderr:
         pytest.skip(f"the tier {tier} cannot be had here")
     assert told.stdout == f"{page}\n", f"the pages are not larger than the kernel's: {told}"
-    files = [f"tests/unit/contract/test_{name}.py" for name in CONTRACT]
+    paths = [f"tests/unit/contract/test_{name}.py" for name in files]
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", f"{tier} and not many"]
     done = subprocess.run(
-        [*command, *files], cwd=ROOT, env=env, capture_output=True, text=True, stdin=subprocess.DEVNULL
+        [*command, *paths], cwd=ROOT, env=env, capture_output=True, text=True, stdin=subprocess.DEVNULL
     )
     assert done.returncode == 0, done.stdout[-6000:]
     assert "passed" in done.stdout
