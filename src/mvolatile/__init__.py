@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from . import _platform as _platform
 from .errors import (
     MvolatileError,
     Overwritten,

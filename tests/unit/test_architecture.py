@@ -17,6 +17,7 @@ CORE = ROOT / "_core"
 
 MAY_IMPORT = {
     "errors": set(),
+    "_platform": set(),
     "_core": {"errors"},
     "kernel": {"_core", "errors"},
     "memory": {"kernel", "_core", "errors"},

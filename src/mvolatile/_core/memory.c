@@ -11,12 +11,13 @@
 /* HOOKS: _read_lost(offset, n) -> bytes; _readinto_lost(buffer, offset) -> int; _settle(on_purge); _settle_export(); _warn_refusal(errno) */
 
 struct range *use_range(RangeObject *self) {
-    if (!self->range) {
-        PyErr_SetString(PyExc_ValueError, "the memory is closed");
-        return NULL;
-    }
-    atomic_fetch_add(&self->range->users, 1);
-    return self->range;
+    struct range *range;
+    LOCK(self);
+    range = self->range;
+    if (range) atomic_fetch_add(&range->users, 1);
+    UNLOCK();
+    if (!range) PyErr_SetString(PyExc_ValueError, "the memory is closed");
+    return range;
 }
 
 void unuse_range(struct range *range) { atomic_fetch_sub(&range->users, 1); }
@@ -67,12 +68,18 @@ PyObject *unpin_hook;
     } while (0)
 
 void after_use(RangeObject *self) {
-    if (self->range && self->range->refusal && !self->warned) {
+    struct range *range = self->range;
+    if (range && range->refusal && !self->warned) {
         self->warned = true;
-        QUIETLY(self, PyObject_CallMethod((PyObject *)self, "_warn_refusal", "i", self->range->refusal));
+        QUIETLY(self, PyObject_CallMethod((PyObject *)self, "_warn_refusal", "i", range->refusal));
     }
-    if (unpin_hook && self->range && self->range->marked)
-        QUIETLY(self, PyObject_CallFunctionObjArgs(unpin_hook, (PyObject *)self, NULL));
+    if (!unpin_hook || !range || !range->marked) return;
+    PyObject *hook;
+    LOCK(range_type);
+    hook = Py_XNewRef(unpin_hook);
+    UNLOCK();
+    if (hook) QUIETLY(self, PyObject_CallFunctionObjArgs(hook, (PyObject *)self, NULL));
+    Py_XDECREF(hook);
 }
 
 void unpin_released(RangeObject *self, bool write) {
@@ -341,27 +348,42 @@ static PyObject *range_open_method(RangeObject *self, PyObject *args) {
     Py_RETURN_NONE;
 }
 
+enum closing { CLOSED, REFUSED, BUSY, OURS };
+
+/* Decided under the lock under which every use begins: a refused close changes nothing. Calls that are under way (BUSY), such as another
+ * thread's status(), end soon and are waited for; of what they open, pins and peeks, is decided then. */
+static enum closing begin_closing(RangeObject *self, struct range **out) {
+    enum closing closing = CLOSED;
+    struct range *range;
+    LOCK(self);
+    range = *out = self->range;
+    if (range) {
+        atomic_fetch_add(&range->users, 1);
+        closing = atomic_load(&range->peeks) || range->pins ? REFUSED : range_is_busy(range) ? BUSY : OURS;
+        if (closing == OURS)
+            self->range = NULL;
+        else
+            unuse_range(range);
+    }
+    UNLOCK();
+    return closing;
+}
+
 static PyObject *range_close_method(RangeObject *self, PyObject *unused) {
     (void)unused;
     struct range *range;
-    /* Decided with the GIL held, under which every use begins: a refused close changes nothing. Calls that are under way, such as another
-     * thread's status(), end soon and are waited for; of what they open, pins and peeks, is decided then. */
-    for (;;) {
-        range = self->range;
-        if (!range) Py_RETURN_NONE;
-        if (atomic_load(&range->peeks) || range->pins) {
-            PyErr_SetString(PyExc_BufferError, "the memory is pinned, peeked at, or exported");
-            return NULL;
-        }
-        atomic_fetch_add(&range->users, 1);
-        if (!range_is_busy(range)) break;
-        unuse_range(range);
+    enum closing closing;
+    while ((closing = begin_closing(self, &range)) == BUSY) {
         if (PyErr_CheckSignals()) return NULL;
         Py_BEGIN_ALLOW_THREADS
         os_pause();
         Py_END_ALLOW_THREADS
     }
-    self->range = NULL;
+    if (closing == REFUSED) {
+        PyErr_SetString(PyExc_BufferError, "the memory is pinned, peeked at, or exported");
+        return NULL;
+    }
+    if (closing == CLOSED) Py_RETURN_NONE;
     Py_BEGIN_ALLOW_THREADS
     range_close(range);
     Py_END_ALLOW_THREADS
@@ -414,27 +436,32 @@ static PyObject *get_closed(RangeObject *self, void *unused) {
 
 static PyObject *get_generation(RangeObject *self, void *unused) {
     (void)unused;
-    return PyLong_FromUnsignedLongLong(self->range ? self->range->generation : 0);
+    struct range *range = self->range;
+    return PyLong_FromUnsignedLongLong(range ? range->generation : 0);
 }
 
 static PyObject *get_volatile(RangeObject *self, void *unused) {
     (void)unused;
-    return PyBool_FromLong(self->range && self->range->marked);
+    struct range *range = self->range;
+    return PyBool_FromLong(range && range->marked);
 }
 
 static PyObject *get_pins(RangeObject *self, void *unused) {
     (void)unused;
-    return PyLong_FromUnsignedLong(self->range ? self->range->pins : 0);
+    struct range *range = self->range;
+    return PyLong_FromUnsignedLong(range ? range->pins : 0);
 }
 
 static PyObject *get_lossy(RangeObject *self, void *unused) {
     (void)unused;
-    return PyBool_FromLong(self->range && atomic_load(&self->range->lossy));
+    struct range *range = self->range;
+    return PyBool_FromLong(range && atomic_load(&range->lossy));
 }
 
 static PyObject *range_is_valid_method(RangeObject *self, PyObject *unused) {
     (void)unused;
-    return PyBool_FromLong(!self->range || range_is_valid(self->range));
+    struct range *range = self->range;
+    return PyBool_FromLong(!range || range_is_valid(range));
 }
 
 static PyGetSetDef range_attributes[] = {

@@ -434,7 +434,7 @@ long os_minor_faults(void) {
 }
 
 uint64_t os_thread_id(void) {
-    static _Thread_local char here __attribute__((tls_model("initial-exec")));
+    static OF_EACH_THREAD char here;
     return (uint64_t)(uintptr_t)&here;
 }
 

@@ -107,8 +107,7 @@ static int open_window(PeekObject *self) {
     return -1;
 }
 
-static PyObject *peek_enter(PeekObject *self, PyObject *unused) {
-    (void)unused;
+static PyObject *enter(PeekObject *self) {
     if (self->window) {
         PyErr_SetString(PyExc_RuntimeError, "this peek is entered already");
         return NULL;
@@ -121,6 +120,15 @@ static PyObject *peek_enter(PeekObject *self, PyObject *unused) {
     if (failed) return NULL;
     self->view = PyMemoryView_FromObject((PyObject *)self->window);
     return Py_XNewRef(self->view);
+}
+
+static PyObject *peek_enter(PeekObject *self, PyObject *unused) {
+    (void)unused;
+    PyObject *view;
+    LOCK(self);
+    view = enter(self);
+    UNLOCK();
+    return view;
 }
 
 static enum peek_verdict end(PeekObject *self) {
@@ -152,7 +160,7 @@ static void survey(PeekObject *self) {
     Py_END_ALLOW_THREADS
 }
 
-static PyObject *peek_exit(PeekObject *self, PyObject *const *args, Py_ssize_t count) {
+static PyObject *leave(PeekObject *self, PyObject *const *args, Py_ssize_t count) {
     if (!self->window) {
         PyErr_SetString(PyExc_RuntimeError, "this peek is not entered");
         return NULL;
@@ -170,6 +178,14 @@ static PyObject *peek_exit(PeekObject *self, PyObject *const *args, Py_ssize_t c
     Py_CLEAR(self->window);
     if (verdict != PEEK_WHOLE) return raise_verdict(self, verdict);
     Py_RETURN_FALSE;
+}
+
+static PyObject *peek_exit(PeekObject *self, PyObject *const *args, Py_ssize_t count) {
+    PyObject *done;
+    LOCK(self);
+    done = leave(self, args, count);
+    UNLOCK();
+    return done;
 }
 
 static void peek_dealloc(PeekObject *self) {

@@ -80,8 +80,7 @@ PyObject *pin_new(RangeObject *memory, bool write, PyObject *on_purge) {
     return (PyObject *)self;
 }
 
-static PyObject *pin_enter(PinObject *self, PyObject *unused) {
-    (void)unused;
+static PyObject *enter(PinObject *self) {
     if (self->view) {
         PyErr_SetString(PyExc_RuntimeError, "this pin is entered already; ask the memory for another");
         return NULL;
@@ -103,6 +102,15 @@ static PyObject *pin_enter(PinObject *self, PyObject *unused) {
     return view;
 }
 
+static PyObject *pin_enter(PinObject *self, PyObject *unused) {
+    (void)unused;
+    PyObject *view;
+    LOCK(self);
+    view = enter(self);
+    UNLOCK();
+    return view;
+}
+
 void release_view(PyObject *view) {
     PyObject *released = PyObject_CallMethodObjArgs(view, release_name, NULL);
     if (!released) PyErr_Clear(); /* BufferError: an array was made of it, which keeps the memory as it is */
@@ -112,8 +120,11 @@ void release_view(PyObject *view) {
 
 static PyObject *pin_exit(PinObject *self, PyObject *const *args, Py_ssize_t count) {
     (void)args, (void)count;
-    PyObject *view = self->view;
+    PyObject *view;
+    LOCK(self);
+    view = self->view;
     self->view = NULL;
+    UNLOCK();
     if (view) release_view(view);
     Py_RETURN_NONE;
 }

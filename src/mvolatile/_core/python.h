@@ -7,9 +7,19 @@
 
 #include "range.h"
 
+/* What Python objects hold is changed under the GIL. Where there is none (a free-threaded build), the lock of the object stands for it: like
+ * the GIL, it is let go while its thread waits for anything. No return in between. */
+#ifdef Py_GIL_DISABLED
+#define LOCK(object) Py_BEGIN_CRITICAL_SECTION(object)
+#define UNLOCK() Py_END_CRITICAL_SECTION()
+#else
+#define LOCK(object) {
+#define UNLOCK() }
+#endif
+
 typedef struct {
     PyObject_HEAD
-    struct range *range; /* NULL: not open yet, or closed */
+    struct range *_Atomic range; /* NULL: not open yet, or closed. What close() has taken away stays a range, of nobody or another's */
     PyObject *name;      /* str or None */
     PyObject *weak;
     Py_ssize_t nbytes;
@@ -20,7 +30,7 @@ typedef struct {
 struct range *use_range(RangeObject *self); /* NULL with ValueError set when closed */
 void unuse_range(struct range *range);
 
-extern PyObject *unpin_hook; /* called with a Range that has just become volatile; for mvolatile.testing */
+extern PyObject *unpin_hook; /* called with a Range that has just become volatile; for mvolatile.testing. Under the lock of range_type */
 void after_use(RangeObject *self);
 int pin_released(RangeObject *self, bool write); /* with the GIL released where it may take long; -1 with an exception set */
 void unpin_released(RangeObject *self, bool write);
