@@ -41,7 +41,8 @@ int os_reserve(size_t len, size_t align, char **out);
 int os_release(char *base, size_t len);
 void os_name(char *base, size_t len, const char *name); /* at most 79 printable characters; silent where unsupported */
 void os_huge(char *base, size_t len, bool wanted);      /* MADV_HUGEPAGE or MADV_NOHUGEPAGE; advice only */
-void os_dump(char *base, size_t len, bool wanted);      /* in core dumps or not */
+int os_dump(char *base, size_t len, bool wanted);       /* in core dumps or not */
+int os_wipe_on_fork(char *base, size_t len);            /* a child finds nothing mapped in there; stays so in its children. Linux 4.14 */
 
 int os_free_lazily(char *base, size_t len); /* MADV_FREE: mark */
 int os_populate_write(char *base, size_t len); /* EFAULT: a watched page is missing; 0: all present and dirty */
