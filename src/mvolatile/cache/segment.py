@@ -31,7 +31,7 @@ NOBODY = object()
 class Segment:
     """`capacity` bytes for many values: slot i of `row` has the key ``keys[i]``."""
 
-    __slots__ = ("capacity", "dead", "gone", "keys", "memory", "number", "row", "view")
+    __slots__ = ("capacity", "dead", "emptied", "gone", "keys", "memory", "number", "row", "view")
 
     def __init__(self, number: int, memory: VolatileMemory) -> None:
         self.number = number
@@ -43,6 +43,7 @@ class Segment:
         self.row = Row(self.memory)
         self.keys: list[Hashable] = []
         self.dead = 0  # bytes of values that were overwritten or deleted
+        self.emptied = 0  # bytes, from the front, that were moved or given up
         self.gone = False
 
     @property
@@ -118,7 +119,7 @@ class Range:
 
     __slots__ = ("_marked", "expires", "gone", "keys", "kind", "memory", "number", "timer", "used")
 
-    dead = 0
+    dead = emptied = 0
     view = None
 
     def __init__(
