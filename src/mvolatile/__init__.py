@@ -25,8 +25,10 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import (
     MvolatileError,
+    NoRoomError,
     Overwritten,
     Purged,
+    TooLargeError,
     UnsupportedError,
     UnsupportedKernelWarning,
     VolatilityWarning,
@@ -45,9 +47,11 @@ __all__ = [
     "MVOLATILE_VOLATILE",
     "Features",
     "MvolatileError",
+    "NoRoomError",
     "Overwritten",
     "Purged",
     "Status",
+    "TooLargeError",
     "UnsupportedError",
     "UnsupportedKernelWarning",
     "VolatileArray",
