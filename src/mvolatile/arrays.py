@@ -24,9 +24,21 @@ class VolatileArray:
 
     Made by `array`, `empty` and `zeros`. There is no arithmetic on it: hold it with `pin`, look at it with
     `peek`, or copy it with `read`; all give ordinary ndarrays. ``np.asarray(va)`` pins it as long as the
-    result, or any view of it, lives.
+    result, or any view of it, lives. The options are those of `VolatileMemory`.
 
     Threads and fork: as `VolatileMemory`.
+
+    >>> frame = array([[1.0, 2.0], [3.0, 4.0]], name="frame")
+    >>> float(frame.read().sum())
+    10.0
+    >>> def rebuild(values, extents):
+    ...     for rows in frame.rows(extents):
+    ...         values[rows] = [[1.0, 2.0], [3.0, 4.0]][rows]
+    >>> frame.purge() > 0
+    True
+    >>> with frame.pin(on_purge=rebuild) as values:
+    ...     values.tolist()
+    [[1.0, 2.0], [3.0, 4.0]]
     """
 
     __slots__ = ("_order", "dtype", "memory", "shape")
@@ -40,6 +52,8 @@ class VolatileArray:
         name: str | None = None,
         fill: OnPurgeArray = "raise",
         huge: bool = True,
+        dump: bool = True,
+        inherit: bool = True,
     ) -> None:
         self.dtype = np.dtype(dtype)
         if self.dtype.hasobject:
@@ -50,7 +64,9 @@ class VolatileArray:
             raise ValueError(f"an array cannot have the shape {shape}: its dimensions must not be negative")
         self.shape = shape
         self._order: Literal["C", "F"] = order
-        self.memory = VolatileMemory(max(1, self.nbytes), name, fill=self._over_bytes(fill), huge=huge)
+        self.memory = VolatileMemory(
+            max(1, self.nbytes), name, fill=self._over_bytes(fill), huge=huge, dump=dump, inherit=inherit
+        )
 
     @property
     def nbytes(self) -> int:

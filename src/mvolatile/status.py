@@ -56,6 +56,12 @@ def status() -> Status:
     """A snapshot of every open `VolatileMemory`; the cost is a page-table walk over each.
 
     Other threads go on meanwhile.
+
+    >>> from mvolatile import VolatileMemory
+    >>> memory = VolatileMemory(65536, name="frames")
+    >>> with memory.pin(write=True) as view:
+    ...     [one.pinned for one in status().memories if one.name == "frames"]
+    [65536]
     """
     rows: dict[str, list[int]] = {}
     for memory in live_memories():

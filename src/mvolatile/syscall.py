@@ -46,6 +46,16 @@ def mvolatile(address: int, length: int, mode: int, flags: int = 0) -> tuple[int
 
     Threads: safe. Fork: the child inherits marks and losses, and goes on independently. The memory stays the
     caller's: it may be unmapped while marked, and memory mapped there later is not marked.
+
+    >>> import ctypes, mmap
+    >>> area = mmap.mmap(-1, 65536, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    >>> address = ctypes.addressof(ctypes.c_char.from_buffer(area))
+    >>> area[:4096] = bytes(range(256)) * 16
+    >>> mvolatile(address, 65536, MVOLATILE_VOLATILE)
+    (65536, 0)
+    >>> area.madvise(21)  # MADV_PAGEOUT: reclaim, now
+    >>> mvolatile(address, 65536, MVOLATILE_NONVOLATILE)
+    (65536, 1)
     """
     warn_if_unsupported()
     try:

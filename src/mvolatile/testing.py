@@ -1,11 +1,8 @@
 """For the tests of programs that use mvolatile: lose memory on purpose, through the kernel's own reclaim,
 without privilege.
 
-    def test_my_cache_survives_loss():
-        with mvolatile.testing.purging(seed=7):
-            ...   # every memory loses pages as soon as it becomes volatile
-
-In a test suite, make it a fixture; the seed is what to print when a test fails.
+`purge` loses chosen bytes now; under `purging` every memory loses pages as soon as it becomes volatile. In a test
+suite, make that a fixture; the seed is what to print when a test fails.
 """
 
 from __future__ import annotations
@@ -43,6 +40,13 @@ def purging(seed: int = 0, *, rate: float = 1.0, whole: float = 0.5) -> Iterator
     With probability `rate` there is a loss at all; it takes the whole memory with probability `whole`, else
     one random run of pages. All choices come from `seed`, in the order in which memories become volatile.
     Blocks do not nest (`RuntimeError`). Peeks over memory that is already volatile see no further loss.
+
+    >>> with purging(seed=7):
+    ...     memory = VolatileMemory(8192)
+    ...     written = memory.write(b"x" * 8192)
+    ...     lost = memory.purged()
+    >>> sum(length for _, length in lost) in (4096, 8192)
+    True
     """
     source = random.Random(seed)
     lock = threading.Lock()

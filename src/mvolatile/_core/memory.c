@@ -322,17 +322,17 @@ static PyObject *range_resident_method(RangeObject *self, PyObject *unused) {
 
 static PyObject *range_open_method(RangeObject *self, PyObject *args) {
     Py_ssize_t nbytes;
-    int huge, dump, err;
+    int huge, dump, inherit, err;
     PyObject *name;
     const char *label;
-    if (!PyArg_ParseTuple(args, "nppOs", &nbytes, &huge, &dump, &name, &label) || ready()) return NULL;
+    if (!PyArg_ParseTuple(args, "npppOs", &nbytes, &huge, &dump, &inherit, &name, &label) || ready()) return NULL;
     if (nbytes <= 0 || self->range) {
         PyErr_SetString(PyExc_ValueError, self->range ? "the memory is open already" : "nbytes must be positive");
         return NULL;
     }
     struct range *range;
     Py_BEGIN_ALLOW_THREADS
-    err = range_open((size_t)nbytes, huge, dump, label, &range);
+    err = range_open((size_t)nbytes, huge, (dump ? RANGE_DUMP : 0) | (inherit ? 0 : RANGE_WIPE), label, &range);
     Py_END_ALLOW_THREADS
     if (err) return fail(err, "mmap");
     self->range = range;
@@ -473,15 +473,19 @@ static PyMethodDef range_methods[] = {
            "computed from the view must not be used then. A touch of a lost page inside the block reads as zeros and does not\n"
            "trap, from any thread. Views that outlive the block turn the peek into a pin that lives as long as they do.\n"
            "Where nothing traps (tier faultcount) a peek is a pin."),
-    METHOD("_hold", range_hold, METH_O, "Pin for reading or writing."),
-    METHOD("_pin", range_pin_method, METH_FASTCALL, "_pin(write, on_purge): a context manager that holds and settles."),
-    METHOD("_lost", range_lost_method, METH_O, "_lost(survey) -> (extents, generation)."),
-    METHOD("_forgive", range_forgive_method, METH_NOARGS, "The losses known up to now are rebuilt or accepted."),
-    METHOD("_purge", range_purge_method, METH_FASTCALL, "Reclaim a window now; answers the bytes that went."),
-    METHOD("_resident", range_resident_method, METH_NOARGS, "Bytes in RAM."),
-    METHOD("_open", range_open_method, METH_VARARGS, "_open(nbytes, huge, dump, name, label)."),
-    METHOD("_close", range_close_method, METH_NOARGS, "Give the memory back."),
-    METHOD("_is_valid", range_is_valid_method, METH_NOARGS, "Whether the invariants hold."),
+    METHOD("_hold", range_hold, METH_O, "_hold($self, write, /)\n--\n\nPin for reading or writing."),
+    METHOD("_pin", range_pin_method, METH_FASTCALL,
+           "_pin($self, write, on_purge, /)\n--\n\nA context manager that holds and settles."),
+    METHOD("_lost", range_lost_method, METH_O, "_lost($self, survey, /)\n--\n\n(extents, generation)."),
+    METHOD("_forgive", range_forgive_method, METH_NOARGS,
+           "_forgive($self, /)\n--\n\nThe losses known up to now are rebuilt or accepted."),
+    METHOD("_purge", range_purge_method, METH_FASTCALL,
+           "_purge($self, offset=0, length=None, /)\n--\n\nReclaim a window now; answers the bytes that went."),
+    METHOD("_resident", range_resident_method, METH_NOARGS, "_resident($self, /)\n--\n\nBytes in RAM."),
+    METHOD("_open", range_open_method, METH_VARARGS,
+           "_open($self, nbytes, huge, dump, inherit, name, label, /)\n--\n\nTake memory, once."),
+    METHOD("_close", range_close_method, METH_NOARGS, "_close($self, /)\n--\n\nGive the memory back."),
+    METHOD("_is_valid", range_is_valid_method, METH_NOARGS, "_is_valid($self, /)\n--\n\nWhether the invariants hold."),
     {NULL, NULL, 0, NULL},
 };
 

@@ -63,7 +63,7 @@ int ready(void) {
     }
     range_init((enum os_tier)wanted);
     if (forced && *forced && range_tier != (enum os_tier)wanted) return refuse_tier((enum os_tier)wanted);
-    if (range_tier != OS_TIER_UNSUPPORTED) watch_init();
+    watch_init();
     done = true;
     return 0;
 }
@@ -181,12 +181,14 @@ static PyObject *core_set_unpin_hook(PyObject *module, PyObject *hook) {
 }
 
 static PyMethodDef functions[] = {
-    {"mvolatile", core_mvolatile, METH_VARARGS, "mvolatile(address, length, mode, flags) -> (nbytes, purged)."},
-    {"tier", core_tier, METH_NOARGS, "'userfaultfd', 'faultcount' or 'unsupported'."},
-    {"probe", core_probe, METH_NOARGS, "What each kernel mechanism answered: 0 or an errno, by name."},
-    {"sizes", core_sizes, METH_NOARGS, "(page size, huge page size) in bytes."},
-    {"raw_volatile_bytes", core_raw_volatile, METH_NOARGS, "Bytes marked with mvolatile() now."},
-    {"set_unpin_hook", core_set_unpin_hook, METH_O, "Call hook(range) whenever a Range becomes volatile; None ends it."},
+    {"mvolatile", core_mvolatile, METH_VARARGS, "mvolatile($module, address, length, mode, flags, /)\n--\n\n(nbytes, purged)."},
+    {"tier", core_tier, METH_NOARGS, "tier($module, /)\n--\n\n'userfaultfd', 'faultcount' or 'unsupported'."},
+    {"probe", core_probe, METH_NOARGS, "probe($module, /)\n--\n\nWhat each kernel mechanism answered: 0 or an errno, by name."},
+    {"sizes", core_sizes, METH_NOARGS, "sizes($module, /)\n--\n\n(page size, huge page size) in bytes."},
+    {"raw_volatile_bytes", core_raw_volatile, METH_NOARGS,
+     "raw_volatile_bytes($module, /)\n--\n\nBytes marked with mvolatile() now."},
+    {"set_unpin_hook", core_set_unpin_hook, METH_O,
+     "set_unpin_hook($module, hook, /)\n--\n\nCall hook(range) whenever a Range becomes volatile; None ends it."},
     {NULL, NULL, 0, NULL},
 };
 

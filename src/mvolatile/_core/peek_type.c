@@ -183,8 +183,9 @@ static void peek_dealloc(PeekObject *self) {
 }
 
 static PyMethodDef peek_methods[] = {
-    {"__enter__", (PyCFunction)peek_enter, METH_NOARGS, NULL},
-    {"__exit__", (PyCFunction)(void (*)(void))peek_exit, METH_FASTCALL, NULL},
+    {"__enter__", (PyCFunction)peek_enter, METH_NOARGS, "__enter__($self, /)\n--\n\nThe view."},
+    {"__exit__", (PyCFunction)(void (*)(void))peek_exit, METH_FASTCALL,
+     "__exit__($self, kind, error, trace, /)\n--\n\nJudge what was read."},
     {NULL, NULL, 0, NULL},
 };
 

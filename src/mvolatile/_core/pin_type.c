@@ -142,8 +142,8 @@ static void pin_dealloc(PinObject *self) {
 }
 
 static PyMethodDef pin_methods[] = {
-    {"__enter__", (PyCFunction)pin_enter, METH_NOARGS, NULL},
-    {"__exit__", (PyCFunction)(void (*)(void))pin_exit, METH_FASTCALL, NULL},
+    {"__enter__", (PyCFunction)pin_enter, METH_NOARGS, "__enter__($self, /)\n--\n\nThe view."},
+    {"__exit__", (PyCFunction)(void (*)(void))pin_exit, METH_FASTCALL, "__exit__($self, kind, error, trace, /)\n--\n\nLet go."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -155,7 +155,7 @@ static PyObject *fetch(ShelfObject *self, uint32_t slot) {
     Py_INCREF((PyObject *)memory); /* copying may release the GIL */
     struct range *range = use_range(memory);
     int err = range ? 0 : -1;
-    if (range && self->open)
+    if (range && self->open && !atomic_load(&range->lossy)) /* a forked child may not have inherited what is held */
         memcpy(PyBytes_AsString(bytes), range->base + at, (size_t)n);
     else if (range)
         err = copy_out(range, (Py_ssize_t)at, n, PyBytes_AsString(bytes));
@@ -169,12 +169,16 @@ static PyObject *fetch(ShelfObject *self, uint32_t slot) {
 }
 
 static PyMethodDef shelf_methods[] = {
-    {"append", (PyCFunction)shelf_append, METH_VARARGS, "append(data, mark=False) -> slot. ValueError when sealed or full."},
-    {"bounds", (PyCFunction)shelf_bounds, METH_O, "bounds(slot) -> (offset, length)."},
-    {"marked", (PyCFunction)shelf_marked, METH_O, "Whether the slot was read since it was stored or moved."},
-    {"mark", (PyCFunction)shelf_mark, METH_O, "Note that the slot was read."},
-    {"close", (PyCFunction)shelf_close, METH_NOARGS, "No more is appended, and reads no longer rely on a pin."},
-    {"let_go", (PyCFunction)shelf_let_go, METH_NOARGS, "The memory is another's from now on: reads under way find nothing."},
+    {"append", (PyCFunction)shelf_append, METH_VARARGS,
+     "append($self, data, mark=False, /)\n--\n\nThe slot. ValueError when sealed or full."},
+    {"bounds", (PyCFunction)shelf_bounds, METH_O, "bounds($self, slot, /)\n--\n\n(offset, length)."},
+    {"marked", (PyCFunction)shelf_marked, METH_O,
+     "marked($self, slot, /)\n--\n\nWhether the slot was read since it was stored or moved."},
+    {"mark", (PyCFunction)shelf_mark, METH_O, "mark($self, slot, /)\n--\n\nNote that the slot was read."},
+    {"close", (PyCFunction)shelf_close, METH_NOARGS,
+     "close($self, /)\n--\n\nNo more is appended, and reads no longer rely on a pin."},
+    {"let_go", (PyCFunction)shelf_let_go, METH_NOARGS,
+     "let_go($self, /)\n--\n\nThe memory is another's from now on: reads under way find nothing."},
     {NULL, NULL, 0, NULL},
 };
 static PyGetSetDef shelf_attributes[] = {
@@ -188,7 +192,8 @@ static PyType_Slot shelf_slots[] = {
     {Py_tp_dealloc, shelf_dealloc},
     {Py_tp_methods, shelf_methods},
     {Py_tp_getset, shelf_attributes},
-    {Py_tp_doc, "Shelf(memory): small values one after another in a memory that the caller holds for writing until close()."},
+    {Py_tp_doc, "Shelf(memory, /)\n--\n\n"
+                "Small values one after another in a memory that the caller holds for writing until close()."},
     {0, NULL},
 };
 static PyType_Spec shelf_spec = {
@@ -331,12 +336,12 @@ static PyObject *finder_reset(FinderObject *self, PyObject *unused) {
 }
 
 static PyMethodDef finder_methods[] = {
-    {"_find", (PyCFunction)finder_find, METH_O, "The value, or MISSING. Counts hits."},
+    {"_find", (PyCFunction)finder_find, METH_O, "_find($self, key, /)\n--\n\nThe value, or MISSING. Counts hits."},
     {"get", (PyCFunction)(void (*)(void))finder_get, METH_FASTCALL | METH_KEYWORDS,
      "get($self, key, default=None)\n--\n\nThe value, or `default`."},
-    {"_count_miss", (PyCFunction)finder_count_miss, METH_NOARGS, NULL},
-    {"_counts", (PyCFunction)finder_counts, METH_NOARGS, "(hits, misses)"},
-    {"_reset_counts", (PyCFunction)finder_reset, METH_NOARGS, NULL},
+    {"_count_miss", (PyCFunction)finder_count_miss, METH_NOARGS, "_count_miss($self, /)\n--\n\nOne miss more."},
+    {"_counts", (PyCFunction)finder_counts, METH_NOARGS, "_counts($self, /)\n--\n\n(hits, misses)."},
+    {"_reset_counts", (PyCFunction)finder_reset, METH_NOARGS, "_reset_counts($self, /)\n--\n\nBegin to count anew."},
     {"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS, NULL},
     {NULL, NULL, 0, NULL},
 };

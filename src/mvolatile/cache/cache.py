@@ -8,12 +8,14 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator, MutableMapping
 from contextlib import suppress
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, NoReturn, TypeVar, cast
 
 from .._core import MISSING, Finder
 from ..errors import NoRoomError, Purged, TooLargeError
 from ..kernel.room import room
+from ..memory import VolatileMemory
 from . import fork, pressure
 from .duel import Duel
 from .flights import Flights
@@ -60,10 +62,18 @@ class VolatileCache(Finder[K, V], MutableMapping[K, V]):
     codec: an object with ``dumps`` and ``loads`` for all values, instead of the cache's own formats.
     on_purge: called with a list of keys that were lost to the kernel, some time after it was noticed, in whatever
         thread; what it raises goes to `sys.unraisablehook`.
+    dump: with False the values stay out of core dumps.
+    inherit: with False a forked child gets none of the values: its cache is empty.
     timer: the clock for ttl, in seconds.
 
     Threads: any method from any thread; hits take no lock. Fork: both processes have the cache, and go on
-    independently. It cannot be pickled.
+    independently (but see `inherit`). It cannot be pickled.
+
+    >>> with VolatileCache(name="squares") as cache:
+    ...     cache["a"] = b"a value"
+    ...     made = cache.get_or_set(3, lambda: 3 * 3)
+    ...     made, cache.get("a"), cache.get("b", "a miss"), len(cache)
+    (9, b'a value', 'a miss', 2)
     """
 
     def __init__(
@@ -75,6 +85,8 @@ class VolatileCache(Finder[K, V], MutableMapping[K, V]):
         name: str | None = None,
         codec: Codec | None = None,
         on_purge: Callable[[list[Any]], object] | None = None,
+        dump: bool = True,
+        inherit: bool = True,
         timer: Callable[[], float] = time.monotonic,
     ) -> None:
         for bound, what in ((max_bytes, "max_bytes"), (maxsize, "maxsize")):
@@ -85,7 +97,9 @@ class VolatileCache(Finder[K, V], MutableMapping[K, V]):
         self._codec = codec
         self._on_purge = on_purge
         self._timer = timer
-        self._log = Log(self.name, self._index, self._shelves, max_bytes, on_purge is not None)
+        self._inherit = inherit
+        self._new_memory = partial(VolatileMemory, name=self.name, dump=dump, inherit=inherit)
+        self._log = Log(self._new_memory, self._index, self._shelves, max_bytes, on_purge is not None)
         self._hand = Hand(self._log, maxsize, Sweeper(self._log, timer), Duel(self._counts))
         self._flights = Flights()
         self._closed = self._listening = False
@@ -96,7 +110,7 @@ class VolatileCache(Finder[K, V], MutableMapping[K, V]):
 
     # Two caches are equal when they are one: comparing what is in them would read it all.
     __eq__ = object.__eq__
-    __hash__ = object.__hash__
+    __hash__ = object.__hash__  # pyright: ignore[reportAssignmentType]
 
     # ---- reading
 
@@ -203,7 +217,8 @@ class VolatileCache(Finder[K, V], MutableMapping[K, V]):
             raise NoRoomError(f"a value of {encoded.nbytes} bytes, but there is room for {max(0, has)}")
         if nbytes >= OWN_RANGE or nbytes * 4 > self._log.segment_bytes():
             self._change(self._hand.make_room, encoded.nbytes)
-            shelf = Range(self._log.next_number(), key, encoded, self.name, expires, self._timer)
+            memory = self._new_memory(max(1, encoded.nbytes))
+            shelf = Range(self._log.next_number(), key, encoded, memory, expires, self._timer)
             self._change(self._put_range, shelf, flight)
             return
         parts, kind = encoded.parts, encoded.kind
@@ -212,7 +227,7 @@ class VolatileCache(Finder[K, V], MutableMapping[K, V]):
         data = parts[0] if len(parts) == 1 else b"".join(map(_as_bytes, parts))
         self._change(self._put, key, kind, data, flight)
 
-    _missing = MISSING
+    _missing: Any = MISSING
 
     def _store_made(self, key: Any, value: Any, ttl: float | None, flight: Any) -> None:
         with suppress(TooLargeError):
@@ -453,15 +468,14 @@ class VolatileCache(Finder[K, V], MutableMapping[K, V]):
         try:
             self._on_purge(keys)
         except Exception as error:
-            sys.unraisablehook(
-                SimpleNamespace(
-                    exc_type=type(error),
-                    exc_value=error,
-                    exc_traceback=error.__traceback__,
-                    err_msg=f"on_purge of {self!r} failed",
-                    object=self._on_purge,
-                )
+            seen: Any = SimpleNamespace(
+                exc_type=type(error),
+                exc_value=error,
+                exc_traceback=error.__traceback__,
+                err_msg=f"on_purge of {self!r} failed",
+                object=self._on_purge,
             )
+            sys.unraisablehook(seen)
 
     def _under_pressure(self) -> None:
         """Memory grows short somewhere: see what was lost, and let the kernel have what is still being filled."""
@@ -479,6 +493,9 @@ class VolatileCache(Finder[K, V], MutableMapping[K, V]):
         self._torn = True
         self._listening = self._closed
         self._flights.forget_other_threads()
+        if not self._inherit:
+            self._log.clear()
+            self._hand.lift()
 
 
 def _page_tables(nbytes: int) -> int:

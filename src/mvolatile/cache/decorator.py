@@ -134,6 +134,8 @@ def volatile_cache(
     name: str | None = ...,
     codec: Codec | None = ...,
     on_purge: Callable[[list[Any]], object] | None = ...,
+    dump: bool = ...,
+    inherit: bool = ...,
 ) -> Callable[[Callable[P, R]], CachedFunction[P, R]]: ...
 def volatile_cache(
     maxsize: Any = None,
@@ -145,11 +147,18 @@ def volatile_cache(
     name: str | None = None,
     codec: Codec | None = None,
     on_purge: Callable[[list[Any]], object] | None = None,
+    dump: bool = True,
+    inherit: bool = True,
 ) -> Any:
     """Cache what a function, method or coroutine function returns, as long as the kernel can spare the memory.
 
-        @volatile_cache
-        def tile(x, y, zoom): ...
+    >>> @volatile_cache
+    ... def tile(x, y, zoom):
+    ...     return bytes([x, y, zoom]) * 4096
+    >>> tile(1, 2, 3) == tile(1, 2, 3)
+    True
+    >>> tile.cache_info().hits
+    1
 
     Used as `functools.lru_cache` is, which it follows in `maxsize` (a bound on entries; here None by default),
     `typed`, ``cache_info()``, ``cache_clear()``, ``cache_parameters()`` and ``__wrapped__``. ``key(*args,
@@ -177,6 +186,8 @@ def volatile_cache(
             name=name or getattr(function, "__qualname__", "cached"),
             codec=codec,
             on_purge=on_purge,
+            dump=dump,
+            inherit=inherit,
         )
         return CachedFunction(function, cache, key, typed, parameters)
 

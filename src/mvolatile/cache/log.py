@@ -43,13 +43,13 @@ class Log:
 
     def __init__(
         self,
-        name: str,
+        new_memory: Callable[[int], VolatileMemory],
         index: dict[Hashable, int],
         shelves: dict[int, Any],
         max_bytes: int | None,
         collect_lost: bool,
     ) -> None:
-        self.name = name
+        self.new_memory = new_memory
         self.index = index
         self.shelves = shelves
         self.by_number: dict[int, Shelf] = {}
@@ -115,7 +115,7 @@ class Log:
             memory = self.spare.pop()
             if nbytes <= memory.nbytes <= 2 * nbytes:
                 return memory
-        return VolatileMemory(nbytes, self.name)
+        return self.new_memory(nbytes)
 
     def _register(self, shelf: Shelf) -> None:
         self.by_number[shelf.number] = shelf

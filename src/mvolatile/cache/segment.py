@@ -29,7 +29,7 @@ NOBODY = object()
 
 
 class Segment:
-    """`capacity` bytes for many values: slot i of `row` has the key ``keys[i]``."""
+    """A memory for many values: slot i of `row` has the key ``keys[i]``."""
 
     __slots__ = ("capacity", "dead", "emptied", "gone", "keys", "memory", "number", "row", "view")
 
@@ -90,7 +90,7 @@ class Segment:
     def fetch(self, slot: int) -> bytes:
         """The bytes of a slot; `Purged` if they were lost, `ValueError` if it is being sealed or emptied now."""
         at, n = self.row.bounds(slot)
-        if self.view is not None:
+        if self.view is not None and not self.memory._lossy:  # a forked child may not inherit what is held
             return self.view[at : at + n].tobytes()
         try:
             data = self.memory.read(at, n)
@@ -127,7 +127,7 @@ class Range:
         number: int,
         key: Hashable,
         encoded: Encoded,
-        name: str,
+        memory: VolatileMemory,
         expires: float | None,
         timer: Callable[[], float],
     ) -> None:
@@ -139,7 +139,7 @@ class Range:
         self.expires = expires
         self.timer = timer
         self.gone = False
-        self.memory = VolatileMemory(max(1, encoded.nbytes), name)
+        self.memory = memory
         if len(encoded.parts) == 1:
             self.memory.write(encoded.parts[0])
         else:

@@ -42,6 +42,7 @@ class Codec(Protocol):
 
     def dumps(self, value: Any, /) -> Part:
         """The value as a bytes-like object (or a str, which is stored as UTF-8)."""
+        ...
 
     def loads(self, data: Any, /) -> Any:
         """The value again."""

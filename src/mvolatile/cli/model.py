@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -208,14 +209,12 @@ def examine_all(
 @contextmanager
 def _progress(total: int, quiet: bool) -> Iterator[Callable[[int, int, float], None]]:
     """A bar on standard error with states per second, where there is a terminal and rich is installed."""
-    try:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-    except ImportError:
-        quiet = True
-    if quiet or not sys.stderr.isatty():
+    if quiet or not sys.stderr.isatty() or importlib.util.find_spec("rich") is None:
         yield lambda states, steps, seconds: None
         return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
     seen = {"states": 0, "seconds": 0.0}
     columns = (
         TextColumn("searching"),

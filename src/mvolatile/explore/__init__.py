@@ -1,6 +1,7 @@
 """An explorer of interleavings, for any system of actors; it knows nothing about memory.
 
 The words
+
 - **actor**: whoever acts: a thread, a CPU, a device. **step**: one atomic action of one actor.
 - **state**: everything that decides what can happen next. **location**: a part of it that steps can share.
 - **footprint**: the locations that a step reads and writes. Steps of different actors, neither of which
@@ -15,6 +16,7 @@ The words
 - **strategy**: how to choose schedules: `Exhaustive`, `Random`, `PCT`. A schedule is repeated by `replay`.
 
 The files, the lower ones resting on the upper ones
+
 - ``system``: what the engine asks of a system. ``schedule``: the strings. ``result``: what is handed back.
 - ``tally``: what each strategy counts, and the one interface behind which strategies are siblings.
 - ``reduction``: which steps may be left out, and why nothing is missed.

@@ -31,18 +31,22 @@ class Step(Protocol):
     @property
     def actor(self) -> str:
         """Who takes the step."""
+        ...
 
     @property
     def label(self) -> str:
         """What it does, for people."""
+        ...
 
     @property
     def reads(self) -> frozenset[Hashable]:
         """Locations it depends on."""
+        ...
 
     @property
     def writes(self) -> frozenset[Hashable]:
         """Locations it may change."""
+        ...
 
 
 @runtime_checkable
@@ -52,15 +56,19 @@ class System(Protocol[S]):
     @property
     def actors(self) -> Sequence[str]:
         """Every actor there can ever be, in a fixed order."""
+        ...
 
     def initial(self) -> S:
         """The state in which every schedule begins."""
+        ...
 
     def enabled(self, state: S) -> Sequence[Step]:
         """The steps that can be taken now, in a fixed order; normally one for each actor that can run."""
+        ...
 
     def apply(self, state: S, step: Step) -> S:
         """The state after `step`, which `enabled(state)` has offered."""
+        ...
 
     def check(self, state: S) -> Answer:
         """What is wrong with this state; asked of every state."""
@@ -85,9 +93,11 @@ class Reducible(System[S], Protocol[S]):
 
         One position for all is correct as well; an actor's future is then taken to be all it ever does.
         """
+        ...
 
     def blocked(self, state: S) -> Sequence[Step]:
         """The next steps of the actors that have not ended and cannot run now."""
+        ...
 
 
 @runtime_checkable
@@ -96,6 +106,7 @@ class Repeatable(System[S], Protocol[S]):
 
     def fresh(self) -> System[S]:
         """The same system, nothing remembered."""
+        ...
 
     def view(self, state: S) -> Hashable:
         """The meaning of a state, equal between this system and a fresh one."""

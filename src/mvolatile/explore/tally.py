@@ -86,10 +86,12 @@ class Strategy(Protocol):
     @property
     def name(self) -> str:
         """One word."""
+        ...
 
     @property
     def bound(self) -> str:
         """What is left out, for people; 'none' if nothing is."""
+        ...
 
     def search(self, system: System[Any], tally: Tally) -> None:
         """Look, and write down in `tally` what was seen."""

@@ -28,20 +28,25 @@ class Operation(Protocol[W]):
     @property
     def label(self) -> str:
         """What it does, for people."""
+        ...
 
     @property
     def reads(self) -> frozenset[Hashable]:
         """Locations it depends on."""
+        ...
 
     @property
     def writes(self) -> frozenset[Hashable]:
         """Locations it may change."""
+        ...
 
     def ready(self, world: W) -> bool:
         """Whether it can be performed now; a thread whose operation is not ready is blocked."""
+        ...
 
     def perform(self, world: W) -> tuple[W, Hashable]:
         """The world after it, and the result that the program gets."""
+        ...
 
 
 class _ThreadStep:
@@ -113,6 +118,36 @@ class ThreadedSystem(Generic[W]):
     'deadlock', except for the `daemons`.
 
     Not for use by several OS threads at once.
+
+    Two threads that add one to a counter, each by a read and a write, and the schedule that loses one:
+
+    >>> from dataclasses import dataclass
+    >>> from mvolatile.explore import explore, replay
+    >>> @dataclass(frozen=True)
+    ... class Get:
+    ...     label = "get"
+    ...     reads, writes = frozenset({"n"}), frozenset()
+    ...     ready = staticmethod(lambda world: True)
+    ...     perform = staticmethod(lambda world: (world, world))
+    >>> @dataclass(frozen=True)
+    ... class Put:
+    ...     n: int
+    ...     label = "put"
+    ...     reads, writes = frozenset(), frozenset({"n"})
+    ...     ready = staticmethod(lambda world: True)
+    ...     def perform(self, world):
+    ...         return self.n, None
+    >>> def add():
+    ...     n = yield Get()
+    ...     yield Put(n + 1)
+    >>> def both(world, outcomes):
+    ...     return None if world == 2 else f"nothing lost: the counter is {world}"
+    >>> system = ThreadedSystem(0, {"a": add, "b": add}, check_final=both)
+    >>> found = explore(system, shortest=True).violation
+    >>> found.violated, found.message
+    ('nothing lost', 'the counter is 1')
+    >>> replay(system, found.schedule).finding
+    'nothing lost: the counter is 1'
     """
 
     def __init__(

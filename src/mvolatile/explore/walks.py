@@ -22,6 +22,7 @@ class Chooser(Protocol):
 
     def choose(self, enabled: Sequence[Step]) -> int:
         """An index into `enabled`."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

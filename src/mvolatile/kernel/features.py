@@ -108,6 +108,9 @@ class Features:
 def features() -> Features:
     """Probe the kernel and read the limits; needs no privilege, changes nothing and raises nothing of its
     own.
+
+    >>> features().tier in ("userfaultfd", "faultcount", "unsupported")
+    True
     """
     tier = _core.tier()
     mechanisms = MappingProxyType(dict(_core.probe()))

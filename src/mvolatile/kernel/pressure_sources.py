@@ -26,6 +26,7 @@ class Source(Protocol):
 
     def consume(self, events: int) -> bool:
         """Take what `poll` reported, so that the next one waits for more; OSError: the source has ended."""
+        ...
 
     def close(self) -> None:
         """Close every descriptor."""

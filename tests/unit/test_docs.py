@@ -1,0 +1,189 @@
+"""The documents keep their word: each page's Python is run from top to bottom, commands are run, the rest is parsed."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from support.api import PUBLIC
+from support.documents import ROOT, Block, blocks, commands, pages, program
+from support.processes import run_python
+
+README = ROOT / "README.md"
+TOO_LONG = ("mvolatile demo", "mvolatile model races")
+"""Commands that take a minute; tests of their own run them, here their arguments are parsed."""
+
+
+def named(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.parametrize("page", [page for page in pages() if program(page)], ids=named)
+def test_python(page: Path, tmp_path: Path) -> None:
+    pytest.importorskip("numpy")
+    written = tmp_path / page.with_suffix(".py").name
+    written.write_text(program(page))
+    run = "import runpy, sys; runpy.run_path(sys.argv[1], run_name='__main__')"
+    said = run_python(run, written).check().stdout
+    if page == README:
+        assert "tiles: 4096 bytes purged" in said  # the loss in the tutorial is real
+
+
+def run_mvolatile(words: list[str], page: Path, tmp_path: Path, env: dict[str, str]) -> None:
+    if " ".join(["mvolatile", *words]).startswith(TOO_LONG):
+        from mvolatile import cli
+
+        assert cli._parser(cli.COMMANDS).parse_args(words).func
+        return
+    code = "import os, sys; os.chdir(sys.argv.pop(1)); from mvolatile.cli import main; sys.exit(main())"
+    done = run_python(code, tmp_path, *words, env=env)
+    if words[0] == "model" and done.returncode == 1 and not done.stderr:
+        assert "VIOLATED" in done.stdout or "violated" in done.stdout, f"{done}"
+    else:
+        assert done.check().stdout
+
+
+def know_extras(words: list[str], page: Path, tmp_path: Path, env: dict[str, str]) -> None:
+    known = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert words[0] == "install"
+    for extra in re.findall(r"\[(.+?)\]", " ".join(words)):
+        assert set(extra.split(",")) <= set(known)
+
+
+def know_target(words: list[str], page: Path, tmp_path: Path, env: dict[str, str]) -> None:
+    for target in words:
+        assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE), target
+
+
+def know_paths(words: list[str], page: Path, tmp_path: Path, env: dict[str, str]) -> None:
+    paths = [word for word in words if "/" in word]
+    assert paths
+    assert all((ROOT / path).exists() for path in paths), paths
+
+
+def know_profile(words: list[str], page: Path, tmp_path: Path, env: dict[str, str]) -> None:
+    """There is no container engine here: what the command relies on is shown on the same page."""
+    assert words[0] == "run"
+    assert "seccomp=profile.json" in words
+    assert any(block.language == "json" for block in blocks(page))
+
+
+COMMANDS: dict[str, Callable[[list[str], Path, Path, dict[str, str]], None]] = {
+    "mvolatile": run_mvolatile,
+    "pip": know_extras,
+    "make": know_target,
+    "pytest": know_paths,
+    "python": know_paths,
+    "docker": know_profile,
+}
+
+
+@pytest.mark.parametrize("page", [page for page in pages() if commands(page)], ids=named)
+def test_commands(page: Path, tmp_path: Path) -> None:
+    for line in commands(page):
+        words = shlex.split(line)
+        env = {}
+        while "=" in words[0]:
+            name, _, value = words.pop(0).partition("=")
+            env[name] = value
+        assert words[0] in COMMANDS, f"{named(page)}: nothing checks {line!r}"
+        COMMANDS[words[0]](words[1:], page, tmp_path, env)
+
+
+def check_json(block: Block) -> None:
+    rule = json.loads(block.code)
+    assert rule["names"] == ["userfaultfd"]
+    assert rule["action"] == "SCMP_ACT_ALLOW"
+
+
+def check_yaml(block: Block) -> None:
+    yaml = pytest.importorskip("yaml")
+    pod = yaml.safe_load(block.code)
+    assert (pod["apiVersion"], pod["kind"]) == ("v1", "Pod")
+    assert pod["metadata"]["name"]
+    units = {"Mi": 1 << 20, "Gi": 1 << 30}
+    for container in pod["spec"]["containers"]:
+        request, limit = (
+            int(amount[:-2]) * units[amount[-2:]]
+            for amount in (container["resources"][kind]["memory"] for kind in ("requests", "limits"))
+        )
+        assert request < limit
+        profile = container["securityContext"]["seccompProfile"]
+        assert profile["type"] == "Localhost"
+        assert profile["localhostProfile"].endswith(".json")
+
+
+CHECKED = {"json": check_json, "yaml": check_yaml}
+RUN_ABOVE = ("python", "shell")
+SHOWN = ("", "text")
+"""Diagrams and output, which nobody takes for code."""
+
+
+@pytest.mark.parametrize("page", pages(), ids=named)
+def test_every_block_is_run_or_checked(page: Path) -> None:
+    for block in blocks(page):
+        if block.language in CHECKED:
+            CHECKED[block.language](block)
+        else:
+            directive = block.language.startswith("{")
+            assert directive or block.language in (*RUN_ABOVE, *SHOWN), (
+                f"{named(page)}:{block.line}: {block.language}"
+            )
+        if block.language in SHOWN:
+            assert not re.search(
+                r"^(import |from \w+ import|\$ |mvolatile |pip )", block.code, re.MULTILINE
+            ), f"{named(page)}:{block.line}: code that nothing runs"
+
+
+@pytest.mark.parametrize("page", pages(), ids=named)
+def test_links_lead_somewhere(page: Path) -> None:
+    """Sphinx looks at those of the site; these are followed by people who read the files."""
+    made_later = {"kernels.md"}  # by `make kernels`
+    for target in re.findall(r"\]\(([^)#:\s]+)\)", page.read_text()):
+        assert target in made_later or (page.parent / target).exists(), f"{named(page)}: {target}"
+
+
+@pytest.mark.parametrize("module", PUBLIC)
+def test_every_public_name_is_in_the_reference(module: str) -> None:
+    pytest.importorskip("numpy")
+    reference = "".join(path.read_text() for path in (ROOT / "docs" / "reference").glob("*.md"))
+    if re.search(rf"automodule:: {re.escape(module)}\n +:members:", reference):
+        return
+    names = importlib.import_module(module).__all__
+    entries = re.findall(r":: mvolatile[\w.]*\.(\w+)", reference)
+    errors = importlib.import_module("mvolatile.errors").__all__
+    missing = set(names) - set(entries) - set(errors)
+    assert not missing
+
+
+def test_the_pictures_show_the_results(tmp_path: Path) -> None:
+    """`make pictures` after a benchmark: each picture carries the digest of what it shows."""
+    pytest.importorskip("matplotlib")
+    done = subprocess.run(
+        [sys.executable, "-m", "tools.pictures", tmp_path],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    images = ROOT / "docs" / "images"
+    for drawn in tmp_path.iterdir():
+        kept = (images / drawn.name).read_text()
+        if drawn.suffix == ".md" or drawn.stem == "architecture":
+            assert kept == drawn.read_text(), f"{drawn.name}: run make pictures"
+        else:
+            digest = re.search(r"results sha256 \w{64}", drawn.read_text())
+            assert digest
+            assert digest[0] in kept, f"{drawn.name}: run make pictures"
+    shown = {name for page in pages() for name in re.findall(r"images/(\w+\.\w+)\)", page.read_text())}
+    assert {path.name for path in images.iterdir() if path.suffix != ".md"} == shown

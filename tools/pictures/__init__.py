@@ -1,0 +1,1 @@
+"""The pictures of the docs: `make pictures` draws them from the benchmarks' results."""
