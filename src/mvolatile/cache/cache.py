@@ -251,7 +251,7 @@ class VolatileCache(Finder[K, V], MutableMapping[K, V]):
 
     def _put_range(self, shelf: Range, flight: Any) -> None:
         if self._stands(shelf.keys[0], flight):
-            self._hand.make_room(shelf.used)  # before it is there: the hand may stand at the newest
+            self._hand.fit(shelf.used)  # before it is there: the hand may stand at the newest
             self._log.put_range(shelf)
             self._hand.keep_count()
             self._hand.tidy()
@@ -360,7 +360,7 @@ class VolatileCache(Finder[K, V], MutableMapping[K, V]):
 
     def _resize(self, max_bytes: int | None) -> None:
         self._log.max_bytes = max_bytes
-        self._hand.make_room(0)
+        self._hand.fit(0)
 
     def purge(self, nbytes: int | None = None) -> int:
         """Have the kernel reclaim values now, the oldest first, until `nbytes` went; answers how many bytes did.

@@ -55,14 +55,18 @@ class Hand:
         return self.allowance if most is None else min(self.allowance, most)
 
     def make_room(self, nbytes: int) -> None:
-        """Give up values until `nbytes` more fit."""
-        log = self.log
+        """A value of `nbytes` is to be stored: give up others until it fits."""
         limit = self.limit
         if limit == float("inf"):
             return
-        if log.nbytes > limit / 2 and self.duel.stored(nbytes, limit):
+        if self.log.nbytes > limit / 2 and self.duel.stored(nbytes, limit):
             self._change_policy()
-        while log.nbytes + nbytes > limit and self._advance():
+        self.fit(nbytes)
+
+    def fit(self, nbytes: int) -> None:
+        """Give up values until `nbytes` more fit."""
+        limit = self.limit
+        while self.log.nbytes + nbytes > limit and self._advance():
             pass
 
     def _change_policy(self) -> None:
