@@ -4,7 +4,7 @@ VENV := .venv
 RUN := $(VENV)/bin/
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test stress lint docs pictures release-check api format bench sanitize tsan soak kernels kernels-short clean fuzz
+.PHONY: help demo test stress lint docs pictures release-check api format bench sanitize tsan soak kernels kernels-short clean fuzz bench-cache
 
 help:  ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,13 @@ BENCHMARKS := mark_unmark peek_read pin_overhead many_ranges patch_program
 bench: $(VENV)/ready  ## run the benchmarks of the core; figures go to benchmarks/*.json and benchmarks/README.md
 	for name in $(BENCHMARKS); do echo; $(RUN)python benchmarks/$$name.py || true; done
 	$(RUN)python benchmarks/report.py
+
+CACHE_BENCHMARKS := cache_speed cache_hit_ratio cache_under_limit
+
+bench-cache: $(VENV)/ready-peers  ## measure the cache, and write its tables and pictures (some ten minutes; QUICK=1: four, and writes nothing)
+	for name in $(CACHE_BENCHMARKS); do echo; echo "$$name"; \
+	$(RUN)python benchmarks/$$name.py $(if $(QUICK),--quick,--json benchmarks/$$name.json) || true; done
+	$(if $(QUICK),,$(RUN)python -m tools.pictures)
 
 # An extra that not everybody needs, on top of the rest.
 $(VENV)/ready-%: $(VENV)/ready

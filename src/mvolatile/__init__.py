@@ -26,8 +26,10 @@ from typing import TYPE_CHECKING, Any
 from . import _platform as _platform
 from .errors import (
     MvolatileError,
+    NoRoomError,
     Overwritten,
     Purged,
+    TooLargeError,
     UnsupportedError,
     UnsupportedKernelWarning,
     VolatilityWarning,
@@ -46,9 +48,11 @@ __all__ = [
     "MVOLATILE_VOLATILE",
     "Features",
     "MvolatileError",
+    "NoRoomError",
     "Overwritten",
     "Purged",
     "Status",
+    "TooLargeError",
     "UnsupportedError",
     "UnsupportedKernelWarning",
     "VolatileArray",

@@ -207,7 +207,7 @@ class Log:
         self.shelves.pop(shelf.number, None)
         if self.ahead.pop(shelf.number, None) is None:
             self.behind.pop(shelf.number, None)
-        self.nbytes -= shelf.used
+        self.nbytes -= shelf.used - shelf.emptied
         if isinstance(shelf, Segment) and shelf.view is None and len(self.spare) < SPARE:
             memory = shelf.let_go()
             if memory is not None:
@@ -265,11 +265,18 @@ class Log:
         if segment.number in self.by_number:
             for slot in range(at, end):
                 self.keep(segment, slot, segment.marked(slot))
+                self.emptied(segment, slot)
         job[1] = end
         if end == len(segment.keys):
             self.sparse.popleft()
             self.retire(segment)
         return True
+
+    def emptied(self, segment: Segment, slot: int) -> None:
+        """All values up to `slot` were moved or given up: they count no more, though their pages stay until all are."""
+        if segment.number in self.by_number:
+            before, segment.emptied = segment.emptied, max(segment.emptied, sum(segment.row.bounds(slot)))
+            self.nbytes -= segment.emptied - before
 
     def lives(self, shelf: Shelf, slot: int) -> bool:
         """Whether the index still points there."""
@@ -335,4 +342,4 @@ class Log:
             for key, locator in list(self.index.items()):
                 if locator >> NUMBER_SHIFT in dangling - known:
                     del self.index[key]
-        self.nbytes = sum(shelf.used for shelf in self.by_number.values())
+        self.nbytes = sum(shelf.used - shelf.emptied for shelf in self.by_number.values())

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 from .._core import Shelf as Row
 from ..errors import Overwritten, Purged
 from ..memory import VolatileMemory
-from .values import BYTES, Encoded, write_parts
+from .values import ARRAY, BYTES, MADE, Encoded, array_maker, write_parts
 
 __all__ = ["KIND_BITS", "NUMBER_SHIFT", "SLOTS", "Range", "Segment", "Shelf"]
 
@@ -31,7 +31,7 @@ NOBODY = object()
 class Segment:
     """A memory for many values: slot i of `row` has the key ``keys[i]``."""
 
-    __slots__ = ("capacity", "dead", "gone", "keys", "memory", "number", "row", "view")
+    __slots__ = ("capacity", "dead", "emptied", "gone", "keys", "memory", "number", "row", "view")
 
     def __init__(self, number: int, memory: VolatileMemory) -> None:
         self.number = number
@@ -43,6 +43,7 @@ class Segment:
         self.row = Row(self.memory)
         self.keys: list[Hashable] = []
         self.dead = 0  # bytes of values that were overwritten or deleted
+        self.emptied = 0  # bytes, from the front, that were moved or given up
         self.gone = False
 
     @property
@@ -116,9 +117,9 @@ class Range:
     Its reader gives bytes, or a pin to make arrays over: the memory stays pinned as long as one of them lives.
     """
 
-    __slots__ = ("_marked", "expires", "gone", "keys", "kind", "memory", "number", "timer", "used")
+    __slots__ = ("_make", "_marked", "expires", "gone", "keys", "kind", "memory", "number", "timer", "used")
 
-    dead = 0
+    dead = emptied = 0
     view = None
 
     def __init__(
@@ -134,7 +135,8 @@ class Range:
         self.keys: list[Hashable] = [key]
         self._marked = False
         self.used = encoded.nbytes
-        self.kind = encoded.kind
+        self._make = array_maker(encoded) if encoded.kind == ARRAY else None
+        self.kind = encoded.kind if self._make is None else MADE
         self.expires = expires
         self.timer = timer
         self.gone = False
@@ -151,7 +153,8 @@ class Range:
             raise KeyError(self.keys[0])
         if self.kind == BYTES:
             return self.memory.read(0)
-        return self.memory._whole_hold()
+        hold = self.memory._whole_hold()
+        return hold if self._make is None else self._make(hold)
 
     @property
     def row(self) -> Range:

@@ -38,7 +38,7 @@ def purge_some(cache: VolatileCache[Any, Any], random: Random) -> None:
 def is_valid(cache: VolatileCache[Any, Any]) -> bool:
     """The invariants of a cache at rest."""
     log = cache._log
-    assert log.nbytes == sum(shelf.used for shelf in log.by_number.values())
+    assert log.nbytes == sum(shelf.used - shelf.emptied for shelf in log.by_number.values())
     assert set(log.shelves) == set(log.by_number)
     open_ones = {shelf.number for shelf in (log.newest, log.survivors) if shelf is not None}
     ordered = [*log.ahead, *log.behind]
