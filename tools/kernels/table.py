@@ -69,5 +69,5 @@ def _skips(results: list[Result]) -> list[str]:
     counted = reasons(results)
     if not counted:
         return []
-    rows = [f"| {count} | {reason.replace('|', '/')} |" for reason, count in counted.most_common()]
+    rows = [f"| {count} | {reason} |" for reason, count in counted.most_common()]
     return ["## Why tests were skipped", "", "| tests, all rows | reason |", "|---|---|", *rows, ""]
