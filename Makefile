@@ -4,7 +4,7 @@ VENV := .venv
 RUN := $(VENV)/bin/
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test stress lint docs pictures release-check api format bench sanitize kernels kernels-short clean
+.PHONY: help demo test stress lint docs pictures release-check api format bench sanitize tsan soak kernels kernels-short clean
 
 help:  ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,11 +32,18 @@ sanitize: $(VENV)/ready  ## the C core with AddressSanitizer and UndefinedBehavi
 	ASAN_OPTIONS=detect_leaks=0:handle_sigbus=0:handle_segv=0:allocator_may_return_null=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
 	$(RUN)pytest tests/unit/contract tests/unit/trap
 
+tsan: $(VENV)/ready  ## the C core with ThreadSanitizer: threads in every operation, and the forced schedules
+	MVOLATILE_STRESS=full $(RUN)pytest tests/unit/native/test_threads.py --timeout 3600
+
+MINUTES ?= 60
+soak: $(VENV)/ready  ## MINUTES=60 of processes, threads, forks, kills, swap and limits; SEED=n repeats its choices
+	PYTHONPATH=tests $(RUN)python -m soak --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
 kernels: $(VENV)/ready  ## the contract's tests on Debian's 6.1 and 6.12 under QEMU and on this kernel; writes docs/kernels.md
 	$(RUN)python -m tools.kernels
 
-kernels-short: $(VENV)/ready  ## one boot of 6.1, a few minutes; writes no table
-	$(RUN)python -m tools.kernels --kernel 6.1 --cells 1 --no-table
+kernels-short: $(VENV)/ready  ## one boot of 6.1 and a few tests, if the machine can; a few minutes, writes no table
+	$(RUN)python -m tools.kernels --kernel 6.1 --cells 1 --tests quick --timeout 480 --if-possible
 
 BENCHMARKS := mark_unmark peek_read pin_overhead many_ranges patch_program
 

@@ -38,8 +38,6 @@ autodoc_typehints_format = "short"
 
 if not (ROOT / "SECURITY.md").exists():
     exclude_patterns.append("security.md")
-if not (HERE / "kernels.md").exists():  # `make kernels` writes it
-    suppress_warnings = ["myst.xref_missing"]
 
 _RULE = re.compile(r"-{3,}")
 _FIELD = re.compile(r"(\*{0,2}\w+(?:, \*{0,2}\w+)*): ")

@@ -24,7 +24,7 @@ class VolatileArray:
 
     Made by `array`, `empty` and `zeros`. There is no arithmetic on it: hold it with `pin`, look at it with
     `peek`, or copy it with `read`; all give ordinary ndarrays. ``np.asarray(va)`` pins it as long as the
-    result, or any view of it, lives.
+    result, or any view of it, lives. The options are those of `VolatileMemory`.
 
     Threads and fork: as `VolatileMemory`.
 
@@ -52,6 +52,8 @@ class VolatileArray:
         name: str | None = None,
         fill: OnPurgeArray = "raise",
         huge: bool = True,
+        dump: bool = True,
+        inherit: bool = True,
     ) -> None:
         self.dtype: np.dtype[Any] = np.dtype(dtype)
         if self.dtype.hasobject:
@@ -63,7 +65,7 @@ class VolatileArray:
         self.shape: tuple[int, ...] = shape
         self._order: Literal["C", "F"] = order
         self.memory: VolatileMemory = VolatileMemory(
-            max(1, self.nbytes), name, fill=self._over_bytes(fill), huge=huge
+            max(1, self.nbytes), name, fill=self._over_bytes(fill), huge=huge, dump=dump, inherit=inherit
         )
 
     @property

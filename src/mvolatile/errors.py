@@ -18,6 +18,11 @@ __all__ = [
 Extents = tuple[tuple[int, int], ...]
 
 
+def _shown(name: str | None) -> str:
+    """A name for a message; it may come from anywhere, and must not forge a line of a log or command a terminal."""
+    return repr(name)[1:-1] if name else "memory"
+
+
 class MvolatileError(Exception):
     """The root of this library's own exceptions."""
 
@@ -44,7 +49,7 @@ class Purged(MvolatileError):  # noqa: N818 - the patch's word for it
     def __str__(self) -> str:
         shown = ", ".join(f"[{offset}, {offset + length})" for offset, length in self.extents[:4])
         more = f" and {len(self.extents) - 4} more" if len(self.extents) > 4 else ""
-        return f"{self.name or 'memory'}: {self.nbytes} bytes purged: {shown}{more}"
+        return f"{_shown(self.name)}: {self.nbytes} bytes purged: {shown}{more}"
 
 
 class Overwritten(Purged):
@@ -54,7 +59,7 @@ class Overwritten(Purged):
     """
 
     def __str__(self) -> str:
-        return f"{self.name or 'memory'}: written to while it was read; nothing is lost, read again"
+        return f"{_shown(self.name)}: written to while it was read; nothing is lost, read again"
 
 
 class NondeterminismError(MvolatileError):

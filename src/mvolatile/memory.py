@@ -44,8 +44,12 @@ def live_memories() -> list[VolatileMemory]:
     return [memory for memory in list(_live) if not memory.closed]
 
 
-def _printable(name: str) -> str:
-    """What may stand in ``/proc/PID/maps``: printable ASCII but ``[]\\$`` and the backquote."""
+def _label(name: str | None) -> str:
+    """What may stand in ``/proc/PID/maps``: printable ASCII but ``[]\\$`` and the backquote, in 79 characters."""
+    if name is None or name == "":
+        return "unnamed"
+    if not isinstance(name, str):
+        raise TypeError(f"name must be a string or None, not {type(name).__name__}")
     return "".join(c if c.isascii() and c.isprintable() and c not in "[]\\$`" else "_" for c in name)[:60]
 
 
@@ -60,19 +64,23 @@ class VolatileMemory(Range):
     Parameters
     ----------
     nbytes: the size in bytes; memory is used as it is written.
-    name: shown in `repr`, in `Purged`, in ``mvolatile status`` and, for 2 MiB and more, in ``/proc/PID/maps``.
+    name: any text; shown escaped in `repr` and in `Purged`, and with ``_`` for what the kernel does not take, for
+        2 MiB and more, in ``/proc/PID/maps`` and ``mvolatile status``.
     fill: what pins, reads and buffer exports do about a loss unless told otherwise: ``"raise"`` `Purged`, ``"zero"``
         (lost pages read as zeros and the loss is forgotten), or a callable ``rebuild(view, extents)``.
     huge: sit on huge pages, for 2 MiB and more.
-    dump: include it in core dumps, for 2 MiB and more.
+    dump: with False its bytes stay out of core dumps (``MADV_DONTDUMP``).
+    inherit: with False a forked child gets none of its bytes, nor do that child's children (``MADV_WIPEONFORK``): the
+        child has the memory too, and all that was written before the fork counts as lost there. A view that was held
+        over the fork shows zeros in the child.
 
     The first one warns (`UnsupportedKernelWarning`) where this kernel can purge nothing.
     Raises `ValueError` for a size that is not positive, `MemoryError` or `OSError` (mmap) when there is no
     address space.
 
     Threads: every method may be called from any thread. Fork: parent and child each have the memory, with what was
-    lost before the fork lost in both, and go on independently; pins of threads that the child does not have stay, and
-    keep the memory from going there.
+    lost before the fork lost in both, and go on independently (but see `inherit`); pins of threads that the child
+    does not have stay, and keep the memory from going there.
 
     >>> memory = VolatileMemory(1 << 20, name="tiles")
     >>> with memory.pin(write=True) as view:
@@ -100,11 +108,12 @@ class VolatileMemory(Range):
         fill: OnPurge = "raise",
         huge: bool = True,
         dump: bool = True,
+        inherit: bool = True,
     ) -> None:
         warn_if_unsupported()
         self._fill: OnPurge = _checked(fill)
         self._rebuilding: threading.RLock | None = None
-        self._open(nbytes, huge, dump, name, _printable(name or "unnamed"))
+        self._open(nbytes, huge, dump, inherit, name, _label(name))
         _live.add(self)
 
     # ---- holding

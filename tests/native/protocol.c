@@ -1,11 +1,10 @@
-/* The protocol without Python, for the sanitizers: one range against an oracle, a page at a time, then threads that share some.
+/* The protocol without Python, for the sanitizers: one range against an oracle, a page at a time. (Threads that share some: threads.c.)
  *
  * The oracle knows what each page was written with, and whether it was purged since. A page that is not reported lost holds its bytes;
  * only purged pages are reported (faultcount tier: or what was lost beside them). A purge that is not reported shows as a page of zeros.
  *
  * usage: protocol TIER PAGES HUGE SEED ROUNDS    exits 0, or 1 and names the check; 3: no such tier here. */
 #include <errno.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -204,109 +203,6 @@ static void one_range(int rounds) {
     close_it(range);
 }
 
-/* ---- threads ----------------------------------------------------------------------------------------------------------------------- */
-
-#define SHARED 3
-static struct range *shared[SHARED];
-static _Atomic bool done;
-static _Atomic long whole, lost_seen;
-
-static bool uniform(const char *base, size_t nbytes) {
-    for (size_t i = 0; i < nbytes; i += 512)
-        if (base[i] != base[0]) return false;
-    return base[nbytes - 1] == base[0];
-}
-
-static void *write_shared(void *rounds) {
-    seed = 11;
-    for (long i = 0; i < (long)(intptr_t)rounds || (!atomic_load(&lost_seen) && i < 1000000); i++) {
-        struct range *one = shared[below(SHARED)];
-        CHECK(!range_pin(one, true));
-        bool lost = range_any_lost(one, 0, one->nbytes);
-        CHECK(lost || uniform(one->base, one->nbytes));
-        atomic_fetch_add(&lost_seen, lost);
-        memset(one->base, (int)(1 + below(255)), one->nbytes);
-        range_forgive(one, 0, one->nbytes);
-        range_unpin(one, true);
-    }
-    atomic_store(&done, true);
-    return NULL;
-}
-
-static void *read_shared(void *number) {
-    seed = 100 + (uintptr_t)number;
-    char *copy = malloc(shared[0]->nbytes);
-    while (!atomic_load(&done)) {
-        struct range *one = shared[below(SHARED)];
-        if (exact && below(2)) {
-            struct peek peek;
-            enum peek_verdict verdict = range_peek_begin(&peek, one, 0, one->nbytes);
-            if (verdict == PEEK_UNSURE) verdict = range_peek_begin_carefully(&peek, one, 0, one->nbytes);
-            if (verdict != PEEK_WHOLE) continue;
-            memcpy(copy, one->base, one->nbytes);
-            verdict = range_peek_end(&peek);
-            if (verdict == PEEK_UNSURE) verdict = range_peek_end_carefully(&peek);
-            if (verdict == PEEK_WHOLE) CHECK(uniform(copy, one->nbytes));
-            atomic_fetch_add(verdict == PEEK_LOST ? &lost_seen : &whole, 1);
-        } else {
-            int err = range_read(one, 0, one->nbytes, copy);
-            CHECK(!err || err == EFAULT || err == EAGAIN);
-            if (!err) CHECK(uniform(copy, one->nbytes));
-            atomic_fetch_add(err == EFAULT ? &lost_seen : &whole, 1);
-        }
-    }
-    free(copy);
-    return NULL;
-}
-
-static void *purge_shared(void *unused) {
-    (void)unused;
-    seed = 7;
-    size_t bytes;
-    while (!atomic_load(&done)) {
-        struct range *one = shared[below(SHARED)];
-        /* As the kernel does it: at any moment, whatever locks are held. What is pinned stays. */
-        if (below(4)) {
-            CHECK(!os_pageout(one->base, one->mapped));
-            continue;
-        }
-        int err = range_purge(one, 0, one->nbytes, &bytes);
-        CHECK(!err || err == EBUSY);
-    }
-    return NULL;
-}
-
-static void *churn(void *unused) {
-    (void)unused;
-    seed = 5;
-    while (!atomic_load(&done)) {
-        struct range *one;
-        char zeros[256] = {0}, found[256];
-        CHECK(!range_open((1 + below(40)) * os_page_size, false, true, "churn", &one));
-        CHECK(!range_read(one, 0, sizeof found, found) && !memcmp(zeros, found, sizeof found));
-        CHECK(!range_write(one, 0, 8, "churned!"));
-        close_it(one);
-    }
-    return NULL;
-}
-
-static void threads(long rounds) {
-    for (int i = 0; i < SHARED; i++) {
-        CHECK(!range_open(pages * os_page_size, huge, true, "shared", &shared[i]));
-        char *data = calloc(pages, os_page_size);
-        CHECK(!range_write(shared[i], 0, pages * os_page_size, data));
-        free(data);
-    }
-    void *(*const work[])(void *) = {write_shared, read_shared, read_shared, purge_shared, churn};
-    pthread_t running[5];
-    for (intptr_t i = 0; i < 5; i++) CHECK(!pthread_create(&running[i], NULL, work[i], (void *)(i ? i : rounds)));
-    for (int i = 0; i < 5; i++) pthread_join(running[i], NULL);
-    for (int i = 0; i < SHARED; i++) {
-        CHECK(range_is_valid(shared[i]));
-        close_it(shared[i]);
-    }
-}
-
 int main(int argc, char **argv) {
     if (argc != 6) return 2;
     enum os_tier tier = strcmp(argv[1], "userfaultfd") ? OS_TIER_FAULTCOUNT : OS_TIER_USERFAULTFD;
@@ -320,8 +216,6 @@ int main(int argc, char **argv) {
     value = calloc(pages, 1);
     purged = calloc(pages, 1);
     one_range(atoi(argv[5]));
-    threads(atoi(argv[5]) / 4);
-    printf("%ld %ld\n", atomic_load(&whole), atomic_load(&lost_seen));
     free(value);
     free(purged);
     return 0;

@@ -120,7 +120,7 @@ static bool waits(struct task *task) {
 /* ---- the system layer, with the stops --------------------------------------------------------------------------------------------- */
 
 static int (*populate_instead)(char *, size_t); /* one call */
-static void (*once_scanned)(void);
+static void (*before_a_scan)(void), (*once_scanned)(void); /* one call each */
 
 int scripted_populate_write(char *base, size_t len) {
     pass(POPULATE, BEFORE);
@@ -138,12 +138,17 @@ int scripted_zero(char *base, size_t len, size_t *done) {
     return err;
 }
 
+static void call_once(void (**hook)(void)) {
+    void (*now)(void) = *hook;
+    *hook = NULL;
+    if (now) now();
+}
+
 int scripted_scan(enum os_class class, uintptr_t start, uintptr_t end, os_found *found, void *context) {
     pass(SCAN, BEFORE);
+    call_once(&before_a_scan);
     int err = os_scan(class, start, end, found, context);
-    void (*now)(void) = once_scanned;
-    once_scanned = NULL;
-    if (now) now();
+    call_once(&once_scanned);
     pass(SCAN, AFTER);
     return err;
 }
@@ -390,12 +395,12 @@ static void late_note(void) {
 }
 
 /* A trap fills a page, populate makes a real page of it before its note is folded, and a partial hold marks it again: it is lost, real and
- * volatile. The next pin must hold it like any other. */
-static void a_real_page_among_the_lost(void) {
+ * volatile. */
+static struct range *open_with_a_real_page_lost(size_t page) {
     struct range *range = open_filled();
-    lose(range, 2, 1);
+    lose(range, page, 1);
     struct stop *mapped = stop_at(READER, ZERO, AFTER), *populated = stop_at(OTHER, POPULATE, AFTER);
-    struct task reader = {.page = 2}, other = {.page = 2};
+    struct task reader = {.page = page}, other = {.page = page};
     start(&reader, READER, range, peek_at_page);
     until_there(mapped);
     start(&other, OTHER, range, read_all);
@@ -404,15 +409,35 @@ static void a_real_page_among_the_lost(void) {
     let_go(populated);
     join(&other);
     join(&reader);
-    CHECK(other.err == EFAULT && reader.verdict == PEEK_LOST && page_lost(range, 2));
+    CHECK(other.err == EFAULT && reader.verdict == PEEK_LOST && page_lost(range, page));
+    return range;
+}
+
+/* The next pin must hold it like any other, and outside of any peek: a missing page would kill. */
+static void pin_and_touch_with_lost(struct range *range, size_t page) {
     CHECK(!range_pin(range, false));
     for (int i = 0; i < 4; i++) os_pageout(range->base, range->mapped);
-    CHECK(page_holds(range, 2, 0)); /* outside of any peek: a missing page would kill */
-    for (size_t i = 0; i < pages; i++) CHECK(i == 2 || same(range, i, 0));
+    CHECK(page_holds(range, page, 0));
+    for (size_t i = 0; i < pages; i++) CHECK(i == page || same(range, i, 0));
     range_unpin(range, false);
     rebuild(range, 1);
     check_whole(range, 1);
     end_and_close(range);
+}
+
+static void a_real_page_among_the_lost(void) { pin_and_touch_with_lost(open_with_a_real_page_lost(2), 2); }
+
+/* And it is purged while the pin settles the loss: after whatever comes before the scan for real pages, or after that scan. */
+static struct range *settling;
+static void purge_page_2(void) { os_reclaim_all(settling->base + 2 * os_page_size, os_page_size); }
+
+static void a_real_page_purged_in_settling(void) {
+    for (int after = 0; after < 2; after++) {
+        settling = open_with_a_real_page_lost(2);
+        *(after ? &once_scanned : &before_a_scan) = purge_page_2;
+        pin_and_touch_with_lost(settling, 2);
+        CHECK(!before_a_scan && !once_scanned);
+    }
 }
 
 /* 2: a second peek reads a page that an earlier one's repair has filled: no trap comes. */
@@ -681,6 +706,7 @@ static const struct {
     SCHEDULE(pin_while_a_trap_waits),
     SCHEDULE(late_note),
     SCHEDULE(a_real_page_among_the_lost),
+    SCHEDULE(a_real_page_purged_in_settling),
     SCHEDULE(second_peek_reads_repaired_zeros),
     SCHEDULE(peek_ends_between_repair_and_note),
     SCHEDULE(lost_and_rebuilt_inside_a_peek),

@@ -17,16 +17,20 @@ CORE = Path(__file__).resolve().parents[2] / "src" / "mvolatile" / "_core"
 
 
 @functools.cache
-def core_program(name: str, *, scripted: bool = False, sanitize: str = "") -> Path:
+def core_program(
+    name: str, *, scripted: bool = False, sanitize: str = "", defines: tuple[str, ...] = ()
+) -> Path:
     """Build ``tests/native/<name>.c`` with the core, once for each content; answers the executable.
 
     With `scripted`, the core's calls to the system layer go through ``scripted.h``; `sanitize` is a list for
-    ``-fsanitize=``.
+    ``-fsanitize=``; `defines` are macros.
     """
     sources = sorted(path for path in CORE.glob("*.c") if '#include "python.h"' not in path.read_text())
     program = SOURCES / f"{name}.c"
     read = [*sources, *CORE.glob("*.h"), program, SOURCES / "scripted.h"]
-    key = hashlib.sha256(b"".join(path.read_bytes() for path in read) + f"{scripted}{sanitize}".encode())
+    key = hashlib.sha256(
+        b"".join(path.read_bytes() for path in read) + f"{scripted}{sanitize}{defines}".encode()
+    )
     directory = Path(tempfile.gettempdir()) / f"mvolatile-tests-{os.getuid()}"
     directory.mkdir(mode=0o700, exist_ok=True)
     target = directory / f"{name}-{key.hexdigest()[:16]}"
@@ -35,6 +39,7 @@ def core_program(name: str, *, scripted: bool = False, sanitize: str = "") -> Pa
     found = compiler()
     assert found is not None, "the tests build small C programs: install gcc"
     flags = ["-std=gnu11", "-D_GNU_SOURCE", "-O2", "-g", "-Wall", "-Wextra", f"-I{CORE}"]
+    flags += [f"-D{macro}" for macro in defines]
     if sanitize:
         flags += [f"-fsanitize={sanitize}", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"]
     with tempfile.TemporaryDirectory(dir=directory) as scratch:

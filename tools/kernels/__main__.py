@@ -7,19 +7,21 @@ import contextlib
 import json
 import os
 import sys
+import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from . import debian, image, machine, results, table
 from .matrix import AXES, Cell, covering
-from .results import Result
+from .results import RUNNING, Result
 
 BUILD = machine.ROOT / "build/kernels"
-RUNNING = "running"
+RESULTS = BUILD / "results.json"
 
 
 def main() -> int:
@@ -29,17 +31,24 @@ def main() -> int:
     (BUILD / "logs").mkdir(parents=True, exist_ok=True)
     if options.tests:
         os.environ["CELL_TESTS"] = options.tests
-    if set(options.kernel) - {RUNNING}:
-        debian.install_tools()
     console = Console(stderr=True)
+    try:
+        if set(options.kernel) - {RUNNING}:
+            machine.check_room(options.jobs)
+        debian.install_tools()
+        return _run(options, console)
+    except debian.UnavailableError as why:
+        console.print(f"{'skipped' if options.if_possible else 'cannot'}: {why}", markup=False)
+        return 0 if options.if_possible else 2
+
+
+def _run(options: argparse.Namespace, console: Console) -> int:
     done: list[Result] = []
     with _progress(console) as progress:
         for series in options.kernel:
-            done += _running(options, progress) if series == RUNNING else _emulated(series, options, progress)
-    if not options.tests:
-        kept = results.save(BUILD / "results.json", done)
-        if options.table:
-            table.write(machine.ROOT / "docs/kernels.md", kept, machine.MEGABYTES)
+            for one in (_running if series == RUNNING else _emulated)(series, options, progress):
+                done.append(one)
+                _keep([one], options)
     if options.json:
         print(json.dumps([{**asdict(one), "good": one.good} for one in done], indent=1))
     for one in done:
@@ -59,6 +68,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--cells", type=int, help="boot only the first so many combinations (default: all)")
     parser.add_argument(
+        "--where",
+        type=lambda text: frozenset(text.split(",")),
+        default=frozenset(),
+        help="only combinations with all of these conditions, with commas between, such as v2,root",
+    )
+    parser.add_argument(
+        "--missing",
+        action="store_true",
+        help="only combinations of which no good result is kept (build/kernels)",
+    )
+    parser.add_argument(
         "--jobs", type=int, default=1, help="virtual machines at a time (default: %(default)s)"
     )
     parser.add_argument(
@@ -66,8 +86,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--tests",
-        help="paths or ids of other tests than those of the short form, with commas between; for looking into a "
-        "failure, so the results are neither kept nor put into the table",
+        help="'quick' for a few, or paths and ids with commas between, in place of those of the short form; the "
+        "results are neither kept nor put into the table",
+    )
+    parser.add_argument(
+        "--if-possible",
+        action="store_true",
+        help="where the kernels cannot be had or booted (no apt, no network, no room), say so and end well",
     )
     parser.add_argument(
         "--no-table", dest="table", action="store_false", help="leave docs/kernels.md as it is"
@@ -76,13 +101,28 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _emulated(series: str, options: argparse.Namespace, progress: Progress) -> list[Result]:
+def _keep(some: list[Result], options: argparse.Namespace) -> None:
+    """After each cell: a run that is broken off leaves what it has found."""
+    if not options.tests:
+        kept = results.save(RESULTS, some)
+        if options.table:
+            table.write(machine.ROOT / "docs/kernels.md", kept, machine.MEGABYTES)
+
+
+def _emulated(series: str, options: argparse.Namespace, progress: Progress) -> Iterator[Result]:
     with _task(progress, f"{series}: kernel and image") as task:
         kernel = debian.fetch(series, BUILD)
         initramfs = image.build(kernel, BUILD)
         progress.update(task, total=1, completed=1)
     missing = frozenset() if kernel.has("MEMCG_V1") or series == "6.1" else frozenset({"v1"})
-    cells = covering(missing)[: options.cells]
+    planned = covering(missing)
+    _keep(results.not_run(series, kernel.release, planned, RESULTS), options)
+    kept = results.good(RESULTS) if options.missing else set()
+    cells = [
+        cell
+        for cell in planned
+        if options.where <= set(cell.values()) and results.key(series, cell.as_dict()) not in kept
+    ][: options.cells]
 
     def run(cell: Cell) -> Result:
         with _task(progress, f"{series} {' '.join(cell.values())}") as task:
@@ -92,20 +132,31 @@ def _emulated(series: str, options: argparse.Namespace, progress: Progress) -> l
             )
 
     with ThreadPoolExecutor(options.jobs) as pool:
-        return list(pool.map(run, cells))
+        yield from pool.map(run, cells)
 
 
-def _running(options: argparse.Namespace, progress: Progress) -> list[Result]:
-    def run(user: str, tier: str) -> Result:
+def _running(series: str, options: argparse.Namespace, progress: Progress) -> Iterator[Result]:
+    def run(root: Path, user: str, tier: str) -> Result:
         with _task(progress, f"running {user} {tier}") as task:
             log = BUILD / "logs" / f"running-{user}-{tier}.log"
-            return machine.run_here(user, tier, log, options.timeout, lambda one: _show(progress, task, one))
+            return machine.run_here(
+                root, user, tier, log, options.timeout, lambda one: _show(progress, task, one)
+            )
 
-    return [run(user, tier) for user in AXES["user"] for tier in AXES["tier"]]
+    kept = results.good(RESULTS) if options.missing else set()
+    with tempfile.TemporaryDirectory(prefix="mvolatile-kernels-") as name:
+        root = Path(name)
+        with _task(progress, "running: image"):
+            image.unpack(BUILD, root)
+        for user in AXES["user"]:
+            for tier in AXES["tier"]:
+                asked = results.key(RUNNING, {"tier": tier, "user": user})
+                if options.where <= {user, tier} and asked not in kept:
+                    yield run(root, user, tier)
 
 
 def _cannot(one: Result) -> bool:
-    """The running machine may lack a user or its right to this Python; that is told, and is no failure."""
+    """Who is not root here cannot become root; that is told, and is no failure."""
     return one.series == RUNNING and one.collected == 0 and one.error is not None
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import re
 import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Kernel", "fetch", "install_tools"]
+__all__ = ["Kernel", "UnavailableError", "fetch", "install_tools"]
 
 _KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 _SUITES = (
@@ -17,12 +19,14 @@ _SUITES = (
 )
 """Debian 12 ships both series: 6.1 as its own kernel, 6.12 as a second one through its security suite."""
 
-_TOOLS = {
-    "qemu-system-x86_64": "qemu-system-x86",
-    "cpio": "cpio",
-    "busybox": "busybox-static",
-    "apt-get": "apt",
-}
+_TOOLS = {"qemu-system-x86_64": "qemu-system-x86", "cpio": "cpio", "busybox": "busybox-static"}
+
+_PATIENCE = ("-o", "Acquire::Retries=2", "-o", "Acquire::http::Timeout=20")
+"""Where a network swallows what is sent to it, apt would wait for minutes."""
+
+
+class UnavailableError(Exception):
+    """This machine cannot have what is needed; the message says what and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,17 +44,25 @@ class Kernel:
 
 
 def install_tools() -> None:
-    """Install what the machine lacks of QEMU, cpio and busybox. Raises SystemExit where that fails."""
+    """Install what the machine lacks of QEMU, cpio, busybox and Debian's keys. Raises UnavailableError."""
+    if platform.machine() != "x86_64":
+        raise UnavailableError(
+            f"the kernels and the tests' Python are for x86-64, this is {platform.machine()}"
+        )
+    if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
+        raise UnavailableError("kernels come from Debian through apt-get, which is not here")
     missing = [package for program, package in _TOOLS.items() if shutil.which(program) is None]
+    if not Path(_KEYRING).exists():
+        missing.append("debian-archive-keyring")
     if missing:
-        sudo = [] if shutil.which("sudo") is None else ["sudo"]
-        for command in (["update", "-q"], ["install", "-q", "-y", "--no-install-recommends", *missing]):
-            if subprocess.run([*sudo, "apt-get", *command], check=False).returncode:
-                raise SystemExit(f"cannot install {', '.join(missing)}: apt-get {command[0]} failed")
+        root = [] if os.geteuid() == 0 else ["sudo", "-n"]
+        install = ["install", "-q", "-y", "--no-install-recommends", *missing]
+        for command in (["update", "-q"], install):
+            _run([*root, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", *_PATIENCE, *command])
 
 
 def fetch(series: str, directory: Path) -> Kernel:
-    """The newest cloud kernel of `series` (``"6.1"``), kept in `directory`. Raises SystemExit if there is none."""
+    """The newest cloud kernel of `series` (``"6.1"``), kept in `directory`. Raises UnavailableError."""
     kept = sorted(directory.glob(f"{series}.*/package/boot/vmlinuz-*"))
     if not kept:
         _download(series, directory)
@@ -69,11 +81,13 @@ def _download(series: str, directory: Path) -> None:
     names = _output(["apt-cache", *apt, "--names-only", "search", pattern]).split("\n")
     versions = {name: _version(apt, name) for line in names if (name := line.partition(" ")[0])}
     if not versions:
-        raise SystemExit(f"Debian has no cloud kernel {series} in {', '.join(suite for _, suite in _SUITES)}")
+        raise UnavailableError(
+            f"Debian has no cloud kernel {series} in {', '.join(suite for _, suite in _SUITES)}"
+        )
     name = max(versions, key=lambda one: [int(number) for number in re.findall(r"\d+", versions[one])])
     home = directory / f"{series}.{versions[name].removeprefix(series + '.')}"
     home.mkdir(parents=True, exist_ok=True)
-    _run(["apt-get", *apt, "-q", "download", name], cwd=home)
+    _run(["apt-get", *_PATIENCE, *apt, "-q", "download", name], cwd=home)
     unfinished = home / "unfinished"
     shutil.rmtree(unfinished, ignore_errors=True)
     _run(["dpkg-deb", "-x", str(next(home.glob("*.deb"))), str(unfinished)])
@@ -96,7 +110,8 @@ def _private_apt(home: Path) -> list[str]:
         "APT::Sandbox::User": "root",  # or apt warns that its own user cannot read this directory
     }
     options = [part for key, value in settings.items() for part in ("-o", f"{key}={value}")]
-    _run(["apt-get", *options, "-q", "update"])
+    # Or a list that could not be fetched would be a warning, and a kernel that is there would not be found.
+    _run(["apt-get", *_PATIENCE, *options, "-o", "APT::Update::Error-Mode=any", "-q", "update"])
     return options
 
 
@@ -110,6 +125,10 @@ def _output(command: list[str]) -> str:
 
 
 def _run(command: list[str], cwd: Path | None = None) -> None:
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=600, check=False)
+    try:
+        done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
+    except (FileNotFoundError, subprocess.TimeoutExpired) as error:
+        raise UnavailableError(str(error)) from error
     if done.returncode:
-        raise SystemExit(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+        said = (done.stderr or done.stdout).strip()
+        raise UnavailableError(f"{' '.join(command)} ended with {done.returncode}:\n{said}")

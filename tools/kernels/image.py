@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import lzma
+import os
 import re
 import shutil
 import subprocess
@@ -21,7 +22,7 @@ from packaging.requirements import Requirement
 
 from .debian import Kernel
 
-__all__ = ["build"]
+__all__ = ["build", "unpack"]
 
 ROOT = Path(__file__).resolve().parents[2]
 _GUEST = Path(__file__).resolve().parent / "guest"
@@ -43,6 +44,18 @@ def build(kernel: Kernel, directory: Path) -> Path:
             with archive.open("rb") as part:
                 shutil.copyfileobj(part, joined)
     return image
+
+
+def unpack(directory: Path, root: Path) -> None:
+    """The same Python, wheel and tests below `root`, which other users may enter, with a home for each user."""
+    root.chmod(0o755)
+    for archive in (_python(directory), _project(directory)):
+        with archive.open("rb") as packed:
+            subprocess.run(["cpio", "-i", "-d", "-m", "--quiet"], cwd=root, stdin=packed, check=True)
+    for name, owner in (("root", 0), ("user", 1000)):
+        (root / name).mkdir()
+        if os.geteuid() == 0:
+            os.chown(root / name, owner, owner)
 
 
 # ---- Python
@@ -199,6 +212,7 @@ def _wheel(directory: Path) -> Path:
         "wheel",
         "--quiet",
         "--no-deps",
+        "--no-build-isolation",
         "--wheel-dir",
         str(wheels),
         str(source),

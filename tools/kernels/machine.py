@@ -10,16 +10,17 @@ import os
 import platform
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from .debian import Kernel
-from .matrix import Cell
-from .results import Result
+from mvolatile import features
 
-__all__ = ["MEGABYTES", "ROOT", "boot", "run_here"]
+from .debian import Kernel, UnavailableError
+from .matrix import Cell
+from .results import RUNNING, Result
+
+__all__ = ["MEGABYTES", "ROOT", "boot", "check_room", "run_here"]
 
 ROOT = Path(__file__).resolve().parents[2]
 MEGABYTES = 1024
@@ -27,6 +28,18 @@ MEGABYTES = 1024
 _PR_SET_PDEATHSIG = 1
 
 Progress = Callable[[Result], object]
+
+
+def check_room(machines: int) -> None:
+    """Raises UnavailableError where so many virtual machines would not fit, or would starve what else runs."""
+    found = features()
+    free = min(found.ram_available, found.cgroup_limit or found.ram_available) >> 20
+    processors = len(os.sched_getaffinity(0))
+    if processors < 2 or free < 2 * machines * MEGABYTES:
+        raise UnavailableError(
+            f"a virtual machine wants 2 processors and {2 * MEGABYTES} MiB of free memory; here are {processors} "
+            f"and {free} MiB"
+        )
 
 
 def boot(
@@ -38,24 +51,31 @@ def boot(
     """
     result = Result(series, cell.as_dict(), _today(), kernel.release)
     hierarchy = "cgroup_no_v1=all" if cell.cgroup == "v2" else "swapaccount=1"
-    words = [f"CELL_{name.upper()}={value}" for name, value in cell.as_dict().items()]
+    # What mitigations guard against is not there under emulation, and walking five levels of page tables takes time.
+    words = ["console=ttyS0", "panic=-1", "quiet", "mitigations=off", hierarchy]
+    words += [f"CELL_{name.upper()}={value}" for name, value in cell.as_dict().items()]
     if "CELL_TESTS" in os.environ:
         words.append(f"CELL_TESTS={os.environ['CELL_TESTS']}")
     command = [
-        "qemu-system-x86_64", "-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2",
+        "qemu-system-x86_64", "-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "max,la57=off", "-smp", "2",
         "-m", str(MEGABYTES), "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
         "-serial", f"file:{log}", "-serial", "file:/dev/fd/{results}", "-kernel", str(kernel.image),
-        "-initrd", str(image), "-append", " ".join(["console=ttyS0 panic=-1 quiet", hierarchy, *words]),
+        "-initrd", str(image), "-append", " ".join(words),
     ]  # fmt: skip
     _run(command, {}, log.with_suffix(".qemu"), timeout, result, progress)
     return result
 
 
-def run_here(user: str, tier: str, log: Path, timeout: float, progress: Progress) -> Result:
-    """The same tests on the running kernel, in the conditions that it happens to be in."""
-    result = Result("running", {"tier": tier, "user": user}, _today(), platform.release())
-    command = [sys.executable, str(Path(__file__).parent / "guest/run.py")]
+def run_here(root: Path, user: str, tier: str, log: Path, timeout: float, progress: Progress) -> Result:
+    """The same tests on the running kernel, in the conditions that it happens to be in; `root` is an unpacked image."""
+    result = Result(RUNNING, {"tier": tier, "user": user}, _today(), platform.release())
+    command = [str(root / "py/bin/python3"), str(root / "project/run.py")]
     environment = {
+        "PYTHONHOME": str(root / "py"),
+        "LD_LIBRARY_PATH": str(root / "py/lib"),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "HOME": str(root / user),
+        "TMPDIR": str(root / user),
         "CELL_USER": user,
         "CELL_TIER": tier,
         "CELL_RESULTS": "/dev/fd/{results}",

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Result", "load", "reasons", "save"]
+from .matrix import AXES, Cell
+
+__all__ = ["NOT_RUN", "RUNNING", "Result", "good", "key", "load", "not_run", "reasons", "save"]
+
+RUNNING = "running"
+"""The series of the kernel that runs this."""
+
+NOT_RUN = "not run yet"
+"""The error of a cell that is in the plan."""
 
 
 @dataclass(slots=True)
@@ -47,7 +55,7 @@ class Result:
     @property
     def key(self) -> tuple[str, ...]:
         """What a later run of the same cell replaces."""
-        return (self.series, *map(str, self.cell.items()))
+        return key(self.series, self.cell)
 
     def take(self, line: dict[str, Any]) -> None:
         """One line of `guest/run.py`."""
@@ -69,6 +77,17 @@ class Result:
             self.skips[line["reason"]] = self.skips.get(line["reason"], 0) + 1
 
 
+def key(series: str, cell: Mapping[str, str]) -> tuple[str, ...]:
+    """What names a cell. The running kernel's other conditions are what they happen to be."""
+    conditions = ("tier", "user") if series == RUNNING else AXES
+    return (series, *(cell[name] for name in conditions))
+
+
+def good(path: Path) -> set[tuple[str, ...]]:
+    """The keys of the good results in `path`."""
+    return {one.key for one in load(path) if one.good}
+
+
 def load(path: Path) -> list[Result]:
     """The results kept in `path`, none if there is no such file."""
     return [Result(**one) for one in json.loads(path.read_text())] if path.exists() else []
@@ -80,6 +99,13 @@ def save(path: Path, results: Iterable[Result]) -> list[Result]:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps([asdict(one) for one in kept.values()], indent=1) + "\n")
     return list(kept.values())
+
+
+def not_run(series: str, kernel: str, planned: Iterable[Cell], path: Path) -> list[Result]:
+    """A result that says so for each planned cell of which `path` has none."""
+    found = {one.key for one in load(path)}
+    waiting = [Result(series, cell.as_dict(), "", kernel, error=NOT_RUN) for cell in planned]
+    return [one for one in waiting if one.key not in found]
 
 
 def reasons(results: Iterable[Result]) -> Counter[str]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from .matrix import AXES
-from .results import Result, reasons
+from .results import RUNNING, Result, reasons
 
 __all__ = ["write"]
 
@@ -39,8 +39,8 @@ def _rows(results: list[Result]) -> list[str]:
     titles = ["kernel", *AXES, "result", "passed", "failed", "skipped", "seconds", "date"]
     lines = ["| " + " | ".join(titles) + " |", "|" + "---|" * len(titles)]
     for one in results:
-        name = f"{one.kernel} (running)" if one.series == "running" else one.kernel
-        outcome = "good" if one.good else f"not run: {one.error}" if one.error else "**failed**"
+        name = f"{one.kernel} (running)" if one.series == RUNNING else one.kernel
+        outcome = "good" if one.good else one.error or "**failed**"
         conditions = [one.cell.get(axis, "") for axis in AXES]
         counts = [one.passed, one.failed, one.skipped, round(one.seconds)]
         lines.append("| " + " | ".join(map(str, [name, *conditions, outcome, *counts, one.date])) + " |")

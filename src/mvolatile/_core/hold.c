@@ -216,7 +216,7 @@ static void data_seen(void *context, uintptr_t start, uintptr_t end) {
 
 /* What holds bytes now. Pages never written are missing or the zero page, and must not count as purged later. Nothing is volatile at
  * this moment, so a missing page was never written. */
-static int find_data(struct range *range) {
+int note_data(struct range *range) {
     if (os_probed()->pagemap) {
         extents_add(&range->data, 0, range->mapped);
         return 0;
@@ -251,7 +251,7 @@ int mark(struct range *range) {
     if (range_tier == OS_TIER_UNSUPPORTED) return 0;
     int err = 0;
     bool unwatched = !range->watched && range_tier == OS_TIER_USERFAULTFD;
-    if (unwatched || !extents_cover(&range->data, 0, range->mapped)) err = find_data(range);
+    if (unwatched || !extents_cover(&range->data, 0, range->mapped)) err = note_data(range);
     if (!err && unwatched) err = watch(range);
     if (!err && range_tier == OS_TIER_FAULTCOUNT && range->may_collapse) {
         /* khugepaged fills the holes of a purged huge page with zeros when it puts one together again; where nothing traps, nobody would

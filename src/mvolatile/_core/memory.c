@@ -322,17 +322,17 @@ static PyObject *range_resident_method(RangeObject *self, PyObject *unused) {
 
 static PyObject *range_open_method(RangeObject *self, PyObject *args) {
     Py_ssize_t nbytes;
-    int huge, dump, err;
+    int huge, dump, inherit, err;
     PyObject *name;
     const char *label;
-    if (!PyArg_ParseTuple(args, "nppOs", &nbytes, &huge, &dump, &name, &label) || ready()) return NULL;
+    if (!PyArg_ParseTuple(args, "npppOs", &nbytes, &huge, &dump, &inherit, &name, &label) || ready()) return NULL;
     if (nbytes <= 0 || self->range) {
         PyErr_SetString(PyExc_ValueError, self->range ? "the memory is open already" : "nbytes must be positive");
         return NULL;
     }
     struct range *range;
     Py_BEGIN_ALLOW_THREADS
-    err = range_open((size_t)nbytes, huge, dump, label, &range);
+    err = range_open((size_t)nbytes, huge, (dump ? RANGE_DUMP : 0) | (inherit ? 0 : RANGE_WIPE), label, &range);
     Py_END_ALLOW_THREADS
     if (err) return fail(err, "mmap");
     self->range = range;
@@ -483,7 +483,7 @@ static PyMethodDef range_methods[] = {
            "_purge($self, offset=0, length=None, /)\n--\n\nReclaim a window now; answers the bytes that went."),
     METHOD("_resident", range_resident_method, METH_NOARGS, "_resident($self, /)\n--\n\nBytes in RAM."),
     METHOD("_open", range_open_method, METH_VARARGS,
-           "_open($self, nbytes, huge, dump, name, label, /)\n--\n\nTake memory, once."),
+           "_open($self, nbytes, huge, dump, inherit, name, label, /)\n--\n\nTake memory, once."),
     METHOD("_close", range_close_method, METH_NOARGS, "_close($self, /)\n--\n\nGive the memory back."),
     METHOD("_is_valid", range_is_valid_method, METH_NOARGS, "_is_valid($self, /)\n--\n\nWhether the invariants hold."),
     {NULL, NULL, 0, NULL},

@@ -63,7 +63,7 @@ int ready(void) {
     }
     range_init((enum os_tier)wanted);
     if (forced && *forced && range_tier != (enum os_tier)wanted) return refuse_tier((enum os_tier)wanted);
-    if (range_tier != OS_TIER_UNSUPPORTED) watch_init();
+    watch_init();
     done = true;
     return 0;
 }

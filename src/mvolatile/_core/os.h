@@ -41,7 +41,8 @@ int os_reserve(size_t len, size_t align, char **out);
 int os_release(char *base, size_t len);
 void os_name(char *base, size_t len, const char *name); /* at most 79 printable characters; silent where unsupported */
 void os_huge(char *base, size_t len, bool wanted);      /* MADV_HUGEPAGE or MADV_NOHUGEPAGE; advice only */
-void os_dump(char *base, size_t len, bool wanted);      /* in core dumps or not */
+int os_dump(char *base, size_t len, bool wanted);       /* in core dumps or not */
+int os_wipe_on_fork(char *base, size_t len);            /* a child finds nothing mapped in there; stays so in its children. Linux 4.14 */
 
 int os_free_lazily(char *base, size_t len); /* MADV_FREE: mark */
 int os_populate_write(char *base, size_t len); /* EFAULT: a watched page is missing; 0: all present and dirty */
@@ -78,7 +79,7 @@ int os_check_anonymous(uintptr_t start, uintptr_t end, os_found *mapped, void *c
 /* The mapping that holds `at`, or the next one; ENOMEM if there is none. */
 int os_mapping_from(uintptr_t at, uintptr_t *start, uintptr_t *end);
 
-bool os_is_watched(char *page); /* the mapping that holds it; changes nothing */
+bool os_is_watched(char *page); /* the mapping that holds it, by us; changes nothing */
 
 long os_minor_faults(void); /* of the calling thread */
 uint64_t os_thread_id(void);

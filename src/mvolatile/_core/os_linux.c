@@ -42,7 +42,8 @@ size_t os_page_size, os_huge_size;
 static void open_proc(void);
 
 static struct os_probe probe;
-static int uffd = -1, pagemap = -1, maps = -1;
+static _Atomic int uffd = -1; /* watch_check() and the trap look at it while another thread may open a new one */
+static int pagemap = -1, maps = -1;
 static ino_t pagemap_inode, maps_inode;
 
 /* A program that closes all descriptors, as daemons do, may have opened another file at the number. */
@@ -292,7 +293,8 @@ bool os_is_watched(char *page) {
     int err; /* nothing is mapped at 0, so nothing is copied; that the mapping is not watched is found first */
     do err = ioctl(uffd, UFFDIO_COPY, &arg) ? errno : 0;
     while (err == EAGAIN || err == EINTR);
-    return err != ENOENT;
+    if (err == ENOENT) return false;
+    return os_watch(page, os_page_size) != EBUSY; /* some userfaultfd watches it: another than ours says so here, ours changes nothing */
 }
 
 int os_zero(char *base, size_t len, size_t *done) {
@@ -411,7 +413,8 @@ static int advise(char *base, size_t len, int advice) {
 }
 
 void os_huge(char *base, size_t len, bool wanted) { (void)advise(base, len, wanted ? MADV_HUGEPAGE : MADV_NOHUGEPAGE); }
-void os_dump(char *base, size_t len, bool wanted) { (void)advise(base, len, wanted ? MADV_DODUMP : MADV_DONTDUMP); }
+int os_dump(char *base, size_t len, bool wanted) { return advise(base, len, wanted ? MADV_DODUMP : MADV_DONTDUMP); }
+int os_wipe_on_fork(char *base, size_t len) { return advise(base, len, MADV_WIPEONFORK); }
 int os_free_lazily(char *base, size_t len) { return advise(base, len, MADV_FREE); }
 int os_populate_write(char *base, size_t len) { return advise(base, len, MADV_POPULATE_WRITE); }
 int os_populate_read(char *base, size_t len) { return advise(base, len, MADV_POPULATE_READ); }

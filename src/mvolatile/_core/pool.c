@@ -6,14 +6,19 @@
 #include <string.h>
 
 #include "os.h"
+#include "range.h"
 
 #define ARENA_CHUNKS 32
 #define MAX_SLOTS (CHUNK_SIZE / 4096)
 
+/* A kind of arena: enum range_options, and this. */
+#define WATCHED RANGE_OPTIONS
+#define KINDS (2 * RANGE_OPTIONS)
+
 struct arena {
     char *base; /* NULL: spare, kept for the next arena */
     size_t free_chunks;
-    bool watched;
+    unsigned kind;
     struct arena *next;
     struct block chunks[ARENA_CHUNKS];
     struct range *_Atomic owners[ARENA_CHUNKS][MAX_SLOTS];
@@ -21,7 +26,7 @@ struct arena {
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct arena *arenas;
-static struct block *with_room[MAX_SLOTS + 1]; /* by slots a chunk */
+static struct block *with_room[KINDS][MAX_SLOTS + 1]; /* by slots a chunk */
 static struct block *spare_blocks;
 
 void pool_lock(void) { pthread_mutex_lock(&lock); }
@@ -82,19 +87,25 @@ static void unlist(struct block *chunk) {
     if (chunk->prev)
         chunk->prev->next = chunk->next;
     else
-        with_room[chunk->slots] = chunk->next;
+        with_room[chunk->arena->kind][chunk->slots] = chunk->next;
     if (chunk->next) chunk->next->prev = chunk->prev;
     chunk->next = chunk->prev = NULL;
 }
 
 static void list_with_room(struct block *chunk) {
+    struct block **first = &with_room[chunk->arena->kind][chunk->slots];
     chunk->prev = NULL;
-    chunk->next = with_room[chunk->slots];
+    chunk->next = *first;
     if (chunk->next) chunk->next->prev = chunk;
-    with_room[chunk->slots] = chunk;
+    *first = chunk;
 }
 
-static int open_arena(bool watch, struct arena **out) {
+static int set_options(char *base, size_t len, unsigned options) {
+    int err = options & RANGE_DUMP ? 0 : os_dump(base, len, false);
+    return !err && options & RANGE_WIPE ? os_wipe_on_fork(base, len) : err;
+}
+
+static int open_arena(unsigned kind, struct arena **out) {
     struct arena *arena = arenas;
     while (arena && arena->base) arena = arena->next;
     if (!arena) {
@@ -107,7 +118,8 @@ static int open_arena(bool watch, struct arena **out) {
     if (err) return err;
     os_huge(base, ARENA_CHUNKS * CHUNK_SIZE, false);
     os_name(base, ARENA_CHUNKS * CHUNK_SIZE, "mvolatile:pool");
-    if (watch) err = os_watch(base, ARENA_CHUNKS * CHUNK_SIZE);
+    err = set_options(base, ARENA_CHUNKS * CHUNK_SIZE, kind);
+    if (!err && kind & WATCHED) err = os_watch(base, ARENA_CHUNKS * CHUNK_SIZE);
     for (size_t i = 0; i < ARENA_CHUNKS && !err; i++) {
         struct block *chunk = &arena->chunks[i]; /* field by field: a trap may be looking at the old arena's chunk */
         chunk->base = base + i * CHUNK_SIZE;
@@ -121,16 +133,16 @@ static int open_arena(bool watch, struct arena **out) {
         return err;
     }
     arena->base = base;
-    arena->watched = watch;
+    arena->kind = kind;
     arena->free_chunks = ARENA_CHUNKS;
     *out = arena;
     return 0;
 }
 
-static int open_chunk(size_t slots, bool watch, struct block **out) {
+static int open_chunk(size_t slots, unsigned kind, struct block **out) {
     struct arena *arena = arenas;
-    while (arena && !(arena->base && arena->free_chunks && arena->watched == watch)) arena = arena->next;
-    int err = arena ? 0 : open_arena(watch, &arena);
+    while (arena && !(arena->base && arena->free_chunks && arena->kind == kind)) arena = arena->next;
+    int err = arena ? 0 : open_arena(kind, &arena);
     if (err) return err;
     size_t i = 0;
     while (arena->chunks[i].slots) i++;
@@ -143,11 +155,11 @@ static int open_chunk(size_t slots, bool watch, struct block **out) {
     return 0;
 }
 
-static int take_slot(struct range *owner, size_t len, bool watch, struct block **block, char **base) {
+static int take_slot(struct range *owner, size_t len, unsigned kind, struct block **block, char **base) {
     size_t slots = CHUNK_SIZE / len, slot = 0;
     pthread_mutex_lock(&lock);
-    struct block *chunk = with_room[slots];
-    int err = chunk ? 0 : open_chunk(slots, watch, &chunk);
+    struct block *chunk = with_room[kind][slots];
+    int err = chunk ? 0 : open_chunk(slots, kind, &chunk);
     if (!err) {
         for (size_t word = 0;; word++) {
             if (chunk->used[word] == UINT64_MAX) continue;
@@ -161,7 +173,7 @@ static int take_slot(struct range *owner, size_t len, bool watch, struct block *
     if (err) return err;
     *block = chunk;
     *base = chunk->base + slot * chunk->slot_bytes;
-    if (watch) {
+    if (kind & WATCHED) {
         for (size_t at = 0, done; at < len && !err; at += done) {
             err = os_zero(*base + at, len - at, &done);
             if (err == EEXIST) err = 0, done += os_page_size; /* a page that is there is zero: give_slot() discarded it */
@@ -201,7 +213,7 @@ static void give_slot(struct block *chunk, char *base, size_t len) {
 
 /* ---- large ranges: a mapping each ------------------------------------------------------------------------------------------------- */
 
-static int take_mapping(struct range *owner, size_t len, bool huge, struct block **out, char **base) {
+static int take_mapping(struct range *owner, size_t len, bool huge, unsigned options, struct block **out, char **base) {
     pthread_mutex_lock(&lock);
     struct block *block = spare_blocks;
     if (block) spare_blocks = block->next;
@@ -215,8 +227,9 @@ static int take_mapping(struct range *owner, size_t len, bool huge, struct block
         block->owners = &block->single;
         atomic_store(&block->single, owner);
         atomic_store(&block->slot_bytes, len);
+        err = set_options(*base, len, options);
         pthread_mutex_lock(&lock);
-        err = index_block(block, block);
+        if (!err) err = index_block(block, block);
         pthread_mutex_unlock(&lock);
         if (!err) {
             *out = block;
@@ -244,9 +257,9 @@ static void give_mapping(struct block *block) {
     pthread_mutex_unlock(&lock);
 }
 
-int pool_take(struct range *owner, size_t len, bool huge, bool watch, struct block **block, char **base) {
-    if (len >= CHUNK_SIZE) return take_mapping(owner, len, huge, block, base);
-    return take_slot(owner, len, watch, block, base);
+int pool_take(struct range *owner, size_t len, bool huge, bool watch, unsigned options, struct block **block, char **base) {
+    if (len >= CHUNK_SIZE) return take_mapping(owner, len, huge, options, block, base);
+    return take_slot(owner, len, options | (watch ? WATCHED : 0), block, base);
 }
 
 void pool_give(struct block *block, char *base, size_t len) {
@@ -259,7 +272,7 @@ void pool_give(struct block *block, char *base, size_t len) {
 int pool_watch_again(void) {
     int err = 0;
     for (struct arena *arena = arenas; arena; arena = arena->next)
-        if (arena->base && arena->watched) {
+        if (arena->base && arena->kind & WATCHED) {
             int failed = os_watch(arena->base, ARENA_CHUNKS * CHUNK_SIZE);
             if (failed) err = failed;
         }

@@ -2,7 +2,8 @@
  *
  * Registered mappings that hold pages do not merge, and a process may have 65,530 of them (vm.max_map_count). So ranges smaller than a
  * chunk share arenas: one mapping of 32 chunks, watched as a whole; a chunk is cut into equal slots. Larger ranges have a mapping of
- * their own, aligned for huge pages.
+ * their own, aligned for huge pages. Arenas are of one kind, which is what their mapping has as a whole: watched or not, in core dumps or
+ * not, wiped in forked children or not; a range gets one of its own kind, so that no option leaks to a neighbour.
  *
  * The trap asks pool_find() from a signal handler, so everything it walks is published with atomics and never given back to malloc:
  * a stale answer is possible, and the caller checks it against the range; a dangling pointer is not. */
@@ -32,7 +33,7 @@ struct block { /* a chunk of an arena, or a whole large mapping */
 
 /* Zeroed memory of `len` bytes (a multiple of the page size) for `owner`, which the trap can find from then on. Small memory is
  * watched already when `watch` is set; a large mapping is not. Answers 0 or an errno. */
-int pool_take(struct range *owner, size_t len, bool huge, bool watch, struct block **block, char **base);
+int pool_take(struct range *owner, size_t len, bool huge, bool watch, unsigned options, struct block **block, char **base);
 
 /* Nobody finds the memory any more; its pages go back to the kernel, and the next owner reads zeros. */
 void pool_give(struct block *block, char *base, size_t len);

@@ -8,7 +8,7 @@
 #include "trap.h"
 #include "watch.h"
 
-enum os_tier range_tier;
+_Atomic enum os_tier range_tier;
 _Atomic bool range_gate_shut;
 
 static pthread_rwlock_t gate;
@@ -58,10 +58,15 @@ static void end_writing(struct range *range) {
     atomic_store(&range->writing, range->writers);
 }
 
+/* Through the gate, as whoever takes the lock: a fork at this moment would copy it held, and the child wait for it for ever. */
 bool range_pin_is_quick(struct range *range) {
-    if (pthread_mutex_trylock(&range->lock)) return false;
-    bool quick = range->pins > 0;
-    pthread_mutex_unlock(&range->lock);
+    if (pthread_rwlock_tryrdlock(&gate)) return false;
+    bool quick = false;
+    if (!pthread_mutex_trylock(&range->lock)) {
+        quick = range->pins > 0;
+        pthread_mutex_unlock(&range->lock);
+    }
+    gate_leave();
     return quick;
 }
 
@@ -229,29 +234,29 @@ static void delist(struct range *range) {
     pthread_mutex_unlock(&list_lock);
 }
 
-int range_open(size_t nbytes, bool huge, bool dump, const char *name, struct range **out) {
+int range_open(size_t nbytes, bool huge, unsigned options, const char *name, struct range **out) {
     size_t mapped = page_up(nbytes);
     if (mapped < nbytes) return ENOMEM;
     struct range *range = take_struct();
     if (!range) return ENOMEM;
+    gate_enter(); /* before reset(), which asks how many forks there were */
     reset(range);
     range->nbytes = nbytes;
     range->mapped = mapped;
     range->small = mapped < CHUNK_SIZE;
     range->huge = range->may_collapse = huge && !range->small;
+    range->wiped = options & RANGE_WIPE;
     size_t words = (mapped / os_page_size + 63) / 64;
     range->noted = words > 1 ? calloc(words, sizeof *range->noted) : &range->one_word;
     int err = range->noted ? 0 : ENOMEM;
-    gate_enter();
     bool watched = range->small && range_tier == OS_TIER_USERFAULTFD;
-    if (!err) err = pool_take(range, mapped, range->huge, watched, &range->block, &range->base);
+    if (!err) err = pool_take(range, mapped, range->huge, watched, options, &range->block, &range->base);
     if (!err) {
         range->watched = watched;
         if (!range->small) {
             char label[80];
             snprintf(label, sizeof label, "mvolatile:%s", name);
             os_name(range->base, mapped, label);
-            if (!dump) os_dump(range->base, mapped, false);
         }
         enlist(range);
         atomic_store(&range->live, true);
@@ -288,13 +293,13 @@ int range_close(struct range *range) {
 }
 
 bool range_is_valid(struct range *range) {
-    pthread_mutex_lock(&range->lock);
+    range_enter(range);
     bool valid = extents_valid(&range->data) && extents_valid(&range->lost) && range->writers <= range->pins &&
                  !(range->marked && range->pins) && atomic_load(&range->writing) == range->writers &&
                  atomic_load(&range->lossy) >= (range->lost.count > 0) &&
                  (!range->small || range_tier != OS_TIER_USERFAULTFD || range->watched) &&
                  !(range_tier == OS_TIER_USERFAULTFD && range->marked && !range->watched);
-    pthread_mutex_unlock(&range->lock);
+    range_leave(range);
     return valid;
 }
 
@@ -351,6 +356,24 @@ void range_watch_again(enum os_tier was, bool touched) {
         range->watched = false;
         range->may_collapse = range->huge;
         if (range->huge) os_huge(range->base, range->mapped, false);
+    }
+}
+
+/* A mark has noted what holds data. A range that nobody has held yet is asked; one that is held may be written to until the child is there,
+ * so all of it counts. (MADV_DONTFORK would leave the child's objects without memory under them, and its addresses to others.) */
+void range_before_wipe(void) {
+    for (struct range *range = ranges; range; range = range->next)
+        if (range->wiped && !range->marked && (range->pins || note_data(range))) extents_add(&range->data, 0, range->mapped);
+}
+
+void range_after_wipe(void) {
+    struct extent part;
+    for (struct range *range = ranges; range; range = range->next) {
+        uint64_t generation = range->generation + 1;
+        while (range->wiped && extents_next(&range->data, 0, range->mapped, &part)) {
+            loss_record_all(range, part.start, part.end);
+            range->generation = generation; /* one loss */
+        }
     }
 }
 

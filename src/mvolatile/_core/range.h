@@ -41,9 +41,10 @@ struct range {
     bool huge;
     bool foreign;      /* raw.c: not of the pool, may be mapped anew behind our back; offsets are addresses */
     bool may_collapse; /* khugepaged is allowed; faultcount tier */
+    bool wiped;        /* RANGE_WIPE */
     _Atomic bool live;
     pthread_mutex_t lock; /* all below, but the atomics */
-    bool marked;    /* volatile now */
+    _Atomic bool marked; /* volatile now; range_pin() asks before it has the lock, to know whether the watch matters */
     bool watched;   /* registered, and without holes but for lost pages */
     uint32_t pins, writers;
     _Atomic uint64_t writer; /* the thread, if all writers are one; else 0 */
@@ -62,10 +63,16 @@ struct range {
     struct range *next, *prev; /* all live ranges */
 };
 
-extern enum os_tier range_tier; /* set by range_init(); a forked child that cannot watch falls back */
+extern _Atomic enum os_tier range_tier; /* set by range_init(); a forked child that cannot watch falls back. Changes under the shut gate */
 enum os_tier range_init(enum os_tier most);
 
-int range_open(size_t nbytes, bool huge, bool dump, const char *name, struct range **out);
+/* `options`: of enum range_options. What the kernel refuses of them is the answer, and nothing is open. */
+enum range_options {
+    RANGE_DUMP = 1, /* it is part of core dumps */
+    RANGE_WIPE = 2, /* a forked child gets none of its bytes, and is told that they are lost */
+    RANGE_OPTIONS = 4,
+};
+int range_open(size_t nbytes, bool huge, unsigned options, const char *name, struct range **out);
 /* EBUSY, and nothing changed, while a pin, a peek or another call lives; the caller counts in `users`. A trap of an open peek must not find
  * the range half closed, so this is decided before anything is touched. */
 int range_close(struct range *range);
@@ -126,6 +133,9 @@ void range_shut_out_traps(void);
 /* Nothing watches our memory now; watch it again, or fall back. `touched`: the program may have run since the watch ended, so holes may
  * read as zeros by now. */
 void range_watch_again(enum os_tier was, bool touched);
+/* RANGE_WIPE. Before: what such ranges hold, where no mark has told. After, in the child: it is lost there. */
+void range_before_wipe(void);
+void range_after_wipe(void);
 void range_forget_other_threads(void); /* in a forked child: their peeks and calls are gone. Their pins stay, and lose nothing */
 
 #endif

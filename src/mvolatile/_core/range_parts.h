@@ -29,6 +29,7 @@ void loss_record_all(struct range *range, size_t start, size_t end);
 int hold_all(struct range *range); /* for a pin: nothing of the range is volatile afterwards */
 int hold_part(struct range *range, size_t start, size_t end);
 int mark(struct range *range);
+int note_data(struct range *range); /* nothing of it is volatile: sets `data` to what holds bytes now */
 /* In a forked child: a mapping that has never held data comes without page tables there, so the zero pages of what was never written are
  * holes. Put them in again, before the holes are watched. */
 void fill_never_written(struct range *range, size_t start, size_t end);

@@ -137,7 +137,7 @@ static PyObject *fetch(ShelfObject *self, uint32_t slot) {
     if (!bytes) return NULL;
     struct range *range = use_range(self->memory);
     int err = range ? 0 : -1;
-    if (range && self->open)
+    if (range && self->open && !atomic_load(&range->lossy)) /* a forked child may not have inherited what is held */
         memcpy(PyBytes_AsString(bytes), range->base + at, (size_t)n);
     else if (range)
         err = copy_out(range, (Py_ssize_t)at, n, PyBytes_AsString(bytes));

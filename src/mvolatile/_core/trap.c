@@ -7,7 +7,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "range.h"
+#include "range_parts.h"
 #include "raw.h"
 
 static struct sigaction before; /* whom we hand on to */
@@ -90,6 +90,7 @@ void trap_ensure(void) {
     static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
     struct sigaction now;
     if (atomic_load(&installed) && !sigaction(SIGBUS, NULL, &now) && now.sa_sigaction == handle) return;
+    gate_enter(); /* or a fork could copy the lock held */
     pthread_mutex_lock(&lock);
     if (!sigaction(SIGBUS, NULL, &now) && now.sa_sigaction != handle) {
         before = now;
@@ -97,6 +98,7 @@ void trap_ensure(void) {
     }
     atomic_store(&installed, true);
     pthread_mutex_unlock(&lock);
+    gate_leave();
 }
 
 bool trap_catches(void) {

@@ -19,6 +19,7 @@ static void before_fork(void) {
     raw_before_fork();
     peek_lock_all();
     range_forks++;
+    range_before_wipe();
 }
 
 static void let_go(bool in_child) {
@@ -39,6 +40,7 @@ static void watch_again(bool touched, bool close_old) {
 /* What was purged in the parent is missing here too, and nothing of the child has run yet that could have filled it. */
 static void in_child(void) {
     watch_again(false, true);
+    range_after_wipe();
     range_forget_other_threads();
     let_go(true);
 }

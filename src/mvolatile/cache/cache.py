@@ -8,11 +8,13 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator, MutableMapping
 from contextlib import suppress
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, NoReturn, TypeVar, cast
 
 from .._core import MISSING, Finder
 from ..errors import Purged
+from ..memory import VolatileMemory
 from . import fork, pressure
 from .duel import Duel
 from .flights import Flights
@@ -60,10 +62,12 @@ class VolatileCache(Finder[K, V], MutableMapping[K, V]):
     codec: an object with ``dumps`` and ``loads`` for all values, instead of the cache's own formats.
     on_purge: called with a list of keys that were lost to the kernel, some time after it was noticed, in whatever
         thread; what it raises goes to `sys.unraisablehook`.
+    dump: with False the values stay out of core dumps.
+    inherit: with False a forked child gets none of the values: its cache is empty.
     timer: the clock for ttl, in seconds.
 
     Threads: any method from any thread; hits take no lock. Fork: both processes have the cache, and go on
-    independently. It cannot be pickled.
+    independently (but see `inherit`). It cannot be pickled.
 
     >>> with VolatileCache(name="squares") as cache:
     ...     cache["a"] = b"a value"
@@ -81,6 +85,8 @@ class VolatileCache(Finder[K, V], MutableMapping[K, V]):
         name: str | None = None,
         codec: Codec | None = None,
         on_purge: Callable[[list[Any]], object] | None = None,
+        dump: bool = True,
+        inherit: bool = True,
         timer: Callable[[], float] = time.monotonic,
     ) -> None:
         for bound, what in ((max_bytes, "max_bytes"), (maxsize, "maxsize")):
@@ -91,7 +97,9 @@ class VolatileCache(Finder[K, V], MutableMapping[K, V]):
         self._codec = codec
         self._on_purge = on_purge
         self._timer = timer
-        self._log = Log(self.name, self._index, self._shelves, max_bytes, on_purge is not None)
+        self._inherit = inherit
+        self._new_memory = partial(VolatileMemory, name=self.name, dump=dump, inherit=inherit)
+        self._log = Log(self._new_memory, self._index, self._shelves, max_bytes, on_purge is not None)
         self._hand = Hand(self._log, maxsize, Sweeper(self._log, timer), Duel(self._counts))
         self._flights = Flights()
         self._closed = self._listening = False
@@ -206,7 +214,8 @@ class VolatileCache(Finder[K, V], MutableMapping[K, V]):
             self._hand.sweeper.needed = True
         if nbytes >= OWN_RANGE or nbytes * 4 > self._log.segment_bytes():
             self._change(self._hand.make_room, encoded.nbytes)
-            shelf = Range(self._log.next_number(), key, encoded, self.name, expires, self._timer)
+            memory = self._new_memory(max(1, encoded.nbytes))
+            shelf = Range(self._log.next_number(), key, encoded, memory, expires, self._timer)
             self._change(self._put_range, shelf, flight)
             return
         parts, kind = encoded.parts, encoded.kind
@@ -478,6 +487,9 @@ class VolatileCache(Finder[K, V], MutableMapping[K, V]):
         self._torn = True
         self._listening = self._closed
         self._flights.forget_other_threads()
+        if not self._inherit:
+            self._log.clear()
+            self._hand.lift()
 
 
 def _as_bytes(part: Any) -> Any:

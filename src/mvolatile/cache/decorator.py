@@ -134,6 +134,8 @@ def volatile_cache(
     name: str | None = ...,
     codec: Codec | None = ...,
     on_purge: Callable[[list[Any]], object] | None = ...,
+    dump: bool = ...,
+    inherit: bool = ...,
 ) -> Callable[[Callable[P, R]], CachedFunction[P, R]]: ...
 def volatile_cache(
     maxsize: Any = None,
@@ -145,6 +147,8 @@ def volatile_cache(
     name: str | None = None,
     codec: Codec | None = None,
     on_purge: Callable[[list[Any]], object] | None = None,
+    dump: bool = True,
+    inherit: bool = True,
 ) -> Any:
     """Cache what a function, method or coroutine function returns, as long as the kernel can spare the memory.
 
@@ -182,6 +186,8 @@ def volatile_cache(
             name=name or getattr(function, "__qualname__", "cached"),
             codec=codec,
             on_purge=on_purge,
+            dump=dump,
+            inherit=inherit,
         )
         return CachedFunction(function, cache, key, typed, parameters)
 

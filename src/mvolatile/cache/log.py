@@ -39,13 +39,13 @@ class Log:
 
     def __init__(
         self,
-        name: str,
+        new_memory: Callable[[int], VolatileMemory],
         index: dict[Hashable, int],
         shelves: dict[int, Any],
         max_bytes: int | None,
         collect_lost: bool,
     ) -> None:
-        self.name = name
+        self.new_memory = new_memory
         self.index = index
         self.shelves = shelves
         self.by_number: dict[int, Shelf] = {}
@@ -101,7 +101,7 @@ class Log:
         self.sealed(shelf)
 
     def _open(self, nbytes: int) -> Segment:
-        segment = Segment(self.next_number(), max(nbytes, self.segment_bytes()), self.name)
+        segment = Segment(self.next_number(), self.new_memory(max(nbytes, self.segment_bytes())))
         self._register(segment)
         return segment
 

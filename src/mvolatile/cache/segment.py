@@ -29,14 +29,14 @@ NOBODY = object()
 
 
 class Segment:
-    """`capacity` bytes for many values: slot i of `row` has the key ``keys[i]``."""
+    """A memory for many values: slot i of `row` has the key ``keys[i]``."""
 
     __slots__ = ("capacity", "dead", "gone", "keys", "memory", "number", "row", "view")
 
-    def __init__(self, number: int, capacity: int, name: str) -> None:
+    def __init__(self, number: int, memory: VolatileMemory) -> None:
         self.number = number
-        self.capacity = capacity
-        self.memory = VolatileMemory(capacity, name)
+        self.capacity = memory.nbytes
+        self.memory = memory
         self.view: memoryview | None = memoryview(self.memory._hold(True))
         self.row = Row(self.memory)
         self.keys: list[Hashable] = []
@@ -87,7 +87,7 @@ class Segment:
     def fetch(self, slot: int) -> bytes:
         """The bytes of a slot; `Purged` if they were lost, `ValueError` if it is being sealed at this moment."""
         at, n = self.row.bounds(slot)
-        if self.view is not None:
+        if self.view is not None and not self.memory._lossy:  # a forked child may not inherit what is held
             return self.view[at : at + n].tobytes()
         try:
             return self.memory.read(at, n)
@@ -113,7 +113,7 @@ class Range:
         number: int,
         key: Hashable,
         encoded: Encoded,
-        name: str,
+        memory: VolatileMemory,
         expires: float | None,
         timer: Callable[[], float],
     ) -> None:
@@ -125,7 +125,7 @@ class Range:
         self.expires = expires
         self.timer = timer
         self.gone = False
-        self.memory = VolatileMemory(max(1, encoded.nbytes), name)
+        self.memory = memory
         if len(encoded.parts) == 1:
             self.memory.write(encoded.parts[0])
         else:

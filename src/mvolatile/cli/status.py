@@ -64,7 +64,9 @@ def _everybody() -> dict[int, list[NamedUsage]]:
 
 
 def _command(pid: int) -> str:
-    return (files.read(Path(f"/proc/{pid}/cmdline")) or "").replace("\0", " ").strip()
+    """Its arguments; printable, since another user chooses them and the terminal is ours."""
+    text = (files.read(Path(f"/proc/{pid}/cmdline")) or "").replace("\0", " ").strip()
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def _as_json(pid: int, found: list[NamedUsage]) -> dict[str, object]:

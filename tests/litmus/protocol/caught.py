@@ -36,7 +36,7 @@ CAUGHT = [
         switch="note_before_zero",
         race="rebuilt inside a peek, then pinned",
         violates="no_false_loss",
-        schedule="reclaim0 b*6 a*38 b*22",
+        schedule="reclaim0 b*6 a*39 b*22",
     ),
     Caught(
         switch="fold_bits_first",
@@ -138,7 +138,7 @@ CAUGHT = [
         switch="announce_after_settling",
         race="pin vs peek",
         violates="peek_reads_whole",
-        schedule="reclaim0 a*12 b*11",
+        schedule="reclaim0 a*13 b*11",
     ),
     Caught(
         switch="writers_unannounced",
@@ -157,6 +157,12 @@ CAUGHT = [
         race="read, then pin by touch",
         violates="no_stray_sigbus",
         schedule="a*3 reclaim0 reclaim1 a*63 reclaim0 a",
+    ),
+    Caught(
+        switch="fill_before_holding",
+        race="read, then pin by touch",
+        violates="no_stray_sigbus",
+        schedule="a*3 reclaim0 reclaim1 a*54 reclaim0 a*15",
     ),
     Caught(
         switch="never_written_unfilled",

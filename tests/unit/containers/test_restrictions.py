@@ -30,12 +30,13 @@ on_x86_64 = pytest.mark.skipif(platform.machine() != "x86_64", reason="the rules
 
 @on_x86_64
 def test_default_seccomp_rules(contained: Contained) -> None:
-    told = contained("from support import seccomp; seccomp.apply_container_rules()")
+    told = contained(
+        "from support import seccomp; seccomp.apply_container_rules()", env={"MVOLATILE_TIER": ""}
+    )
     assert told["tier"] == "faultcount"
     assert exact(told)
     assert quiet(told)
-    if not os.environ.get("MVOLATILE_TIER"):
-        assert "userfaultfd is refused: EPERM" in told["reason"]
+    assert "userfaultfd is refused: EPERM" in told["reason"]
 
 
 @on_x86_64
@@ -83,6 +84,27 @@ def test_no_proc_at_all(contained: Contained, unshare: Callable[..., Wrap]) -> N
     assert "/proc/self/maps" in told["raw"]["error"]
 
 
+def test_without_proc_what_needs_the_pagemap_says_so(unshare: Callable[..., Wrap]) -> None:
+    program = """
+import mvolatile
+memory = mvolatile.VolatileMemory(1 << 20)
+memory.write(b"x" * (1 << 20))
+assert memory.purge() == 0
+try:
+    memory.resident()
+except OSError as error:
+    print(error)
+try:
+    memory.read(0)
+except mvolatile.Purged as lost:
+    print(lost.extents)
+"""
+    done = run_python(program, wrap=unshare("--mount", NO_PROC), env={"MVOLATILE_TIER": "userfaultfd"})
+    told, lost = done.check().stdout.splitlines()
+    assert "/proc/self/pagemap" in told
+    assert lost != "()"
+
+
 @on_x86_64
 def test_no_proc_and_default_seccomp_rules(contained: Contained, unshare: Callable[..., Wrap]) -> None:
     """Nothing is left that could tell a loss, so nothing is ever marked."""
@@ -107,6 +129,18 @@ def test_the_tier_that_needs_proc_says_so(unshare: Callable[..., Wrap]) -> None:
     )
 
 
+TOO_BIG = """
+import mvolatile
+before = mvolatile.status()
+try:
+    mvolatile.VolatileMemory(1 << 34, "big")
+except (MemoryError, OSError) as error:
+    print(type(error).__name__, error)
+assert mvolatile.status() == before
+mvolatile.VolatileMemory(1 << 20).close()
+"""
+
+
 def test_limited_address_space(contained: Contained) -> None:
     """Both that the library fits into what a service gets, and what is said when a memory does not."""
     limit = "import resource; resource.setrlimit(resource.RLIMIT_AS, ({0} << 20, {0} << 20))"
@@ -114,16 +148,7 @@ def test_limited_address_space(contained: Contained) -> None:
     assert told["tier"] == UNRESTRICTED
     assert exact(told)
     assert quiet(told)
-    big = f"""
-{limit.format(256)}
-import mvolatile
-try:
-    mvolatile.VolatileMemory(1 << 30, "big")
-except (MemoryError, OSError) as error:
-    print(type(error).__name__, error)
-mvolatile.VolatileMemory(1 << 20).close()
-"""
-    assert "annot allocate memory" in run_python(big).check().stdout
+    assert "annot allocate memory" in run_python(f"{limit.format(256)}\n{TOO_BIG}").check().stdout
 
 
 LOCK = """
@@ -183,6 +208,7 @@ def test_strict_overcommit(contained: Contained, strict_overcommit: None) -> Non
     assert told["tier"] == UNRESTRICTED
     assert exact(told)
     assert quiet(told)
+    assert "annot allocate memory" in run_python(TOO_BIG).check().stdout
 
 
 def test_memory_max_and_memory_high(contained: Contained, needs_cgroup: None) -> None:
@@ -212,13 +238,47 @@ for memory in memories:
         assert cgroup.oom_kills() == 0
 
 
-def test_a_daemon_that_changed_its_user(contained: Contained) -> None:
-    """It may not read its own pagemap, which belongs to root since."""
+BECOME_SOMEBODY = "import os; os.setgroups([]); os.setgid(1000); os.setuid(1000)"
+
+
+@pytest.fixture
+def may_become_somebody() -> None:
+    """Skips where no other user can run this interpreter."""
     if os.geteuid():
         pytest.skip("needs root, to become somebody else")
     program = Path(sys.executable).resolve()
     if not all(one.stat().st_mode & 1 for one in (program, *program.parents)):
         pytest.skip("another user may not run this Python")
-    told = contained("import os; os.setgid(1000); os.setuid(1000)")
-    assert told["tier"] == UNRESTRICTED
-    assert not any("error" in told[layout] for layout in SIZES)
+
+
+def test_a_daemon_that_changed_its_user(contained: Contained, may_become_somebody: None) -> None:
+    """It may not read its own pagemap, which belongs to root since."""
+    if _core.probe()["userfaultfd"]:
+        pytest.skip("userfaultfd is refused here")
+    told = contained(BECOME_SOMEBODY, env={"MVOLATILE_TIER": ""})
+    assert told["tier"] == "userfaultfd"
+    assert exact(told)
+    assert quiet(told)
+
+
+@on_x86_64
+def test_a_daemon_that_changed_its_user_and_default_seccomp_rules(
+    contained: Contained, may_become_somebody: None
+) -> None:
+    rules = f"{BECOME_SOMEBODY}; from support import seccomp; seccomp.apply_container_rules()"
+    told = contained(rules, env={"MVOLATILE_TIER": ""})
+    assert told["tier"] == "unsupported"
+    assert "userfaultfd is refused: EPERM" in told["reason"]
+    assert "/proc/self/pagemap is refused: EACCES" in told["reason"]
+    assert [one.split(":")[0] for one in told["warnings"]] == ["UnsupportedKernelWarning"]
+    assert all(told[layout]["told"] == [] for layout in SIZES)
+
+
+def test_a_daemon_that_asks_for_the_tier_that_needs_pagemap(may_become_somebody: None) -> None:
+    done = run_python(
+        f"{BECOME_SOMEBODY}; import mvolatile; mvolatile.features()", env={"MVOLATILE_TIER": "faultcount"}
+    )
+    assert (
+        "UnsupportedError: MVOLATILE_TIER=faultcount cannot be had here: /proc/self/pagemap: Permission denied"
+        in str(done)
+    )

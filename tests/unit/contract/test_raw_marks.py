@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+import os
 import threading
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 import mvolatile as mv
 from mvolatile import MVOLATILE_NONVOLATILE, MVOLATILE_VOLATILE, mvolatile
 from support.areas import Area, libc_call
+from support.libc import Userfaultfd
 from support.memories import HUGE, PAGE, page_out
 from support.tiers import exact, loses
 
@@ -318,6 +320,31 @@ def test_mapped_anew_without_a_call_in_between() -> None:
         assert unmark(new) == 0
         assert all(new.whole(page) for page in range(3))
         assert new.bytes(3, 5) == bytes(5 * PAGE)
+
+
+@exact
+def test_mapped_anew_and_watched_by_somebody_else() -> None:
+    """Another userfaultfd of the process has it: it is not ours to fill, and a child's watch keeps off it."""
+    area = Area(8)
+    area.fill()
+    mark(area)
+    area.unmap()
+    with (
+        Area(8, at=area.address, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x10) as new,
+        Userfaultfd() as other,
+    ):
+        other.register(new.address, new.nbytes)
+        if (pid := os.fork()) == 0:
+            status = 1
+            try:
+                with Userfaultfd() as own:
+                    own.register(new.address, new.nbytes)
+                status = 0
+            finally:
+                os._exit(status)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        assert unmark(new) == 0
+        assert not any(new.present())
 
 
 @loses

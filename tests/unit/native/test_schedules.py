@@ -13,6 +13,7 @@ SCHEDULES = [
     "pin_while_a_trap_waits",
     "late_note",
     "a_real_page_among_the_lost",
+    "a_real_page_purged_in_settling",
     "second_peek_reads_repaired_zeros",
     "peek_ends_between_repair_and_note",
     "lost_and_rebuilt_inside_a_peek",
@@ -27,7 +28,11 @@ SCHEDULES = [
 ]
 
 
-ONLY_POPULATING = ("a_real_page_among_the_lost", "populate_fails_half_way")
+ONLY_POPULATING = (
+    "a_real_page_among_the_lost",
+    "a_real_page_purged_in_settling",
+    "populate_fails_half_way",
+)
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ class ChildCgroup:
         parent = own.path if own.version == 1 else _v2_parent(own)
         path = parent / f"{name}-{os.getpid()}-{next(_numbers)}"
         try:
-            path.mkdir()
+            path.mkdir(mode=0o755)  # a umask of 0 must not let others in
         except OSError as error:
             raise UnsupportedError(
                 f"no child cgroup may be made in {parent} ({error.strerror}): "

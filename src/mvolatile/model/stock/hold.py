@@ -146,20 +146,39 @@ def hold_counted(t: Task, r: int, g: Guarded, pages: int) -> Held:
     return g, error
 
 
-def settle(t: Task, r: int, g: Guarded, pages: int) -> Held:
-    """`settle()`: lost pages become zero memory again, and stay watched."""
+def fill(t: Task, g: Guarded, pages: int) -> Steps[str | None]:
+    """`fill()`: what is missing of the lost pages becomes zero memory again, and stays watched."""
     for page in t.m.pages_in(g.lost & pages):
-        error: str | None = EFAULT
-        while error == EFAULT:  # purged between the two
-            error = yield from os_zero(t, page)
-            if error == EEXIST and not t.broken.settle_leaves_repaired:
-                error, _ = yield from os_populate_write(t, 1 << page)
+        error = yield from os_zero(t, page)
         if error not in (None, EEXIST, ENOENT):
-            return g, error
+            return error
         del error
+    return None
+
+
+def hold_filled(t: Task, g: Guarded, pages: int) -> Steps[str | None]:
+    """`hold_filled()`: what is real of the lost pages is held like data."""
+    found = g.lost & pages
+    if t.m.config.pagemap:
+        found = yield from os_scan(t, ("data",), found)
+    error, _ = yield from os_populate_write(t, found)
+    return error
+
+
+def settle(t: Task, r: int, g: Guarded, pages: int) -> Held:
+    """`settle()`: first what is real is held, then what is missing is filled. Where nothing can be
+    scanned, all is filled and populated."""
+    fill_first = not t.m.config.pagemap or t.broken.fill_before_holding
+    error: str | None = EFAULT
+    while error == EFAULT:
+        error = (yield from fill(t, g, pages)) if fill_first else None
+        if not error and not t.broken.settle_leaves_repaired:
+            error = yield from hold_filled(t, g, pages)
+    if not error and not fill_first:
+        error = yield from fill(t, g, pages)
     if t.broken.announce_after_settling:
         yield from announce_loss(t, r)
-    return (g if t.broken.settle_forgets_notes else (yield from await_traps(t, r, g))), None
+    return (g if t.broken.settle_forgets_notes else (yield from await_traps(t, r, g))), error
 
 
 def hold_part(t: Task, r: int, g: Guarded, pages: int) -> Held:

@@ -97,6 +97,9 @@ class Broken:
     settle_leaves_repaired: bool = False
     """A lost page that a trap has filled is not held when it is settled."""
 
+    fill_before_holding: bool = False
+    """Settling fills what is missing of the lost pages first, and then holds what a scan finds to be real."""
+
     never_written_unfilled: bool = False
     """The child does not fill the holes that the fork made of pages never written."""
 
