@@ -151,9 +151,8 @@ def test_every_block_is_run_or_checked(page: Path) -> None:
 @pytest.mark.parametrize("page", pages(), ids=named)
 def test_links_lead_somewhere(page: Path) -> None:
     """Sphinx looks at those of the site; these are followed by people who read the files."""
-    made_later = {"kernels.md"}  # by `make kernels`
     for target in re.findall(r"\]\(([^)#:\s]+)\)", page.read_text()):
-        assert target in made_later or (page.parent / target).exists(), f"{named(page)}: {target}"
+        assert (page.parent / target).exists(), f"{named(page)}: {target}"
 
 
 @pytest.mark.parametrize("module", PUBLIC)
