@@ -22,12 +22,14 @@ def core_program(
 ) -> Path:
     """Build ``tests/native/<name>.c`` with the core, once for each content; answers the executable.
 
-    With `scripted`, the core's calls to the system layer go through ``scripted.h``; `sanitize` is a list for
+    With `scripted`, the core's calls to the system layer go through ``scripted.h``, or, with ``SYSTEM_CALLS`` among
+    the `defines`, those of the system layer to the kernel through ``scripted_calls.h``; `sanitize` is a list for
     ``-fsanitize=``; `defines` are macros.
     """
     sources = sorted(path for path in CORE.glob("*.c") if '#include "python.h"' not in path.read_text())
     program = SOURCES / f"{name}.c"
-    read = [*sources, *CORE.glob("*.h"), program, SOURCES / "scripted.h"]
+    deep = "SYSTEM_CALLS" in defines
+    read = [*sources, *CORE.glob("*.h"), program, *sorted(SOURCES.glob("*.h"))]
     key = hashlib.sha256(
         b"".join(path.read_bytes() for path in read) + f"{scripted}{sanitize}{defines}".encode()
     )
@@ -45,8 +47,9 @@ def core_program(
     with tempfile.TemporaryDirectory(dir=directory) as scratch:
         objects = []
         for source in [*sources, program]:
-            redirect = scripted and source.name != "os_linux.c" and source != program
-            extra = ["-include", str(SOURCES / "scripted.h")] if redirect else []
+            layer = source.name == "os_linux.c"
+            redirect = scripted and source != program and layer == deep
+            extra = ["-include", str(SOURCES / ("scripted_calls.h" if deep else "scripted.h"))] if redirect else []
             objects.append(str(Path(scratch) / f"{source.stem}.o"))
             subprocess.run([found, *flags, *extra, "-c", str(source), "-o", objects[-1]], check=True)
         unfinished = Path(scratch) / name
