@@ -49,7 +49,11 @@ def core_program(
         for source in [*sources, program]:
             layer = source.name == "os_linux.c"
             redirect = scripted and source != program and layer == deep
-            extra = ["-include", str(SOURCES / ("scripted_calls.h" if deep else "scripted.h"))] if redirect else []
+            extra = (
+                ["-include", str(SOURCES / ("scripted_calls.h" if deep else "scripted.h"))]
+                if redirect
+                else []
+            )
             objects.append(str(Path(scratch) / f"{source.stem}.o"))
             subprocess.run([found, *flags, *extra, "-c", str(source), "-o", objects[-1]], check=True)
         unfinished = Path(scratch) / name
