@@ -266,7 +266,7 @@ static PyObject *finder_find(FinderObject *self, PyObject *key) { return find(se
 
 static PyObject *finder_subscript(FinderObject *self, PyObject *key) {
     PyObject *value = find(self, key);
-    if (value != missing) return value;
+    if (!value || value != missing) return value;
     Py_DECREF(value);
     self->misses++;
     PyObject *error = PyTuple_Pack(1, key); /* a tuple as key must stay one */
