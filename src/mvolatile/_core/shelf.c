@@ -285,7 +285,7 @@ static PyObject *finder_get(FinderObject *self, PyObject *const *args, Py_ssize_
         return NULL;
     }
     PyObject *value = find(self, args[0]);
-    if (value != missing) return value;
+    if (!value || value != missing) return value;
     Py_DECREF(value);
     self->misses++;
     return Py_NewRef(fallback);
