@@ -4,7 +4,7 @@ VENV := .venv
 RUN := $(VENV)/bin/
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test stress lint docs pictures release-check api format bench sanitize tsan soak kernels kernels-short clean fuzz bench-cache
+.PHONY: help demo test stress lint docs pictures release-check api format bench sanitize tsan soak kernels kernels-short clean fuzz bench-cache analyze coverage
 
 help:  ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,25 @@ fuzz: $(VENV)/ready  ## OPERATIONS=1000000 on the raw call and on memories, guid
 MINUTES ?= 60
 soak: $(VENV)/ready  ## MINUTES=60 of processes, threads, forks, kills, swap and limits; SEED=n repeats its choices
 	PYTHONPATH=tests $(RUN)python -m soak --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+analyze: $(VENV)/ready  ## gcc's -fanalyzer over the C core: no warning
+	for source in src/mvolatile/_core/*.c; do \
+	  $${CC:-gcc} -std=c11 -O2 -fanalyzer -Wall -Wextra -Werror -D_GNU_SOURCE -DPy_LIMITED_API=0x030B0000 -c $$source -o /dev/null \
+	    -I"$$($(RUN)python -c 'import sysconfig; print(sysconfig.get_path("include"))')" || exit 1; \
+	done
+
+COVERED ?= tests
+COVERAGE := $(CURDIR)/build/coverage
+coverage: $(VENV)/ready  ## lines and branches of the Python and C sources that the tests run; COVERED=tests/unit for a part
+	$(RUN)pip install --quiet --editable '.[coverage]'
+	rm -rf build/coverage && mkdir -p $(COVERAGE)/python
+	CFLAGS="--coverage -O0 -fprofile-update=atomic" LDFLAGS=--coverage \
+	  $(RUN)python setup.py -q build --build-base $(COVERAGE) --build-lib $(COVERAGE)/lib
+	PYTHONPATH=$(COVERAGE)/lib $(RUN)coverage run -m pytest --timeout 1200 $(COVERED)
+	$(RUN)coverage combine -q
+	$(RUN)coverage report --show-missing --skip-covered
+	$(RUN)gcovr --root . --object-directory $(COVERAGE) --filter src/mvolatile/_core --branches
+	$(RUN)gcovr --root . --object-directory $(COVERAGE) --filter src/mvolatile/_core
 
 kernels: $(VENV)/ready  ## the contract's tests on Debian's 6.1 and 6.12 under QEMU and on this kernel; writes docs/kernels.md
 	$(RUN)python -m tools.kernels

@@ -18,6 +18,7 @@ def main() -> int:
     """0 if the two sides agreed, 1 if they diverged."""
     parser = argparse.ArgumentParser(prog="python -m fuzz", description=__doc__)
     parser.add_argument("--operations", type=int, default=1_000_000, help="how many (default: %(default)s)")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="end after so long in any case")
     parser.add_argument("--seed", type=int, help="of all random choices (default: another each time)")
     parser.add_argument("--save", action="store_true", help="rewrite corpus.txt, minimised")
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
@@ -38,7 +39,7 @@ def main() -> int:
                 )
                 bar.update(task, completed=now.operations, description=told)
 
-            fuzzer.fuzz(options.operations, show)
+            fuzzer.fuzz(options.operations, options.minutes, show)
         kept = fuzzer.minimised()
     if options.save and not fuzzer.divergences:
         save(kept)

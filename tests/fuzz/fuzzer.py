@@ -87,12 +87,18 @@ class Fuzzer:
         """How many have been run and judged."""
         return self.judge.tally.operations.total()
 
-    def fuzz(self, operations: int, progress: Callable[[Fuzzer], object] = lambda fuzzer: None) -> None:
-        """From the corpus on, until so many operations are done or a divergence is found."""
+    def fuzz(
+        self,
+        operations: int,
+        minutes: float = float("inf"),
+        progress: Callable[[Fuzzer], object] = lambda fuzzer: None,
+    ) -> None:
+        """From the corpus on, until so many operations are done, or minutes gone, or a divergence is found."""
+        end = time.monotonic() + minutes * 60
         source = random.Random(self.seed)
         for data in [*load(), *(bytes([target]) + bytes(range(0, 40, 3)) for target in range(len(TARGETS)))]:
             self.one(data, keep=True)
-        while self.operations < operations and not self.divergences:
+        while self.operations < operations and not self.divergences and time.monotonic() < end:
             self.one(self._mutated(source))
             progress(self)
 

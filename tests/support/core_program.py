@@ -30,15 +30,17 @@ def core_program(
 ) -> Path:
     """Build ``tests/native/<name>.c`` with the core, once for each content; answers the executable.
 
-    With `scripted`, the core's calls to the system layer go through ``scripted.h``; `sanitize` is a list for
+    With `scripted`, the core's calls to the system layer go through ``scripted.h``, or, with ``SYSTEM_CALLS`` among
+    the `defines`, those of the system layer to the kernel through ``scripted_calls.h``; `sanitize` is a list for
     ``-fsanitize=``; `defines` are macros; `page` is the size of pages that the core is to see (see ``pages.c``).
     """
     sources = sorted(path for path in CORE.glob("*.c") if '#include "python.h"' not in path.read_text())
     program = SOURCES / f"{name}.c"
+    deep = "SYSTEM_CALLS" in defines
     if page is not None:
         sources[sources.index(KERNEL)] = PAGES
         defines = (*defines, f"FAKE_PAGE={page}ul")
-    read = [*sources, KERNEL, *CORE.glob("*.h"), program, SOURCES / "scripted.h"]
+    read = [*sources, KERNEL, *CORE.glob("*.h"), program, *sorted(SOURCES.glob("*.h"))]
     key = hashlib.sha256(
         b"".join(path.read_bytes() for path in read) + f"{scripted}{sanitize}{defines}".encode()
     )
@@ -56,8 +58,9 @@ def core_program(
     with tempfile.TemporaryDirectory(dir=directory) as scratch:
         objects = []
         for source in [*sources, program]:
-            redirect = scripted and source not in (KERNEL, PAGES, program)
-            extra = ["-include", str(SOURCES / "scripted.h")] if redirect else []
+            redirect = scripted and source != program and (source in (KERNEL, PAGES)) == deep
+            script = SOURCES / ("scripted_calls.h" if deep else "scripted.h")
+            extra = ["-include", str(script)] if redirect else []
             objects.append(str(Path(scratch) / f"{source.stem}.o"))
             subprocess.run([found, *flags, *extra, "-c", str(source), "-o", objects[-1]], check=True)
         if page is not None:

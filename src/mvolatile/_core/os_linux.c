@@ -149,7 +149,7 @@ static int scan_entries(enum os_class class, uintptr_t start, uintptr_t end, os_
 
 int os_scan(enum os_class class, uintptr_t start, uintptr_t end, os_found *found, void *context) {
     if (start >= end) return 0;
-    if (!probe.pagemap && !is_ours(pagemap, pagemap_inode)) open_proc();
+    if (!is_ours(pagemap, pagemap_inode)) open_proc(); /* also where it could not be opened before: EMFILE passes */
     if (probe.pagemap) return probe.pagemap;
     return (probe.pagemap_scan ? scan_entries : scan_fast)(class, start, end, found, context);
 }
@@ -333,20 +333,34 @@ static void nothing_found(void *context, uintptr_t start, uintptr_t end) {
     (void)context, (void)start, (void)end;
 }
 
-static void open_proc(void) {
+static void open_pagemap(void) {
     uint64_t entry;
     struct stat opened;
     pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
     probe.pagemap = errno_of(pagemap);
     pagemap_inode = !probe.pagemap && !fstat(pagemap, &opened) ? opened.st_ino : 0;
-    if (!probe.pagemap && pread(pagemap, &entry, 8, (off_t)((uintptr_t)&probe / os_page_size * 8)) != 8) probe.pagemap = EIO;
+    if (!probe.pagemap && pread(pagemap, &entry, 8, (off_t)((uintptr_t)&probe / os_page_size * 8)) != 8) {
+        probe.pagemap = EIO;
+        close(pagemap);
+        pagemap = -1; /* so that os_scan() tries again */
+    }
     uintptr_t here = (uintptr_t)&probe & ~(os_page_size - 1);
     probe.pagemap_scan =
         probe.pagemap ? probe.pagemap : scan_fast(OS_DATA, here, here + os_page_size, nothing_found, NULL);
+}
+
+static void open_maps(void) {
+    struct stat opened;
     maps = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
     maps_inode = maps >= 0 && !fstat(maps, &opened) ? opened.st_ino : 0;
     struct mapping mapping;
     probe.procmap_query = maps < 0 ? errno : mapping_by_query((uintptr_t)&probe, 0, &mapping);
+}
+
+/* What is open already stays. */
+static void open_proc(void) {
+    if (!is_ours(pagemap, pagemap_inode)) open_pagemap();
+    if (!is_ours(maps, maps_inode)) open_maps();
 }
 
 static size_t read_huge_size(void) {

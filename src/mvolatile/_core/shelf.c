@@ -323,7 +323,7 @@ static PyObject *finder_find(FinderObject *self, PyObject *key) { return find(se
 
 static PyObject *finder_subscript(FinderObject *self, PyObject *key) {
     PyObject *value = find(self, key);
-    if (value != missing) return value;
+    if (!value || value != missing) return value;
     Py_DECREF(value);
     COUNT(self, misses);
     PyObject *error = PyTuple_Pack(1, key); /* a tuple as key must stay one */
@@ -342,7 +342,7 @@ static PyObject *finder_get(FinderObject *self, PyObject *const *args, Py_ssize_
         return NULL;
     }
     PyObject *value = find(self, args[0]);
-    if (value != missing) return value;
+    if (!value || value != missing) return value;
     Py_DECREF(value);
     COUNT(self, misses);
     return Py_NewRef(fallback);
