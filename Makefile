@@ -4,10 +4,10 @@ VENV := .venv
 RUN := $(VENV)/bin/
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test stress lint docs pictures api format bench sanitize tsan soak kernels kernels-short clean
+.PHONY: help demo test stress lint docs pictures release-check api format bench sanitize tsan soak kernels kernels-short clean fuzz bench-cache
 
 help:  ## this list
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(VENV)/ready: pyproject.toml setup.py $(wildcard src/mvolatile/_core/*.[ch])
 	test -x $(RUN)python || $(PYTHON) -m venv $(VENV)
@@ -35,6 +35,10 @@ sanitize: $(VENV)/ready  ## the C core with AddressSanitizer and UndefinedBehavi
 tsan: $(VENV)/ready  ## the C core with ThreadSanitizer: threads in every operation, and the forced schedules
 	MVOLATILE_STRESS=full $(RUN)pytest tests/unit/native/test_threads.py --timeout 3600
 
+OPERATIONS ?= 1000000
+fuzz: $(VENV)/ready  ## OPERATIONS=1000000 on the raw call and on memories, guided by coverage, judged by the model; SEED=n
+	PYTHONPATH=tests $(RUN)python -m fuzz --operations $(OPERATIONS) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
 MINUTES ?= 60
 soak: $(VENV)/ready  ## MINUTES=60 of processes, threads, forks, kills, swap and limits; SEED=n repeats its choices
 	PYTHONPATH=tests $(RUN)python -m soak --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(ARGS)
@@ -50,6 +54,13 @@ BENCHMARKS := mark_unmark peek_read pin_overhead many_ranges patch_program
 bench: $(VENV)/ready  ## run the benchmarks of the core; figures go to benchmarks/*.json and benchmarks/README.md
 	for name in $(BENCHMARKS); do echo; $(RUN)python benchmarks/$$name.py || true; done
 	$(RUN)python benchmarks/report.py
+
+CACHE_BENCHMARKS := cache_speed cache_hit_ratio cache_under_limit
+
+bench-cache: $(VENV)/ready-peers  ## measure the cache, and write its tables and pictures (some ten minutes; QUICK=1: four, and writes nothing)
+	for name in $(CACHE_BENCHMARKS); do echo; echo "$$name"; \
+	$(RUN)python benchmarks/$$name.py $(if $(QUICK),--quick,--json benchmarks/$$name.json) || true; done
+	$(if $(QUICK),,$(RUN)python -m tools.pictures)
 
 # An extra that not everybody needs, on top of the rest.
 $(VENV)/ready-%: $(VENV)/ready
@@ -69,6 +80,9 @@ docs: $(VENV)/ready-docs  ## the site, in build/site; any warning is an error
 
 pictures: $(VENV)/ready  ## draw the pictures of the docs from benchmarks/*.json
 	$(RUN)python -m tools.pictures
+
+release-check: $(VENV)/ready-release  ## build, judge and try what would be uploaded; leaves it in dist/
+	PYTHONPATH=tests $(RUN)python -m tools.release
 
 api: $(VENV)/ready  ## record the public names and signatures anew, in tests/unit/api.txt
 	cd tests && ../$(RUN)python -m support.api

@@ -66,7 +66,7 @@ class Result:
             self.error = None if line["done"] in (0, 1) else f"pytest ended with {line['done']}"
         elif "kernel" in line:
             self.kernel = line["kernel"]
-            self.cell = line["observed"]
+            self.cell = {**line["observed"], **self.cell}
         elif "collected" in line:
             self.collected = line["collected"]
         elif line["outcome"] == "passed":

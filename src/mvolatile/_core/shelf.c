@@ -16,7 +16,7 @@ enum { BYTES, STR };
 
 typedef struct {
     PyObject_HEAD
-    RangeObject *memory;
+    RangeObject *memory; /* NULL: given to another shelf */
     bool open; /* somebody holds a write pin: published bytes may be read in place */
     uint32_t count, room;
     uint32_t *ends; /* of each slot */
@@ -43,7 +43,7 @@ static void shelf_dealloc(ShelfObject *self) {
     PyTypeObject *type = Py_TYPE((PyObject *)self);
     PyMem_Free(self->ends);
     PyMem_Free(self->marks);
-    Py_DECREF((PyObject *)self->memory);
+    Py_XDECREF((PyObject *)self->memory);
     PyObject_Free(self);
     Py_DECREF(type);
 }
@@ -68,7 +68,7 @@ static PyObject *shelf_append(ShelfObject *self, PyObject *args) {
     if (!PyArg_ParseTuple(args, "y*|p", &data, &mark)) return NULL;
     size_t at = used(self), n = (size_t)data.len;
     PyObject *slot = NULL;
-    if (!self->open || !self->memory->range || n > (size_t)self->memory->nbytes - at) {
+    if (!self->open || !self->memory || !self->memory->range || n > (size_t)self->memory->nbytes - at) {
         PyErr_SetString(PyExc_ValueError, "the shelf is sealed or full");
     } else if (!make_room(self)) {
         PyErr_NoMemory();
@@ -119,6 +119,13 @@ static PyObject *shelf_close(ShelfObject *self, PyObject *unused) {
     Py_RETURN_NONE;
 }
 
+static PyObject *shelf_let_go(ShelfObject *self, PyObject *unused) {
+    (void)unused;
+    self->open = false;
+    Py_CLEAR(self->memory);
+    Py_RETURN_NONE;
+}
+
 static PyObject *get_used(ShelfObject *self, void *unused) {
     (void)unused;
     return PyLong_FromSize_t(used(self));
@@ -129,19 +136,32 @@ static PyObject *get_count(ShelfObject *self, void *unused) {
     return PyLong_FromUnsignedLong(self->count);
 }
 
-/* The bytes of a slot; NULL without an exception where only Python can tell. */
+static PyObject *get_has_memory(ShelfObject *self, void *unused) {
+    (void)unused;
+    return PyBool_FromLong(self->memory != NULL);
+}
+
+/* The bytes of a slot; NULL without an exception where only Python can tell.
+ *
+ * The bad schedule: we found our locator, the shelf is retired and its memory given to another, which writes and is sealed, and then we
+ * copy: a whole peek of another's bytes. The memory is let go before it is given away, so who still has it after copying read its own. */
 static PyObject *fetch(ShelfObject *self, uint32_t slot) {
+    RangeObject *memory = self->memory;
+    if (!memory) return NULL;
     uint32_t at = start_of(self, slot);
     Py_ssize_t n = (Py_ssize_t)(self->ends[slot] - at);
     PyObject *bytes = PyBytes_FromStringAndSize(NULL, n);
     if (!bytes) return NULL;
-    struct range *range = use_range(self->memory);
+    Py_INCREF((PyObject *)memory); /* copying may release the GIL */
+    struct range *range = use_range(memory);
     int err = range ? 0 : -1;
     if (range && self->open && !atomic_load(&range->lossy)) /* a forked child may not have inherited what is held */
         memcpy(PyBytes_AsString(bytes), range->base + at, (size_t)n);
     else if (range)
         err = copy_out(range, (Py_ssize_t)at, n, PyBytes_AsString(bytes));
     if (range) unuse_range(range);
+    if (self->memory != memory) err = -1;
+    Py_DECREF((PyObject *)memory);
     if (!err) return bytes;
     PyErr_Clear();
     Py_DECREF(bytes);
@@ -162,6 +182,7 @@ LOCKED(shelf_bounds)
 LOCKED(shelf_marked)
 LOCKED(shelf_mark)
 LOCKED(shelf_close)
+LOCKED(shelf_let_go)
 
 static PyMethodDef shelf_methods[] = {
     {"append", (PyCFunction)shelf_append_locked, METH_VARARGS,
@@ -172,11 +193,14 @@ static PyMethodDef shelf_methods[] = {
     {"mark", (PyCFunction)shelf_mark_locked, METH_O, "mark($self, slot, /)\n--\n\nNote that the slot was read."},
     {"close", (PyCFunction)shelf_close_locked, METH_NOARGS,
      "close($self, /)\n--\n\nNo more is appended, and reads no longer rely on a pin."},
+    {"let_go", (PyCFunction)shelf_let_go_locked, METH_NOARGS,
+     "let_go($self, /)\n--\n\nThe memory is another's from now on: reads under way find nothing."},
     {NULL, NULL, 0, NULL},
 };
 static PyGetSetDef shelf_attributes[] = {
     {"used", (getter)get_used, NULL, "Bytes taken.", NULL},
     {"count", (getter)get_count, NULL, "Slots taken.", NULL},
+    {"has_memory", (getter)get_has_memory, NULL, "Whether it has not been let go.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 static PyType_Slot shelf_slots[] = {

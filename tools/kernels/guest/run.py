@@ -1,7 +1,7 @@
 """Runs the tests of one cell and writes what happened, a line of JSON each: inside the virtual machine, and on the
 running kernel too.
 
-It is alone there: it may import pytest, mvolatile and the standard library. The conditions come in the environment,
+It is alone there: it may import pytest, hypothesis, mvolatile and the standard library. The conditions come in the environment,
 as CELL_ and their names in matrix.py.
 """
 
@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 from typing import IO
 
+import hypothesis
 import pytest
 
 SHORT = (
@@ -129,6 +130,10 @@ def main() -> int:
         if wrong:
             reporter.tell(error=f"not as asked: {wrong}")
             return 0
+        # Nothing may be written beside the tests, and under emulation everything is slow.
+        slow = [hypothesis.HealthCheck.too_slow]
+        hypothesis.settings.register_profile("cell", database=None, deadline=None, suppress_health_check=slow)
+        hypothesis.settings.load_profile("cell")
         began = time.monotonic()
         arguments = ["-q", "--color=no", "-p", "no:cacheprovider", "--import-mode=importlib", "--timeout=300"]
         wanted = os.environ.get("CELL_TESTS", "short")
