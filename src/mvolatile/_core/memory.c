@@ -216,7 +216,7 @@ static PyObject *range_open_method(RangeObject *self, PyObject *args) {
     Py_BEGIN_ALLOW_THREADS
     err = range_open((size_t)nbytes, huge, (dump ? RANGE_DUMP : 0) | (inherit ? 0 : RANGE_WIPE), label, &range);
     Py_END_ALLOW_THREADS
-    if (err) return fail(err, "mmap");
+    if (err) return fail(err, dump && inherit ? "mmap" : "mmap, or madvise for dump=False or inherit=False");
     self->range = range;
     self->name = Py_NewRef(name);
     self->nbytes = nbytes;
