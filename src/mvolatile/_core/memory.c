@@ -7,18 +7,6 @@
 
 /* HOOKS: _read_lost(offset, n) -> bytes; _readinto_lost(buffer, offset) -> int; _settle(on_purge); _settle_export(); _warn_refusal(errno) */
 
-struct range *use_range(RangeObject *self) {
-    struct range *range;
-    LOCK(self);
-    range = self->range;
-    if (range) atomic_fetch_add(&range->users, 1);
-    UNLOCK();
-    if (!range) PyErr_SetString(PyExc_ValueError, "the memory is closed");
-    return range;
-}
-
-void unuse_range(struct range *range) { atomic_fetch_sub(&range->users, 1); }
-
 /* ---- pins ------------------------------------------------------------------------------------------------------------------------- */
 
 int pin_released(RangeObject *self, bool write) {

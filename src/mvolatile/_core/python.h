@@ -26,9 +26,19 @@ typedef struct {
     bool warned;
 } RangeObject;
 
-/* Counts the call in, so that close() in another thread cannot pull the range away while the GIL is released. */
-struct range *use_range(RangeObject *self); /* NULL with ValueError set when closed */
-void unuse_range(struct range *range);
+/* Counts the call in, so that close() in another thread cannot pull the range away while the GIL is released. NULL with ValueError set when
+ * closed. */
+static inline struct range *use_range(RangeObject *self) {
+    struct range *range;
+    LOCK(self);
+    range = self->range;
+    if (range) atomic_fetch_add(&range->users, 1);
+    UNLOCK();
+    if (!range) PyErr_SetString(PyExc_ValueError, "the memory is closed");
+    return range;
+}
+
+static inline void unuse_range(struct range *range) { atomic_fetch_sub(&range->users, 1); }
 
 extern PyObject *unpin_hook; /* called with a Range that has just become volatile; for mvolatile.testing. Under the lock of range_type */
 void after_use(RangeObject *self);
