@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import os
 import subprocess
 import tempfile
 from pathlib import Path
 
-from .native import SOURCES, compiler
+from .native import SOURCES, built_directory, compiler
 
 __all__ = ["core_program"]
 
@@ -40,12 +39,11 @@ def core_program(
     if page is not None:
         sources[sources.index(KERNEL)] = PAGES
         defines = (*defines, f"FAKE_PAGE={page}ul")
-    read = [*sources, KERNEL, *CORE.glob("*.h"), program, *sorted(SOURCES.glob("*.h"))]
+    read = [*sources, KERNEL, *sorted(CORE.glob("*.h")), program, *sorted(SOURCES.glob("*.h"))]
     key = hashlib.sha256(
         b"".join(path.read_bytes() for path in read) + f"{scripted}{sanitize}{defines}".encode()
     )
-    directory = Path(tempfile.gettempdir()) / f"mvolatile-tests-{os.getuid()}"
-    directory.mkdir(mode=0o700, exist_ok=True)
+    directory = built_directory()
     target = directory / f"{name}-{key.hexdigest()[:16]}"
     if target.exists():
         return target

@@ -18,7 +18,7 @@ from support.paged import paged_package
 
 ROOT = Path(__file__).resolve().parents[2]
 SHORT = ["losses", "rebuild"]
-WHOLE = [*SHORT, "pins", "peeks", "read_write", "purging", "pool", "isolation", "arrays"]
+WHOLE = [*SHORT, "pins", "peeks", "peeks_kept", "read_write", "purging", "pool", "isolation", "arrays"]
 
 larger = pytest.mark.parametrize("page", [16 << 10, 64 << 10], ids=lambda page: f"{page >> 10}KiB")
 tiers = pytest.mark.parametrize("tier", ["userfaultfd", "faultcount"])

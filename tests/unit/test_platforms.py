@@ -9,12 +9,11 @@ from pathlib import Path
 
 import pytest
 
-import mvolatile
 from support.native import compiler
 from support.processes import run_python
 
 ROOT = Path(__file__).resolve().parents[2]
-CORE = Path(mvolatile.__file__).parent / "_core"
+CORE = ROOT / "src" / "mvolatile" / "_core"
 
 ELSEWHERE = {
     "darwin": ("sys.platform = 'darwin'", "works on Linux alone: it is made of the kernel's own calls"),

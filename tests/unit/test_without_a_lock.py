@@ -59,8 +59,9 @@ def use():
     except Purged:
         pass
 def close():
-    old, current[0] = current[0], VolatileMemory(3 * 4096)
-    assert not any(current[0].read(4096, 10)) or current[0]._volatile
+    fresh = VolatileMemory(3 * 4096)
+    assert not any(fresh.read(0)), "a former owner's bytes"
+    old, current[0] = current[0], fresh
     while True:
         try: old.close()
         except BufferError: continue

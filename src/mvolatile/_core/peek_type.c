@@ -12,10 +12,15 @@ typedef struct {
     bool pinned;
 } WindowObject;
 
+/* One thread at a time enters or leaves. Both wait for other locks on their way, and let the GIL go meanwhile: a second thread would end the
+ * same peek once more. */
+enum { OUTSIDE, ENTERING, INSIDE, LEAVING };
+
 typedef struct {
     PyObject_HEAD
     RangeObject *memory;
     struct peek peek;
+    _Atomic int phase;
     WindowObject *window; /* NULL outside the block */
     PyObject *view;
     Py_ssize_t offset, length;
@@ -61,6 +66,7 @@ PyObject *peek_new(PyTypeObject *type, RangeObject *memory, Py_ssize_t offset, P
     PeekObject *self = PyObject_New(PeekObject, type);
     if (!self) return NULL;
     self->memory = (RangeObject *)Py_NewRef((PyObject *)memory);
+    self->phase = OUTSIDE;
     self->window = NULL;
     self->view = NULL;
     self->offset = offset;
@@ -107,11 +113,15 @@ static int open_window(PeekObject *self) {
     return -1;
 }
 
+static bool begin_phase(PeekObject *self, int from, int to, const char *refusal) {
+    if (atomic_compare_exchange_strong(&self->phase, &from, to)) return true;
+    PyErr_SetString(PyExc_RuntimeError, refusal);
+    return false;
+}
+
+static void end_phase(PeekObject *self) { self->phase = self->window ? INSIDE : OUTSIDE; }
+
 static PyObject *enter(PeekObject *self) {
-    if (self->window) {
-        PyErr_SetString(PyExc_RuntimeError, "this peek is entered already");
-        return NULL;
-    }
     if (watch_signals()) return NULL;
     struct range *range = use_range(self->memory);
     if (!range) return NULL;
@@ -124,10 +134,9 @@ static PyObject *enter(PeekObject *self) {
 
 static PyObject *peek_enter(PeekObject *self, PyObject *unused) {
     (void)unused;
-    PyObject *view;
-    LOCK(self);
-    view = enter(self);
-    UNLOCK();
+    if (!begin_phase(self, OUTSIDE, ENTERING, "this peek is entered already")) return NULL;
+    PyObject *view = enter(self);
+    end_phase(self);
     return view;
 }
 
@@ -161,10 +170,6 @@ static void survey(PeekObject *self) {
 }
 
 static PyObject *leave(PeekObject *self, PyObject *const *args, Py_ssize_t count) {
-    if (!self->window) {
-        PyErr_SetString(PyExc_RuntimeError, "this peek is not entered");
-        return NULL;
-    }
     if (self->view) {
         release_view(self->view);
         self->view = NULL;
@@ -181,10 +186,9 @@ static PyObject *leave(PeekObject *self, PyObject *const *args, Py_ssize_t count
 }
 
 static PyObject *peek_exit(PeekObject *self, PyObject *const *args, Py_ssize_t count) {
-    PyObject *done;
-    LOCK(self);
-    done = leave(self, args, count);
-    UNLOCK();
+    if (!begin_phase(self, INSIDE, LEAVING, "this peek is not entered")) return NULL;
+    PyObject *done = leave(self, args, count);
+    end_phase(self);
     return done;
 }
 

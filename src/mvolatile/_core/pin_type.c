@@ -95,8 +95,9 @@ static PyObject *enter(PinObject *self) {
         }
         Py_DECREF(done);
     }
-    PyObject *view = PyMemoryView_FromObject(hold), *other = self->view; /* _settle() may have let another thread enter it */
+    PyObject *view = PyMemoryView_FromObject(hold);
     Py_DECREF(hold);
+    PyObject *other = self->view; /* pinning may have let another thread enter it */
     self->view = Py_XNewRef(view);
     Py_XDECREF(other);
     return view;
