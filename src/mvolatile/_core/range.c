@@ -176,8 +176,9 @@ int range_purge(struct range *range, size_t offset, size_t length, size_t *bytes
 int range_resident(struct range *range, size_t *bytes) {
     range_enter(range);
     *bytes = bytes_of(range, OS_RESIDENT, 0, range->mapped);
+    int err = os_probed()->pagemap;
     range_leave(range);
-    return os_probed()->pagemap;
+    return err;
 }
 
 /* ---- open and close --------------------------------------------------------------------------------------------------------------- */
