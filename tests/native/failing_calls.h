@@ -20,7 +20,8 @@ LIST(unmap_errors, ENOMEM);
 LIST(advice_errors, ENOMEM, EINVAL, EINTR, EAGAIN);
 LIST(populate_errors, EFAULT, ENOMEM, EINVAL, EINTR, EAGAIN, EHWPOISON);
 LIST(handshake_errors, EINVAL);
-LIST(register_errors, ENOMEM, EBUSY, EINVAL, EPERM);
+LIST(register_errors, ENOMEM, EINVAL, EPERM, EBUSY);
+LIST(again_errors, ENOMEM, EINVAL, EPERM);
 LIST(unregister_errors, ENOMEM, EINVAL);
 LIST(zero_errors, EAGAIN, EINTR, ENOMEM);
 LIST(copy_errors, EAGAIN, EINTR);
@@ -52,6 +53,7 @@ int failing_madvise(void *base, size_t len, int advice) {
         {MADV_HUGEPAGE, "madvise(MADV_HUGEPAGE)", advice_errors},
         {MADV_NOHUGEPAGE, "madvise(MADV_NOHUGEPAGE)", advice_errors},
         {MADV_DONTDUMP, "madvise(MADV_DONTDUMP)", advice_errors},
+        {MADV_WIPEONFORK, "madvise(MADV_WIPEONFORK)", advice_errors},
     };
     for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
         if (known[i].advice != advice) continue;
@@ -72,12 +74,18 @@ static int fail_zeropage(int fd, struct uffdio_zeropage *zero, int err) {
     FAIL(some ? EAGAIN : err); /* the kernel says EAGAIN for a part that is done */
 }
 
+/* EBUSY says that another userfaultfd watches the memory. Of memory that ours watches the kernel never says so. */
+static const int *errors_of_register(int fd, const struct uffdio_register *given) {
+    struct uffdio_copy question = {.dst = given->range.start, .len = os_page_size};
+    return ioctl(fd, UFFDIO_COPY, &question) && errno == ENOENT ? register_errors : again_errors;
+}
+
 int failing_ioctl(int fd, unsigned long request, void *arg) {
     int err = 0;
     bool scan = _IOC_TYPE(request) == 'f' && _IOC_NR(request) == 16, query = _IOC_TYPE(request) == 'f' && _IOC_NR(request) == 17;
     if (old_kernel && (scan || query)) FAIL(ENOTTY);
     if (request == UFFDIO_API) err = script("UFFDIO_API", handshake_errors, 0);
-    if (request == UFFDIO_REGISTER) err = script("UFFDIO_REGISTER", register_errors, 1);
+    if (request == UFFDIO_REGISTER) err = script("UFFDIO_REGISTER", errors_of_register(fd, arg), 1);
     if (request == UFFDIO_UNREGISTER) err = script("UFFDIO_UNREGISTER", unregister_errors, 1);
     if (request == UFFDIO_ZEROPAGE) err = script("UFFDIO_ZEROPAGE", zero_errors, 1);
     if (request == UFFDIO_COPY) err = script("UFFDIO_COPY", copy_errors, 0);

@@ -169,8 +169,17 @@ static int descriptors(void) {
     return open;
 }
 
+static void open_private(void) {
+    struct range *private;
+    step = "open with options";
+    if (range_open(pages * os_page_size, false, RANGE_WIPE, "private", &private)) return;
+    atomic_fetch_add(&private->users, 1);
+    if (range_close(private)) atomic_fetch_sub(&private->users, 1);
+}
+
 static void program(bool huge) {
     struct range *range;
+    open_private();
     exact = range_tier == OS_TIER_USERFAULTFD; /* if it could not be had again after the fork, it is no other */
     step = "open";
     if (range_open(pages * os_page_size, huge, true, "faults", &range)) return raw_program();
