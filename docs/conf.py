@@ -24,6 +24,8 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.viewcode"]
 html_theme = "furo"
 html_title = f"mvolatile {release}"
 html_copy_source = False
+highlight_language = "none"
+html_show_copyright = False
 default_role = "literal"  # docstrings quote names with single backquotes
 exclude_patterns = ["_build", "images"]
 
@@ -36,8 +38,6 @@ autodoc_typehints_format = "short"
 
 if not (ROOT / "SECURITY.md").exists():
     exclude_patterns.append("security.md")
-if not (HERE / "kernels.md").exists():  # `make kernels` writes it
-    suppress_warnings = ["myst.xref_missing"]
 
 _RULE = re.compile(r"-{3,}")
 _FIELD = re.compile(r"(\*{0,2}\w+(?:, \*{0,2}\w+)*): ")

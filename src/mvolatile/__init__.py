@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from . import _platform as _platform
 from .errors import (
     MvolatileError,
     NoRoomError,
@@ -80,6 +81,10 @@ def __getattr__(name: str) -> Any:
         from . import cache
 
         return getattr(cache, name)
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("mvolatile")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -20,12 +20,13 @@ from .debian import Kernel, UnavailableError
 from .matrix import Cell
 from .results import RUNNING, Result
 
-__all__ = ["MEGABYTES", "ROOT", "boot", "check_room", "run_here"]
+__all__ = ["MEGABYTES", "ROOT", "boot", "check_room", "end_all", "run_here"]
 
 ROOT = Path(__file__).resolve().parents[2]
 MEGABYTES = 1024
 """The memory of a virtual machine, of which the initramfs takes its part."""
 _PR_SET_PDEATHSIG = 1
+_alive: set[subprocess.Popen[bytes]] = set()
 
 Progress = Callable[[Result], object]
 
@@ -85,6 +86,12 @@ def run_here(root: Path, user: str, tier: str, log: Path, timeout: float, progre
     return result
 
 
+def end_all() -> None:
+    """End what runs, in whatever thread."""
+    for process in list(_alive):
+        _kill(process)
+
+
 def _run(
     command: list[str],
     environment: Mapping[str, str],
@@ -109,6 +116,7 @@ def _run(
             )  # fmt: skip
         finally:
             os.close(writing)
+        _alive.add(process)
         timer = threading.Timer(timeout, lambda: _kill(process))
         timer.start()
         try:
@@ -124,6 +132,7 @@ def _run(
             timer.cancel()
             _kill(process)
             process.wait()
+            _alive.discard(process)
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

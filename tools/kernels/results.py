@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -66,7 +67,7 @@ class Result:
             self.error = None if line["done"] in (0, 1) else f"pytest ended with {line['done']}"
         elif "kernel" in line:
             self.kernel = line["kernel"]
-            self.cell = line["observed"]
+            self.cell = {**line["observed"], **self.cell}
         elif "collected" in line:
             self.collected = line["collected"]
         elif line["outcome"] == "passed":
@@ -112,5 +113,7 @@ def reasons(results: Iterable[Result]) -> Counter[str]:
     """Why tests were skipped, over all cells."""
     total: Counter[str] = Counter()
     for one in results:
-        total.update(one.skips)
+        for reason, count in one.skips.items():
+            # What a machine calls its cgroups tells nothing to others.
+            total[re.sub(r"(/sys/fs/cgroup/\w+)[^\s')]*", r"\1/...", reason).replace("|", "/")] += count
     return total

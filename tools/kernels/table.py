@@ -12,12 +12,17 @@ __all__ = ["write"]
 
 _HEAD = """# Kernels
 
-Written by `make kernels`; do not edit. Each row is one run of the contract's tests (short form) under the conditions
-that the row names, read back from the kernel before the tests begin. Rows are chosen so that any two conditions meet
-at least once on each kernel. Debian's cloud kernels run under QEMU without hardware acceleration, each row a boot of
-its own with {memory}; *running* is the kernel of the machine that wrote this table, in whatever conditions it has.
+Written by `make kernels`; do not edit. Each row is one run of the contract's tests, of the facts about the kernel that
+the library relies on, of how it reads the kernel and of the [restrictions of containers](containers.md), under the
+conditions that the row names, read back from the kernel before the tests begin. Rows are chosen so that any two
+conditions meet at least once on each kernel. Debian's cloud kernels run under QEMU without hardware acceleration, each
+row a boot of its own with {memory}; *running* is the kernel of the machine that wrote this table, in whatever
+conditions it has. Seconds compare rows of one run at best: emulation takes what processor is left.
 
 Linux 6.12 as Debian builds it has no memory controller for cgroup v1 (`CONFIG_MEMCG_V1` is off): it has no rows of v1.
+Under emulation the tests that take minutes there are left out (`TOO_LONG` in `tools/kernels/guest/run.py`).
+
+`python -m tools.kernels --missing` runs what is not good yet; `--help` says how to choose.
 """
 
 
@@ -64,5 +69,5 @@ def _skips(results: list[Result]) -> list[str]:
     counted = reasons(results)
     if not counted:
         return []
-    rows = [f"| {count} | {reason.replace('|', '/')} |" for reason, count in counted.most_common()]
+    rows = [f"| {count} | {reason} |" for reason, count in counted.most_common()]
     return ["## Why tests were skipped", "", "| tests, all rows | reason |", "|---|---|", *rows, ""]

@@ -92,7 +92,7 @@ class VolatileCache(Finder[K, V], MutableMapping[K, V]):
         for bound, what in ((max_bytes, "max_bytes"), (maxsize, "maxsize")):
             if bound is not None and bound < 0:
                 raise ValueError(f"{what} must not be negative, not {bound!r}")
-        self.name = name or "cache"
+        self.name: str = name or "cache"
         self._ttl = _checked_ttl(ttl)
         self._codec = codec
         self._on_purge = on_purge
@@ -109,7 +109,9 @@ class VolatileCache(Finder[K, V], MutableMapping[K, V]):
         fork.follow(self)
 
     # Two caches are equal when they are one: comparing what is in them would read it all.
-    __eq__ = object.__eq__
+    def __eq__(self, other: object) -> bool:
+        return True if self is other else NotImplemented
+
     __hash__ = object.__hash__  # pyright: ignore[reportAssignmentType]
 
     # ---- reading

@@ -101,6 +101,7 @@ class Segment:
         except Purged:
             if self.row.has_memory:
                 raise
+            data = b""
         if not self.row.has_memory:
             raise ValueError("another segment has the memory now")
         return data

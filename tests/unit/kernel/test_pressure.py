@@ -80,9 +80,10 @@ def test_a_psi_trigger_of_the_machine(pressed: ChildCgroup, tmp_path: Path) -> N
     assert event is not None
     assert event.source == f"PSI trigger on {psi.SYSTEM}"
     deadline = time.monotonic() + 10
-    # The trigger counts as it goes; the file's total is brought up to date every two seconds.
-    while (after := psi.read_psi()) and after.some.total - before.some.total < 20_000:
-        assert time.monotonic() < deadline, f"the file tells less than the trigger: {before}, {after}"
+    # The file's total is brought up to date every two seconds. It need not grow by 20 ms: the trigger's window may
+    # begin with somebody else's stall, which the file has counted before.
+    while (after := psi.read_psi()) and after.some.total == before.some.total:
+        assert time.monotonic() < deadline, f"the file knows of no stall: {before}, {after}"
         time.sleep(0.1)
 
 

@@ -164,13 +164,19 @@ def test_a_foreign_process() -> None:
 
 
 def test_processes_that_use_the_library_are_found() -> None:
-    code = "import mvolatile._core; print('up', flush=True); input()"
-    with subprocess.Popen(
-        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
+    def start(imports: str) -> subprocess.Popen[str]:
+        code = f"import {imports}; print('up', flush=True); input()"
+        process = subprocess.Popen(
+            [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
         assert process.stdout is not None
         process.stdout.readline()
-        assert process.pid in smaps.our_processes()
-        assert os.getppid() not in smaps.our_processes()
-        process.communicate("\n", 10)
-    assert process.pid not in smaps.our_processes()
+        return process
+
+    with start("mvolatile._core") as ours, start("mmap") as other:
+        found = smaps.our_processes()
+        assert ours.pid in found
+        assert other.pid not in found
+        for process in (ours, other):
+            process.communicate("\n", 10)
+    assert ours.pid not in smaps.our_processes()

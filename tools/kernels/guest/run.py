@@ -1,8 +1,8 @@
 """Runs the tests of one cell and writes what happened, a line of JSON each: inside the virtual machine, and on the
 running kernel too.
 
-It is alone there: it may import pytest, mvolatile and the standard library. The conditions come in the environment,
-as CELL_ and their names in matrix.py.
+It is alone there: it may import pytest, hypothesis, mvolatile and the standard library. The conditions come in the
+environment, as CELL_ and their names in matrix.py.
 """
 
 from __future__ import annotations
@@ -60,6 +60,14 @@ class Reporter:
     def tell(self, **fields: object) -> None:
         """Write one line."""
         print(json.dumps(fields), file=self._out, flush=True)
+
+    def pytest_configure(self) -> None:
+        """Nothing may be written beside the tests, and under emulation everything is slow."""
+        import hypothesis  # not before pytest, which wants to see it imported
+
+        slow = [hypothesis.HealthCheck.too_slow]
+        hypothesis.settings.register_profile("cell", database=None, deadline=None, suppress_health_check=slow)
+        hypothesis.settings.load_profile("cell")
 
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
         """The contract's tests are collected once for each tier; the other tiers have cells of their own."""
