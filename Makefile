@@ -4,10 +4,10 @@ VENV := .venv
 RUN := $(VENV)/bin/
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test stress lint docs pictures api format bench sanitize tsan soak kernels kernels-short clean
+.PHONY: help demo test stress lint docs pictures release-check api format bench sanitize tsan soak kernels kernels-short clean fuzz bench-cache analyze coverage
 
 help:  ## this list
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(VENV)/ready: pyproject.toml setup.py $(wildcard src/mvolatile/_core/*.[ch])
 	test -x $(RUN)python || $(PYTHON) -m venv $(VENV)
@@ -35,9 +35,32 @@ sanitize: $(VENV)/ready  ## the C core with AddressSanitizer and UndefinedBehavi
 tsan: $(VENV)/ready  ## the C core with ThreadSanitizer: threads in every operation, and the forced schedules
 	MVOLATILE_STRESS=full $(RUN)pytest tests/unit/native/test_threads.py --timeout 3600
 
+OPERATIONS ?= 1000000
+fuzz: $(VENV)/ready  ## OPERATIONS=1000000 on the raw call and on memories, guided by coverage, judged by the model; SEED=n
+	PYTHONPATH=tests $(RUN)python -m fuzz --operations $(OPERATIONS) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
 MINUTES ?= 60
 soak: $(VENV)/ready  ## MINUTES=60 of processes, threads, forks, kills, swap and limits; SEED=n repeats its choices
 	PYTHONPATH=tests $(RUN)python -m soak --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+analyze: $(VENV)/ready  ## gcc's -fanalyzer over the C core: no warning
+	for source in src/mvolatile/_core/*.c; do \
+	  $${CC:-gcc} -std=c11 -O2 -fanalyzer -Wall -Wextra -Werror -D_GNU_SOURCE -DPy_LIMITED_API=0x030B0000 -c $$source -o /dev/null \
+	    -I"$$($(RUN)python -c 'import sysconfig; print(sysconfig.get_path("include"))')" || exit 1; \
+	done
+
+COVERED ?= tests
+COVERAGE := $(CURDIR)/build/coverage
+coverage: $(VENV)/ready  ## lines and branches of the Python and C sources that the tests run; COVERED=tests/unit for a part
+	$(RUN)pip install --quiet --editable '.[coverage]'
+	rm -rf build/coverage && mkdir -p $(COVERAGE)/python
+	CFLAGS="--coverage -O0 -fprofile-update=atomic" LDFLAGS=--coverage \
+	  $(RUN)python setup.py -q build --build-base $(COVERAGE) --build-lib $(COVERAGE)/lib
+	PYTHONPATH=$(COVERAGE)/lib $(RUN)coverage run -m pytest --timeout 1200 $(COVERED)
+	$(RUN)coverage combine -q
+	$(RUN)coverage report --show-missing --skip-covered
+	$(RUN)gcovr --root . --object-directory $(COVERAGE) --filter src/mvolatile/_core --branches
+	$(RUN)gcovr --root . --object-directory $(COVERAGE) --filter src/mvolatile/_core
 
 kernels: $(VENV)/ready  ## the contract's tests on Debian's 6.1 and 6.12 under QEMU and on this kernel; writes docs/kernels.md
 	$(RUN)python -m tools.kernels
@@ -50,6 +73,13 @@ BENCHMARKS := mark_unmark peek_read pin_overhead many_ranges patch_program
 bench: $(VENV)/ready  ## run the benchmarks of the core; figures go to benchmarks/*.json and benchmarks/README.md
 	for name in $(BENCHMARKS); do echo; $(RUN)python benchmarks/$$name.py || true; done
 	$(RUN)python benchmarks/report.py
+
+CACHE_BENCHMARKS := cache_speed cache_hit_ratio cache_under_limit
+
+bench-cache: $(VENV)/ready-peers  ## measure the cache, and write its tables and pictures (some ten minutes; QUICK=1: four, and writes nothing)
+	for name in $(CACHE_BENCHMARKS); do echo; echo "$$name"; \
+	$(RUN)python benchmarks/$$name.py $(if $(QUICK),--quick,--json benchmarks/$$name.json) || true; done
+	$(if $(QUICK),,$(RUN)python -m tools.pictures)
 
 # An extra that not everybody needs, on top of the rest.
 $(VENV)/ready-%: $(VENV)/ready
@@ -69,6 +99,9 @@ docs: $(VENV)/ready-docs  ## the site, in build/site; any warning is an error
 
 pictures: $(VENV)/ready  ## draw the pictures of the docs from benchmarks/*.json
 	$(RUN)python -m tools.pictures
+
+release-check: $(VENV)/ready-release  ## build, judge and try what would be uploaded; leaves it in dist/
+	PYTHONPATH=tests $(RUN)python -m tools.release
 
 api: $(VENV)/ready  ## record the public names and signatures anew, in tests/unit/api.txt
 	cd tests && ../$(RUN)python -m support.api

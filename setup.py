@@ -38,7 +38,11 @@ class BuildCore(build_ext):
 if sys.platform != "linux":
     raise SystemExit("error: mvolatile works on Linux alone: it is made of the kernel's own calls.")
 if sys.maxsize < 2**32:
-    raise SystemExit("error: mvolatile needs a 64-bit Python.")
+    raise SystemExit("error: mvolatile needs a 64-bit Python: it reserves address space by the gigabyte.")
+
+# Free-threaded Pythons have no limited API yet: what is built there is for that one version.
+limited = not sysconfig.get_config_var("Py_GIL_DISABLED")
+macros = [("_GNU_SOURCE", "1"), *([("Py_LIMITED_API", "0x030B0000")] if limited else [])]
 
 sanitize = os.environ.get("MVOLATILE_SANITIZE")
 sanitizer_flags = [f"-fsanitize={sanitize}", "-fno-omit-frame-pointer", "-g"] if sanitize else []
@@ -49,7 +53,7 @@ setup(
             "mvolatile._core",
             sources=sorted(glob("src/mvolatile/_core/*.c")),
             depends=sorted(glob("src/mvolatile/_core/*.h")),
-            define_macros=[("Py_LIMITED_API", "0x030B0000"), ("_GNU_SOURCE", "1")],
+            define_macros=macros,
             extra_compile_args=[
                 "-std=c11",
                 "-O2",
@@ -59,9 +63,9 @@ setup(
                 *sanitizer_flags,
             ],
             extra_link_args=["-pthread", *sanitizer_flags],
-            py_limited_api=True,
+            py_limited_api=limited,
         )
     ],
-    options={"bdist_wheel": {"py_limited_api": "cp311"}},
+    options={"bdist_wheel": {"py_limited_api": "cp311"}} if limited else {},
     cmdclass={"build_ext": BuildCore},
 )

@@ -1,6 +1,6 @@
 """Does the cache keep the right things?
 
-    python benchmarks/cache_hit_ratio.py [--json FILE] [--requests N]
+    python benchmarks/cache_hit_ratio.py [--json FILE] [--quick]
 
 Replays real traces (see traces.py) at equal bytes: LRU and SIEVE from a few lines each, by the byte and with no
 overhead counted, against `VolatileCache(max_bytes)`, whose values really are stored and read. Capacities are
@@ -13,15 +13,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import subprocess
 import sys
 import tempfile
+import time
 from array import array
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from harness import keep, steps
 from traces import TRACES, Request
 
 import mvolatile as mv
@@ -126,17 +127,15 @@ def first_sizes(requests: Iterable[Request]) -> tuple[list[Request], int]:
     return trace, sum(sizes.values())
 
 
-def measure(name: str, limit: int | None) -> list[dict[str, object]]:
+def measure(name: str, limit: int | None) -> Iterator[dict[str, object]]:
     trace, total = first_sizes(TRACES[name]())
     trace = trace[:limit]
-    rows = []
-    for share in SHARES:
+    for share in steps(SHARES, name):
         capacity = int(share * total)
         row: dict[str, object] = {"trace": name, "share": share, "bytes": capacity, "requests": len(trace)}
         for label, policy in (("lru", LRU(capacity)), ("sieve", Sieve(capacity)), ("ours", Ours(capacity))):
             row[label] = sum(policy.access(key, size) for key, size in trace) / len(trace)
-        rows.append(row)
-    return rows
+        yield row
 
 
 # ---- the kernel evicts
@@ -195,41 +194,39 @@ def kernel_evicts(name: str, mib: int, scale: int) -> dict[str, object]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--json", type=Path, help="write the figures here too")
-    parser.add_argument("--requests", type=int, help="the beginning of each trace alone")
+    parser.add_argument(
+        "--quick", action="store_true", help="the first 100,000 requests of each trace, bounded"
+    )
     parser.add_argument("--under-limit", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.under_limit:
         file, scale = arguments.under_limit
         under_limit(file, int(scale))
         return 0
+    start = time.monotonic()
     worst = 1.0
     rows = []
     print(f"{'trace':<14}{'share':>6}{'LRU':>8}{'SIEVE':>8}{'ours':>8}{'- LRU':>8}{'- SIEVE':>9}")
     for name in TRACES:
-        for row in measure(name, arguments.requests):
+        for row in measure(name, 100_000 if arguments.quick else None):
             rows.append(row)
             lru, sieve, ours = (float(row[key]) for key in ("lru", "sieve", "ours"))  # type: ignore[arg-type]
             worst = min(worst, ours - lru)
             share = float(row["share"])  # type: ignore[arg-type]
             print(f"{name:<14}{share:>6.0%}{lru:>8.3f}{sieve:>8.3f}{ours:>8.3f}", end="")
-            print(f"{ours - lru:>+8.3f}{ours - sieve:>+9.3f}")
+            print(f"{ours - lru:>+8.3f}{ours - sieve:>+9.3f}", flush=True)
     limited = []
-    if arguments.requests is None:
+    if not arguments.quick:
         for name, mib, scale in (("twitter", 128, 16), ("cloudphysics", 96, 12)):
             row = kernel_evicts(name, mib, scale)
             limited.append(row)
             values, left, found, lru = (row[key] for key in ("values_mib", "left_share", "ours", "lru"))
             print(f"{name} x {scale}, {values:.0f} MiB of values under {mib} MiB, nothing set: ", end="")
-            print(f"the kernel left {left:.0%}; ours {found:.3f}, LRU given as much {lru:.3f}")
+            print(f"the kernel left {left:.0%}; ours {found:.3f}, LRU given as much {lru:.3f}", flush=True)
             worst = min(worst, float(row["ours"]) - float(row["lru"]))  # type: ignore[arg-type]
     print(f"at worst {worst:+.3f} against LRU (allowed -{ALLOWED})")
     if arguments.json:
-        where = {
-            "python": platform.python_version(),
-            "kernel": platform.release(),
-            "machine": platform.machine(),
-        }
-        arguments.json.write_text(json.dumps({**where, "bounded": rows, "limited": limited}, indent=2) + "\n")
+        keep(arguments.json, __file__, time.monotonic() - start, bounded=rows, limited=limited)
     return 0 if worst >= -ALLOWED else 1
 
 

@@ -14,10 +14,8 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import json
 import mmap
 import pickle
-import platform
 import shutil
 import socket
 import subprocess
@@ -33,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from harness import keep, steps
 
 import mvolatile as mv
 
@@ -151,7 +150,7 @@ def small_hits() -> tuple[dict[str, float], list[str]]:
     missing: list[str] = []
     found = {}
     with ExitStack() as stack:
-        for name, get, loops in getters(stack, missing):
+        for name, get, loops in steps(getters(stack, missing), "small hits"):
             found[name] = best(over_keys(get), loops) / len(KEYS)
     return found, missing
 
@@ -195,6 +194,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="write the figures here too")
     parser.add_argument("--quick", action="store_true", help="a tenth of the entries in the index")
     arguments = parser.parse_args()
+    start = time.monotonic()
     small, missing = small_hits()
     ours = small["ours, volatile"]
     print("small hits, 100 bytes")
@@ -202,7 +202,7 @@ def main() -> int:
         print(f"  {name:<28}{seconds * 1e9:>10,.0f} ns{seconds / ours:>10.2f} x ours")
     for name in missing:
         print(f"  {name:<28} not installed")
-    arrays = {mib: large(mib) for mib in (8, 64)}
+    arrays = {mib: large(mib) for mib in steps((8, 64), "arrays")}
     for mib, row in arrays.items():
         print(
             f"{mib} MiB array: hit {row['hit'] * 1e6:.1f} us, unpickling {row['unpickle'] / row['hit']:,.0f} x that; "
@@ -211,14 +211,18 @@ def main() -> int:
     entries = 100_000 if arguments.quick else 1_000_000
     overhead = index_overhead(entries)
     print(f"index: {overhead:.0f} bytes an entry beside the key, {entries:,} entries")
+    goals = (
+        ("within 3 times of cachebox", "cachebox.LRUCache", 1 / 3),
+        ("20 times faster than diskcache", "diskcache.Cache", 20),
+        ("30 times faster than Redis", "Redis", 30),
+        ("30 times faster than memcached", "memcached", 30),
+    )
+    others = {what: small[name] >= times * ours for what, name, times in goals if name in small}
     checks = {
         "a small hit as fast as cachetools behind a lock": small["cachetools.LRUCache, lock"] / ours >= 1,
-        "within 3 times of cachebox": "cachebox" in missing or small["cachebox.LRUCache"] * 3 >= ours,
-        "20 times diskcache": "diskcache" in missing or small["diskcache.Cache"] >= 20 * ours,
-        "30 times Redis": "Redis" in missing or small["Redis"] >= 30 * ours,
-        "30 times memcached": "memcached" in missing or small["memcached"] >= 30 * ours,
+        **others,
         "an 8 MiB hit in 20 us": arrays[8]["hit"] <= 20e-6,
-        "100 times faster than unpickling": arrays[8]["unpickle"] >= 100 * arrays[8]["hit"],
+        "an 8 MiB hit 100 times faster than unpickling": arrays[8]["unpickle"] >= 100 * arrays[8]["hit"],
         "64 MiB nearly the same": arrays[64]["hit"] <= 2 * arrays[8]["hit"],
         "set at 0.7 of memcpy into fresh memory": arrays[8]["memcpy_fresh"] >= 0.7 * arrays[8]["set"],
         "200 bytes an entry": overhead <= 200,
@@ -226,13 +230,8 @@ def main() -> int:
     for what, met in checks.items():
         print(f"{'met   ' if met else 'MISSED'}  {what}")
     if arguments.json:
-        where = {
-            "python": platform.python_version(),
-            "kernel": platform.release(),
-            "machine": platform.machine(),
-        }
         figures = {"small_hits": small, "missing": missing, "arrays": arrays, "index_bytes": overhead}
-        arguments.json.write_text(json.dumps({**where, **figures, "checks": checks}, indent=2) + "\n")
+        keep(arguments.json, __file__, time.monotonic() - start, **figures, entries=entries, checks=checks)
     return 0 if all(checks.values()) else 1
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import subprocess
 import sys
 import tempfile
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from harness import keep, steps
 
 from mvolatile.kernel.cgroup import ChildCgroup
 
@@ -30,6 +30,10 @@ VALUE = 32 << 10
 KEYS = 12_000
 TAKEN = 100 << 20
 MAKING_SECONDS = 0.0005
+CAPS = (64, 112, 128, 144, 160, 192, 208, 224, 232, 448)
+"""MiB: around the best with and without the neighbour, and twice as much and half as much."""
+OURS = ("volatile_cache", 0)
+REPEATS = 3
 
 
 def trace(requests: int) -> list[int]:
@@ -127,10 +131,28 @@ def show(row: dict[str, Any]) -> None:
         print(f"  {name:<24}{row['seconds']:>7.1f} s{row['hits']:>9,} hits", flush=True)
 
 
+def search(requests: int, neighbour: bool) -> list[dict[str, Any]]:
+    """Every contender once; then ours and the best of the others, in turns, for the least of some runs each."""
+    contenders = [("lru_cache", 0), *(("cachetools", cap << 20) for cap in CAPS), ("diskcache", 0), OURS]
+    rows = []
+    for kind, cap in steps(contenders, "with a neighbour" if neighbour else "alone"):
+        rows.append(run(kind, cap, requests, neighbour))
+        show(rows[-1])
+    ran = [row for row in rows if row["seconds"] is not None]
+    ours = [row for row in ran if row["cache"] == OURS[0]]
+    others = sorted((row for row in ran if row["cache"] != OURS[0]), key=lambda row: float(row["seconds"]))
+    for row in steps([*ours, *others[:1]] * (REPEATS - 1), "again"):
+        found = run(row["cache"], row["cap_mib"] << 20, requests, neighbour)
+        show(found)
+        if found["seconds"] is not None and found["seconds"] < row["seconds"]:
+            row.update(found)
+    return rows
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--json", type=Path, help="write the figures here too")
-    parser.add_argument("--quick", action="store_true", help="a quarter of the requests")
+    parser.add_argument("--quick", action="store_true", help="a third of the requests")
     parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
     parser.add_argument("--neighbour", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -138,34 +160,35 @@ def main() -> int:
         kind, cap, requests = arguments.child
         child(kind, int(cap), int(requests), arguments.neighbour)
         return 0
-    requests = 30_000 if arguments.quick else 120_000
-    rows = []
-    checks = {}
+    requests = 33_000 if arguments.quick else 100_000
+    start = time.monotonic()
+    rows: list[dict[str, Any]] = []
+    ratios = {}
     for neighbour in (False, True):
         print("with a neighbour in the second half" if neighbour else "alone", flush=True)
-        contenders = [("lru_cache", 0)]
-        contenders += [("cachetools", cap << 20) for cap in (48, 96, 128, 160, 192, 208, 224, 384)]
-        contenders += [("diskcache", 0), ("volatile_cache", 0)]
-        for kind, cap in contenders:
-            row = run(kind, cap, requests, neighbour)
-            rows.append(row)
-            show(row)
-        here = [row for row in rows if row["neighbour"] == neighbour and row["seconds"] is not None]
-        ours = next((row["seconds"] for row in here if row["cache"] == "volatile_cache"), float("inf"))
-        others = min(row["seconds"] for row in here if row["cache"] != "volatile_cache")
-        print(f"  ours / best of the others: {ours / others:.2f}")
-        checks["ahead of all" if neighbour else "within 10 per cent of the best cap"] = ours <= others * (
-            1.0 if neighbour else 1.1
-        )
+        here = search(requests, neighbour)
+        rows += here
+        seconds = {(row["cache"], row["cap_mib"]): row["seconds"] or float("inf") for row in here}
+        ours = seconds.pop((OURS[0], 0))
+        ratios["neighbour" if neighbour else "alone"] = ratio = ours / min(seconds.values())
+        print(f"  ours / best of the others: {ratio:.2f}", flush=True)
+    checks = {
+        "within 10 per cent of the best cap": ratios["alone"] <= 1.1,
+        "ahead of all when free memory changes": ratios["neighbour"] <= 1.0,
+    }
     for what, met in checks.items():
         print(f"{'met   ' if met else 'MISSED'}  {what}")
     if arguments.json:
-        where = {
-            "python": platform.python_version(),
-            "kernel": platform.release(),
-            "machine": platform.machine(),
-        }
-        arguments.json.write_text(json.dumps({**where, "rows": rows, "checks": checks}, indent=2) + "\n")
+        figures = {"requests": requests, "limit_mib": LIMIT >> 20, "taken_mib": TAKEN >> 20}
+        keep(
+            arguments.json,
+            __file__,
+            time.monotonic() - start,
+            **figures,
+            rows=rows,
+            ratios=ratios,
+            checks=checks,
+        )
     return 0 if all(checks.values()) else 1
 
 

@@ -18,13 +18,14 @@ import sys
 import sysconfig
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 HERE = Path(__file__).resolve().parent
 MIB = 1 << 20
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,20 @@ def take_turns(
         name: {"least": min(found), "median": statistics.median(found), "repeats": len(found)}
         for name, found in times.items()
     }
+
+
+def steps(items: Iterable[T], what: str) -> Iterator[T]:
+    """The items, with a bar on a terminal's standard error as long as they last."""
+    from rich.console import Console
+    from rich.progress import track
+
+    yield from track(items, what, console=Console(stderr=True), transient=True)
+
+
+def keep(path: Path, script: str, took: float, **figures: Any) -> None:
+    """Write the results of a script that took so many seconds, with the machine named."""
+    head = {"command": f"python benchmarks/{Path(script).name}", "machine": machine(), "took": round(took)}
+    path.write_text(json.dumps({**head, **figures}, indent=2) + "\n")
 
 
 def machine() -> dict[str, Any]:

@@ -15,7 +15,7 @@ import platform
 import sys
 from time import process_time
 
-from mvolatile.cli.model import system_for
+from mvolatile.cli.searching import system_for
 from mvolatile.explore import Exhaustive, count_interleavings, explore
 from mvolatile.model.races import LITMUS
 

@@ -24,6 +24,8 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.viewcode"]
 html_theme = "furo"
 html_title = f"mvolatile {release}"
 html_copy_source = False
+highlight_language = "none"
+html_show_copyright = False
 default_role = "literal"  # docstrings quote names with single backquotes
 exclude_patterns = ["_build", "images"]
 

@@ -23,10 +23,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from . import _platform as _platform
 from .errors import (
     MvolatileError,
+    NoRoomError,
     Overwritten,
     Purged,
+    TooLargeError,
     UnsupportedError,
     UnsupportedKernelWarning,
     VolatilityWarning,
@@ -45,9 +48,11 @@ __all__ = [
     "MVOLATILE_VOLATILE",
     "Features",
     "MvolatileError",
+    "NoRoomError",
     "Overwritten",
     "Purged",
     "Status",
+    "TooLargeError",
     "UnsupportedError",
     "UnsupportedKernelWarning",
     "VolatileArray",
@@ -76,6 +81,10 @@ def __getattr__(name: str) -> Any:
         from . import cache
 
         return getattr(cache, name)
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("mvolatile")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -55,16 +55,16 @@ class VolatileArray:
         dump: bool = True,
         inherit: bool = True,
     ) -> None:
-        self.dtype = np.dtype(dtype)
+        self.dtype: np.dtype[Any] = np.dtype(dtype)
         if self.dtype.hasobject:
             raise TypeError(
                 "an array of Python objects cannot be volatile: it holds references, not the data"
             )
         if any(extent < 0 for extent in shape):
             raise ValueError(f"an array cannot have the shape {shape}: its dimensions must not be negative")
-        self.shape = shape
+        self.shape: tuple[int, ...] = shape
         self._order: Literal["C", "F"] = order
-        self.memory = VolatileMemory(
+        self.memory: VolatileMemory = VolatileMemory(
             max(1, self.nbytes), name, fill=self._over_bytes(fill), huge=huge, dump=dump, inherit=inherit
         )
 

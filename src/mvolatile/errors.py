@@ -7,9 +7,11 @@ from __future__ import annotations
 
 __all__ = [
     "MvolatileError",
+    "NoRoomError",
     "NondeterminismError",
     "Overwritten",
     "Purged",
+    "TooLargeError",
     "UnsupportedError",
     "UnsupportedKernelWarning",
     "VolatilityWarning",
@@ -60,6 +62,16 @@ class Overwritten(Purged):
 
     def __str__(self) -> str:
         return f"{_shown(self.name)}: written to while it was read; nothing is lost, read again"
+
+
+class TooLargeError(MvolatileError, ValueError):
+    """The value is larger than a cache's `max_bytes`, so it can never be stored there."""
+
+
+class NoRoomError(TooLargeError, MemoryError):
+    """The value is larger than the memory there is, in the machine or under this container's limit, even if everything
+    volatile went: storing it would get somebody killed.
+    """
 
 
 class NondeterminismError(MvolatileError):

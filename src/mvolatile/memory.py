@@ -23,7 +23,7 @@ __all__ = ["OnPurge", "Pin", "VolatileMemory", "live_memories"]
 Rebuild: TypeAlias = Callable[[memoryview, Extents], object]
 OnPurge: TypeAlias = Literal["raise", "zero"] | Rebuild
 
-_live: weakref.WeakSet[VolatileMemory] = weakref.WeakSet()
+_live: weakref.WeakValueDictionary[int, VolatileMemory] = weakref.WeakValueDictionary()
 _with_lock: weakref.WeakSet[VolatileMemory] = weakref.WeakSet()
 _locks = threading.Lock()
 
@@ -41,7 +41,8 @@ os.register_at_fork(after_in_child=_free_locks)
 
 def live_memories() -> list[VolatileMemory]:
     """Every open memory of this process, in no order."""
-    return [memory for memory in list(_live) if not memory.closed]
+    # Not list(_live.values()): another thread that opens one meanwhile would end the iteration with an error.
+    return [memory for known in _live.valuerefs() if (memory := known()) is not None and not memory.closed]
 
 
 def _label(name: str | None) -> str:
@@ -114,7 +115,7 @@ class VolatileMemory(Range):
         self._fill: OnPurge = _checked(fill)
         self._rebuilding: threading.RLock | None = None
         self._open(nbytes, huge, dump, inherit, name, _label(name))
-        _live.add(self)
+        _live[id(self)] = self
 
     # ---- holding
 
@@ -214,7 +215,7 @@ class VolatileMemory(Range):
     def close(self) -> None:
         """Give the memory back; `BufferError` while a pin, a peek or a buffer export lives. Closing twice is fine."""
         self._close()
-        _live.discard(self)
+        _live.pop(id(self), None)
 
     def __enter__(self) -> VolatileMemory:
         if self.closed:

@@ -200,8 +200,8 @@ class MemoryProgram:
 
     def _read(self, process: int, page: int, length: int) -> None:
         pages, mirror = self._window(page, length), self.mirrors[process]
-        lossy = (mirror.lost | self.machine.lost(process)) & set(pages)
-        # Where memory traps, a read is a peek first, and holds pages only if that fails.
+        lossy = mirror.lost or self.machine.lost(process) & set(pages)
+        # Where memory traps, a read is a peek first, and holds pages only if that fails, or a loss is known anywhere.
         again = mirror.marked and not mirror.pins and (lossy or self.tier == "faultcount")
         if again:
             self._hold(process, pages)

@@ -101,10 +101,12 @@ class Nursery:
     def __init__(self, commands: str) -> None:
         ours, theirs = Pipe()
         self._conn = ours
+        tests = str(Path(__file__).resolve().parents[1])
+        path = os.pathsep.join([tests, *filter(None, [os.environ.get("PYTHONPATH")])])
         self._process = subprocess.Popen(
             [sys.executable, "-m", "conformance.processes", str(theirs.fileno()), commands],
             pass_fds=[theirs.fileno()],
-            env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])},
+            env={**os.environ, "PYTHONPATH": path},
             stdin=subprocess.DEVNULL,
             start_new_session=True,
         )

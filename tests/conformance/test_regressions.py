@@ -98,6 +98,20 @@ def test_raw_programs(raw: Nursery, tier: str, name: str) -> None:
 
 
 @pytest.mark.parametrize("tier", TIERS)
+def test_a_read_beside_a_known_loss_holds_its_pages(memory: Nursery, tier: str) -> None:
+    """Found by the fuzzer: page 3 is the child's alone after the read, so it can be purged there."""
+    steps = [
+        (0, "write", 2, 3, 36),
+        (0, "pageout", (2,)),
+        (0, "purged"),
+        (0, "fork"),
+        (1, "read", 3, 2),
+        (1, "pageout", (3,)),
+    ]
+    agree_on_memory(memory, tier, 5, 100, *steps)
+
+
+@pytest.mark.parametrize("tier", TIERS)
 def test_memory_programs(memory: Nursery, tier: str) -> None:
     tally = agree_on_memory(
         memory,

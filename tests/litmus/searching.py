@@ -2,7 +2,7 @@
 
 from functools import cache
 
-from mvolatile.cli.model import litmus_named, system_for, without_consequences
+from mvolatile.cli.searching import litmus_named, system_for, without_consequences
 from mvolatile.explore import Result, explore
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mvolatile.cli.model import examine
+from mvolatile.cli.searching import examine
 from mvolatile.explore import parse_schedule
 from mvolatile.model.races import LITMUS
 from mvolatile.model.trace import follow

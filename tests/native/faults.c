@@ -1,9 +1,13 @@
-/* Every system call fails once. One program uses a range in every way; it is run again for each call it makes to the system layer, each
- * error that this call can give, without effect and half done. Whatever fails, no report may be wrong: a page that is not reported lost
- * holds its bytes, and (userfaultfd tier) only pages that were purged are reported.
+/* Every system call fails once. One program uses a range in every way; it is run again for each call it makes, each error that this call can
+ * give, without effect and half done. Whatever fails, no report may be wrong: a page that is not reported lost holds its bytes, and
+ * (userfaultfd tier) only pages that were purged are reported. And no descriptor may be left open.
  *
- * usage: faults TIER PAGES HUGE    prints the number of (call, error, extent) runs; exits 1 and names the run that went wrong. */
+ * Two builds: calls to the system layer fail (failing_layer.h), or, with SYSTEM_CALLS, those that it makes to the kernel (failing_calls.h).
+ *
+ * usage: faults TIER PAGES HUGE [old]    prints the number of runs, and of different (operation, call, error) among them; exits 1 and names
+ * the run that went wrong; 3: no such tier here. `old`: without PAGEMAP_SCAN (6.7) and PROCMAP_QUERY (6.11), which only SYSTEM_CALLS hides. */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,94 +21,21 @@
 #include "trap.h"
 #include "watch.h"
 
-/* ---- the scripted layer ----------------------------------------------------------------------------------------------------------- */
+static const char *step = "start";
 
-static int calls, target = -1, failure, half; /* the call that fails, how, and whether after doing half of its work */
-static const char *target_name = "";
-static const int *target_errors;
-static int target_halves;
-
-/* 0: go on; else the errno to fail with. */
-static int script(const char *name, const int *errors, int halves) {
-    if (target < 0 && target != -2) return 0;
-    if (calls++ != target) return 0;
-    target_name = name;
-    target_errors = errors;
-    target_halves = halves;
-    return failure;
-}
-
-#define LIST(name, ...) static const int name[] = {__VA_ARGS__, 0}
-LIST(no_memory, ENOMEM);
-LIST(advice_errors, ENOMEM, EINVAL);
-LIST(populate_errors, EFAULT, ENOMEM, EINTR, EHWPOISON);
-LIST(watch_errors, ENOMEM, EBUSY, EINVAL);
-LIST(zero_errors, ENOMEM);
-LIST(scan_errors, EBADF, EIO);
-LIST(lock_errors, EPERM, ENOMEM);
-LIST(check_errors, EIO, ENOMEM);
-LIST(yes, 1);
-
-#define HALVED(real, base, len)                                              \
-    do {                                                                     \
-        if (half && (len) / 2 / os_page_size) real(base, (len) / 2 / os_page_size * os_page_size); \
-    } while (0)
-#define ADVICE(call, real, errors)                    \
-    int call(char *base, size_t len) {                \
-        int err = script(#real, errors, 1);           \
-        if (!err) return real(base, len);             \
-        HALVED(real, base, len);                      \
-        return err;                                   \
-    }
-ADVICE(scripted_free_lazily, os_free_lazily, advice_errors)
-ADVICE(scripted_populate_write, os_populate_write, populate_errors)
-ADVICE(scripted_populate_read, os_populate_read, populate_errors)
-ADVICE(scripted_pageout, os_pageout, advice_errors)
-ADVICE(scripted_discard, os_discard, advice_errors)
-ADVICE(scripted_watch, os_watch, watch_errors)
-ADVICE(scripted_unwatch, os_unwatch, watch_errors)
-ADVICE(scripted_hold_resident, os_hold_resident, lock_errors)
-
-int scripted_reserve(size_t len, size_t align, char **out) {
-    int err = script("os_reserve", no_memory, 0);
-    return err ? err : os_reserve(len, align, out);
-}
-
-int scripted_release(char *base, size_t len) { return os_release(base, len); }
-
-int scripted_zero(char *base, size_t len, size_t *done) {
-    int err = script("os_zero", zero_errors, 1);
-    if (!err) return os_zero(base, len, done);
-    *done = 0;
-    size_t part = half ? len / 2 / os_page_size * os_page_size : 0;
-    if (part) os_zero(base, part, done);
-    return err;
-}
-
-int scripted_scan(enum os_class class, uintptr_t start, uintptr_t end, os_found *found, void *context) {
-    int err = script("os_scan", scan_errors, 1);
-    if (!err) return os_scan(class, start, end, found, context);
-    size_t part = half ? (end - start) / 2 / os_page_size * os_page_size : 0;
-    if (part) os_scan(class, start, start + part, found, context);
-    return err;
-}
-
-bool scripted_watching(void) { return os_watching(); }
-
-int scripted_check_anonymous(uintptr_t start, uintptr_t end, os_found *mapped, void *context) {
-    int err = script("os_check_anonymous", check_errors, 0);
-    return err ? err : os_check_anonymous(start, end, mapped, context);
-}
-
-long scripted_minor_faults(void) { return os_minor_faults() + script("os_minor_faults", yes, 0); }
+#ifdef SYSTEM_CALLS
+#include "failing_calls.h"
+#else
+#include "failing_layer.h"
+#endif
 
 /* ---- the oracle ------------------------------------------------------------------------------------------------------------------- */
 
 static size_t pages;
 static bool exact;
 static unsigned char *stamp; /* what each page holds; 0: nothing but zeros */
+static int had_descriptors;
 static bool *purged;         /* pages that reclaim was asked to take since they were last written */
-static const char *step = "start";
 
 #define CHECK(condition)                                                                        \
     do {                                                                                        \
@@ -185,16 +116,20 @@ static void pin_and_check(struct range *range) {
 }
 
 static void in_child(struct range *range) {
+    int here = calls;
+    calls = IN_CHILD;
     pid_t child = fork();
     CHECK(child >= 0);
     if (!child) {
         step = "in the child";
+        exact = exact && range_tier == OS_TIER_USERFAULTFD;
         pin_and_check(range);
-        target = -1; /* and with nothing failing any more, a pin must succeed */
+        stop_failing(); /* and with nothing failing any more, a pin must succeed */
         CHECK(!range_pin(range, false));
         check_held(range);
         _exit(0);
     }
+    calls = here;
     int status;
     CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && !WEXITSTATUS(status));
 }
@@ -217,7 +152,7 @@ static void raw_program(void) {
         err = raw_mvolatile((uintptr_t)area, len, MVOLATILE_NONVOLATILE, 0, &lost);
         reported |= !err && lost;
         if (!err) break;
-        target = -1;
+        stop_failing();
     }
     CHECK(!err);
     bool whole = true;
@@ -228,8 +163,24 @@ static void raw_program(void) {
     munmap(area, len);
 }
 
+static int descriptors(void) {
+    int open = 0;
+    for (int fd = 0; fd < 64; fd++) open += fcntl(fd, F_GETFD) >= 0;
+    return open;
+}
+
+static void open_private(void) {
+    struct range *private;
+    step = "open with options";
+    if (range_open(pages * os_page_size, false, RANGE_WIPE, "private", &private)) return;
+    atomic_fetch_add(&private->users, 1);
+    if (range_close(private)) atomic_fetch_sub(&private->users, 1);
+}
+
 static void program(bool huge) {
     struct range *range;
+    open_private();
+    exact = range_tier == OS_TIER_USERFAULTFD; /* if it could not be had again after the fork, it is no other */
     step = "open";
     if (range_open(pages * os_page_size, huge, true, "faults", &range)) return raw_program();
     atomic_fetch_add(&range->users, 1);
@@ -272,75 +223,102 @@ static void program(bool huge) {
     pin_and_check(range);
     raw_program();
     step = "afterwards";
-    target = -1;
+    stop_failing();
     CHECK(!range_pin(range, true));
     check_held(range);
     fill(range, 50);
     range_unpin(range, true);
     pin_and_check(range);
     CHECK(!range_close(range));
+    CHECK(descriptors() <= had_descriptors);
 }
 
 /* ---- the runs --------------------------------------------------------------------------------------------------------------------- */
 
-/* What a run says of the call that failed: its errors, or none when the program makes fewer calls. */
-struct told {
-    char name[32];
-    int errors[8], halves, reached;
-};
+/* Different (operation, call, error) among the runs. */
+static struct {
+    const char *step, *name;
+    int error;
+} triples[4096];
+static int count;
 
-static int run(struct told *told, int call, int error, int halved, bool huge) {
-    told->reached = 0;
+static void count_triple(const struct call *call, int error) {
+    for (int i = 0; i < count; i++)
+        if (triples[i].error == error && !strcmp(triples[i].step, call->step) && !strcmp(triples[i].name, call->name)) return;
+    if (count == sizeof triples / sizeof *triples) exit(1);
+    triples[count].step = call->step;
+    triples[count].name = call->name;
+    triples[count++].error = error;
+}
+
+/* Where one operation makes the same call again and again, a page at a time, the first four and the last four are enough. */
+static bool is_enough(const struct call *call) {
+    int earlier = 0, later = 0;
+    for (const struct call *other = recorded; other < recorded + 2 * MOST; other++) {
+        if (!other->name || strcmp(other->name, call->name) || strcmp(other->step, call->step)) continue;
+        earlier += other < call;
+        later += other > call;
+    }
+    return earlier >= 4 && later >= 4;
+}
+
+/* Started before the fork, as what the core opens again in the child may fail, too. */
+static int run(int call, int error, int halved, bool huge) {
+    step = "start after a fork";
+    target = call;
+    failure = error;
+    half = halved;
     pid_t child = fork();
     if (!child) {
         alarm(20);
-        target = call;
-        failure = error;
-        half = halved;
         program(huge);
-        told->reached = *target_name != 0;
-        snprintf(told->name, sizeof told->name, "%s", target_name);
-        for (int i = 0; target_errors && (i < 8); i++)
-            if (!(told->errors[i] = target_errors[i])) break;
-        told->halves = target_halves;
         _exit(0);
     }
+    stop_failing();
     int status;
     waitpid(child, &status, 0);
     return status;
 }
 
+static void *shared(size_t size) { return mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0); }
+
 int main(int argc, char **argv) {
-    if (argc != 4) return 2;
+    if (argc < 4) return 2;
+#ifdef SYSTEM_CALLS
+    old_kernel = argc > 4;
+#endif
     bool huge = atoi(argv[3]);
     pages = (size_t)atoi(argv[2]);
+    recorded = shared(2 * MOST * sizeof *recorded);
+    reached = shared(sizeof *reached);
     enum os_tier tier = strcmp(argv[1], "userfaultfd") ? OS_TIER_FAULTCOUNT : OS_TIER_USERFAULTFD;
     if (range_init(tier) != tier) return 3;
-    exact = tier == OS_TIER_USERFAULTFD;
     watch_init();
-    if (exact) trap_ensure();
+    if (tier == OS_TIER_USERFAULTFD) trap_ensure();
     stamp = calloc(pages, 1);
     purged = calloc(pages, sizeof *purged);
-    struct told *told = mmap(NULL, sizeof *told, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     int runs = 0, wrong = 0;
-    for (int call = 0;; call++) {
-        struct told first;
-        int status = run(told, call, 0, 0, huge); /* which call is this? */
-        first = *told;
-        if (status) {
-            fprintf(stderr, "without any failure: status %d\n", status);
-            return 1;
-        }
-        if (!first.reached) break;
-        for (int i = 0; first.errors[i]; i++)
-            for (int halved = 0; halved <= first.halves; halved++, runs++) {
-                status = run(told, call, first.errors[i], halved, huge);
+    had_descriptors = descriptors();
+    calls = 0;
+    recording = true;
+    int status = run(-1, 0, 0, huge);
+    if (status) {
+        fprintf(stderr, "without any failure: status %d\n", status);
+        return 1;
+    }
+    for (struct call *call = recorded; call < recorded + 2 * MOST; call++) {
+        if (!call->name || is_enough(call)) continue;
+        for (int i = 0; call->errors[i]; i++)
+            for (int halved = 0; halved <= call->halves; halved++) {
+                calls = *reached = 0;
+                status = run((int)(call - recorded), call->errors[i], halved, huge);
+                if (*reached) runs++, count_triple(call, call->errors[i]);
                 if (!status) continue;
                 wrong++;
-                fprintf(stderr, "call %d, %s fails with '%s'%s: status %d\n", call, first.name, strerror(first.errors[i]),
+                fprintf(stderr, "in '%s', %s fails with '%s'%s: status %d\n", call->step, call->name, strerror(call->errors[i]),
                         halved ? " half way" : "", status);
             }
     }
-    printf("%d\n", runs);
+    printf("%d %d\n", runs, count);
     return wrong > 0;
 }

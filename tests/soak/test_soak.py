@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import os
+import random
 import time
+from pathlib import Path
 
 import pytest
 
+from mvolatile import VolatileMemory
 from soak.run import soak
+from soak.tally import Tally, Wrong
+from soak.worker import check_leaks, settle
+from soak.works import ArrayWork, CacheWork, RawWork
 
 SECONDS = 45
 
@@ -26,3 +32,35 @@ def test_a_minute_of_it() -> None:
         "workers ended: kill",
     ):
         assert report.counts[name], f"nothing was counted as {name!r}, so little was tested: {report.counts}"
+
+
+def test_wrong_bytes_are_seen(tmp_path: Path) -> None:
+    """Each oracle, with a byte changed behind its back."""
+    row, source = Tally(tmp_path / "tally", create=True).row(0), random.Random(1)
+    raw = RawWork(1)
+    raw._stamps[0][3], raw._bytes[0][3] = 7, 8
+    with pytest.raises(Wrong, match="page 3"):
+        raw._unmark(0, 0, RawWork.PAGES, row)
+    arrays = ArrayWork((64 << 10,))
+    (one,) = arrays._arrays
+    with one.array.pin(write=True) as view:
+        view[100] = 0
+        del view
+    with pytest.raises(Wrong, match="1 zeros"):
+        one.version_of(one.array.read(), "read", 1, 1)
+    arrays.close()
+    cache = CacheWork(1, None)
+    cache._cache[0] = cache._make(0, 5)
+    with pytest.raises(Wrong, match="has version 5"):
+        for _ in range(10_000):
+            cache.step(source, 0, row)
+            cache._cache[0] = cache._make(0, 5)
+    cache.close()
+
+
+def test_leaks_are_seen() -> None:
+    before = settle()
+    with Path("/dev/null").open("rb"), VolatileMemory(5000):
+        with pytest.raises(Wrong, match=r"descriptors of /dev/null.*nbytes"):
+            check_leaks(before, settle())
+    check_leaks(before, settle())

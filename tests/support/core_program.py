@@ -4,35 +4,46 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import os
 import subprocess
 import tempfile
 from pathlib import Path
 
-from .native import SOURCES, compiler
+from .native import SOURCES, built_directory, compiler
 
 __all__ = ["core_program"]
 
 CORE = Path(__file__).resolve().parents[2] / "src" / "mvolatile" / "_core"
+KERNEL = CORE / "os_linux.c"
+PAGES = SOURCES / "pages.c"
+PAGED = ["-Wl,--wrap=trap_catches"]
 
 
 @functools.cache
 def core_program(
-    name: str, *, scripted: bool = False, sanitize: str = "", defines: tuple[str, ...] = ()
+    name: str,
+    *,
+    scripted: bool = False,
+    sanitize: str = "",
+    defines: tuple[str, ...] = (),
+    page: int | None = None,
 ) -> Path:
     """Build ``tests/native/<name>.c`` with the core, once for each content; answers the executable.
 
-    With `scripted`, the core's calls to the system layer go through ``scripted.h``; `sanitize` is a list for
-    ``-fsanitize=``; `defines` are macros.
+    With `scripted`, the core's calls to the system layer go through ``scripted.h``, or, with ``SYSTEM_CALLS`` among
+    the `defines`, those of the system layer to the kernel through ``scripted_calls.h``; `sanitize` is a list for
+    ``-fsanitize=``; `defines` are macros; `page` is the size of pages that the core is to see (see ``pages.c``).
     """
     sources = sorted(path for path in CORE.glob("*.c") if '#include "python.h"' not in path.read_text())
     program = SOURCES / f"{name}.c"
-    read = [*sources, *CORE.glob("*.h"), program, SOURCES / "scripted.h"]
+    deep = "SYSTEM_CALLS" in defines
+    if page is not None:
+        sources[sources.index(KERNEL)] = PAGES
+        defines = (*defines, f"FAKE_PAGE={page}ul")
+    read = [*sources, KERNEL, *sorted(CORE.glob("*.h")), program, *sorted(SOURCES.glob("*.h"))]
     key = hashlib.sha256(
         b"".join(path.read_bytes() for path in read) + f"{scripted}{sanitize}{defines}".encode()
     )
-    directory = Path(tempfile.gettempdir()) / f"mvolatile-tests-{os.getuid()}"
-    directory.mkdir(mode=0o700, exist_ok=True)
+    directory = built_directory()
     target = directory / f"{name}-{key.hexdigest()[:16]}"
     if target.exists():
         return target
@@ -45,10 +56,13 @@ def core_program(
     with tempfile.TemporaryDirectory(dir=directory) as scratch:
         objects = []
         for source in [*sources, program]:
-            redirect = scripted and source.name != "os_linux.c" and source != program
-            extra = ["-include", str(SOURCES / "scripted.h")] if redirect else []
+            redirect = scripted and source != program and (source in (KERNEL, PAGES)) == deep
+            script = SOURCES / ("scripted_calls.h" if deep else "scripted.h")
+            extra = ["-include", str(script)] if redirect else []
             objects.append(str(Path(scratch) / f"{source.stem}.o"))
             subprocess.run([found, *flags, *extra, "-c", str(source), "-o", objects[-1]], check=True)
+        if page is not None:
+            flags = [*flags, *PAGED]
         unfinished = Path(scratch) / name
         subprocess.run([found, *flags, *objects, "-o", str(unfinished), "-pthread"], check=True)
         unfinished.rename(target)

@@ -7,6 +7,7 @@ import gc
 import os
 import re
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -80,7 +81,10 @@ def leaves_nothing() -> Iterator[None]:
     if _left(before):
         # A collection at every test would cost more than the tests: only what it cannot free is a leak.
         gc.collect()
-        left = _left(before)
+        # A finalizer tells its thread to end and does not wait for it.
+        deadline = time.monotonic() + 5
+        while (left := _left(before)) and time.monotonic() < deadline:
+            time.sleep(0.01)
         assert not left, f"left behind: {left}"
 
 

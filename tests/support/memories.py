@@ -14,7 +14,7 @@ from mvolatile import VolatileMemory, _core, testing
 
 __all__ = ["HUGE", "LAYOUTS", "PAGE", "every_layout", "filled", "lose", "page_out", "pattern"]
 
-PAGE, HUGE = 4096, 2 << 20
+PAGE, HUGE = _core.sizes()[0], 2 << 20
 
 LAYOUTS: dict[str, dict[str, Any]] = {
     "pooled": {"nbytes": 9 * PAGE},
@@ -61,6 +61,3 @@ def page_out(address: int, length: int) -> None:
     if _libc.madvise(ctypes.c_void_p(address), ctypes.c_size_t(length), 21):
         code = ctypes.get_errno()
         raise OSError(code, f"madvise: {os.strerror(code)}")
-
-
-assert _core.sizes()[0] == PAGE, "the tests are written for pages of 4096 bytes"

@@ -16,8 +16,8 @@ BOXES: tuple[Box, ...] = (
     (20, 50, 600, 56, LIBRARY, "cli/  demo/  testing.py", "commands, the demo, losing memory on purpose"),
     (20, 122, 295, 72, LIBRARY, "cache/", "VolatileCache: the kernel evicts"),
     (325, 122, 295, 72, LIBRARY, "arrays.py  status.py", "VolatileArray; what this process holds"),
-    (20, 210, 405, 72, LIBRARY, "memory.py  syscall.py", "what to do about a loss; the call of the patch"),
-    (435, 210, 185, 72, LIBRARY, "kernel/", "features, cgroups, pressure"),
+    (215, 210, 405, 72, LIBRARY, "memory.py  syscall.py", "what to do about a loss; the call of the patch"),
+    (20, 210, 185, 72, LIBRARY, "kernel/", "features, cgroups, pressure"),
     (20, 298, 405, 56, CORE, "_core: module.c memory.c pin_type.c ...", "the files that know Python"),
     (
         20,
@@ -37,10 +37,10 @@ BOXES: tuple[Box, ...] = (
         44,
         KERNEL,
         "the kernel",
-        "MADV_FREE   MADV_POPULATE_WRITE   userfaultfd   pagemap   memory cgroups",
+        "MADV_FREE, MADV_POPULATE_WRITE, userfaultfd, pagemap, cgroups",
     ),
-    (660, 50, 280, 72, MODEL, "explore/", "every interleaving; knows nothing of memory"),
-    (660, 210, 280, 110, MODEL, "model/", "the 2014 patch and Linux 3.14 around it, step by step"),
+    (660, 50, 280, 72, MODEL, "explore/", "runs them in every order; knows nothing of memory"),
+    (660, 210, 250, 110, MODEL, "model/", "the 2014 patch and Linux 3.14 around it, step by step"),
     (
         660,
         362,
@@ -56,7 +56,7 @@ ARROWS = (
     (800, 210, 800, 124, "run by"),
     (660, 415, 622, 415, "twin"),
     (660, 246, 622, 246, "oracle"),
-    (800, 362, 800, 322, ""),
+    (922, 362, 922, 124, ""),
 )
 
 
@@ -89,7 +89,7 @@ def _lines() -> Iterator[str]:
             f'font-weight="600">{escape(title)}</text>'
         )
         across = x + 24 + 9 * len(title) if flat else x + 12
-        for line, text in enumerate(_wrapped(purpose, (x + width - across) // 7)):
+        for line, text in enumerate([purpose] if flat else _wrapped(purpose, (x + width - across) // 7)):
             below = middle + 5 if flat else middle + 14 + 16 * line
             yield f'<text x="{across}" y="{below}" font-size="13" fill="{QUIET}">{escape(text)}</text>'
     for x1, y1, x2, y2, label in ARROWS:

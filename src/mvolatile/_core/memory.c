@@ -3,33 +3,9 @@
 #include "python.h"
 
 #include <errno.h>
-#include <string.h>
 #include <structmember.h>
 
-#include "trap.h"
-
 /* HOOKS: _read_lost(offset, n) -> bytes; _readinto_lost(buffer, offset) -> int; _settle(on_purge); _settle_export(); _warn_refusal(errno) */
-
-struct range *use_range(RangeObject *self) {
-    if (!self->range) {
-        PyErr_SetString(PyExc_ValueError, "the memory is closed");
-        return NULL;
-    }
-    atomic_fetch_add(&self->range->users, 1);
-    return self->range;
-}
-
-void unuse_range(struct range *range) { atomic_fetch_sub(&range->users, 1); }
-
-int window(struct range *range, Py_ssize_t offset, Py_ssize_t *length) {
-    Py_ssize_t nbytes = (Py_ssize_t)range->nbytes;
-    if (*length == PY_SSIZE_T_MAX) *length = nbytes - offset; /* to the end */
-    if (offset < 0 || *length < 0 || offset > nbytes || *length > nbytes - offset) {
-        PyErr_Format(PyExc_ValueError, "bytes %zd to %zd are not within a memory of %zd bytes", offset, offset + *length, nbytes);
-        return -1;
-    }
-    return 0;
-}
 
 /* ---- pins ------------------------------------------------------------------------------------------------------------------------- */
 
@@ -67,12 +43,18 @@ PyObject *unpin_hook;
     } while (0)
 
 void after_use(RangeObject *self) {
-    if (self->range && self->range->refusal && !self->warned) {
+    struct range *range = self->range;
+    if (range && range->refusal && !self->warned) {
         self->warned = true;
-        QUIETLY(self, PyObject_CallMethod((PyObject *)self, "_warn_refusal", "i", self->range->refusal));
+        QUIETLY(self, PyObject_CallMethod((PyObject *)self, "_warn_refusal", "i", range->refusal));
     }
-    if (unpin_hook && self->range && self->range->marked)
-        QUIETLY(self, PyObject_CallFunctionObjArgs(unpin_hook, (PyObject *)self, NULL));
+    if (!unpin_hook || !range || !range->marked) return;
+    PyObject *hook;
+    LOCK(range_type);
+    hook = Py_XNewRef(unpin_hook);
+    UNLOCK();
+    if (hook) QUIETLY(self, PyObject_CallFunctionObjArgs(hook, (PyObject *)self, NULL));
+    Py_XDECREF(hook);
 }
 
 void unpin_released(RangeObject *self, bool write) {
@@ -123,118 +105,6 @@ static int range_getbuffer(RangeObject *self, Py_buffer *view, int flags) {
 }
 
 static void range_releasebuffer(RangeObject *self, Py_buffer *view) { unpin_released(self, view->internal != NULL); }
-
-/* ---- read and write --------------------------------------------------------------------------------------------------------------- */
-
-#define COPY_WITH_GIL ((Py_ssize_t)1 << 16)
-
-/* Optimistic, without a kernel call; false where only range_read() can tell. */
-static bool peek_copy(struct range *range, Py_ssize_t offset, Py_ssize_t n, char *to) {
-    struct peek peek;
-    if (range_peek_begin(&peek, range, (size_t)offset, (size_t)n) != PEEK_WHOLE) return false;
-    memcpy(to, range->base + offset, (size_t)n);
-    enum peek_verdict verdict = range_peek_end(&peek);
-    if (verdict == PEEK_UNSURE) verdict = range_peek_end_carefully(&peek);
-    return verdict == PEEK_WHOLE;
-}
-
-int copy_out(struct range *range, Py_ssize_t offset, Py_ssize_t n, char *to) {
-    int err = 0;
-    if (range_tier == OS_TIER_USERFAULTFD && n <= COPY_WITH_GIL && peek_copy(range, offset, n, to)) return 0;
-    Py_BEGIN_ALLOW_THREADS
-    if (range_tier != OS_TIER_USERFAULTFD || n <= COPY_WITH_GIL || !peek_copy(range, offset, n, to))
-        err = range_read(range, (size_t)offset, (size_t)n, to);
-    Py_END_ALLOW_THREADS
-    return err;
-}
-
-static PyObject *raise_overwritten(RangeObject *self) {
-    return PyObject_CallMethod((PyObject *)self, "_raise_purged", "O", Py_True);
-}
-
-static bool two_sizes(PyObject *const *args, Py_ssize_t count, Py_ssize_t *first, Py_ssize_t *second, const char *usage) {
-    if (count < 1 || count > 2) {
-        PyErr_SetString(PyExc_TypeError, usage);
-        return false;
-    }
-    *first = PyNumber_AsSsize_t(args[0], PyExc_OverflowError);
-    if (*first == -1 && PyErr_Occurred()) return false;
-    if (count == 2 && args[1] != Py_None) {
-        *second = PyNumber_AsSsize_t(args[1], PyExc_OverflowError);
-        if (*second == -1 && PyErr_Occurred()) return false;
-    }
-    return true;
-}
-
-static PyObject *range_read_method(RangeObject *self, PyObject *const *args, Py_ssize_t count) {
-    Py_ssize_t offset, n = PY_SSIZE_T_MAX;
-    if (!two_sizes(args, count, &offset, &n, "read(offset, n) takes one or two integers") || watch_signals()) return NULL;
-    struct range *range = use_range(self);
-    if (!range) return NULL;
-    PyObject *bytes = window(range, offset, &n) ? NULL : PyBytes_FromStringAndSize(NULL, n);
-    int err = bytes ? copy_out(range, offset, n, PyBytes_AsString(bytes)) : 0;
-    unuse_range(range);
-    if (!err) return bytes;
-    Py_DECREF(bytes);
-    if (err == EFAULT) return PyObject_CallMethod((PyObject *)self, "_read_lost", "nn", offset, n);
-    if (err == EAGAIN) return raise_overwritten(self);
-    return fail(err, "madvise(MADV_POPULATE_WRITE)");
-}
-
-static bool buffer_and_offset(PyObject *const *args, Py_ssize_t count, int flags, Py_buffer *view, Py_ssize_t *offset) {
-    *offset = 0;
-    if (count < 1 || count > 2) {
-        PyErr_SetString(PyExc_TypeError, "takes a bytes-like object and an offset");
-        return false;
-    }
-    if (count == 2) {
-        *offset = PyNumber_AsSsize_t(args[1], PyExc_OverflowError);
-        if (*offset == -1 && PyErr_Occurred()) return false;
-    }
-    return PyObject_GetBuffer(args[0], view, flags) == 0;
-}
-
-static PyObject *range_readinto_method(RangeObject *self, PyObject *const *args, Py_ssize_t count) {
-    Py_buffer view;
-    Py_ssize_t offset;
-    if (watch_signals() || !buffer_and_offset(args, count, PyBUF_WRITABLE, &view, &offset)) return NULL;
-    struct range *range = use_range(self);
-    int err = 0;
-    Py_ssize_t n = view.len;
-    if (range && !window(range, offset, &n)) err = copy_out(range, offset, n, view.buf);
-    if (range) unuse_range(range);
-    PyBuffer_Release(&view);
-    if (PyErr_Occurred()) return NULL;
-    if (err == EFAULT) return PyObject_CallMethod((PyObject *)self, "_readinto_lost", "On", args[0], offset);
-    if (err == EAGAIN) return raise_overwritten(self);
-    return err ? fail(err, "madvise(MADV_POPULATE_WRITE)") : PyLong_FromSsize_t(n);
-}
-
-static PyObject *range_write_method(RangeObject *self, PyObject *const *args, Py_ssize_t count) {
-    Py_buffer view;
-    Py_ssize_t offset;
-    if (watch_signals() || !buffer_and_offset(args, count, PyBUF_SIMPLE, &view, &offset)) return NULL;
-    struct range *range = use_range(self);
-    int err = 0;
-    Py_ssize_t n = view.len;
-    if (range && !window(range, offset, &n)) {
-        Py_BEGIN_ALLOW_THREADS
-        err = range_write(range, (size_t)offset, (size_t)n, view.buf);
-        Py_END_ALLOW_THREADS
-    }
-    if (range) unuse_range(range);
-    PyBuffer_Release(&view);
-    if (PyErr_Occurred()) return NULL;
-    if (err) return fail(err, "madvise(MADV_POPULATE_WRITE)");
-    after_use(self);
-    return PyLong_FromSsize_t(n);
-}
-
-static PyObject *range_peek_method(RangeObject *self, PyObject *const *args, Py_ssize_t count) {
-    Py_ssize_t offset = 0, length = PY_SSIZE_T_MAX;
-    if (count && !two_sizes(args, count, &offset, &length, "peek(offset=0, length=None) takes two integers")) return NULL;
-    return peek_new(peek_type, self, offset, length);
-}
 
 /* ---- losses ----------------------------------------------------------------------------------------------------------------------- */
 
@@ -334,34 +204,49 @@ static PyObject *range_open_method(RangeObject *self, PyObject *args) {
     Py_BEGIN_ALLOW_THREADS
     err = range_open((size_t)nbytes, huge, (dump ? RANGE_DUMP : 0) | (inherit ? 0 : RANGE_WIPE), label, &range);
     Py_END_ALLOW_THREADS
-    if (err) return fail(err, "mmap");
+    if (err) return fail(err, dump && inherit ? "mmap" : "mmap, or madvise for dump=False or inherit=False");
     self->range = range;
     self->name = Py_NewRef(name);
     self->nbytes = nbytes;
     Py_RETURN_NONE;
 }
 
+enum closing { CLOSED, REFUSED, BUSY, OURS };
+
+/* Decided under the lock under which every use begins: a refused close changes nothing. Calls that are under way (BUSY), such as another
+ * thread's status(), end soon and are waited for; of what they open, pins and peeks, is decided then. */
+static enum closing begin_closing(RangeObject *self, struct range **out) {
+    enum closing closing = CLOSED;
+    struct range *range;
+    LOCK(self);
+    range = *out = self->range;
+    if (range) {
+        atomic_fetch_add(&range->users, 1);
+        closing = atomic_load(&range->peeks) || range->pins ? REFUSED : range_is_busy(range) ? BUSY : OURS;
+        if (closing == OURS)
+            self->range = NULL;
+        else
+            unuse_range(range);
+    }
+    UNLOCK();
+    return closing;
+}
+
 static PyObject *range_close_method(RangeObject *self, PyObject *unused) {
     (void)unused;
     struct range *range;
-    /* Decided with the GIL held, under which every use begins: a refused close changes nothing. Calls that are under way, such as another
-     * thread's status(), end soon and are waited for; of what they open, pins and peeks, is decided then. */
-    for (;;) {
-        range = self->range;
-        if (!range) Py_RETURN_NONE;
-        if (atomic_load(&range->peeks) || range->pins) {
-            PyErr_SetString(PyExc_BufferError, "the memory is pinned, peeked at, or exported");
-            return NULL;
-        }
-        atomic_fetch_add(&range->users, 1);
-        if (!range_is_busy(range)) break;
-        unuse_range(range);
+    enum closing closing;
+    while ((closing = begin_closing(self, &range)) == BUSY) {
         if (PyErr_CheckSignals()) return NULL;
         Py_BEGIN_ALLOW_THREADS
         os_pause();
         Py_END_ALLOW_THREADS
     }
-    self->range = NULL;
+    if (closing == REFUSED) {
+        PyErr_SetString(PyExc_BufferError, "the memory is pinned, peeked at, or exported");
+        return NULL;
+    }
+    if (closing == CLOSED) Py_RETURN_NONE;
     Py_BEGIN_ALLOW_THREADS
     range_close(range);
     Py_END_ALLOW_THREADS
@@ -414,27 +299,32 @@ static PyObject *get_closed(RangeObject *self, void *unused) {
 
 static PyObject *get_generation(RangeObject *self, void *unused) {
     (void)unused;
-    return PyLong_FromUnsignedLongLong(self->range ? self->range->generation : 0);
+    struct range *range = self->range;
+    return PyLong_FromUnsignedLongLong(range ? range->generation : 0);
 }
 
 static PyObject *get_volatile(RangeObject *self, void *unused) {
     (void)unused;
-    return PyBool_FromLong(self->range && self->range->marked);
+    struct range *range = self->range;
+    return PyBool_FromLong(range && range->marked);
 }
 
 static PyObject *get_pins(RangeObject *self, void *unused) {
     (void)unused;
-    return PyLong_FromUnsignedLong(self->range ? self->range->pins : 0);
+    struct range *range = self->range;
+    return PyLong_FromUnsignedLong(range ? range->pins : 0);
 }
 
 static PyObject *get_lossy(RangeObject *self, void *unused) {
     (void)unused;
-    return PyBool_FromLong(self->range && atomic_load(&self->range->lossy));
+    struct range *range = self->range;
+    return PyBool_FromLong(range && atomic_load(&range->lossy));
 }
 
 static PyObject *range_is_valid_method(RangeObject *self, PyObject *unused) {
     (void)unused;
-    return PyBool_FromLong(!self->range || range_is_valid(self->range));
+    struct range *range = self->range;
+    return PyBool_FromLong(!range || range_is_valid(range));
 }
 
 static PyGetSetDef range_attributes[] = {

@@ -49,9 +49,7 @@ static int refuse_tier(enum os_tier wanted) {
     return -1;
 }
 
-int ready(void) {
-    static bool done;
-    if (done) return 0;
+static int start(void) {
     const char *forced = getenv("MVOLATILE_TIER");
     int wanted = OS_TIER_USERFAULTFD;
     if (forced && *forced) {
@@ -64,8 +62,18 @@ int ready(void) {
     range_init((enum os_tier)wanted);
     if (forced && *forced && range_tier != (enum os_tier)wanted) return refuse_tier((enum os_tier)wanted);
     watch_init();
-    done = true;
     return 0;
+}
+
+int ready(void) {
+    static _Atomic bool done;
+    if (done) return 0;
+    int failed = 0;
+    LOCK(range_type);
+    if (!done) failed = start();
+    if (!failed) done = true;
+    UNLOCK();
+    return failed;
 }
 
 /* ---- our handler runs first ------------------------------------------------------------------------------------------------------- */
@@ -103,12 +111,14 @@ int watch_signals(void) {
     if (range_tier != OS_TIER_USERFAULTFD) return 0;
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+    LOCK(range_type);
     bool tick = now.tv_nsec != seen.tick.tv_nsec || now.tv_sec != seen.tick.tv_sec;
     if (tick) {
         seen.tick = now;
         watch_check();
     }
     if (python_changed_it() || tick) trap_ensure();
+    UNLOCK();
     return 0;
 }
 
@@ -174,8 +184,11 @@ static PyObject *core_raw_volatile(PyObject *module, PyObject *unused) {
 
 static PyObject *core_set_unpin_hook(PyObject *module, PyObject *hook) {
     (void)module;
-    PyObject *old = unpin_hook;
+    PyObject *old;
+    LOCK(range_type);
+    old = unpin_hook;
     unpin_hook = hook == Py_None ? NULL : Py_NewRef(hook);
+    UNLOCK();
     Py_XDECREF(old);
     Py_RETURN_NONE;
 }
@@ -198,18 +211,33 @@ static PyObject *add_type(PyObject *module, PyType_Spec *spec, const char *name)
     return type;
 }
 
+/* The signal handler, the fork handlers and the memory belong to the process, and what stands above are its globals: one interpreter has
+ * them, once. */
+static bool loaded;
+
+static bool refuse_another(void) {
+    bool main = PyInterpreterState_GetID(PyInterpreterState_Get()) == 0;
+    if (!main)
+        PyErr_SetString(PyExc_ImportError, "mvolatile works in the main interpreter alone: its SIGBUS handler, its fork handlers and "
+                                           "its memory belong to the whole process");
+    else if (loaded)
+        PyErr_SetString(PyExc_ImportError, "mvolatile can be loaded once in a process, and was loaded before");
+    return PyErr_Occurred() != NULL;
+}
+
 static int run_module(PyObject *module) {
-    if (find_watched() || !(release_name = PyUnicode_InternFromString("release"))) return -1;
+    if (refuse_another() || find_watched() || !(release_name = PyUnicode_InternFromString("release"))) return -1;
     range_type = (PyTypeObject *)add_type(module, &range_spec, "Range");
     if (!range_type || add_shelf_types(module)) return -1;
     hold_type = (PyTypeObject *)add_type(module, &hold_spec, "Hold");
     pin_type = (PyTypeObject *)add_type(module, &pin_spec, "Pin");
     peek_type = (PyTypeObject *)add_type(module, &peek_spec, "Peek");
     window_type = (PyTypeObject *)add_type(module, &window_spec, "Window");
-    return hold_type && pin_type && peek_type && window_type ? 0 : -1;
+    loaded = hold_type && pin_type && peek_type && window_type;
+    return loaded ? 0 : -1;
 }
 
-static PyModuleDef_Slot slots[] = {{Py_mod_exec, run_module}, {0, NULL}};
+static PyModuleDef_Slot slots[4] = {{Py_mod_exec, run_module}};
 static struct PyModuleDef definition = {
     PyModuleDef_HEAD_INIT,
     .m_name = "mvolatile._core",
@@ -218,4 +246,16 @@ static struct PyModuleDef definition = {
     .m_slots = slots,
 };
 
-PyMODINIT_FUNC PyInit__core(void) { return PyModuleDef_Init(&definition); }
+/* Python 3.12's slots, which 3.11 does not know and refuses, by their numbers in the stable ABI. Python would refuse a second interpreter
+ * with a lock of its own before run_module() can say why; and not one that shares the lock. */
+#define MOD_MULTIPLE_INTERPRETERS 3
+#define PER_INTERPRETER_GIL_SUPPORTED ((void *)2)
+
+PyMODINIT_FUNC PyInit__core(void) {
+    PyModuleDef_Slot *slot = slots + 1;
+    if (Py_Version >= 0x030C0000) *slot++ = (PyModuleDef_Slot){MOD_MULTIPLE_INTERPRETERS, PER_INTERPRETER_GIL_SUPPORTED};
+#ifdef Py_GIL_DISABLED
+    *slot++ = (PyModuleDef_Slot){Py_mod_gil, Py_MOD_GIL_NOT_USED};
+#endif
+    return PyModuleDef_Init(&definition);
+}

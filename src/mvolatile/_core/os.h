@@ -5,11 +5,25 @@
 #ifndef MVOLATILE_OS_H
 #define MVOLATILE_OS_H
 
+#if !defined(__linux__)
+#error "mvolatile works on Linux alone: it is made of the kernel's own calls"
+#elif !defined(__LP64__)
+#error "mvolatile needs a 64-bit system: it reserves address space by the gigabyte"
+#endif
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "extents.h"
+
+/* A variable of each thread that is there before its first use, which may be in the trap: glibc would allocate it then. musl makes room when the
+ * library is loaded, and loads none that asks for less. */
+#ifdef __GLIBC__
+#define OF_EACH_THREAD _Thread_local __attribute__((tls_model("initial-exec")))
+#else
+#define OF_EACH_THREAD _Thread_local
+#endif
 
 extern size_t os_page_size;
 extern size_t os_huge_size; /* what one page-table entry of the level above maps; 2 MiB on x86-64 */

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
+#include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -42,9 +43,9 @@ size_t os_page_size, os_huge_size;
 static void open_proc(void);
 
 static struct os_probe probe;
-static _Atomic int uffd = -1; /* watch_check() and the trap look at it while another thread may open a new one */
-static int pagemap = -1, maps = -1;
-static ino_t pagemap_inode, maps_inode;
+/* Looked at while another thread may open new ones. */
+static _Atomic int uffd = -1, pagemap = -1, maps = -1;
+static _Atomic ino_t pagemap_inode, maps_inode;
 
 /* A program that closes all descriptors, as daemons do, may have opened another file at the number. */
 static bool is_ours(int fd, ino_t inode) {
@@ -149,7 +150,7 @@ static int scan_entries(enum os_class class, uintptr_t start, uintptr_t end, os_
 
 int os_scan(enum os_class class, uintptr_t start, uintptr_t end, os_found *found, void *context) {
     if (start >= end) return 0;
-    if (!probe.pagemap && !is_ours(pagemap, pagemap_inode)) open_proc();
+    if (!is_ours(pagemap, pagemap_inode)) open_proc(); /* also where it could not be opened before: EMFILE passes */
     if (probe.pagemap) return probe.pagemap;
     return (probe.pagemap_scan ? scan_entries : scan_fast)(class, start, end, found, context);
 }
@@ -333,20 +334,43 @@ static void nothing_found(void *context, uintptr_t start, uintptr_t end) {
     (void)context, (void)start, (void)end;
 }
 
-static void open_proc(void) {
+/* Others read the probe meanwhile; to open a descriptor again seldom changes what it said. */
+static void note(int *fact, int found) {
+    if (*fact != found) *fact = found;
+}
+
+static void open_pagemap(void) {
     uint64_t entry;
     struct stat opened;
-    pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-    probe.pagemap = errno_of(pagemap);
-    pagemap_inode = !probe.pagemap && !fstat(pagemap, &opened) ? opened.st_ino : 0;
-    if (!probe.pagemap && pread(pagemap, &entry, 8, (off_t)((uintptr_t)&probe / os_page_size * 8)) != 8) probe.pagemap = EIO;
+    int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC), failed = errno_of(fd);
+    if (!failed && pread(fd, &entry, 8, (off_t)((uintptr_t)&probe / os_page_size * 8)) != 8) {
+        failed = EIO;
+        close(fd);
+        fd = -1; /* so that os_scan() tries again */
+    }
+    pagemap_inode = !failed && !fstat(fd, &opened) ? opened.st_ino : 0;
+    pagemap = fd;
+    note(&probe.pagemap, failed);
     uintptr_t here = (uintptr_t)&probe & ~(os_page_size - 1);
-    probe.pagemap_scan =
-        probe.pagemap ? probe.pagemap : scan_fast(OS_DATA, here, here + os_page_size, nothing_found, NULL);
-    maps = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
-    maps_inode = maps >= 0 && !fstat(maps, &opened) ? opened.st_ino : 0;
+    note(&probe.pagemap_scan, failed ? failed : scan_fast(OS_DATA, here, here + os_page_size, nothing_found, NULL));
+}
+
+static void open_maps(void) {
+    struct stat opened;
+    int fd = open("/proc/self/maps", O_RDONLY | O_CLOEXEC), failed = errno_of(fd);
+    maps_inode = !failed && !fstat(fd, &opened) ? opened.st_ino : 0;
+    maps = fd;
     struct mapping mapping;
-    probe.procmap_query = maps < 0 ? errno : mapping_by_query((uintptr_t)&probe, 0, &mapping);
+    note(&probe.procmap_query, failed ? failed : mapping_by_query((uintptr_t)&probe, 0, &mapping));
+}
+
+/* What is open already stays. Two threads may scan at once where somebody closed all descriptors: one opens. Never outside the fork gate. */
+static void open_proc(void) {
+    static pthread_mutex_t opening = PTHREAD_MUTEX_INITIALIZER;
+    pthread_mutex_lock(&opening);
+    if (!is_ours(pagemap, pagemap_inode)) open_pagemap();
+    if (!is_ours(maps, maps_inode)) open_maps();
+    pthread_mutex_unlock(&opening);
 }
 
 static size_t read_huge_size(void) {
@@ -434,7 +458,7 @@ long os_minor_faults(void) {
 }
 
 uint64_t os_thread_id(void) {
-    static _Thread_local char here __attribute__((tls_model("initial-exec")));
+    static OF_EACH_THREAD char here;
     return (uint64_t)(uintptr_t)&here;
 }
 

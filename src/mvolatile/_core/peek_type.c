@@ -12,10 +12,15 @@ typedef struct {
     bool pinned;
 } WindowObject;
 
+/* One thread at a time enters or leaves. Both wait for other locks on their way, and let the GIL go meanwhile: a second thread would end the
+ * same peek once more. */
+enum { OUTSIDE, ENTERING, INSIDE, LEAVING };
+
 typedef struct {
     PyObject_HEAD
     RangeObject *memory;
     struct peek peek;
+    _Atomic int phase;
     WindowObject *window; /* NULL outside the block */
     PyObject *view;
     Py_ssize_t offset, length;
@@ -61,6 +66,7 @@ PyObject *peek_new(PyTypeObject *type, RangeObject *memory, Py_ssize_t offset, P
     PeekObject *self = PyObject_New(PeekObject, type);
     if (!self) return NULL;
     self->memory = (RangeObject *)Py_NewRef((PyObject *)memory);
+    self->phase = OUTSIDE;
     self->window = NULL;
     self->view = NULL;
     self->offset = offset;
@@ -107,12 +113,15 @@ static int open_window(PeekObject *self) {
     return -1;
 }
 
-static PyObject *peek_enter(PeekObject *self, PyObject *unused) {
-    (void)unused;
-    if (self->window) {
-        PyErr_SetString(PyExc_RuntimeError, "this peek is entered already");
-        return NULL;
-    }
+static bool begin_phase(PeekObject *self, int from, int to, const char *refusal) {
+    if (atomic_compare_exchange_strong(&self->phase, &from, to)) return true;
+    PyErr_SetString(PyExc_RuntimeError, refusal);
+    return false;
+}
+
+static void end_phase(PeekObject *self) { self->phase = self->window ? INSIDE : OUTSIDE; }
+
+static PyObject *enter(PeekObject *self) {
     if (watch_signals()) return NULL;
     struct range *range = use_range(self->memory);
     if (!range) return NULL;
@@ -121,6 +130,14 @@ static PyObject *peek_enter(PeekObject *self, PyObject *unused) {
     if (failed) return NULL;
     self->view = PyMemoryView_FromObject((PyObject *)self->window);
     return Py_XNewRef(self->view);
+}
+
+static PyObject *peek_enter(PeekObject *self, PyObject *unused) {
+    (void)unused;
+    if (!begin_phase(self, OUTSIDE, ENTERING, "this peek is entered already")) return NULL;
+    PyObject *view = enter(self);
+    end_phase(self);
+    return view;
 }
 
 static enum peek_verdict end(PeekObject *self) {
@@ -152,11 +169,7 @@ static void survey(PeekObject *self) {
     Py_END_ALLOW_THREADS
 }
 
-static PyObject *peek_exit(PeekObject *self, PyObject *const *args, Py_ssize_t count) {
-    if (!self->window) {
-        PyErr_SetString(PyExc_RuntimeError, "this peek is not entered");
-        return NULL;
-    }
+static PyObject *leave(PeekObject *self, PyObject *const *args, Py_ssize_t count) {
     if (self->view) {
         release_view(self->view);
         self->view = NULL;
@@ -170,6 +183,13 @@ static PyObject *peek_exit(PeekObject *self, PyObject *const *args, Py_ssize_t c
     Py_CLEAR(self->window);
     if (verdict != PEEK_WHOLE) return raise_verdict(self, verdict);
     Py_RETURN_FALSE;
+}
+
+static PyObject *peek_exit(PeekObject *self, PyObject *const *args, Py_ssize_t count) {
+    if (!begin_phase(self, INSIDE, LEAVING, "this peek is not entered")) return NULL;
+    PyObject *done = leave(self, args, count);
+    end_phase(self);
+    return done;
 }
 
 static void peek_dealloc(PeekObject *self) {

@@ -80,8 +80,7 @@ PyObject *pin_new(RangeObject *memory, bool write, PyObject *on_purge) {
     return (PyObject *)self;
 }
 
-static PyObject *pin_enter(PinObject *self, PyObject *unused) {
-    (void)unused;
+static PyObject *enter(PinObject *self) {
     if (self->view) {
         PyErr_SetString(PyExc_RuntimeError, "this pin is entered already; ask the memory for another");
         return NULL;
@@ -96,10 +95,20 @@ static PyObject *pin_enter(PinObject *self, PyObject *unused) {
         }
         Py_DECREF(done);
     }
-    PyObject *view = PyMemoryView_FromObject(hold), *other = self->view; /* _settle() may have let another thread enter it */
+    PyObject *view = PyMemoryView_FromObject(hold);
     Py_DECREF(hold);
+    PyObject *other = self->view; /* pinning may have let another thread enter it */
     self->view = Py_XNewRef(view);
     Py_XDECREF(other);
+    return view;
+}
+
+static PyObject *pin_enter(PinObject *self, PyObject *unused) {
+    (void)unused;
+    PyObject *view;
+    LOCK(self);
+    view = enter(self);
+    UNLOCK();
     return view;
 }
 
@@ -112,8 +121,11 @@ void release_view(PyObject *view) {
 
 static PyObject *pin_exit(PinObject *self, PyObject *const *args, Py_ssize_t count) {
     (void)args, (void)count;
-    PyObject *view = self->view;
+    PyObject *view;
+    LOCK(self);
+    view = self->view;
     self->view = NULL;
+    UNLOCK();
     if (view) release_view(view);
     Py_RETURN_NONE;
 }

@@ -9,7 +9,6 @@
 #include "range.h"
 
 #define ARENA_CHUNKS 32
-#define MAX_SLOTS (CHUNK_SIZE / 4096)
 
 /* A kind of arena: enum range_options, and this. */
 #define WATCHED RANGE_OPTIONS

@@ -16,6 +16,8 @@
 #include <stdint.h>
 
 #define CHUNK_SIZE ((size_t)2 << 20)
+#define SMALLEST_PAGE 4096 /* of any kernel; what this one has is os_page_size */
+#define MAX_SLOTS (CHUNK_SIZE / SMALLEST_PAGE)
 
 struct range;
 
@@ -27,7 +29,7 @@ struct block { /* a chunk of an arena, or a whole large mapping */
     struct range *_Atomic single;  /* what `owners` points at in a large mapping */
     struct arena *arena;           /* NULL for a large mapping */
     size_t slots, taken;
-    uint64_t used[CHUNK_SIZE / 4096 / 64];
+    uint64_t used[MAX_SLOTS / 64];
     struct block *next, *prev; /* chunks of one slot size with room, or free blocks */
 };
 

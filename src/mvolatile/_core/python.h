@@ -1,4 +1,4 @@
-/* Shared by the files that know Python: module.c (functions), memory.c (Range), pin_type.c, peek_type.c. */
+/* Shared by the files that know Python: module.c (functions), memory.c and copies.c (Range), pin_type.c, peek_type.c. */
 #ifndef MVOLATILE_PYTHON_H
 #define MVOLATILE_PYTHON_H
 
@@ -7,30 +7,57 @@
 
 #include "range.h"
 
+/* What Python objects hold is changed under the GIL. Where there is none (a free-threaded build), the lock of the object stands for it: like
+ * the GIL, it is let go while its thread waits for anything. No return in between. */
+#ifdef Py_GIL_DISABLED
+#define LOCK(object) Py_BEGIN_CRITICAL_SECTION(object)
+#define UNLOCK() Py_END_CRITICAL_SECTION()
+#else
+#define LOCK(object) {
+#define UNLOCK() }
+#endif
+
 typedef struct {
     PyObject_HEAD
-    struct range *range; /* NULL: not open yet, or closed */
+    struct range *_Atomic range; /* NULL: not open yet, or closed. What close() has taken away stays a range, of nobody or another's */
     PyObject *name;      /* str or None */
     PyObject *weak;
     Py_ssize_t nbytes;
     bool warned;
 } RangeObject;
 
-/* Counts the call in, so that close() in another thread cannot pull the range away while the GIL is released. */
-struct range *use_range(RangeObject *self); /* NULL with ValueError set when closed */
-void unuse_range(struct range *range);
+/* Counts the call in, so that close() in another thread cannot pull the range away while the GIL is released. NULL with ValueError set when
+ * closed. */
+static inline struct range *use_range(RangeObject *self) {
+    struct range *range;
+    LOCK(self);
+    range = self->range;
+    if (range) atomic_fetch_add(&range->users, 1);
+    UNLOCK();
+    if (!range) PyErr_SetString(PyExc_ValueError, "the memory is closed");
+    return range;
+}
 
-extern PyObject *unpin_hook; /* called with a Range that has just become volatile; for mvolatile.testing */
+static inline void unuse_range(struct range *range) { atomic_fetch_sub(&range->users, 1); }
+
+extern PyObject *unpin_hook; /* called with a Range that has just become volatile; for mvolatile.testing. Under the lock of range_type */
 void after_use(RangeObject *self);
 int pin_released(RangeObject *self, bool write); /* with the GIL released where it may take long; -1 with an exception set */
 void unpin_released(RangeObject *self, bool write);
 
-/* Copy from a range as read() does; 0, EFAULT (lost), EAGAIN (another thread writes) or another errno. May release the GIL. */
-int copy_out(struct range *range, Py_ssize_t offset, Py_ssize_t n, char *to);
-
 PyObject *fail(int err, const char *call); /* OSError naming the call; MemoryError for ENOMEM of ours; NULL */
 int ready(void);                           /* opens the kernel's side once; -1 with an exception set */
 int watch_signals(void);                   /* our handler runs first; -1 with an exception set */
+
+/* copies.c */
+int window(struct range *range, Py_ssize_t offset, Py_ssize_t *length); /* -1 with ValueError set */
+bool two_sizes(PyObject *const *args, Py_ssize_t count, Py_ssize_t *first, Py_ssize_t *second, const char *usage); /* or TypeError */
+/* Copy from a range as read() does; 0, EFAULT (lost), EAGAIN (another thread writes) or another errno. May release the GIL. */
+int copy_out(struct range *range, Py_ssize_t offset, Py_ssize_t n, char *to);
+PyObject *range_read_method(RangeObject *self, PyObject *const *args, Py_ssize_t count);
+PyObject *range_readinto_method(RangeObject *self, PyObject *const *args, Py_ssize_t count);
+PyObject *range_write_method(RangeObject *self, PyObject *const *args, Py_ssize_t count);
+PyObject *range_peek_method(RangeObject *self, PyObject *const *args, Py_ssize_t count);
 
 /* pin_type.c */
 PyObject *hold_new(RangeObject *memory, bool write);
@@ -39,7 +66,6 @@ void release_view(PyObject *view); /* and the reference; one that others were ma
 
 /* peek_type.c */
 PyObject *peek_new(PyTypeObject *type, RangeObject *memory, Py_ssize_t offset, Py_ssize_t length);
-int window(struct range *range, Py_ssize_t offset, Py_ssize_t *length); /* -1 with ValueError set */
 
 extern PyType_Spec range_spec, hold_spec, pin_spec, peek_spec, window_spec;
 extern PyObject *release_name; /* "release", made once: the hot paths call it */

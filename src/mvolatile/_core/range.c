@@ -32,8 +32,9 @@ void range_leave(struct range *range) {
 static void make_gate(void) {
     pthread_rwlockattr_t attributes;
     pthread_rwlockattr_init(&attributes);
-    /* A fork must not starve behind a stream of pins. */
+#ifdef __GLIBC__ /* A fork must not starve behind a stream of pins; musl has no such choice. */
     pthread_rwlockattr_setkind_np(&attributes, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+#endif
     pthread_rwlock_init(&gate, &attributes);
     pthread_rwlockattr_destroy(&attributes);
 }
@@ -175,8 +176,9 @@ int range_purge(struct range *range, size_t offset, size_t length, size_t *bytes
 int range_resident(struct range *range, size_t *bytes) {
     range_enter(range);
     *bytes = bytes_of(range, OS_RESIDENT, 0, range->mapped);
+    int err = os_probed()->pagemap;
     range_leave(range);
-    return os_probed()->pagemap;
+    return err;
 }
 
 /* ---- open and close --------------------------------------------------------------------------------------------------------------- */

@@ -16,7 +16,7 @@ enum { BYTES, STR };
 
 typedef struct {
     PyObject_HEAD
-    RangeObject *memory;
+    RangeObject *memory; /* NULL: given to another shelf */
     bool open; /* somebody holds a write pin: published bytes may be read in place */
     uint32_t count, room;
     uint32_t *ends; /* of each slot */
@@ -43,7 +43,7 @@ static void shelf_dealloc(ShelfObject *self) {
     PyTypeObject *type = Py_TYPE((PyObject *)self);
     PyMem_Free(self->ends);
     PyMem_Free(self->marks);
-    Py_DECREF((PyObject *)self->memory);
+    Py_XDECREF((PyObject *)self->memory);
     PyObject_Free(self);
     Py_DECREF(type);
 }
@@ -68,7 +68,7 @@ static PyObject *shelf_append(ShelfObject *self, PyObject *args) {
     if (!PyArg_ParseTuple(args, "y*|p", &data, &mark)) return NULL;
     size_t at = used(self), n = (size_t)data.len;
     PyObject *slot = NULL;
-    if (!self->open || !self->memory->range || n > (size_t)self->memory->nbytes - at) {
+    if (!self->open || !self->memory || !self->memory->range || n > (size_t)self->memory->nbytes - at) {
         PyErr_SetString(PyExc_ValueError, "the shelf is sealed or full");
     } else if (!make_room(self)) {
         PyErr_NoMemory();
@@ -119,6 +119,13 @@ static PyObject *shelf_close(ShelfObject *self, PyObject *unused) {
     Py_RETURN_NONE;
 }
 
+static PyObject *shelf_let_go(ShelfObject *self, PyObject *unused) {
+    (void)unused;
+    self->open = false;
+    Py_CLEAR(self->memory);
+    Py_RETURN_NONE;
+}
+
 static PyObject *get_used(ShelfObject *self, void *unused) {
     (void)unused;
     return PyLong_FromSize_t(used(self));
@@ -129,39 +136,71 @@ static PyObject *get_count(ShelfObject *self, void *unused) {
     return PyLong_FromUnsignedLong(self->count);
 }
 
-/* The bytes of a slot; NULL without an exception where only Python can tell. */
+static PyObject *get_has_memory(ShelfObject *self, void *unused) {
+    (void)unused;
+    return PyBool_FromLong(self->memory != NULL);
+}
+
+/* The bytes of a slot; NULL without an exception where only Python can tell.
+ *
+ * The bad schedule: we found our locator, the shelf is retired and its memory given to another, which writes and is sealed, and then we
+ * copy: a whole peek of another's bytes. The memory is let go before it is given away, so who still has it after copying read its own. */
 static PyObject *fetch(ShelfObject *self, uint32_t slot) {
+    RangeObject *memory = self->memory;
+    if (!memory) return NULL;
     uint32_t at = start_of(self, slot);
     Py_ssize_t n = (Py_ssize_t)(self->ends[slot] - at);
     PyObject *bytes = PyBytes_FromStringAndSize(NULL, n);
     if (!bytes) return NULL;
-    struct range *range = use_range(self->memory);
+    Py_INCREF((PyObject *)memory); /* copying may release the GIL */
+    struct range *range = use_range(memory);
     int err = range ? 0 : -1;
     if (range && self->open && !atomic_load(&range->lossy)) /* a forked child may not have inherited what is held */
         memcpy(PyBytes_AsString(bytes), range->base + at, (size_t)n);
     else if (range)
         err = copy_out(range, (Py_ssize_t)at, n, PyBytes_AsString(bytes));
     if (range) unuse_range(range);
+    if (self->memory != memory) err = -1;
+    Py_DECREF((PyObject *)memory);
     if (!err) return bytes;
     PyErr_Clear();
     Py_DECREF(bytes);
     return NULL;
 }
 
+/* The offsets move when they grow. */
+#define LOCKED(method)                                                      \
+    static PyObject *method##_locked(ShelfObject *self, PyObject *argument) { \
+        PyObject *result;                                                   \
+        LOCK(self);                                                         \
+        result = method(self, argument);                                    \
+        UNLOCK();                                                           \
+        return result;                                                      \
+    }
+LOCKED(shelf_append)
+LOCKED(shelf_bounds)
+LOCKED(shelf_marked)
+LOCKED(shelf_mark)
+LOCKED(shelf_close)
+LOCKED(shelf_let_go)
+
 static PyMethodDef shelf_methods[] = {
-    {"append", (PyCFunction)shelf_append, METH_VARARGS,
+    {"append", (PyCFunction)shelf_append_locked, METH_VARARGS,
      "append($self, data, mark=False, /)\n--\n\nThe slot. ValueError when sealed or full."},
-    {"bounds", (PyCFunction)shelf_bounds, METH_O, "bounds($self, slot, /)\n--\n\n(offset, length)."},
-    {"marked", (PyCFunction)shelf_marked, METH_O,
+    {"bounds", (PyCFunction)shelf_bounds_locked, METH_O, "bounds($self, slot, /)\n--\n\n(offset, length)."},
+    {"marked", (PyCFunction)shelf_marked_locked, METH_O,
      "marked($self, slot, /)\n--\n\nWhether the slot was read since it was stored or moved."},
-    {"mark", (PyCFunction)shelf_mark, METH_O, "mark($self, slot, /)\n--\n\nNote that the slot was read."},
-    {"close", (PyCFunction)shelf_close, METH_NOARGS,
+    {"mark", (PyCFunction)shelf_mark_locked, METH_O, "mark($self, slot, /)\n--\n\nNote that the slot was read."},
+    {"close", (PyCFunction)shelf_close_locked, METH_NOARGS,
      "close($self, /)\n--\n\nNo more is appended, and reads no longer rely on a pin."},
+    {"let_go", (PyCFunction)shelf_let_go_locked, METH_NOARGS,
+     "let_go($self, /)\n--\n\nThe memory is another's from now on: reads under way find nothing."},
     {NULL, NULL, 0, NULL},
 };
 static PyGetSetDef shelf_attributes[] = {
     {"used", (getter)get_used, NULL, "Bytes taken.", NULL},
     {"count", (getter)get_count, NULL, "Slots taken.", NULL},
+    {"has_memory", (getter)get_has_memory, NULL, "Whether it has not been let go.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 static PyType_Slot shelf_slots[] = {
@@ -189,6 +228,13 @@ typedef struct {
 } FinderObject;
 
 static PyObject *missing, *find_carefully, *decoded;
+
+#define COUNT(self, what) \
+    do {                  \
+        LOCK(self);       \
+        (self)->what++;   \
+        UNLOCK();         \
+    } while (0)
 
 static PyObject *finder_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
     (void)args, (void)kwargs;
@@ -223,46 +269,53 @@ static void finder_dealloc(FinderObject *self) {
     Py_DECREF(type);
 }
 
-/* The bytes of a small value and its locator; NULL without an exception for all that is not that simple. */
-static PyObject *find_bytes(FinderObject *self, PyObject *key, PyObject **locator, unsigned *kind) {
-    *locator = PyDict_GetItemWithError(self->index, key);
-    if (!*locator) return NULL;
-    unsigned long long packed = PyLong_AsUnsignedLongLong(*locator);
-    PyObject *number = PyLong_FromUnsignedLongLong(packed >> NUMBER_SHIFT);
-    ShelfObject *shelf = number ? (ShelfObject *)PyDict_GetItemWithError(self->shelves, number) : NULL;
+/* A new reference; NULL with or without an exception. */
+static PyObject *look_up(PyObject *dictionary, PyObject *key) {
+#ifdef Py_GIL_DISABLED /* a borrowed one may be gone by now */
+    PyObject *value;
+    return PyDict_GetItemRef(dictionary, key, &value) < 0 ? NULL : value;
+#else
+    return Py_XNewRef(PyDict_GetItemWithError(dictionary, key));
+#endif
+}
+
+/* The bytes of a small value; NULL without an exception for all that is not that simple. */
+static PyObject *find_bytes(FinderObject *self, unsigned long long locator) {
+    PyObject *number = PyLong_FromUnsignedLongLong(locator >> NUMBER_SHIFT), *bytes = NULL;
+    ShelfObject *shelf = number ? (ShelfObject *)look_up(self->shelves, number) : NULL;
     Py_XDECREF(number);
-    uint32_t slot = (uint32_t)(packed >> KIND_BITS) & ((1u << (NUMBER_SHIFT - KIND_BITS)) - 1);
-    if (!shelf || Py_TYPE((PyObject *)shelf) != shelf_type || slot >= shelf->count) return NULL;
-    if (!shelf->open && watch_signals()) return NULL; /* what is held does not trap */
-    *kind = packed & ((1u << KIND_BITS) - 1);
-    Py_INCREF(*locator);
-    Py_INCREF((PyObject *)shelf); /* copying may release the GIL */
-    PyObject *bytes = fetch(shelf, slot);
-    if (bytes) shelf->marks[slot] = 1;
+    if (!shelf) return NULL;
+    uint32_t slot = (uint32_t)(locator >> KIND_BITS) & ((1u << (NUMBER_SHIFT - KIND_BITS)) - 1);
+    if (Py_TYPE((PyObject *)shelf) == shelf_type) {
+        LOCK(shelf);
+        bool there = slot < shelf->count && (shelf->open || !watch_signals()); /* what is held does not trap */
+        bytes = there ? fetch(shelf, slot) : NULL;
+        if (bytes) shelf->marks[slot] = 1;
+        UNLOCK();
+    }
     Py_DECREF((PyObject *)shelf);
-    if (!bytes) Py_DECREF(*locator);
     return bytes;
 }
 
 /* A new reference to the value or to `missing`. */
 static PyObject *find(FinderObject *self, PyObject *key) {
-    PyObject *locator, *value;
-    unsigned kind = 0;
-    PyObject *bytes = find_bytes(self, key, &locator, &kind);
-    if (bytes) {
-        if (kind == BYTES)
-            value = bytes;
-        else if (kind == STR)
-            value = PyUnicode_DecodeUTF8(PyBytes_AsString(bytes), PyBytes_Size(bytes), "surrogatepass");
-        else
-            value = PyObject_CallMethodObjArgs((PyObject *)self, decoded, key, locator, bytes, NULL);
-        if (kind != BYTES) Py_DECREF(bytes);
-        Py_DECREF(locator);
+    PyObject *locator = look_up(self->index, key), *value;
+    if (!locator) return PyErr_Occurred() ? NULL : Py_NewRef(missing);
+    unsigned long long packed = PyLong_AsUnsignedLongLong(locator);
+    unsigned kind = packed & ((1u << KIND_BITS) - 1);
+    PyObject *bytes = find_bytes(self, packed);
+    if (!bytes) {
+        value = PyErr_Occurred() ? NULL : PyObject_CallMethodObjArgs((PyObject *)self, find_carefully, key, NULL);
+    } else if (kind == BYTES) {
+        value = Py_NewRef(bytes);
+    } else if (kind == STR) {
+        value = PyUnicode_DecodeUTF8(PyBytes_AsString(bytes), PyBytes_Size(bytes), "surrogatepass");
     } else {
-        if (PyErr_Occurred()) return NULL;
-        value = locator ? PyObject_CallMethodObjArgs((PyObject *)self, find_carefully, key, NULL) : Py_NewRef(missing);
+        value = PyObject_CallMethodObjArgs((PyObject *)self, decoded, key, locator, bytes, NULL);
     }
-    if (value && value != missing) self->hits++;
+    Py_XDECREF(bytes);
+    Py_DECREF(locator);
+    if (value && value != missing) COUNT(self, hits);
     return value;
 }
 
@@ -270,9 +323,9 @@ static PyObject *finder_find(FinderObject *self, PyObject *key) { return find(se
 
 static PyObject *finder_subscript(FinderObject *self, PyObject *key) {
     PyObject *value = find(self, key);
-    if (value != missing) return value;
+    if (!value || value != missing) return value;
     Py_DECREF(value);
-    self->misses++;
+    COUNT(self, misses);
     PyObject *error = PyTuple_Pack(1, key); /* a tuple as key must stay one */
     if (error) PyErr_SetObject(PyExc_KeyError, error);
     Py_XDECREF(error);
@@ -289,15 +342,15 @@ static PyObject *finder_get(FinderObject *self, PyObject *const *args, Py_ssize_
         return NULL;
     }
     PyObject *value = find(self, args[0]);
-    if (value != missing) return value;
+    if (!value || value != missing) return value;
     Py_DECREF(value);
-    self->misses++;
+    COUNT(self, misses);
     return Py_NewRef(fallback);
 }
 
 static PyObject *finder_count_miss(FinderObject *self, PyObject *unused) {
     (void)unused;
-    self->misses++;
+    COUNT(self, misses);
     Py_RETURN_NONE;
 }
 

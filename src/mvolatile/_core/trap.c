@@ -14,14 +14,14 @@ static struct sigaction before; /* whom we hand on to */
 static _Atomic bool installed, python_before;
 static _Atomic uint64_t marks;
 
-/* What this thread handed on last, to see a handler that returns without mending anything. Initial-exec: no allocation on first use. */
-static _Thread_local struct {
+/* What this thread handed on last, to see a handler that returns without mending anything. */
+static OF_EACH_THREAD struct {
     uintptr_t address;
     uint64_t marks;
     uintptr_t frame; /* of hand_on() while the other handler runs; one that jumped away leaves it behind */
     int nested;      /* frames that lie below one another, it seems: the other handler touches lost memory itself */
     bool returned;   /* the other handler did; one that jumped away may be called for the same address again */
-} last __attribute__((tls_model("initial-exec")));
+} last;
 
 static void handle(int number, siginfo_t *info, void *context);
 

@@ -13,7 +13,8 @@ from types import SimpleNamespace
 from typing import Any, NoReturn, TypeVar, cast
 
 from .._core import MISSING, Finder
-from ..errors import Purged
+from ..errors import NoRoomError, Purged, TooLargeError
+from ..kernel.room import room
 from ..memory import VolatileMemory
 from . import fork, pressure
 from .duel import Duel
@@ -25,7 +26,7 @@ from .statistics import CacheInfo
 from .sweep import Sweeper
 from .values import EXPIRES, EXPIRY, Codec, decode, encode
 
-__all__ = ["MISSING", "TooLargeError", "VolatileCache"]
+__all__ = ["MISSING", "VolatileCache"]
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -35,14 +36,13 @@ MISSING_TOO: Any = object()
 OWN_RANGE = 64 << 10
 """Values from this size on get memory of their own: a hit is a system call or two, and no copy."""
 
+WORTH_ASKING = 32 << 20
+"""Before storing values from this size on, the kernel is asked whether there is room: half a millisecond."""
+
 WORTH_SEALING = 256 << 10
 """Open segments with less in them stay open under pressure."""
 
 _SLOT_MASK, _KIND_MASK = SLOTS - 1, (1 << KIND_BITS) - 1
-
-
-class TooLargeError(ValueError):
-    """The value is larger than the cache may ever be."""
 
 
 class VolatileCache(Finder[K, V], MutableMapping[K, V]):
@@ -92,7 +92,7 @@ class VolatileCache(Finder[K, V], MutableMapping[K, V]):
         for bound, what in ((max_bytes, "max_bytes"), (maxsize, "maxsize")):
             if bound is not None and bound < 0:
                 raise ValueError(f"{what} must not be negative, not {bound!r}")
-        self.name = name or "cache"
+        self.name: str = name or "cache"
         self._ttl = _checked_ttl(ttl)
         self._codec = codec
         self._on_purge = on_purge
@@ -109,7 +109,9 @@ class VolatileCache(Finder[K, V], MutableMapping[K, V]):
         fork.follow(self)
 
     # Two caches are equal when they are one: comparing what is in them would read it all.
-    __eq__ = object.__eq__
+    def __eq__(self, other: object) -> bool:
+        return True if self is other else NotImplemented
+
     __hash__ = object.__hash__  # pyright: ignore[reportAssignmentType]
 
     # ---- reading
@@ -184,7 +186,9 @@ class VolatileCache(Finder[K, V], MutableMapping[K, V]):
         """Store `value`, for `ttl` seconds (default: the cache's `ttl`; 0 stores nothing).
 
         `TypeError` for a value that cannot be stored or a key that cannot be hashed; `ValueError` for a negative
-        or undefined ttl, and for a value larger than `max_bytes`: then an older value of the key is gone too.
+        or undefined ttl. `TooLargeError`, a `ValueError`, for a value larger than `max_bytes`; `NoRoomError`, which
+        is a `MemoryError` too, for one larger than the memory that this machine and its container have, with
+        everything volatile given up. Then an older value of the key is gone too, and nothing else.
         """
         self._store(key, value, ttl, None)
 
@@ -210,6 +214,9 @@ class VolatileCache(Finder[K, V], MutableMapping[K, V]):
             raise TooLargeError(f"a value of {encoded.nbytes} bytes is larger than max_bytes={most}")
         if expires is not None:
             self._hand.sweeper.needed = True
+        if nbytes >= WORTH_ASKING and (has := room()) is not None and nbytes + _page_tables(nbytes) > has:
+            self._change(self._put_nothing, key, flight)
+            raise NoRoomError(f"a value of {encoded.nbytes} bytes, but there is room for {max(0, has)}")
         if nbytes >= OWN_RANGE or nbytes * 4 > self._log.segment_bytes():
             self._change(self._hand.make_room, encoded.nbytes)
             memory = self._new_memory(max(1, encoded.nbytes))
@@ -246,8 +253,8 @@ class VolatileCache(Finder[K, V], MutableMapping[K, V]):
 
     def _put_range(self, shelf: Range, flight: Any) -> None:
         if self._stands(shelf.keys[0], flight):
+            self._hand.fit(shelf.used)  # before it is there: the hand may stand at the newest
             self._log.put_range(shelf)
-            self._hand.make_room(0)
             self._hand.keep_count()
             self._hand.tidy()
 
@@ -322,7 +329,7 @@ class VolatileCache(Finder[K, V], MutableMapping[K, V]):
 
         Single-flight: while one thread makes the value, others that want it wait, and get it or the exception.
         If the key is set, deleted or cleared meanwhile, the made value is returned but not stored; so is one too
-        large for `max_bytes`. A factory may use the cache, even for its own key.
+        large for `max_bytes` or for the memory there is. A factory may use the cache, even for its own key.
         """
         value = self._find(key)
         if value is not MISSING:
@@ -355,7 +362,7 @@ class VolatileCache(Finder[K, V], MutableMapping[K, V]):
 
     def _resize(self, max_bytes: int | None) -> None:
         self._log.max_bytes = max_bytes
-        self._hand.make_room(0)
+        self._hand.fit(0)
 
     def purge(self, nbytes: int | None = None) -> int:
         """Have the kernel reclaim values now, the oldest first, until `nbytes` went; answers how many bytes did.
@@ -386,7 +393,9 @@ class VolatileCache(Finder[K, V], MutableMapping[K, V]):
             currsize=len(self._index),
             purged=log.purged,
             bytes=log.nbytes,
-            resident_bytes=sum(shelf.memory.resident() for shelf in shelves),
+            resident_bytes=sum(
+                memory.resident() for memory in [shelf.memory for shelf in shelves] + log.spare
+            ),
             pinned_bytes=pinned,
             segments=len(shelves),
         )
@@ -476,6 +485,7 @@ class VolatileCache(Finder[K, V], MutableMapping[K, V]):
 
     def _give_way(self) -> None:
         self._log.seal_all(at_least=WORTH_SEALING)
+        self._log.spare.clear()
         self._hand.survey()
         self._log.clean(4096)
 
@@ -488,6 +498,11 @@ class VolatileCache(Finder[K, V], MutableMapping[K, V]):
         if not self._inherit:
             self._log.clear()
             self._hand.lift()
+
+
+def _page_tables(nbytes: int) -> int:
+    """What the kernel takes beside the pages, and a little for what else happens meanwhile."""
+    return nbytes // 256 + (1 << 20)
 
 
 def _as_bytes(part: Any) -> Any:

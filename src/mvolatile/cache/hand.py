@@ -22,7 +22,7 @@ from .sweep import Sweeper
 __all__ = ["Hand"]
 
 STEPS = 8
-"""Values moved or given up for each value stored, when there is need."""
+"""Values moved or forgotten for each value stored, when there is need."""
 
 SLOWEST, BACKED_OFF = 1 / 16, 0.97
 LEAST = 8 << 20
@@ -55,17 +55,18 @@ class Hand:
         return self.allowance if most is None else min(self.allowance, most)
 
     def make_room(self, nbytes: int) -> None:
-        """Give up values until `nbytes` more fit; some more work ahead of need, so that no call does all of it."""
-        log = self.log
+        """A value of `nbytes` is to be stored: give up others until it fits."""
         limit = self.limit
         if limit == float("inf"):
             return
-        if log.nbytes > limit / 2 and self.duel.stored(nbytes, limit):
+        if self.log.nbytes > limit / 2 and self.duel.stored(nbytes, limit):
             self._change_policy()
-        margin = log.segment_bytes()
-        if margin * 16 < limit and log.nbytes + nbytes + margin > limit:
-            self._advance(STEPS)
-        while log.nbytes + nbytes > limit and self._advance(256):
+        self.fit(nbytes)
+
+    def fit(self, nbytes: int) -> None:
+        """Give up values until `nbytes` more fit."""
+        limit = self.limit
+        while self.log.nbytes + nbytes > limit and self._advance():
             pass
 
     def _change_policy(self) -> None:
@@ -82,7 +83,7 @@ class Hand:
             return
         while self.log.clean(4096):
             pass
-        while len(self.log.index) > self.max_entries and self._advance(1):
+        while len(self.log.index) > self.max_entries and self._advance():
             pass
 
     def tidy(self) -> None:
@@ -99,8 +100,8 @@ class Hand:
         while self.log.clean(4096) or self.log.work(4096):
             pass
 
-    def _advance(self, steps: int) -> bool:
-        """Pass up to `steps` values; False when there is nothing left to give up."""
+    def _advance(self) -> bool:
+        """Pass one value; False when there is nothing left to give up."""
         log = self.log
         while self._victim is None or self._victim.number not in log.by_number:
             if not log.ahead and log.behind:
@@ -115,18 +116,18 @@ class Hand:
                 self._pass_range(shelf)
                 return True
             self._victim, self._at = shelf, 0
-        self._pass_slots(self._victim, steps)
+        self._pass_slot(self._victim, self._at)
         return True
 
-    def _pass_slots(self, segment: Segment, steps: int) -> None:
-        end = min(len(segment.keys), self._at + steps)
-        for slot in range(self._at, end):
+    def _pass_slot(self, segment: Segment, slot: int) -> None:
+        if slot < len(segment.keys):
             if segment.marked(slot):
                 self.log.keep(segment, slot, 0)
             elif self.log.lives(segment, slot):
                 del self.log.index[segment.keys[slot]]
-        self._at = end
-        if end == len(segment.keys):
+            self._at = slot + 1
+            self.log.emptied(segment, slot)
+        if self._at >= len(segment.keys):
             self._victim = None
             self.log.retire(segment)
 

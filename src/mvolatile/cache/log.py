@@ -25,6 +25,10 @@ SMALLEST_SEGMENT, LARGEST_SEGMENT = 1024, 2 << 20
 FIRST_SEGMENT = 64 << 10
 MOSTLY = 2 / 3
 """A segment with so large a part of it dead is compacted."""
+SPARE = 2
+"""Retired segments' memories kept: a full cache fills one for each that it empties. Memory fresh from the kernel costs
+ten times the copy into it; they stay volatile, so the kernel may take them first.
+"""
 MOST_SEGMENTS = 8192
 """From here on segments grow: each is a mapping, and a process may have 65,530."""
 
@@ -58,6 +62,7 @@ class Log:
         self.leaving: weakref.WeakSet[VolatileMemory] = (
             weakref.WeakSet()
         )  # given up, and pinned by arrays still
+        self.spare: list[VolatileMemory] = []
         self.nbytes = 0
         self.purged = 0
         self.survivors_are_young = False
@@ -101,9 +106,16 @@ class Log:
         self.sealed(shelf)
 
     def _open(self, nbytes: int) -> Segment:
-        segment = Segment(self.next_number(), self.new_memory(max(nbytes, self.segment_bytes())))
+        segment = Segment(self.next_number(), self._memory(max(nbytes, self.segment_bytes())))
         self._register(segment)
         return segment
+
+    def _memory(self, nbytes: int) -> VolatileMemory:
+        while self.spare:
+            memory = self.spare.pop()
+            if nbytes <= memory.nbytes <= 2 * nbytes:
+                return memory
+        return self.new_memory(nbytes)
 
     def _register(self, shelf: Shelf) -> None:
         self.by_number[shelf.number] = shelf
@@ -195,7 +207,11 @@ class Log:
         self.shelves.pop(shelf.number, None)
         if self.ahead.pop(shelf.number, None) is None:
             self.behind.pop(shelf.number, None)
-        self.nbytes -= shelf.used
+        self.nbytes -= shelf.used - shelf.emptied
+        if isinstance(shelf, Segment) and shelf.view is None and len(self.spare) < SPARE:
+            memory = shelf.let_go()
+            if memory is not None:
+                self.spare.append(memory)
 
     def drop(self, shelf: Shelf, lost: bool) -> None:
         """Give up all values on it; `clean` removes their keys later."""
@@ -249,11 +265,18 @@ class Log:
         if segment.number in self.by_number:
             for slot in range(at, end):
                 self.keep(segment, slot, segment.marked(slot))
+                self.emptied(segment, slot)
         job[1] = end
         if end == len(segment.keys):
             self.sparse.popleft()
             self.retire(segment)
         return True
+
+    def emptied(self, segment: Segment, slot: int) -> None:
+        """All values up to `slot` were moved or given up: they count no more, though their pages stay until all are."""
+        if segment.number in self.by_number:
+            before, segment.emptied = segment.emptied, max(segment.emptied, sum(segment.row.bounds(slot)))
+            self.nbytes -= segment.emptied - before
 
     def lives(self, shelf: Shelf, slot: int) -> bool:
         """Whether the index still points there."""
@@ -286,8 +309,8 @@ class Log:
         self.newest = self.survivors = None
         for table in (self.index, self.shelves, self.by_number, self.ahead, self.behind):
             table.clear()
-        self.dropped.clear()
-        self.sparse.clear()
+        for jobs in (self.dropped, self.sparse, self.spare):
+            jobs.clear()
         self.nbytes = 0
 
     def mend(self) -> None:
@@ -319,4 +342,4 @@ class Log:
             for key, locator in list(self.index.items()):
                 if locator >> NUMBER_SHIFT in dangling - known:
                     del self.index[key]
-        self.nbytes = sum(shelf.used for shelf in self.by_number.values())
+        self.nbytes = sum(shelf.used - shelf.emptied for shelf in self.by_number.values())

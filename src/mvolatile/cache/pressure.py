@@ -44,8 +44,12 @@ def listen(cache: Listener) -> None:
             _monitor = PressureMonitor()
         except (UnsupportedError, OSError):
             return
-        _thread = threading.Thread(target=_run, args=(_monitor,), name="mvolatile-cache", daemon=True)
-        _thread.start()
+        thread = _thread = threading.Thread(
+            target=_run, args=(_monitor,), name="mvolatile-cache", daemon=True
+        )
+    # Not under the lock: this waits until the thread runs, and before that it may run another cache's finalizer,
+    # which waits for the lock.
+    thread.start()
 
 
 def ignore(cache: Listener, wait: bool = True) -> None:
@@ -58,18 +62,19 @@ def ignore(cache: Listener, wait: bool = True) -> None:
         if _listeners or _monitor is None:
             return
         monitor, thread, _monitor, _thread = _monitor, _thread, None, None
-    monitor.close()
-    if wait and thread is not None and thread is not threading.current_thread():
+    monitor.end()
+    if wait and thread is not None and thread.ident is not None and thread is not threading.current_thread():
         thread.join()
 
 
 def _run(monitor: PressureMonitor) -> None:
     last = float("-inf")
-    for event in monitor:
-        if event.when - last < _PAUSE:
-            continue
-        tell_all()
-        last = event.when
+    with monitor:
+        for event in monitor:
+            if event.when - last < _PAUSE:
+                continue
+            tell_all()
+            last = event.when
 
 
 def tell_all() -> None:

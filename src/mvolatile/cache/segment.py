@@ -14,9 +14,9 @@ from collections.abc import Callable, Hashable
 from typing import Any, TypeAlias
 
 from .._core import Shelf as Row
-from ..errors import Overwritten
+from ..errors import Overwritten, Purged
 from ..memory import VolatileMemory
-from .values import BYTES, Encoded, write_parts
+from .values import ARRAY, BYTES, MADE, Encoded, array_maker, write_parts
 
 __all__ = ["KIND_BITS", "NUMBER_SHIFT", "SLOTS", "Range", "Segment", "Shelf"]
 
@@ -31,16 +31,19 @@ NOBODY = object()
 class Segment:
     """A memory for many values: slot i of `row` has the key ``keys[i]``."""
 
-    __slots__ = ("capacity", "dead", "gone", "keys", "memory", "number", "row", "view")
+    __slots__ = ("capacity", "dead", "emptied", "gone", "keys", "memory", "number", "row", "view")
 
     def __init__(self, number: int, memory: VolatileMemory) -> None:
         self.number = number
         self.capacity = memory.nbytes
         self.memory = memory
-        self.view: memoryview | None = memoryview(self.memory._hold(True))
+        self.view: memoryview | None = memoryview(memory._hold(True))
+        if memory._lossy:
+            memory._forgive()  # a former owner's loss
         self.row = Row(self.memory)
         self.keys: list[Hashable] = []
         self.dead = 0  # bytes of values that were overwritten or deleted
+        self.emptied = 0  # bytes, from the front, that were moved or given up
         self.gone = False
 
     @property
@@ -85,16 +88,28 @@ class Segment:
             view.release()
 
     def fetch(self, slot: int) -> bytes:
-        """The bytes of a slot; `Purged` if they were lost, `ValueError` if it is being sealed at this moment."""
+        """The bytes of a slot; `Purged` if they were lost, `ValueError` if it is being sealed or emptied now."""
         at, n = self.row.bounds(slot)
         if self.view is not None and not self.memory._lossy:  # a forked child may not inherit what is held
             return self.view[at : at + n].tobytes()
         try:
-            return self.memory.read(at, n)
+            data = self.memory.read(at, n)
         except Overwritten:
             # A reader that began before the segment was sealed has not let the write pin go yet. Nobody writes.
             with self.memory.pin() as view:
-                return bytes(view[at : at + n])
+                data = bytes(view[at : at + n])
+        except Purged:
+            if self.row.has_memory:
+                raise
+            data = b""
+        if not self.row.has_memory:
+            raise ValueError("another segment has the memory now")
+        return data
+
+    def let_go(self) -> VolatileMemory | None:
+        """Its memory, to be filled by another; None if somebody holds it."""
+        self.row.let_go()
+        return None if self.memory._pins else self.memory
 
 
 class Range:
@@ -103,9 +118,9 @@ class Range:
     Its reader gives bytes, or a pin to make arrays over: the memory stays pinned as long as one of them lives.
     """
 
-    __slots__ = ("_marked", "expires", "gone", "keys", "kind", "memory", "number", "timer", "used")
+    __slots__ = ("_make", "_marked", "expires", "gone", "keys", "kind", "memory", "number", "timer", "used")
 
-    dead = 0
+    dead = emptied = 0
     view = None
 
     def __init__(
@@ -121,7 +136,8 @@ class Range:
         self.keys: list[Hashable] = [key]
         self._marked = False
         self.used = encoded.nbytes
-        self.kind = encoded.kind
+        self._make = array_maker(encoded) if encoded.kind == ARRAY else None
+        self.kind = encoded.kind if self._make is None else MADE
         self.expires = expires
         self.timer = timer
         self.gone = False
@@ -138,7 +154,8 @@ class Range:
             raise KeyError(self.keys[0])
         if self.kind == BYTES:
             return self.memory.read(0)
-        return self.memory._whole_hold()
+        hold = self.memory._whole_hold()
+        return hold if self._make is None else self._make(hold)
 
     @property
     def row(self) -> Range:

@@ -22,9 +22,22 @@ if TYPE_CHECKING:
 
     Part: TypeAlias = Buffer
 
-__all__ = ["BYTES", "EXPIRES", "EXPIRY", "Codec", "Encoded", "decode", "encode", "write_parts"]
+__all__ = [
+    "ARRAY",
+    "BYTES",
+    "EXPIRES",
+    "EXPIRY",
+    "MADE",
+    "Codec",
+    "Encoded",
+    "array_maker",
+    "decode",
+    "encode",
+    "write_parts",
+]
 
-BYTES, STR, BYTEARRAY, VIEW, ARRAY, PICKLE, CODED = range(7)
+BYTES, STR, BYTEARRAY, VIEW, ARRAY, PICKLE, CODED, MADE = range(8)
+"""`MADE`: the shelf answers the value itself, not its bytes."""
 EXPIRES = 8
 """Added to the kind of a value with a time to live, whose bytes end with when that is over."""
 EXPIRY = struct.Struct("<d")
@@ -79,9 +92,12 @@ def encode(value: Any, codec: Codec | None = None) -> Encoded:
         return _framed(VIEW, meta, [whole.cast("B") if whole.nbytes else b""])
     numpy = sys.modules.get("numpy")
     if numpy is not None and kind is numpy.ndarray and not value.dtype.hasobject:
-        order = "F" if value.flags.f_contiguous and not value.flags.c_contiguous else "C"
-        return _framed(ARRAY, pickle.dumps((value.dtype, value.shape, order), 5), [value])
+        return _framed(ARRAY, pickle.dumps((value.dtype, value.shape, _order(value)), 5), [value])
     return _pickled(value)
+
+
+def _order(array: Any) -> str:
+    return "F" if array.flags.f_contiguous and not array.flags.c_contiguous else "C"
 
 
 def _one(kind: int, data: Any) -> Encoded:
@@ -124,6 +140,16 @@ def _framed(kind: int, meta: bytes, bulk: list[Any]) -> Encoded:
     return Encoded(kind, parts, at)
 
 
+def array_maker(encoded: Encoded) -> Callable[[Any], Any]:
+    """Makes an encoded `ARRAY` of a hold on its bytes, without reading what kind of array it is: that is half of what
+    a hit costs beside the kernel's part. A hold for reading gives a read-only array.
+    """
+    make, array = sys.modules["numpy"].ndarray, encoded.parts[-1]
+    shape, dtype, offset = array.shape, array.dtype, encoded.nbytes - array.nbytes
+    order = _order(array)
+    return lambda hold: make(shape, dtype, hold, offset, None, order)
+
+
 def write_parts(parts: list[Any], target: memoryview) -> None:
     """Copy the parts one after another into `target`, which has room for them."""
     at = 0
@@ -139,10 +165,9 @@ def write_parts(parts: list[Any], target: memoryview) -> None:
 def _copy_array(array: Any, target: memoryview, at: int) -> int:
     """Whatever its strides, in one copy, and without the interpreter's lock for plain types."""
     numpy = sys.modules["numpy"]
-    fortran = array.flags.f_contiguous and not array.flags.c_contiguous
     end = at + array.nbytes
     if array.nbytes:
-        numpy.ndarray(array.shape, array.dtype, target[at:end], order="F" if fortran else "C")[...] = array
+        numpy.ndarray(array.shape, array.dtype, target[at:end], order=_order(array))[...] = array
     return int(end)
 
 
@@ -209,4 +234,5 @@ _decoders: dict[int, Callable[[Any], Any]] = {
     VIEW: _view,
     ARRAY: _array,
     PICKLE: _unpickled,
+    MADE: lambda value: value,
 }

@@ -36,7 +36,7 @@ class Tally:
         self.steps = 0
         self.executions = 0
         self.cut = 0
-        self.complete = True
+        self.complete: bool = True
         self.finals: set[Any] = set()
         self.findings: dict[str, tuple[str, list[Move]]] = {}
         self.seen: dict[Any, tuple[str, ...]] = {}

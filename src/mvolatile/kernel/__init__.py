@@ -2,6 +2,7 @@
 
 - `files`: reading the small text files of proc, sysfs and cgroupfs.
 - `cgroup`: this process's memory cgroup, and children of it with limits of their own.
+- `room`: how much memory there is to be had.
 - `pressure`: being told that memory grows short.
 - `smaps`: what a process's mappings hold.
 - `features`: all of it in one frozen record, with the tier that serves us.

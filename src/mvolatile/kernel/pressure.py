@@ -61,7 +61,7 @@ class PressureMonitor:
         self.refused: dict[str, str] = {}
         self._sources: dict[int, Source] = {}
         self._thread: threading.Thread | None = None
-        self._closed = False
+        self._closed = self._ended = False
         self._pid = os.getpid()
         self._turn = threading.Lock()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -90,7 +90,7 @@ class PressureMonitor:
         """Block until there is pressure; None after `timeout` seconds, or when the monitor is closed."""
         deadline = None if timeout is None else time.monotonic() + timeout
         with self._turn:
-            while not self._closed:
+            while not self._closed and not self._ended:
                 left = None if deadline is None else max(0.0, deadline - time.monotonic())
                 ready = self._poll.poll(None if left is None else left * 1000)
                 for fd, events in ready:
@@ -129,6 +129,11 @@ class PressureMonitor:
 
         self._thread = threading.Thread(target=run, name="mvolatile-pressure", daemon=True)
         self._thread.start()
+
+    def end(self) -> None:
+        """Have every waiter give up. Waits for nobody, so finalizers may call it; `close` is still to come."""
+        self._ended = True
+        os.eventfd_write(self._wake, 1)
 
     def close(self) -> None:
         """Wake and end every waiter, then give the descriptors back. A second call does nothing."""

@@ -38,13 +38,15 @@ def purge_some(cache: VolatileCache[Any, Any], random: Random) -> None:
 def is_valid(cache: VolatileCache[Any, Any]) -> bool:
     """The invariants of a cache at rest."""
     log = cache._log
-    assert log.nbytes == sum(shelf.used for shelf in log.by_number.values())
+    assert log.nbytes == sum(shelf.used - shelf.emptied for shelf in log.by_number.values())
     assert set(log.shelves) == set(log.by_number)
     open_ones = {shelf.number for shelf in (log.newest, log.survivors) if shelf is not None}
     ordered = [*log.ahead, *log.behind]
     assert len(ordered) == len(set(ordered))
     assert open_ones | set(ordered) == set(log.by_number)
     assert not open_ones & set(ordered)
+    memories = [shelf.memory for shelf in log.by_number.values()] + log.spare
+    assert len({id(memory) for memory in memories}) == len(memories)
     dropped = {job[0].number for job in log.dropped}
     for key, locator in log.index.items():
         number, slot = locator >> 21, locator >> 4 & 0x1FFFF

@@ -261,7 +261,7 @@ def test_rows_cover_the_lost_bytes() -> None:
 @loses
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_a_loss_and_its_rebuild(order: Any) -> None:
-    source = np.asarray(_sample((64, 1024), "i4"), order=order)
+    source = np.asarray(_sample((64, PAGE // 4), "i4"), order=order)
     with mv.array(source) as made:
         lose(made.memory, [(5 * PAGE, 2 * PAGE)])
         assert made.purged() == ((5 * PAGE, 2 * PAGE),)

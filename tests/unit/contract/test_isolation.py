@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import platform
 import random
 from contextlib import suppress
 
-import numpy as np
 import pytest
 
 from mvolatile import Purged, VolatileCache, VolatileMemory
@@ -136,7 +136,7 @@ def test_what_a_cache_leaves_behind() -> None:
     with VolatileCache() as cache:
         for i in range(3000):
             cache[i] = b"\xee" * 700
-        cache["large"] = np.full(300_000, 0xEE, np.uint8)
+        cache["large"] = b"\xee" * 300_000
         spans = {shelf.memory.address: shelf.memory.nbytes for shelf in cache._log.by_number.values()}
         for i in range(0, 3000, 2):
             del cache[i]
@@ -176,3 +176,35 @@ def test_a_loss_stays_with_its_range(layout: str) -> None:
     assert victim.read(0) == pattern(victim.nbytes, 9)
     for memory in memories:
         memory.close()
+
+
+REFUSED = """
+import sys
+from mvolatile import VolatileMemory
+from mvolatile.kernel.smaps import mappings
+from support import seccomp
+
+advice, option, nbytes = int(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+keeper = VolatileMemory(4096)
+seccomp.refuse_advice(advice)
+before = len(mappings())
+for _ in range(50):
+    try:
+        VolatileMemory(nbytes, **{option: False})
+    except OSError as error:
+        assert "madvise for" in str(error) and "Invalid argument" in str(error), error
+    else:
+        raise AssertionError("a memory without what was asked for")
+assert len(mappings()) <= before + 2
+with VolatileMemory(nbytes) as memory:
+    memory.write(b"x" * nbytes)
+    assert memory.read(0) == b"x" * nbytes
+"""
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the rule is written out for x86-64")
+@pytest.mark.parametrize(("advice", "option"), [(16, "dump"), (18, "inherit")])
+@pytest.mark.parametrize("nbytes", [3 * PAGE, HUGE])
+def test_an_option_that_the_kernel_refuses(tier: str, advice: int, option: str, nbytes: int) -> None:
+    """An error, nothing left behind, and others go on."""
+    run_python(REFUSED, advice, option, nbytes, env={"MVOLATILE_TIER": tier}).check()

@@ -229,14 +229,14 @@ def test_an_unfinished_open_leaves_nothing() -> None:
 
 def test_repr_in_every_state(tier: str) -> None:
     memory = VolatileMemory(5 * PAGE, "tiles")
-    assert repr(memory) == "<VolatileMemory 'tiles' 20480 bytes, not yet volatile>"
+    assert repr(memory) == f"<VolatileMemory 'tiles' {5 * PAGE} bytes, not yet volatile>"
     memory.write(pattern(5 * PAGE))
     after = "not yet volatile" if tier == "unsupported" else "volatile"
-    assert repr(memory) == f"<VolatileMemory 'tiles' 20480 bytes, {after}>"
+    assert repr(memory) == f"<VolatileMemory 'tiles' {5 * PAGE} bytes, {after}>"
     with memory.pin(), memory.pin():
-        assert repr(memory) == "<VolatileMemory 'tiles' 20480 bytes, pinned 2>"
+        assert repr(memory) == f"<VolatileMemory 'tiles' {5 * PAGE} bytes, pinned 2>"
     memory.close()
-    assert repr(memory) == "<VolatileMemory 'tiles' 20480 bytes, closed>"
+    assert repr(memory) == f"<VolatileMemory 'tiles' {5 * PAGE} bytes, closed>"
     with VolatileMemory(1) as nameless:
         assert repr(nameless) == "<VolatileMemory 1 bytes, not yet volatile>"
 
@@ -246,9 +246,9 @@ def test_repr_tells_what_is_lost() -> None:
     with filled("pooled", name="tiles") as memory:
         lose(memory, [(PAGE, 2 * PAGE)])
         assert memory.purged() == ((PAGE, 2 * PAGE),)
-        assert repr(memory) == "<VolatileMemory 'tiles' 36864 bytes, volatile, 8192 bytes lost>"
+        assert repr(memory) == f"<VolatileMemory 'tiles' {9 * PAGE} bytes, volatile, {2 * PAGE} bytes lost>"
         with memory.pin(write=True, on_purge=lambda view, extents: None), memory.pin():
-            assert repr(memory) == "<VolatileMemory 'tiles' 36864 bytes, pinned 2>"
+            assert repr(memory) == f"<VolatileMemory 'tiles' {9 * PAGE} bytes, pinned 2>"
 
 
 def test_repr_of_a_subclass() -> None:
@@ -256,7 +256,7 @@ def test_repr_of_a_subclass() -> None:
         pass
 
     with Tiles(PAGE) as memory:
-        assert repr(memory).startswith("<Tiles 4096 bytes")
+        assert repr(memory).startswith(f"<Tiles {PAGE} bytes")
 
 
 @loses
@@ -264,7 +264,8 @@ def test_purged_names_the_memory() -> None:
     with filled("pooled", name="tiles") as memory:
         lose(memory, [(0, PAGE), (3 * PAGE, PAGE)])
         with pytest.raises(
-            Purged, match=re.escape("tiles: 8192 bytes purged: [0, 4096), [12288, 16384)")
+            Purged,
+            match=re.escape(f"tiles: {2 * PAGE} bytes purged: [0, {PAGE}), [{3 * PAGE}, {4 * PAGE})"),
         ) as lost:
             memory.read(0)
         assert (lost.value.name, lost.value.nbytes) == ("tiles", 2 * PAGE)

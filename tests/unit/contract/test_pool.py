@@ -17,7 +17,7 @@ from support.memories import HUGE, PAGE, filled, lose, pattern
 from support.processes import run_python
 from support.tiers import exact, loses
 
-SIZES = [1, PAGE, 16 * PAGE, 100 * PAGE, 511 * PAGE, HUGE]
+SIZES = [1, PAGE, 16 * PAGE, 100 * PAGE, HUGE - PAGE, HUGE]
 
 
 @pytest.mark.parametrize("nbytes", SIZES)
@@ -241,7 +241,7 @@ def test_a_rebuild_gets_huge_pages_again() -> None:
 
 
 def test_small_memories_never_do() -> None:
-    memories = [filled(511 * PAGE) for _ in range(8)]
+    memories = [filled(HUGE - PAGE) for _ in range(8)]
     for memory in memories:
         assert not any(one.huge for one in mappings() if one.start <= memory.address < one.end)
         memory.close()

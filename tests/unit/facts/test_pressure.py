@@ -71,3 +71,51 @@ def test_volatile_pages_count_as_inactive_file_before_they_are_purged() -> None:
 
     grown = int(run_limited(look, 128 << 20).check().stdout)
     assert grown > 12 << 20
+
+
+@pytest.mark.usefixtures("needs_cgroup")
+def test_pages_held_again_count_so_until_reclaim_meets_them() -> None:
+    """A working set leaves out what is held again until the kernel has looked; nothing is lost by that."""
+
+    def look() -> None:
+        from mvolatile.kernel.cgroup import memory_cgroup
+        from support.libc import (
+            MADV_FREE,
+            MADV_NOHUGEPAGE,
+            MADV_POPULATE_WRITE,
+            PAGE,
+            Anonymous,
+            drain,
+            missing,
+        )
+
+        own = memory_cgroup()
+        assert own is not None
+
+        def inactive_file() -> int:
+            lines = (own.path / "memory.stat").read_text().splitlines()
+            return next(int(line.split()[1]) for line in lines if line.startswith("inactive_file "))
+
+        def filled(nbytes: int) -> Anonymous:
+            memory = Anonymous(nbytes)
+            memory.advise(MADV_NOHUGEPAGE)
+            memory.fill()
+            return memory
+
+        before = inactive_file()
+        with filled(16 << 20) as held, filled(48 << 20) as volatile:
+            held.advise(MADV_FREE)
+            drain()
+            held.advise(MADV_POPULATE_WRITE)
+            print(inactive_file() - before)
+            volatile.advise(MADV_FREE)
+            drain()
+            with filled(48 << 20):  # more than the limit: reclaim comes to both, the one held first
+                gone = missing(volatile.address, volatile.length)
+                assert gone
+                assert not missing(held.address, held.length)
+                print(inactive_file() - before - (volatile.length - PAGE * len(gone)))
+
+    at_first, after_reclaim = map(int, run_limited(look, 96 << 20).check().stdout.split())
+    assert at_first > 12 << 20
+    assert after_reclaim < 4 << 20

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from mvolatile.cli.model import litmus_named
+from mvolatile.cli.searching import litmus_named
 from mvolatile.model.races import LITMUS
 
 

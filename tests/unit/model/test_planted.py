@@ -2,7 +2,7 @@
 
 import pytest
 
-from mvolatile.cli.model import system_for
+from mvolatile.cli.searching import system_for
 from mvolatile.explore import explore
 from mvolatile.model import memory, purge, rmap, swap
 from mvolatile.model.fork import fork

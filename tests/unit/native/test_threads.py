@@ -48,7 +48,7 @@ def run(program: Path, *args: object, env: Mapping[str, str] | None = None) -> s
 )
 def test_threads(tier: str, pages: int, huge: int, rounds: int, sanitizer: str) -> None:
     program = core_program("threads", sanitize=sanitizer)
-    for seed in range(1, 30 if STRESS else 2):
+    for seed in range(1, 10 if STRESS else 2):
         told = run(
             program, tier, pages, huge, seed, rounds * (4 if STRESS else 1), env=ENVIRONMENT.get(sanitizer)
         )

@@ -60,7 +60,6 @@ class ChildCgroup:
                 f"no child cgroup may be made in {parent} ({error.strerror}): "
                 "it must be mounted read-write and belong to this user"
             ) from error
-        self._home = own.path
         self._cgroup = replace(own, path=path)
         self._finalizer = weakref.finalize(self, _remove, path, own.path, os.getpid())
         try:

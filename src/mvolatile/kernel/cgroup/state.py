@@ -28,6 +28,7 @@ class CgroupState:
     high: int | None
     usage: int | None
     inactive_file: int
+    active_file: int
     swap_limit: int | None
     swap_usage: int | None
     limit_hits: int
@@ -84,6 +85,7 @@ def _state_v1(cgroup: MemoryCgroup) -> CgroupState:
         high=None,
         usage=usage(cgroup),
         inactive_file=stat.get("total_inactive_file", 0),
+        active_file=stat.get("total_active_file", 0),
         swap_limit=None if both is None else max(0, both - (limit or 0)),
         swap_usage=stat.get("total_swap"),
         limit_hits=files.read_int(path / "memory.failcnt") or 0,
@@ -92,11 +94,13 @@ def _state_v1(cgroup: MemoryCgroup) -> CgroupState:
 
 
 def _state_v2(cgroup: MemoryCgroup) -> CgroupState:
+    stat = files.read_table(cgroup.path / "memory.stat")
     return CgroupState(
         limit=_smallest(cgroup, "memory.max"),
         high=_smallest(cgroup, "memory.high"),
         usage=usage(cgroup),
-        inactive_file=files.read_table(cgroup.path / "memory.stat").get("inactive_file", 0),
+        inactive_file=stat.get("inactive_file", 0),
+        active_file=stat.get("active_file", 0),
         swap_limit=_smallest(cgroup, "memory.swap.max"),
         swap_usage=files.read_int(cgroup.path / "memory.swap.current"),
         limit_hits=files.read_table(cgroup.path / "memory.events").get("max", 0),

@@ -1,0 +1,182 @@
+/* Stopping a thread at one of its calls to the system layer, before or after it, until another has done its worst. */
+#ifndef STOPS_H
+#define STOPS_H
+
+#include <errno.h>
+#include <semaphore.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "pool.h"
+#include "range.h"
+#include "trap.h"
+#include "watch.h"
+
+#define CHECK(condition)                                                           \
+    do {                                                                           \
+        if (!(condition)) {                                                        \
+            fprintf(stderr, "%s: %s (line %d)\n", running, #condition, __LINE__);  \
+            _exit(1);                                                              \
+        }                                                                          \
+    } while (0)
+
+static const char *running;
+
+/* ---- stopping threads ------------------------------------------------------------------------------------------------------------- */
+
+enum role { NOBODY, READER, OTHER, THIRD };
+enum call { POPULATE, ZERO, SCAN, FREE, UNWATCH };
+static _Thread_local enum role role __attribute__((tls_model("initial-exec")));
+
+static struct stop {
+    enum role role;
+    enum call call;
+    bool after;
+    _Atomic bool armed;
+    sem_t reached, go;
+} stops[2];
+
+static struct stop *stop_at(enum role who, enum call call, bool after) {
+    struct stop *stop = &stops[atomic_load(&stops[0].armed)];
+    stop->role = who;
+    stop->call = call;
+    stop->after = after;
+    sem_init(&stop->reached, 0, 0);
+    sem_init(&stop->go, 0, 0);
+    atomic_store(&stop->armed, true);
+    return stop;
+}
+#define BEFORE false
+#define AFTER true
+
+static void pass(enum call call, bool after) {
+    for (int i = 0; i < 2; i++) {
+        struct stop *stop = &stops[i];
+        if (!atomic_load(&stop->armed) || stop->role != role || stop->call != call || stop->after != after) continue;
+        atomic_store(&stop->armed, false);
+        sem_post(&stop->reached);
+        while (sem_wait(&stop->go)) {}
+    }
+}
+
+static void until_there(struct stop *stop) {
+    struct timespec limit;
+    clock_gettime(CLOCK_REALTIME, &limit);
+    limit.tv_sec += 20;
+    CHECK(!sem_timedwait(&stop->reached, &limit));
+}
+
+static void let_go(struct stop *stop) { sem_post(&stop->go); }
+
+struct task {
+    pthread_t thread;
+    enum role role;
+    void (*work)(struct task *);
+    _Atomic bool done;
+    struct range *range;
+    size_t page;
+    struct peek peek;
+    enum peek_verdict verdict;
+    unsigned char seen;
+    int err;
+    bool lost;
+    pid_t child;
+};
+
+static void *run(void *task_) {
+    struct task *task = task_;
+    role = task->role;
+    task->work(task);
+    atomic_store(&task->done, true);
+    return NULL;
+}
+
+static void start(struct task *task, enum role who, struct range *range, void (*work)(struct task *)) {
+    task->role = who;
+    task->range = range;
+    task->work = work;
+    atomic_store(&task->done, false);
+    CHECK(!pthread_create(&task->thread, NULL, run, task));
+}
+
+static void join(struct task *task) {
+    struct timespec limit;
+    clock_gettime(CLOCK_REALTIME, &limit);
+    limit.tv_sec += 20;
+    CHECK(!pthread_timedjoin_np(task->thread, NULL, &limit));
+}
+
+/* It has every chance to go on, and does not. */
+static bool waits(struct task *task) {
+    for (int i = 0; i < 30 && !atomic_load(&task->done); i++) usleep(1000);
+    return !atomic_load(&task->done);
+}
+
+/* ---- the system layer, with the stops --------------------------------------------------------------------------------------------- */
+
+static int (*populate_instead)(char *, size_t); /* one call */
+static void (*before_a_scan)(void), (*once_scanned)(void); /* one call each */
+
+int scripted_populate_write(char *base, size_t len) {
+    pass(POPULATE, BEFORE);
+    int (*instead)(char *, size_t) = populate_instead;
+    populate_instead = NULL;
+    int err = instead ? instead(base, len) : os_populate_write(base, len);
+    pass(POPULATE, AFTER);
+    return err;
+}
+
+int scripted_zero(char *base, size_t len, size_t *done) {
+    pass(ZERO, BEFORE);
+    int err = os_zero(base, len, done);
+    pass(ZERO, AFTER);
+    return err;
+}
+
+static void call_once(void (**hook)(void)) {
+    void (*now)(void) = *hook;
+    *hook = NULL;
+    if (now) now();
+}
+
+int scripted_scan(enum os_class class, uintptr_t start, uintptr_t end, os_found *found, void *context) {
+    pass(SCAN, BEFORE);
+    call_once(&before_a_scan);
+    int err = os_scan(class, start, end, found, context);
+    call_once(&once_scanned);
+    pass(SCAN, AFTER);
+    return err;
+}
+
+int scripted_free_lazily(char *base, size_t len) {
+    pass(FREE, BEFORE);
+    int err = os_free_lazily(base, len);
+    pass(FREE, AFTER);
+    return err;
+}
+
+int scripted_unwatch(char *base, size_t len) {
+    pass(UNWATCH, BEFORE);
+    int err = os_unwatch(base, len);
+    pass(UNWATCH, AFTER);
+    return err;
+}
+
+int scripted_reserve(size_t len, size_t align, char **out) { return os_reserve(len, align, out); }
+int scripted_release(char *base, size_t len) { return os_release(base, len); }
+int scripted_populate_read(char *base, size_t len) { return os_populate_read(base, len); }
+int scripted_pageout(char *base, size_t len) { return os_pageout(base, len); }
+int scripted_discard(char *base, size_t len) { return os_discard(base, len); }
+int scripted_hold_resident(char *base, size_t len) { return os_hold_resident(base, len); }
+int scripted_watch(char *base, size_t len) { return os_watch(base, len); }
+bool scripted_watching(void) { return os_watching(); }
+int scripted_check_anonymous(uintptr_t start, uintptr_t end, os_found *mapped, void *context) {
+    return os_check_anonymous(start, end, mapped, context);
+}
+long scripted_minor_faults(void) { return os_minor_faults(); }
+
+#endif

@@ -1,0 +1,83 @@
+"""The thread that is told of memory pressure, and finalizers that come at bad moments."""
+
+from __future__ import annotations
+
+import gc
+import os
+import select
+import threading
+
+import pytest
+
+import mvolatile as mv
+from mvolatile import VolatileCache
+from mvolatile.cache import pressure
+from mvolatile.errors import UnsupportedError
+from mvolatile.kernel.pressure import PressureMonitor
+
+from .helpers import seal
+
+
+def _nothing_tells() -> bool:
+    try:
+        PressureMonitor().close()
+    except UnsupportedError:
+        return True
+    return False
+
+
+pytestmark = pytest.mark.skipif(
+    _nothing_tells() or not mv.features().can_purge, reason="nothing tells of pressure, or nothing is purged"
+)
+
+
+def listening() -> VolatileCache[str, bytes]:
+    cache: VolatileCache[str, bytes] = VolatileCache()
+    cache["k"] = b"x"
+    seal(cache)
+    cache["k"] = b"y"
+    assert cache._listening
+    return cache
+
+
+def test_a_finalizer_in_the_new_thread_before_it_says_that_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`Thread.start` waits for the new thread, in which a collection may finalize another cache before that."""
+    finalized = []
+    start = threading.Thread.start
+
+    def finalize_first(thread: threading.Thread) -> None:
+        if thread.name == "mvolatile-cache":
+            other = threading.Thread(target=pressure.ignore, args=(object(),), kwargs={"wait": False})
+            start(other)
+            other.join(10)
+            finalized.append(not other.is_alive())
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", finalize_first)
+    listening().close()
+    assert finalized == [True]
+
+
+def test_a_finalizer_in_the_thread_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between two polls it holds the monitor's turn, for which closing the monitor would wait."""
+    caches = [listening()]
+    thread, monitor = pressure._thread, pressure._monitor
+    assert thread is not None
+    assert monitor is not None
+    finalized_in = []
+
+    def drop_them(monitor: PressureMonitor, fd: int, events: int) -> bool:
+        caches.clear()
+        gc.collect()
+        finalized_in.append(threading.current_thread())
+        return False
+
+    monkeypatch.setattr(PressureMonitor, "_is_pressure", drop_them)
+    event = os.eventfd(1, os.EFD_CLOEXEC)
+    monitor._poll.register(event, select.POLLIN)
+    os.eventfd_write(monitor._wake, 1)  # to poll anew
+    thread.join(10)
+    os.close(event)
+    assert finalized_in == [thread]
+    assert not thread.is_alive()
+    assert pressure._thread is None

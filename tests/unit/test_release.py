@@ -1,0 +1,96 @@
+"""What `make release-check` judges by, tried on what it must refuse, and the workflows that CI and releases run by."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import mvolatile
+from tools.release import judge, run
+from tools.release.build import Built
+from tools.release.run import ROOT, ReleaseError
+
+WORKFLOWS = ROOT / ".github" / "workflows"
+
+
+def test_the_version_is_written_once() -> None:
+    version = run.version()
+    assert mvolatile.__version__ == version
+    files = [*(ROOT / "src").rglob("*.py"), *(ROOT / "src").rglob("*.[ch]"), ROOT / "setup.py"]
+    assert not [path for path in files if f'"{version}"' in path.read_text()]
+
+
+def test_the_changelog_tells_of_the_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert judge.version_is_told() == run.version()
+    monkeypatch.setattr(judge, "ROOT", tmp_path)
+    for text in (
+        "# Changelog\n",
+        f"# Changelog\n\n## {run.version()}\n\n## 0.0.1\n\nOlder.\n",
+        "## 90.1.0\n\nOther.\n",
+    ):
+        (tmp_path / "CHANGELOG.md").write_text(text)
+        with pytest.raises(ReleaseError, match="says nothing about"):
+            judge.version_is_told()
+
+
+def wheel(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("mvolatile/a.py", text)
+    return path
+
+
+def test_bytes_that_differ_are_named(tmp_path: Path) -> None:
+    name = "mvolatile-1-cp311-abi3-manylinux_2_34_x86_64.whl"
+    one, same, other = (
+        wheel(tmp_path / at / name, text) for at, text in (("1", "x"), ("2", "x"), ("3", "y"))
+    )
+    judge.same_bytes(Built(one, one), Built(one, one))
+    with pytest.raises(ReleaseError, match=r"not reproducible.*mvolatile/a\.py"):
+        judge.same_bytes(Built(one, same), Built(one, other))
+
+
+@pytest.mark.parametrize(
+    ("name", "complaint"),
+    [
+        ("mvolatile-1-cp311-cp311-manylinux_2_34_x86_64.whl", "not for cp311-abi3"),
+        ("mvolatile-1-cp311-abi3-linux_x86_64.whl", "not a manylinux wheel"),
+    ],
+)
+def test_wheels_of_other_kinds_are_refused(tmp_path: Path, name: str, complaint: str) -> None:
+    with pytest.raises(ReleaseError, match=complaint):
+        judge.limited_api(wheel(tmp_path / name, ""))
+
+
+def workflow(name: str) -> dict[str, Any]:
+    yaml = pytest.importorskip("yaml")
+    return dict(yaml.safe_load((WORKFLOWS / name).read_text()))
+
+
+def test_ci_runs_what_everybody_can_run() -> None:
+    steps = workflow("ci.yml")["jobs"]["all"]["steps"]
+    assert [step["run"] for step in steps if "run" in step] == [".ci/run"]
+
+
+def test_releases_are_published_without_a_secret() -> None:
+    jobs = workflow("release.yml")["jobs"]
+    assert any(step.get("run", "").startswith("make release-check") for step in jobs["build"]["steps"])
+    publish = jobs["publish"]
+    assert publish["needs"] == "build"
+    assert publish["permissions"] == {"id-token": "write"}
+    assert publish["environment"] == "pypi"
+    assert "secrets." not in (WORKFLOWS / "release.yml").read_text()
+
+
+@pytest.mark.parametrize("name", ["ci.yml", "release.yml"])
+def test_actions_are_pinned_and_rights_are_few(name: str) -> None:
+    found = workflow(name)
+    assert found["permissions"] == {"contents": "read"}
+    uses = re.findall(r"uses: (.+)", (WORKFLOWS / name).read_text())
+    assert uses
+    for one in uses:
+        assert re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", one), one

@@ -1,0 +1,1 @@
+"""Everything short of uploading: `make release-check`."""
