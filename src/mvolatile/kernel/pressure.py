@@ -42,7 +42,8 @@ class PressureMonitor:
 
     A PSI source fires when tasks stalled for `stall_ms` within `window_ms`, at most once per window; ordinary
     users need a window that is a multiple of 2,000. `level` ('low', 'medium', 'critical') is for version 1;
-    'low' reports any reclaim in the cgroup.
+    'low' reports any reclaim in the cgroup. On Linux 6.1 version 1 lets nobody but root listen, in a cgroup of the
+    user's own neither.
 
     One thread waits at a time, in `wait`, by iterating, or in the thread that `call` starts; `close` may come
     from any thread and ends all three. After `fork` the child must make its own: parent and child would take
