@@ -6,7 +6,6 @@ import argparse
 import json
 import sys
 import time
-from dataclasses import asdict
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -47,7 +46,7 @@ def main() -> int:
             console.print(f"cannot be run here: {error}", markup=False)
             return 2
     if options.json:
-        print(json.dumps(asdict(report), indent=1))
+        print(json.dumps(vars(report), indent=1))
     else:
         _tell(console, report)
     return 1 if report.failures else 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import time
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from mvolatile import VolatileMemory
+from soak.__main__ import main
 from soak.run import soak
 from soak.tally import Tally, Wrong
 from soak.worker import check_leaks, settle
@@ -64,3 +66,10 @@ def test_leaks_are_seen() -> None:
         with pytest.raises(Wrong, match=r"descriptors of /dev/null.*nbytes"):
             check_leaks(before, settle())
     check_leaks(before, settle())
+
+
+@pytest.mark.usefixtures("needs_cgroup")
+def test_the_command_prints_json(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("sys.argv", ["soak", "--minutes", "0.05", "--processes", "2", "--no-swap", "--json"])
+    assert main() == 0
+    assert json.loads(capsys.readouterr().out)["counts"]["limit moved"] > 0
