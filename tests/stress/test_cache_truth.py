@@ -25,6 +25,7 @@ from mvolatile import VolatileCache, testing
 FULL = os.environ.get("MVOLATILE_STRESS") == "full"
 KEYS = 3000
 THREADS = 3
+PURGE_EACH = 300  # operations of a thread. By the clock, a slow machine loses everything before it reads anything
 
 
 def make(key: int, version: int) -> Any:
@@ -52,7 +53,8 @@ class Truth:
         self.settled = [0] * KEYS  # older ones must not come back
         self.wrong: list[str] = []
         self.hits = itertools.count()
-        self.done = threading.Event()
+        self.due = threading.Event()  # a purge is
+        self.done = False
 
     def write(self, rng: random.Random, key: int) -> None:
         version = self.version[key] + 1
@@ -86,7 +88,9 @@ class Truth:
 
     def worker(self, number: int) -> None:
         rng = random.Random(self.seed * 100 + number)
-        for _ in range(self.operations // THREADS):
+        for turn in range(self.operations // THREADS):
+            if turn % PURGE_EACH == 0:
+                self.due.set()
             if rng.random() < 0.25:
                 self.write(rng, rng.randrange(KEYS // THREADS) * THREADS + number)
             else:
@@ -96,7 +100,8 @@ class Truth:
 
     def reclaim(self) -> None:
         rng = random.Random(self.seed)
-        while not self.done.wait(0.002):
+        while self.due.wait() and not self.done:
+            self.due.clear()
             shelves = [shelf for shelf in list(self.cache._log.by_number.values()) if shelf.view is None]
             if not shelves:
                 continue
@@ -117,7 +122,8 @@ class Truth:
             thread.start()
         for thread in workers:
             thread.join()
-        self.done.set()
+        self.done = True
+        self.due.set()
         reclaimer.join()
         assert not self.wrong, self.wrong[:5]
 
