@@ -25,7 +25,8 @@ from mvolatile import VolatileCache, testing
 FULL = os.environ.get("MVOLATILE_STRESS") == "full"
 KEYS = 3000
 THREADS = 3
-PURGE_EACH = 300  # operations of a thread. By the clock, a slow machine loses everything before it reads anything
+PURGE_EACH = 300
+"""Operations of a thread. By the clock, a slow machine would lose everything before it reads anything."""
 
 
 def make(key: int, version: int) -> Any:

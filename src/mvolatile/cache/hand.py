@@ -7,9 +7,9 @@ CLOCK does better, what stays is moved among the newest instead (`duel.py`).
 
 Without `max_bytes` the kernel decides how much we may have. It purges the oldest volatile pages first, whatever
 they hold, so each of its purges takes good values with the bad. So its purges are taken as a network sender takes
-losses: what survived, less a little, becomes the `allowance`, and the hand keeps below it, by which the kernel
-finds nothing to purge; the allowance grows a little with each segment written, faster the longer no loss is seen,
-until it is lifted.
+losses: what was held before, less a little, becomes the `allowance`, and the hand keeps below it, by which the
+kernel finds nothing to purge; the allowance grows a little with each segment written, faster the longer no loss is
+seen, until it is lifted.
 """
 
 from __future__ import annotations
@@ -24,11 +24,13 @@ __all__ = ["Hand"]
 STEPS = 8
 """Values moved or forgotten for each value stored, when there is need."""
 
-SLOWEST, BACKED_OFF = 1 / 16, 0.97
+SLOWEST, BACKED_OFF = 1 / 32, 0.985
 LEAST = 8 << 20
 """The kernel may have taken everything; so much is always tried again."""
 QUIET = 16
 """Segments sealed without a loss until growth doubles."""
+SURVEYS = 64
+"""While the kernel keeps taking, all is looked through so many times while the cache is filled once."""
 
 
 class Hand:
@@ -42,6 +44,8 @@ class Hand:
         self.allowance: float | None = None
         self.growth = SLOWEST
         self.quiet = 0
+        self.sustained = 0  # bytes, when last a segment was filled without a loss
+        self.filled = 0  # bytes, since last all was surveyed
         self._victim: Segment | None = None
         self._at = 0
         log.sealed = self.on_seal
@@ -146,16 +150,16 @@ class Hand:
 
     def on_seal(self, shelf: Shelf) -> None:
         """A shelf was filled: look whether the kernel took old ones, and adapt."""
-        lost = False
+        self.filled += shelf.used
         for order in (self.log.ahead, self.log.behind):
-            for _ in range(4):
-                oldest = next(iter(order.values()), None)
-                if oldest is None or oldest is shelf or not self.log.inspect(oldest):
-                    break
-                lost = True
-        if lost:
-            self.back_off()
+            oldest = next((oldest for oldest in order.values() if not oldest.gone), None)
+            if oldest is not None:
+                self.log.inspect(oldest)
+        if self.log.taken:
+            if self.filled * SURVEYS >= self.log.nbytes:
+                self.survey()
             return
+        self.sustained = self.log.nbytes
         if self.allowance is None:
             return
         self.allowance += self.growth * shelf.used
@@ -166,20 +170,21 @@ class Hand:
             if self.growth > 1:
                 self.allowance = None
 
-    def back_off(self) -> None:
-        """The kernel takes memory: keep below what it left."""
-        self.allowance = max(LEAST, BACKED_OFF * self.log.nbytes)
-        self.growth, self.quiet = SLOWEST, 0
+    def survey(self) -> None:
+        """Ask about every shelf what the kernel took, and keep below what it let us have before.
+
+        That is what we held when last a segment was filled without a loss, not what survived: the kernel takes more
+        than it needs. Where somebody else has the memory now, the next loss comes early, and says so.
+        """
+        self.filled = 0
+        for shelf in list(self.log.by_number.values()):
+            self.log.inspect(shelf)
+        if self.log.taken:
+            self.log.taken = False
+            self.allowance = max(LEAST, BACKED_OFF * max(self.sustained, self.log.nbytes))
+            self.growth, self.quiet = SLOWEST, 0
+            self.sustained = self.log.nbytes
 
     def lift(self) -> None:
         """As if the kernel had never taken anything."""
-        self.allowance, self.growth, self.quiet = None, SLOWEST, 0
-
-    def survey(self) -> bool:
-        """Ask about every shelf, the oldest first; True if something was lost."""
-        lost = False
-        for shelf in list(self.log.by_number.values()):
-            lost |= self.log.inspect(shelf)
-        if lost:
-            self.back_off()
-        return lost
+        self.allowance, self.growth, self.quiet, self.sustained = None, SLOWEST, 0, 0

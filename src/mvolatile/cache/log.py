@@ -65,6 +65,7 @@ class Log:
         self.spare: list[VolatileMemory] = []
         self.nbytes = 0
         self.purged = 0
+        self.taken = False  # the kernel took something, and nobody has acted on it
         self.survivors_are_young = False
         self.collect_lost = collect_lost
         self.lost_keys: list[Hashable] = []
@@ -218,18 +219,18 @@ class Log:
         self.retire(shelf)
         self.dropped.append([shelf, 0, lost])
 
-    def inspect(self, shelf: Shelf) -> bool:
-        """Ask the kernel what it took from a shelf, and act on it; True if there was a loss."""
-        if shelf.view is not None or shelf.number not in self.by_number:
-            return False
+    def inspect(self, shelf: Shelf) -> None:
+        """Ask the kernel what it took from a shelf, and act on it."""
+        if shelf.view is not None or shelf.gone or shelf.number not in self.by_number:
+            return
         extents: Extents = shelf.memory.purged()
         if not extents:
-            return False
+            return
+        self.taken = True
         if isinstance(shelf, Range) or sum(n for _, n in extents) >= shelf.used:
             self.drop(shelf, lost=True)
-        elif not shelf.gone:
+        else:
             self.compact(shelf)
-        return True
 
     # ---- bounded work
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -171,22 +172,45 @@ def test_the_kernels_taking_sets_an_allowance_that_grows_until_it_is_lifted() ->
     oldest = list(cache._log.by_number.values())[:3]
     for shelf in oldest:
         shelf.memory.purge()
-    i = 100_000
+    numbers = count(100_000)
     while hand.allowance is None:
-        cache[i] = b"%d." % i * 20
-        i += 1
-    assert 0.8 * before < hand.allowance < before
-    at_first = hand.allowance
-    for _ in range(30_000):
-        cache[i] = b"%d." % i * 20
-        i += 1
-        assert cache._log.nbytes <= hand.limit + 400_000
+        store(cache, next(numbers))
+    assert 0.95 * before < hand.allowance < before
+    allowed = hand.allowance
+    for _ in range(200_000):
+        store(cache, next(numbers))
         if hand.allowance is None:
             break
-        assert hand.allowance >= at_first
-    else:
-        assert hand.allowance > 1.02 * at_first
+        assert cache._log.nbytes <= hand.limit + 400_000
+        assert hand.allowance >= allowed
+        allowed = hand.allowance
+    assert hand.allowance is None
+    assert allowed > 1.1 * before
     is_valid(cache)
+
+
+def store(cache: VolatileCache[int, bytes], number: int) -> None:
+    cache[number] = b"%d." % number * 20
+
+
+def test_what_was_held_before_is_allowed_again_however_much_the_kernel_took() -> None:
+    cache = filled(100_000)
+    before = cache._log.nbytes
+    purge(cache)
+    cache.cache_info()
+    assert cache._log.nbytes < 0.1 * before
+    assert cache._hand.allowance is not None
+    assert 0.95 * before < cache._hand.allowance < before
+
+
+def test_a_loss_that_a_reader_meets_sets_an_allowance_too() -> None:
+    cache = filled(100_000)
+    shelves = list(cache._log.by_number.values())
+    shelves[1].memory.purge()  # not the oldest, where a filled segment looks
+    assert cache.get(shelves[1].keys[0]) is None  # type: ignore[arg-type]
+    for number in range(100_000, 104_000):
+        store(cache, number)
+    assert cache._hand.allowance is not None
 
 
 def test_hits_without_a_lock_while_segments_are_sealed_moved_and_lost() -> None:
