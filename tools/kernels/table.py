@@ -24,9 +24,9 @@ conditions it has. Seconds compare rows of one run at best: emulation takes what
 Linux 6.12 as Debian builds it has no memory controller for cgroup v1 (`CONFIG_MEMCG_V1` is off): it has no rows of v1.
 Under emulation the tests that take minutes there are left out (`TOO_LONG` in `tools/kernels/guest/run.py`).
 
-The results are kept in `docs/kernels.json`, from which this page is written. `python -m tools.kernels --missing` runs what
-is not good yet, or whose code has changed since; with `--any-commit`, a good row of the same release stays. `--help` says
-how to choose.
+The results are kept in `docs/kernels.json`, from which this page is written. `python -m tools.kernels --missing` runs
+what is not good yet, or whose code has changed since; with `--any-commit`, a good row of the same release stays.
+`--help` says how to choose.
 """
 
 
