@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 
 from mvolatile import _core
@@ -146,3 +148,42 @@ def test_a_write_into_a_lost_page_inside_a_peek_is_reported() -> None:
     print(memory.purged())
     """
     assert run_python(program, timeout=30).check().stdout == "((4096, 4096),)\n" * 2
+
+
+@pytest.mark.parametrize("opened", ["here", "in another thread"])
+@pytest.mark.parametrize(
+    ("change", "end"),
+    [
+        ("signal.signal(signal.SIGBUS, print)", -signal.SIGPROF),  # the touch repeats for ever; see below
+        ("signal.signal(signal.SIGBUS, signal.SIG_DFL)", -signal.SIGBUS),
+        ("faulthandler.enable()", -signal.SIGBUS),
+    ],
+)
+def test_the_limit_a_handler_changed_while_a_peek_is_open(change: str, end: int, opened: str) -> None:
+    """docs/limits.md: our handler is not called, so nothing can be repaired until the next peek begins. The endless
+    touch is ended by a timer of CPU time, which other programs' load does not bring closer.
+    """
+    program = f"""
+    import faulthandler, signal, threading, zlib
+    from support.losing import lossy
+    memory = lossy(16, lost=(1,))
+    is_open, changed = threading.Event(), threading.Event()
+    def change():
+        {change}
+        signal.setitimer(signal.ITIMER_PROF, 0.5)
+        changed.set()
+    def look(meanwhile):
+        with memory.peek() as view:
+            is_open.set()
+            meanwhile()
+            zlib.crc32(view)
+        print("not the limit any more", flush=True)
+    if {opened == "here"}:
+        look(change)
+    else:
+        threading.Thread(target=look, args=(changed.wait,)).start()
+        is_open.wait()
+        change()
+    """
+    done = run_python(program)
+    assert (done.returncode, done.stdout) == (end, "")
