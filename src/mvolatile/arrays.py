@@ -38,6 +38,7 @@ class VolatileArray:
     True
     >>> with frame.pin(on_purge=rebuild) as values:
     ...     values.tolist()
+    ...     del values
     [[1.0, 2.0], [3.0, 4.0]]
     """
 
@@ -89,8 +90,7 @@ class VolatileArray:
         """As `VolatileMemory.pin`; the view is an ndarray, read-only unless ``write=True``.
 
         A callable `on_purge` gets ``(array, extents)``, `extents` in bytes; `rows` turns them into slices of
-        the first axis. The
-        memory stays held as long as the array lives, also after the block: `del` it to let go.
+        the first axis. The memory stays held as long as the array lives, also after the block: `del` it inside.
         """
         return _AsArray(
             self,
@@ -98,7 +98,18 @@ class VolatileArray:
         )
 
     def peek(self) -> AbstractContextManager[Array]:
-        """As `VolatileMemory.peek`; the view is a read-only ndarray. One kept past the block pins the memory."""
+        """As `VolatileMemory.peek`; the view is a read-only ndarray. `del` it inside the block.
+
+        One that still lives when the block ends turns the peek into a pin: it costs what a pin costs, and holds the
+        memory until it is gone.
+
+        >>> frame = array([1.0, 5.0, 2.0])
+        >>> with frame.peek() as values:
+        ...     largest = float(values.max())
+        ...     del values
+        >>> largest
+        5.0
+        """
         return _AsArray(self, self.memory.peek())
 
     def read(self) -> Array:

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 import mvolatile as mv
-from mvolatile import Purged, testing
+from mvolatile import Purged, _core, testing
 from support.memories import HUGE, PAGE, lose
-from support.tiers import loses
+from support.tiers import exact, loses
 
 np = pytest.importorskip("numpy")
 
@@ -185,6 +185,29 @@ def test_an_array_kept_keeps_the_memory() -> None:
             del view
         assert made.memory._pins == 1
         del kept
+
+
+@exact
+def test_an_array_kept_turns_a_peek_into_a_pin() -> None:
+    """What each way costs: an array deleted inside the block was never a pin, one kept is one until it is gone."""
+    unpinned: list[_core.Range] = []
+    with mv.array(_sample((8,), "i4")) as made:
+        _core.set_unpin_hook(unpinned.append)
+        try:
+            with made.peek() as view:
+                assert view.max() == 8
+                del view
+            assert (made.memory._pins, unpinned) == (0, [])
+            with made.peek() as view:
+                assert view.max() == 8
+            assert made.memory._pins == 1
+            with pytest.raises(BufferError):
+                made.purge()
+            del view
+            assert (made.memory._pins, unpinned) == (0, [made.memory])
+        finally:
+            _core.set_unpin_hook(None)
+            unpinned.clear()
 
 
 def test_asarray_pins_while_any_view_lives() -> None:
