@@ -179,14 +179,20 @@ class VolatileArray:
         return f"<VolatileArray shape={self.shape} dtype={self.dtype} over {self.memory!r}>"
 
     def _wrap(self, buffer: Any) -> Array:
-        # ndarray() lets go of the buffer at once and keeps no more than a reference; frombuffer() holds it.
-        held = np.frombuffer(buffer, np.uint8)
-        return np.ndarray(self.shape, self.dtype, held, order=self._order)
+        return _wrapped(buffer, self.shape, self.dtype, self._order)
 
     def _over_bytes(self, on_purge: OnPurgeArray) -> Any:
         if not callable(on_purge):
             return on_purge
-        return lambda view, extents: on_purge(self._wrap(view), extents)
+        # With self in it, the memory's `fill` would be a cycle, and a dropped array's memory wait for the collector.
+        shape, dtype, order = self.shape, self.dtype, self._order
+        return lambda view, extents: on_purge(_wrapped(view, shape, dtype, order), extents)
+
+
+def _wrapped(buffer: Any, shape: tuple[int, ...], dtype: np.dtype[Any], order: Literal["C", "F"]) -> Array:
+    # ndarray() lets go of the buffer at once and keeps no more than a reference; frombuffer() holds it.
+    held = np.frombuffer(buffer, np.uint8)
+    return np.ndarray(shape, dtype, held, order=order)
 
 
 class _AsArray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import weakref
 from typing import Any
 
 import pytest
@@ -330,6 +331,23 @@ def test_fill_of_an_array() -> None:
         assert (np.asarray(made) == source).all()
     with pytest.raises(ValueError, match="fill must be"):
         mv.zeros(3, fill="never")
+
+
+def test_a_dropped_array_gives_its_memory_back_at_once() -> None:
+    """Also one with a `fill` of its own, without waiting for the garbage collector."""
+
+    def rebuild(array: Any, extents: Any) -> None:
+        array[...] = 1
+
+    for fill in ("zero", rebuild):
+        gc.disable()
+        try:
+            made = mv.array(_sample((8,), "i4"), fill=fill)
+            memory = weakref.ref(made.memory)
+            del made
+            assert memory() is None
+        finally:
+            gc.enable()
 
 
 @loses
