@@ -104,9 +104,49 @@ def test_empty_and_zeros() -> None:
         with make(5, "u2", name="five") as made:
             assert made.shape == (5,)
             assert made.memory.name == "five"
-    for wrong in ((-1,), (2, -3)):
-        with pytest.raises(ValueError):
-            mv.empty(wrong)
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [5, np.int64(5), np.array(5), [2, np.int16(3)], np.array([2, 3]), range(2, 4), [], (0, 1 << 40)],
+    ids=repr,
+)
+@pytest.mark.parametrize(
+    "dtype", ["u1", "S", "(2,3)f4", np.dtype((("i4", (2,)), (3,))), [("a", "f4", (2,))]], ids=str
+)
+def test_shapes_are_taken_as_numpy_takes_them(shape: Any, dtype: Any) -> None:
+    wanted = np.zeros(shape, dtype)
+    for order in ("C", "F"):
+        with mv.empty(shape, dtype, order=order) as made:
+            assert (made.shape, made.dtype, made.nbytes) == (wanted.shape, wanted.dtype, wanted.nbytes)
+            found = made.read()
+            assert (found.shape, found.dtype) == (wanted.shape, wanted.dtype)
+
+
+@pytest.mark.parametrize(
+    ("shape", "error", "said"),
+    [
+        (-1, ValueError, "negative"),
+        ((2, -3), ValueError, "negative"),
+        (2.5, TypeError, "a sequence of integers, not 2.5"),
+        ((2.5,), TypeError, "'float' object"),
+        ("ab", TypeError, "a sequence of integers, not 'ab'"),
+        (None, TypeError, "a sequence of integers, not None"),
+        ((3, (2,)), TypeError, "'tuple' object"),
+        ((1 << 40, 1 << 40), ValueError, "too big"),
+        ((0, 1 << 40, 1 << 40), ValueError, "too big"),
+        ((1 << 62, 2), ValueError, "too big"),
+        (1 << 70, ValueError, "[Mm]aximum"),
+        ([1] * 100, ValueError, "dimension"),
+    ],
+    ids=str,
+)
+def test_shapes_are_refused_as_numpy_refuses_them(shape: Any, error: type[Exception], said: str) -> None:
+    with pytest.raises(error):
+        np.empty(shape, "u1")
+    for make in (mv.empty, mv.VolatileArray):
+        with pytest.raises(error, match=said):
+            make(shape, "u1")
 
 
 def test_the_source_is_not_needed_any_more() -> None:
