@@ -164,8 +164,8 @@ class Crowd:
 
 
 def main(nbytes: int, huge: bool, turns: int, seed: int = 1) -> None:
-    """Run one crowd in this process until each thread had so many turns and all has happened; print what did as JSON, and
-    exit with 1 if anything was wrong.
+    """Run one crowd in this process until each thread had so many turns and all has happened; print what did as
+    JSON, and exit with 1 if anything was wrong.
     """
     crowd = Crowd(nbytes, huge, seed)
     faulthandler.dump_traceback_later(LONGEST - 10, exit=True)

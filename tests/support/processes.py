@@ -62,8 +62,8 @@ def run_python(
     timeout: float = LONGEST,
     wrap: Callable[[Sequence[str]], list[str]] | None = None,
 ) -> Finished:
-    """Run `code` (see `command`) to its end, within `timeout` seconds; `env` adds to the environment, `wrap` changes the
-    command.
+    """Run `code` (see `command`) to its end, within `timeout` seconds; `env` adds to the environment, `wrap` changes
+    the command.
     """
     argv = command(code, *args)
     done = subprocess.run(

@@ -119,7 +119,9 @@ class Race:
 
 
 def main(nbytes: int, huge: bool, rounds: int, looking: bool, longest: float) -> None:
-    """Race in this process; print the counts as JSON, and exit with 1 if any answer was wrong, or after `longest` seconds."""
+    """Race in this process, for `longest` seconds at most; print the counts as JSON, and exit with 1 if any answer was
+    wrong.
+    """
     faulthandler.dump_traceback_later(longest, exit=True)
     race = Race(nbytes, huge)
     race.run(rounds, looking)
