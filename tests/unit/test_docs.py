@@ -187,7 +187,7 @@ def test_the_pictures_show_the_results(tmp_path: Path) -> None:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=280,
     )
     assert done.returncode == 0, done.stderr
     images = ROOT / "docs" / "images"

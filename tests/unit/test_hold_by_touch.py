@@ -82,7 +82,7 @@ sys.exit("nothing was reported")
 )
 def test_nobody_dies_where_the_trap_would_not_catch(before: str) -> None:
     """The kernel kills for a SIGBUS that is blocked; another's handler kills, or returns and faults for ever."""
-    run_python(SETUP + before + PIN, timeout=30).check()
+    run_python(SETUP + before + PIN).check()
 
 
 def test_each_page_is_whole_or_reported_while_reclaim_works_on_it() -> None:

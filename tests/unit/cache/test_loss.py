@@ -268,4 +268,4 @@ def test_the_interpreter_ends_with_a_cache_that_is_listening() -> None:
         cache.circle = [cache, kept]
         assert cache._listening
 
-    run_python(child, timeout=20).check()
+    run_python(child).check()

@@ -217,11 +217,11 @@ def test_another_threads_write_pin_around_it() -> None:
         def write() -> None:
             with memory.pin(write=True):
                 inside.set()
-                leave.wait(30)
+                leave.wait(200)
 
         writer = threading.Thread(target=write)
         writer.start()
-        assert inside.wait(30)
+        assert inside.wait(200)
         with pytest.raises(Overwritten), memory.peek() as view:
             bytes(view)
         leave.set()

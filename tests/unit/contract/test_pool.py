@@ -175,7 +175,7 @@ def _many(tier: str) -> None:
 def test_a_hundred_thousand_live_ranges(tier: str) -> None:
     """Under the default limit of mappings; closing gives back address space, memory and mappings."""
     limit = int(Path("/proc/sys/vm/max_map_count").read_text())
-    said = run_python(_many, tier, env={"MVOLATILE_TIER": tier}, timeout=120).check().stdout
+    said = run_python(_many, tier, env={"MVOLATILE_TIER": tier}).check().stdout
     held, mapped, space, rss = map(int, said.split())
     assert held < 1000 < limit
     assert mapped <= 100

@@ -58,14 +58,14 @@ SETUPS = {
 @pytest.mark.parametrize("setup", SETUPS)
 def test_the_peek_is_repaired(setup: str, when: str) -> None:
     parts = {"before": "", "after": "", when: SETUPS[setup]}
-    done = run_python(CHILD.format(**parts, rounds=3), timeout=30).check()
+    done = run_python(CHILD.format(**parts, rounds=3)).check()
     assert done.stdout == "good\n"
     assert done.stderr == ""
 
 
 def test_handlers_come_and_go() -> None:
     after = "; ".join([SETUPS["both"], "foreign.install_leaving()", "faulthandler.disable()", "next_tick()"])
-    assert run_python(CHILD.format(before="", after=after, rounds=20), timeout=30).check().stdout == "good\n"
+    assert run_python(CHILD.format(before="", after=after, rounds=20)).check().stdout == "good\n"
 
 
 def test_what_foreign_code_did_is_seen_at_the_next_tick() -> None:
@@ -87,7 +87,7 @@ def test_what_foreign_code_did_is_seen_at_the_next_tick() -> None:
     except Purged as lost:
         print(lost.nbytes)
     """
-    assert run_python(program, timeout=30).check().stdout == "4096\n"
+    assert run_python(program).check().stdout == "4096\n"
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ except Purged as lost:
     assert sum == 16 * 15 // 2 - 1 - 9, sum
     print(lost.extents)
 """
-    assert run_python(program, timeout=30).check().stdout == "((4096, 4096), (36864, 4096))\n"
+    assert run_python(program).check().stdout == "((4096, 4096), (36864, 4096))\n"
 
 
 def test_a_touch_of_another_memory_is_not_repaired_by_a_peek() -> None:
@@ -130,7 +130,7 @@ def test_a_touch_of_another_memory_is_not_repaired_by_a_peek() -> None:
         print("inside", flush=True)
         raw_read(other, 1)
     """
-    done = run_python(program, timeout=30)
+    done = run_python(program)
     assert (done.returncode, done.stdout) == (-7, "inside\n")
 
 
@@ -147,7 +147,7 @@ def test_a_write_into_a_lost_page_inside_a_peek_is_reported() -> None:
         print(lost.extents)
     print(memory.purged())
     """
-    assert run_python(program, timeout=30).check().stdout == "((4096, 4096),)\n" * 2
+    assert run_python(program).check().stdout == "((4096, 4096),)\n" * 2
 
 
 @pytest.mark.parametrize("opened", ["here", "in another thread"])
