@@ -136,7 +136,7 @@ static long milliseconds_of_cpu(struct task *task) {
  * machine may not have let it run at all. */
 static bool waits(struct task *task) {
     long before = milliseconds_of_cpu(task);
-    for (int sleeping = 0; sleeping < 10 && milliseconds_of_cpu(task) < before + 30;) {
+    for (int sleeping = 0; sleeping < 10 && milliseconds_of_cpu(task) < before + 10;) {
         if (atomic_load(&task->done)) return false;
         sleeping = asleep(task) ? sleeping + 1 : 0;
         usleep(1000);
