@@ -101,11 +101,11 @@ def _writable(directory: Path, refuse: Callable[[str], NoReturn]) -> Iterator[No
     """Makes the directory, and `refuse` is told now if nothing can be written there; one left empty goes again."""
     missing = [path for path in (directory, *directory.parents) if not path.exists()]
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=directory).close()
-    except OSError as error:
-        refuse(f"argument --out: no picture can be written into {directory}: {error.strerror}")
-    try:
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=directory).close()
+        except OSError as error:
+            refuse(f"argument --out: no picture can be written into {directory}: {error.strerror}")
         yield
     finally:
         for path in missing:
