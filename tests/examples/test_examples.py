@@ -21,7 +21,7 @@ def test_it_runs(path: Path, tmp_path: Path) -> None:
         env=os.environ,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=280,
     )
     if done.returncode == LACKS_A_PACKAGE:
         pytest.skip(done.stdout.strip())
