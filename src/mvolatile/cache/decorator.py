@@ -6,6 +6,7 @@ import inspect
 import sys
 import weakref
 from collections.abc import Callable, Hashable
+from contextlib import suppress
 from functools import partial, update_wrapper
 from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 
@@ -77,15 +78,14 @@ class CachedFunction(Generic[P, R]):
         return self if instance is None else partial(self._call_method, instance)
 
     def _call_method(self, instance: object, *args: Any, **kwargs: Any) -> Any:
+        whole = (instance, *args)
         if self._key is not None:
-            return self._call(self._key(instance, *args, **kwargs), (instance, *args), kwargs)
-        try:
-            held: Any = weakref.ref(instance)
-        except TypeError:
-            held = instance
-        else:
+            return self._call(self._key(*whole, **kwargs), whole, kwargs)
+        key: Any = make_key(whole, kwargs, self._typed)
+        with suppress(TypeError):
+            key = (weakref.ref(instance), *key[1:])
             self.cache._hand.sweeper.needed = True
-        return self._call(make_key((held, *args), kwargs, self._typed), (instance, *args), kwargs)
+        return self._call(key, whole, kwargs)
 
     def cache_info(self) -> CacheInfo:
         """See `VolatileCache.cache_info`."""

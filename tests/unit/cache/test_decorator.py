@@ -120,6 +120,35 @@ def test_methods_do_not_keep_their_object() -> None:
     assert Reader.times.cache_info().currsize == 20, "the entry of the object that is gone was swept out"
 
 
+class Shape:
+    def __init__(self, n: int) -> None:
+        self.n = n
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Shape) and self.n == other.n
+
+    def __hash__(self) -> int:
+        return self.n
+
+    @volatile_cache(typed=True)
+    def kind(self) -> str:
+        return type(self).__name__
+
+    @volatile_cache
+    def untyped(self) -> str:
+        return type(self).__name__
+
+
+class Round(Shape):
+    pass
+
+
+def test_typed_tells_equal_objects_of_two_classes_apart() -> None:
+    shape, ball = Shape(1), Round(1)
+    assert [shape.kind(), ball.kind(), shape.kind()] == ["Shape", "Round", "Shape"]
+    assert [shape.untyped(), ball.untyped()] == ["Shape", "Shape"], "as lru_cache"
+
+
 class Slotted:
     __slots__ = ("n",)
 
