@@ -17,6 +17,8 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
+from .views import describe, restore
+
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
@@ -84,12 +86,8 @@ def encode(value: Any, codec: Codec | None = None) -> Encoded:
     if kind is bytearray:
         return _one(BYTEARRAY, value)
     if kind is memoryview:
-        whole = value if value.c_contiguous else memoryview(value.tobytes()).cast("B")
-        if whole is value and value.nbytes:
-            meta = pickle.dumps((value.format, value.shape))
-        else:
-            meta, whole = pickle.dumps((value.format, value.shape)), memoryview(bytes(whole))
-        return _framed(VIEW, meta, [whole.cast("B") if whole.nbytes else b""])
+        whole = value.cast("B") if value.c_contiguous and value.nbytes else value.tobytes()
+        return _framed(VIEW, pickle.dumps(describe(value, whole)), [whole])
     numpy = sys.modules.get("numpy")
     if numpy is not None and kind is numpy.ndarray and not value.dtype.hasobject:
         return _framed(ARRAY, pickle.dumps((value.dtype, value.shape, _order(value)), 5), [value])
@@ -216,10 +214,7 @@ def _array(data: Any) -> Any:
 
 def _view(data: Any) -> memoryview:
     meta, (bulk,) = _parts(data)
-    form, shape = _meta(meta)
-    if not bulk.nbytes:
-        return memoryview(b"")
-    return bulk.cast(form, shape) if len(shape) != 1 or form != "B" else bulk
+    return restore(_meta(meta), bulk)
 
 
 def _unpickled(data: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import ctypes
 import datetime
 import gc
 import json
@@ -103,21 +104,66 @@ def test_an_array_of_objects_and_a_subclass_are_pickled() -> None:
     assert cache["masked"].sum() == masked.sum()
 
 
-def test_memoryviews_come_back_as_readonly_memoryviews() -> None:
+class Padded(ctypes.Structure):
+    _fields_ = (("x", ctypes.c_char), ("y", ctypes.c_double))
+
+
+VIEWS: list[Any] = [
+    b"abc",
+    b"",
+    memoryview(b"abcdef").cast("c"),
+    memoryview(b"").cast("c"),
+    memoryview(bytes(24)).cast("@i", (2, 3)),
+    array.array("i", [1, 2, 3]),
+    array.array("d"),
+    np.arange(6, dtype="i4").reshape(2, 3),
+    np.arange(9, dtype="i4")[::2],
+    np.arange(9)[::-1],
+    np.asfortranarray(np.arange(6.0).reshape(2, 3)),
+    np.arange(100_000.0),
+    np.array(7),
+    np.zeros((0, 3)),
+    np.zeros((3, 0, 2), ">i4"),
+    np.arange(3, dtype=">i4"),
+    np.arange(30_000, dtype=">i4").reshape(3, -1),
+    np.arange(3, dtype="f2"),
+    np.arange(3, dtype="g"),
+    np.arange(3) * 1j,
+    np.array([(1, 2.0)], "i4, f8"),
+    np.array([(1, 2.0)], np.dtype("u1, f8", align=True)),
+    np.array([([1, 2, 3], 4)], [("a", "i4", (3,)), ("b", "u1")]),
+    np.array(["text", "é"]),
+    np.zeros(2, "V7"),
+    memoryview(np.arange(2, dtype=">i4")).cast("B"),
+    (ctypes.c_int * 3)(1, 2, 3),
+    (ctypes.c_double * 2 * 3)(),
+    ctypes.c_int(5),
+    ctypes.c_short.__ctype_be__(5),  # type: ignore[attr-defined]
+]
+
+
+@pytest.mark.parametrize("value", VIEWS, ids=lambda value: str(memoryview(value).format))
+@pytest.mark.parametrize("sealed", [False, True])
+def test_memoryviews_come_back_as_readonly_memoryviews(value: Any, sealed: bool) -> None:
     cache: VolatileCache[str, memoryview] = VolatileCache()
-    for view in (
-        memoryview(b"abc"),
-        memoryview(array.array("i", [1, 2, 3])),
-        memoryview(np.arange(6, dtype="i4").reshape(2, 3)),
-        memoryview(np.arange(9, dtype="i4"))[::2],
-        memoryview(np.arange(100_000.0)),
-        memoryview(b""),
-    ):
-        cache["k"] = view
-        found = cache["k"]
-        assert found == view
-        assert found.readonly
-        assert (found.format, found.shape) == (view.format, view.shape)
+    view = memoryview(value)
+    cache["k"] = view
+    if sealed:
+        seal(cache)
+    found = cache["k"]
+    assert type(found) is memoryview
+    assert found.tobytes() == view.tobytes()
+    assert found.readonly
+    assert (found.format, found.shape, found.itemsize) == (view.format, view.shape, view.itemsize)
+    assert found == view or view != view, "Python compares not all formats"
+
+
+@pytest.mark.parametrize("value", [np.array([1, None], object), (ctypes.c_void_p * 2)(), Padded()])
+def test_a_memoryview_that_cannot_be_made_again_is_not_stored(value: Any) -> None:
+    cache: VolatileCache[str, memoryview] = VolatileCache()
+    with pytest.raises(TypeError, match="cannot be cached"):
+        cache["k"] = memoryview(value)
+    assert "k" not in cache
 
 
 def test_a_large_array_lies_in_the_caches_memory_and_holds_it() -> None:
