@@ -50,17 +50,14 @@ IN_BAND = 512
 
 
 class Codec(Protocol):
-    """Turns values into bytes and back, as the modules `pickle`, `marshal` and (with bytes) `json` do.
-
-    `loads` gets a read-only bytes-like object that may be kept: its memory stays as long as it is referenced.
-    """
+    """Turns values into bytes and back, as the modules `pickle`, `marshal` and `json` do."""
 
     def dumps(self, value: Any, /) -> Part:
         """The value as a bytes-like object (or a str, which is stored as UTF-8)."""
         ...
 
-    def loads(self, data: Any, /) -> Any:
-        """The value again."""
+    def loads(self, data: bytes, /) -> Any:
+        """The value again. `data` is a copy, whatever its size: much that decodes wants bytes and nothing else."""
 
 
 class Encoded(NamedTuple):
@@ -176,7 +173,7 @@ def decode(kind: int, data: Any, codec: Codec | None = None) -> Any:
 
 def _loaded(data: Any, codec: Codec | None) -> Any:
     assert codec is not None
-    return codec.loads(data if isinstance(data, bytes) else memoryview(data))
+    return codec.loads(data if isinstance(data, bytes) else memoryview(data).tobytes())
 
 
 def _text(data: Any) -> str:
