@@ -10,11 +10,13 @@ validated, or a buffer that holds a pin as long as it lives.
 
 from __future__ import annotations
 
+import copyreg
 import pickle
 import struct
 import sys
 from collections.abc import Callable
 from functools import lru_cache
+from io import BytesIO
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 from .views import describe, restore
@@ -44,9 +46,10 @@ EXPIRES = 8
 """Added to the kind of a value with a time to live, whose bytes end with when that is over."""
 EXPIRY = struct.Struct("<d")
 
-ALIGNMENT = 64
-IN_BAND = 512
-"""Buffers smaller than this stay within the pickle."""
+ALIGNMENT, SMALL = 64, 512
+"""Buffers smaller than `SMALL` bytes are aligned to 16. They stand beside the pickle as well: within it they would come
+back writable, and from where on a value is read-only would be for nobody to see.
+"""
 
 
 class Codec(Protocol):
@@ -107,20 +110,42 @@ def _pickled(value: Any) -> Encoded:
             raw = buffer.raw()
         except BufferError:
             return True
-        if raw.nbytes < IN_BAND:
-            return True
         buffers.append(raw)
         return False
 
+    meta = BytesIO()
     try:
-        meta = pickle.dumps(value, 5, buffer_callback=take_out)
+        pickler = pickle.Pickler(meta, 5, buffer_callback=take_out)
+        pickler.dispatch_table = _reducers()
+        pickler.dump(value)
     except RecursionError:
         raise
     except Exception as error:  # objects raise what they like from __reduce__
         raise TypeError(
             f"a value of type {type(value).__qualname__} cannot be cached: it does not pickle ({error})"
         ) from error
-    return _framed(PICKLE, meta, buffers)
+    return _framed(PICKLE, meta.getvalue(), buffers)
+
+
+def _reducers() -> dict[type, Callable[[Any], Any]]:
+    """How to pickle what would else have its bulk within the pickle."""
+    table: dict[type, Callable[[Any], Any]] = dict(copyreg.dispatch_table)
+    numpy = sys.modules.get("numpy")
+    if numpy is not None:
+        table[numpy.ndarray] = _reduce_array
+    return table
+
+
+def _reduce_array(array: Any) -> Any:
+    """One with gaps is copied: NumPy pickles it as bytes, of which it makes a writable one."""
+    flags = array.flags
+    if not flags.c_contiguous and not flags.f_contiguous and not array.dtype.hasobject:
+        array = array.copy()
+    return array.__reduce_ex__(5)
+
+
+def _alignment(nbytes: int) -> int:
+    return ALIGNMENT if nbytes >= SMALL else 16
 
 
 def _framed(kind: int, meta: bytes, bulk: list[Any]) -> Encoded:
@@ -129,7 +154,7 @@ def _framed(kind: int, meta: bytes, bulk: list[Any]) -> Encoded:
     parts: list[Any] = [head, meta]
     at = len(head) + len(meta)
     for part, size in zip(bulk, sizes[1:], strict=True):
-        padding = -at % ALIGNMENT
+        padding = -at % _alignment(size)
         parts += [bytes(padding), part]
         at += padding + size
     return Encoded(kind, parts, at)
@@ -189,7 +214,7 @@ def _parts(data: Any) -> tuple[bytes, list[memoryview]]:
     at += sizes[0]
     bulk = []
     for size in sizes[1:]:
-        at += -at % ALIGNMENT
+        at += -at % _alignment(size)
         bulk.append(view[at : at + size])
         at += size
     return meta, bulk

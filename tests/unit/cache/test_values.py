@@ -220,6 +220,26 @@ def test_large_buffers_of_a_pickle_are_not_copied(monkeypatch: pytest.MonkeyPatc
             shelf.memory.purge()
 
 
+@pytest.mark.parametrize("size", [0, 1, 60, 70, 1000, 100_000])
+def test_arrays_within_values_are_read_only_whatever_their_size(size: int) -> None:
+    cache: VolatileCache[str, Any] = VolatileCache()
+    whole = np.arange(2.0 * size)
+    cache["k"] = {
+        "whole": whole,
+        "gaps": whole[::2],
+        "square": whole.reshape(2, -1)[:, ::2],
+        "f": whole.reshape(2, -1).T,
+    }
+    for _ in range(2):
+        found = cache["k"]
+        assert not any(array.flags.writeable for array in found.values())
+        assert all(array.flags.aligned for array in found.values())
+        np.testing.assert_array_equal(found["gaps"], whole[::2])
+        np.testing.assert_array_equal(found["square"], whole.reshape(2, -1)[:, ::2])
+        np.testing.assert_array_equal(found["f"], whole.reshape(2, -1).T)
+        seal(cache)
+
+
 @given(st.lists(st.binary(max_size=3000), max_size=5))
 @settings(max_examples=50, deadline=None)
 def test_pickles_with_any_buffers(buffers: list[bytes]) -> None:
@@ -240,7 +260,11 @@ class Zipped:
         return ast.literal_eval(zlib.decompress(data).decode())
 
 
-@pytest.mark.parametrize("codec", [pickle, json, marshal, Compressed(), Zipped()], ids=str)
+@pytest.mark.parametrize(
+    "codec",
+    [pickle, json, marshal, Compressed(), Zipped()],
+    ids=["pickle", "json", "marshal", "compressed", "zipped"],
+)
 @pytest.mark.parametrize("size", [0, 10, 100_000, 3_000_000])
 def test_codecs(codec: Any, size: int) -> None:
     cache: VolatileCache[str, Any] = VolatileCache(codec=codec)
