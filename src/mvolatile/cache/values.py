@@ -90,12 +90,25 @@ def encode(value: Any, codec: Codec | None = None) -> Encoded:
         return _framed(VIEW, pickle.dumps(describe(value, whole)), [whole])
     numpy = sys.modules.get("numpy")
     if numpy is not None and kind is numpy.ndarray and not value.dtype.hasobject:
-        return _framed(ARRAY, pickle.dumps((value.dtype, value.shape, _order(value)), 5), [value])
+        laid, strides = _in_order(value)
+        return _framed(ARRAY, pickle.dumps((value.dtype, value.shape, strides), 5), [laid])
     return _pickled(value)
 
 
-def _order(array: Any) -> str:
-    return "F" if array.flags.f_contiguous and not array.flags.c_contiguous else "C"
+def _in_order(array: Any) -> tuple[Any, tuple[int, ...] | None]:
+    """The array with its axes as they lie in memory, the fastest last, and its strides once it lies there without gaps
+    (None for C's order).
+    """
+    axes = sorted(range(array.ndim), key=lambda axis: -abs(array.strides[axis]))
+    if (
+        array.flags.c_contiguous or axes == list(range(array.ndim)) or 0 in array.strides
+    ):  # 0: one item, repeated
+        return array, None
+    strides, step = list(array.strides), array.itemsize
+    for axis in reversed(axes):
+        strides[axis] = step
+        step *= array.shape[axis]
+    return array.transpose(axes), tuple(strides)
 
 
 def _one(kind: int, data: Any) -> Encoded:
@@ -164,10 +177,9 @@ def array_maker(encoded: Encoded) -> Callable[[Any], Any]:
     """Makes an encoded `ARRAY` of a hold on its bytes, without reading what kind of array it is: that is half of what
     a hit costs beside the kernel's part. A hold for reading gives a read-only array.
     """
-    make, array = sys.modules["numpy"].ndarray, encoded.parts[-1]
-    shape, dtype, offset = array.shape, array.dtype, encoded.nbytes - array.nbytes
-    order = _order(array)
-    return lambda hold: make(shape, dtype, hold, offset, None, order)
+    make, offset = sys.modules["numpy"].ndarray, encoded.nbytes - encoded.parts[-1].nbytes
+    dtype, shape, strides = _meta(encoded.parts[1])
+    return lambda hold: make(shape, dtype, hold, offset, strides)
 
 
 def write_parts(parts: list[Any], target: memoryview) -> None:
@@ -187,7 +199,7 @@ def _copy_array(array: Any, target: memoryview, at: int) -> int:
     numpy = sys.modules["numpy"]
     end = at + array.nbytes
     if array.nbytes:
-        numpy.ndarray(array.shape, array.dtype, target[at:end], order=_order(array))[...] = array
+        numpy.ndarray(array.shape, array.dtype, target[at:end])[...] = array
     return int(end)
 
 
@@ -228,8 +240,8 @@ def _array(data: Any) -> Any:
     import numpy
 
     meta, (bulk,) = _parts(data)
-    dtype, shape, order = _meta(meta)
-    array = numpy.ndarray(shape, dtype, bulk, order=order)
+    dtype, shape, strides = _meta(meta)
+    array = numpy.ndarray(shape, dtype, bulk, strides=strides)
     array.flags.writeable = False
     return array
 
