@@ -129,7 +129,7 @@ def _pickled(value: Any) -> Encoded:
     meta = BytesIO()
     try:
         pickler = pickle.Pickler(meta, 5, buffer_callback=take_out)
-        pickler.dispatch_table = _reducers()
+        pickler.dispatch_table = _reducers(value)
         pickler.dump(value)
     except RecursionError:
         raise
@@ -140,12 +140,17 @@ def _pickled(value: Any) -> Encoded:
     return _framed(PICKLE, meta.getvalue(), buffers)
 
 
-def _reducers() -> dict[type, Callable[[Any], Any]]:
+def _reducers(value: Any) -> dict[type, Callable[[Any], Any]]:
     """How to pickle what would else have its bulk within the pickle."""
     table: dict[type, Callable[[Any], Any]] = dict(copyreg.dispatch_table)
     numpy = sys.modules.get("numpy")
     if numpy is not None:
         table[numpy.ndarray] = _reduce_array
+    image = getattr(sys.modules.get("PIL.Image"), "Image", None)
+    if image is not None:
+        table[image] = _reduce_image
+        if isinstance(value, image):  # a file's
+            table[type(value)] = _reduce_image
     return table
 
 
@@ -155,6 +160,14 @@ def _reduce_array(array: Any) -> Any:
     if not flags.c_contiguous and not flags.f_contiguous and not array.dtype.hasobject:
         array = array.copy()
     return array.__reduce_ex__(5)
+
+
+def _reduce_image(image: Any) -> Any:
+    """As a PIL image pickles itself, but for its pixels, which are copied once on a hit: into PIL's own memory."""
+    make, arguments, state, *rest = image.__reduce_ex__(5)
+    if type(state) is list and len(state) > 4 and type(state[4]) is bytes:
+        state = [*state[:4], pickle.PickleBuffer(state[4]), *state[5:]]
+    return (make, arguments, state, *rest)
 
 
 def _alignment(nbytes: int) -> int:
