@@ -94,6 +94,20 @@ def _is_method(function: Callable[..., Any]) -> bool:
     return first in _OWNERS
 
 
+def _keys(
+    function: Callable[..., Any],
+    cache: VolatileCache[Any, Any],
+    key: Callable[..., Hashable] | None,
+    typed: bool,
+) -> MakeKey | None:
+    """How to make keys; None for `make_key`."""
+    if key is not None:
+        return lambda args, kwargs: key(*args, **kwargs)
+    if _is_method(function):
+        return _weak_keys(cache, typed)
+    return partial(make_key, typed=True) if typed else None
+
+
 def _cached(function: Callable[..., Any], cache: VolatileCache[Any, Any], key_of: MakeKey | None) -> Any:
     """`function`, from `cache` where it can be. Three frames deep for a miss within a miss."""
     find, count_miss = cache._find, cache._count_miss
@@ -195,12 +209,8 @@ def volatile_cache(
             dump=dump,
             inherit=inherit,
         )
-        key_of: MakeKey | None = partial(make_key, typed=True) if typed else None
-        if key is not None:
-            key_of = lambda args, kwargs: key(*args, **kwargs)  # noqa: E731
-        elif _is_method(function):
-            key_of = _weak_keys(cache, typed)
-        cached: Any = update_wrapper(_cached(function, cache, key_of), function)
+        cached: Any = _cached(function, cache, _keys(function, cache, key, typed))
+        update_wrapper(cached, function)
         cached.cache = cache
         cached.cache_info, cached.cache_clear = cache.cache_info, cache.clear
         cached.cache_parameters = lambda: dict(parameters)

@@ -99,10 +99,10 @@ def _in_order(array: Any) -> tuple[Any, tuple[int, ...] | None]:
     """The array with its axes as they lie in memory, the fastest last, and its strides once it lies there without gaps
     (None for C's order).
     """
+    if array.flags.c_contiguous or 0 in array.strides:  # 0: one item that stands for many
+        return array, None
     axes = sorted(range(array.ndim), key=lambda axis: -abs(array.strides[axis]))
-    if (
-        array.flags.c_contiguous or axes == list(range(array.ndim)) or 0 in array.strides
-    ):  # 0: one item, repeated
+    if axes == sorted(axes):
         return array, None
     strides, step = list(array.strides), array.itemsize
     for axis in reversed(axes):
@@ -142,7 +142,7 @@ def _pickled(value: Any) -> Encoded:
 
 def _reducers(value: Any) -> dict[type, Callable[[Any], Any]]:
     """How to pickle what would else have its bulk within the pickle."""
-    table: dict[type, Callable[[Any], Any]] = dict(copyreg.dispatch_table)
+    table: dict[type, Callable[[Any], Any]] = {}
     numpy = sys.modules.get("numpy")
     if numpy is not None:
         table[numpy.ndarray] = _reduce_array
@@ -151,7 +151,7 @@ def _reducers(value: Any) -> dict[type, Callable[[Any], Any]]:
         table[image] = _reduce_image
         if isinstance(value, image):  # a file's
             table[type(value)] = _reduce_image
-    return table
+    return table | copyreg.dispatch_table  # a program's own way goes first
 
 
 def _reduce_array(array: Any) -> Any:
