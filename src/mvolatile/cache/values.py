@@ -19,7 +19,7 @@ from functools import lru_cache
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
-from .views import describe, restore
+from .memoryviews import describe, restore
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
