@@ -6,8 +6,9 @@ All in one run, in one process, each figure the best of several rounds. Small hi
 cachetools.LRUCache behind a lock, cachebox, diskcache, and real Redis and memcached servers on loopback, which the
 script starts and stops (Debian: redis-server, memcached); who is not installed is left out, and said so. Large
 hits: an array returned over the cache's memory against `pickle.loads` from a dict of bytes. Sets: 8 MiB arrays
-against memcpy into memory fresh from the kernel. Index: bytes an entry beside key and value, at a million entries.
-Exits with 1 if a limit is missed.
+against memcpy into memory fresh from the kernel. Readers: how much more two threads read than one, of 8 MiB arrays that
+are summed or copied, from the cache and from a dict. Calls: hits through the decorators. Index: bytes an entry beside
+key and value, at a million entries. Exits with 1 if a limit is missed.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import lru_cache
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -36,8 +38,10 @@ from harness import keep, steps
 import mvolatile as mv
 
 VALUE = b"x" * 100
-ARRAYS = 4
-"""Taken in turn: one that is asked for again and again would lie in the processor's cache."""
+BEYOND = 256 << 20
+"""Bytes of arrays, taken in turn: what is asked for again and again would lie in the processor's cache, and a
+server's has 32 MiB and more.
+"""
 KEYS = [f"key:{number}" for number in range(1000)]
 
 
@@ -155,14 +159,18 @@ def small_hits() -> tuple[dict[str, float], list[str]]:
     return found, missing
 
 
+def some_arrays(mib: int) -> list[np.ndarray]:
+    return [np.random.default_rng(seed).random(mib << 17) for seed in range(BEYOND // (mib << 20))]
+
+
 def large(mib: int) -> dict[str, float]:
-    arrays = [np.random.default_rng(seed).random(mib << 17) for seed in range(ARRAYS)]
+    arrays = some_arrays(mib)
     pickled = {seed: pickle.dumps(array, 5) for seed, array in enumerate(arrays)}
-    turn = cycle(range(ARRAYS))
+    turn = cycle(range(len(arrays)))
     with mv.VolatileCache() as cache:
         cache.update(enumerate(arrays))
         hit = best(lambda: cache[next(turn)], 200)
-        unpickle = best(lambda: pickle.loads(pickled[next(turn)]), ARRAYS)
+        unpickle = best(lambda: pickle.loads(pickled[next(turn)]), len(arrays))
 
         def fresh() -> None:
             with mmap.mmap(-1, arrays[0].nbytes, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as memory:
@@ -173,6 +181,78 @@ def large(mib: int) -> dict[str, float]:
             cache["k"] = arrays[next(turn)]
 
         return {"hit": hit, "unpickle": unpickle, "set": best(store, 8), "memcpy_fresh": best(fresh, 8)}
+
+
+def in_threads(count: int, read: Callable[[int], None]) -> float:
+    """Seconds until so many threads have all read."""
+    threads = [threading.Thread(target=read, args=(number,)) for number in range(count)]
+    start = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return time.perf_counter() - start
+
+
+def readers(rounds: int) -> dict[str, dict[str, float]]:
+    """How much more two threads read than one, each its half of the arrays: the least times of each, in turns."""
+    arrays = some_arrays(8)
+    half = len(arrays) // 2
+    found: dict[str, dict[str, float]] = {}
+    with mv.VolatileCache() as cache:
+        cache.update(enumerate(arrays))
+        for what in ("sum", "copy"):
+            targets = [np.empty_like(arrays[0]) for _ in range(2)]
+            least: dict[tuple[str, int], float] = {}
+            for _ in range(rounds):
+                for name, source in (("cache", cache), ("dict", dict(enumerate(arrays)))):
+
+                    def read(
+                        number: int, source: Any = source, what: str = what, targets: Any = targets
+                    ) -> None:
+                        for key in range(number * half, (number + 1) * half):
+                            if what == "sum":
+                                source[key].sum()
+                            else:
+                                np.copyto(targets[number], source[key])
+
+                    for count in (1, 2):
+                        seconds = in_threads(count, read)
+                        least[name, count] = min(seconds, least.get((name, count), seconds))
+            found[what] = {name: 2 * least[name, 1] / least[name, 2] for name in ("cache", "dict")}
+    return found
+
+
+def calls() -> dict[str, float]:
+    """Seconds for a hit of 100 bytes through a decorator."""
+    import cachetools
+
+    class Object:
+        @mv.volatile_cache
+        def ours(self, n: int) -> bytes:
+            return VALUE
+
+        @lru_cache(None)  # noqa: B019
+        def theirs(self, n: int) -> bytes:
+            return VALUE
+
+    def function(n: int) -> bytes:
+        return VALUE
+
+    ours, theirs = mv.volatile_cache(function), lru_cache(None)(function)
+    lru: Any = cachetools.LRUCache(1 << 20)
+    locked = cachetools.cached(lru, lock=threading.Lock())(function)
+    it = Object()
+    ways: dict[str, Callable[[], object]] = {
+        "volatile_cache": lambda: ours(5),
+        "volatile_cache, a keyword": lambda: ours(n=5),
+        "volatile_cache, a method": lambda: it.ours(5),
+        "lru_cache": lambda: theirs(5),
+        "lru_cache, a keyword": lambda: theirs(n=5),
+        "lru_cache, a method": lambda: it.theirs(5),
+        "cachetools.cached, lock": lambda: locked(5),
+    }
+    return {name: best(call, 20_000) for name, call in ways.items()}
 
 
 def index_overhead(entries: int) -> float:
@@ -208,6 +288,12 @@ def main() -> int:
             f"{mib} MiB array: hit {row['hit'] * 1e6:.1f} us, unpickling {row['unpickle'] / row['hit']:,.0f} x that; "
             f"set {row['set'] * 1e3:.2f} ms = {row['memcpy_fresh'] / row['set']:.2f} of memcpy into fresh memory"
         )
+    scale = readers(5 if arguments.quick else 15)
+    for what, row in scale.items():
+        print(f"two threads {what} {row['cache']:.2f} x what one does; from a dict {row['dict']:.2f} x")
+    through = calls()
+    for name, seconds in through.items():
+        print(f"  {name:<28}{seconds * 1e9:>10,.0f} ns")
     entries = 100_000 if arguments.quick else 1_000_000
     overhead = index_overhead(entries)
     print(f"index: {overhead:.0f} bytes an entry beside the key, {entries:,} entries")
@@ -225,12 +311,16 @@ def main() -> int:
         "an 8 MiB hit 100 times faster than unpickling": arrays[8]["unpickle"] >= 100 * arrays[8]["hit"],
         "64 MiB nearly the same": arrays[64]["hit"] <= 2 * arrays[8]["hit"],
         "set at 0.7 of memcpy into fresh memory": arrays[8]["memcpy_fresh"] >= 0.7 * arrays[8]["set"],
+        "two threads read arrays as they read a dict's": all(
+            row["cache"] >= 0.9 * row["dict"] for row in scale.values()
+        ),
         "200 bytes an entry": overhead <= 200,
     }
     for what, met in checks.items():
         print(f"{'met   ' if met else 'MISSED'}  {what}")
     if arguments.json:
         figures = {"small_hits": small, "missing": missing, "arrays": arrays, "index_bytes": overhead}
+        figures |= {"readers": scale, "calls": through}
         keep(arguments.json, __file__, time.monotonic() - start, **figures, entries=entries, checks=checks)
     return 0 if all(checks.values()) else 1
 

@@ -4,9 +4,9 @@
 
 One trace (Zipf, fixed seed), one cgroup limit, one cost of making a missing value, a child process for each cache:
 `lru_cache` unbounded, `cachetools.LRUCache` at caps around the best one, diskcache, and `VolatileCache` with nothing
-set. Once with the limit as it is; once with a neighbour in the same cgroup that takes half of the memory for the
-second half of the trace. Prints total time, hits and kills; exits with 1 if the cache is not within 10 per cent of
-the best cap's time, or not ahead of all when the free memory changes.
+set. Once with the limit as it is; once with a neighbour in the same cgroup that takes 100 of the 256 MiB half way
+through the trace, and keeps them to its end. Prints total time, hits and kills; exits with 1 if the cache is not within
+10 per cent of the best cap's time, or not ahead of all when the free memory changes.
 """
 
 from __future__ import annotations

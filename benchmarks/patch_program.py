@@ -120,8 +120,13 @@ def main() -> int:
         for pages in ("base", "huge")
     )
     goals = [Goal("MADV_DONTNEED to volatile, both on base pages", base, 1, True)]
-    print(f"2012: {', '.join(f'{ratio:.2f} ({where})' for where, ratio in THEN.items())}")
-    print(f"here: {base:.2f} (base pages), {huge:.2f} (huge pages), {chosen.threads} threads\n")
+    ratios = {"base pages": base, "huge pages": huge} | {
+        f"2012, {where}": then for where, then in THEN.items()
+    }
+    print(f"elapsed, MADV_DONTNEED to volatile; huge pages are our default here; {chosen.threads} threads")
+    for what, ratio in ratios.items():
+        print(f"{ratio:8.2f} x  {what}")
+    print()
     return finish(
         __file__,
         "Is volatile memory faster than MADV_DONTNEED and faulting in again?",
@@ -129,11 +134,7 @@ def main() -> int:
         goals,
         threads=chosen.threads,
         rounds=chosen.rounds,
-        ratios={
-            "base pages": base,
-            "huge pages": huge,
-            **{f"2012, {where}": then for where, then in THEN.items()},
-        },
+        ratios=ratios,
     )
 
 

@@ -35,12 +35,21 @@ def section(name: str) -> str:
             for goal in result["goals"]
         ),
         "",
+        *_ratios(result.get("ratios", {})),
         f"{machine['date']}, Linux {machine['kernel']}, {machine['cpu']}, {machine['cpus']} CPUs, "
         f"{machine['memory_mib']:,} MiB, Python {machine['python']}, tier `{machine['tier']}`, "
         f"huge pages {machine['thp']}, load {machine['load']} when it ended.",
         "",
     ]
     return "\n".join(lines)
+
+
+def _ratios(ratios: dict[str, float]) -> list[str]:
+    """Those of the patch's program, which are figures and no goals, some of them not ours."""
+    if not ratios:
+        return []
+    rows = (f"|{what}|{_text(ratio)} x|" for what, ratio in ratios.items())
+    return ["|elapsed, MADV_DONTNEED to volatile|ratio|", "|-|-:|", *rows, ""]
 
 
 def _text(value: Any) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+import operator
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, SupportsIndex, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -38,6 +40,7 @@ class VolatileArray:
     True
     >>> with frame.pin(on_purge=rebuild) as values:
     ...     values.tolist()
+    ...     del values
     [[1.0, 2.0], [3.0, 4.0]]
     """
 
@@ -45,7 +48,7 @@ class VolatileArray:
 
     def __init__(
         self,
-        shape: tuple[int, ...],
+        shape: SupportsIndex | Iterable[SupportsIndex],
         dtype: DTypeLike = float,
         *,
         order: Literal["C", "F"] = "C",
@@ -55,14 +58,13 @@ class VolatileArray:
         dump: bool = True,
         inherit: bool = True,
     ) -> None:
-        self.dtype: np.dtype[Any] = np.dtype(dtype)
+        self.shape: tuple[int, ...]
+        self.dtype: np.dtype[Any]
+        self.shape, self.dtype = _form(shape, dtype)
         if self.dtype.hasobject:
             raise TypeError(
                 "an array of Python objects cannot be volatile: it holds references, not the data"
             )
-        if any(extent < 0 for extent in shape):
-            raise ValueError(f"an array cannot have the shape {shape}: its dimensions must not be negative")
-        self.shape: tuple[int, ...] = shape
         self._order: Literal["C", "F"] = order
         self.memory: VolatileMemory = VolatileMemory(
             max(1, self.nbytes), name, fill=self._over_bytes(fill), huge=huge, dump=dump, inherit=inherit
@@ -71,12 +73,12 @@ class VolatileArray:
     @property
     def nbytes(self) -> int:
         """Size of the elements in bytes."""
-        return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
+        return self.size * self.dtype.itemsize
 
     @property
     def size(self) -> int:
         """Number of elements."""
-        return int(np.prod(self.shape, dtype=np.int64))
+        return math.prod(self.shape)
 
     @property
     def ndim(self) -> int:
@@ -89,8 +91,7 @@ class VolatileArray:
         """As `VolatileMemory.pin`; the view is an ndarray, read-only unless ``write=True``.
 
         A callable `on_purge` gets ``(array, extents)``, `extents` in bytes; `rows` turns them into slices of
-        the first axis. The
-        memory stays held as long as the array lives, also after the block: `del` it to let go.
+        the first axis. The memory stays held as long as the array lives, also after the block: `del` it inside.
         """
         return _AsArray(
             self,
@@ -98,7 +99,18 @@ class VolatileArray:
         )
 
     def peek(self) -> AbstractContextManager[Array]:
-        """As `VolatileMemory.peek`; the view is a read-only ndarray. One kept past the block pins the memory."""
+        """As `VolatileMemory.peek`; the view is a read-only ndarray. `del` it inside the block.
+
+        One that still lives when the block ends turns the peek into a pin: it costs what a pin costs, and holds the
+        memory until it is gone.
+
+        >>> frame = array([1.0, 5.0, 2.0])
+        >>> with frame.peek() as values:
+        ...     largest = float(values.max())
+        ...     del values
+        >>> largest
+        5.0
+        """
         return _AsArray(self, self.memory.peek())
 
     def read(self) -> Array:
@@ -168,14 +180,35 @@ class VolatileArray:
         return f"<VolatileArray shape={self.shape} dtype={self.dtype} over {self.memory!r}>"
 
     def _wrap(self, buffer: Any) -> Array:
-        # ndarray() lets go of the buffer at once and keeps no more than a reference; frombuffer() holds it.
-        held = np.frombuffer(buffer, np.uint8)
-        return np.ndarray(self.shape, self.dtype, held, order=self._order)
+        return _wrapped(buffer, self.shape, self.dtype, self._order)
 
     def _over_bytes(self, on_purge: OnPurgeArray) -> Any:
         if not callable(on_purge):
             return on_purge
-        return lambda view, extents: on_purge(self._wrap(view), extents)
+        # With self in it, the memory's `fill` would be a cycle, and a dropped array's memory wait for the collector.
+        shape, dtype, order = self.shape, self.dtype, self._order
+        return lambda view, extents: on_purge(_wrapped(view, shape, dtype, order), extents)
+
+
+def _form(
+    shape: SupportsIndex | Iterable[SupportsIndex], dtype: DTypeLike
+) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """The shape and dtype of ``np.empty(shape, dtype)``, and its errors, without its memory."""
+    try:
+        extents: tuple[int, ...] = (operator.index(cast(SupportsIndex, shape)),)
+    except TypeError:
+        if not isinstance(shape, Iterable) or isinstance(shape, str | bytes):
+            raise TypeError(f"a shape is an integer or a sequence of integers, not {shape!r}") from None
+        extents = tuple(map(operator.index, shape))
+    # A subarray's dimensions become the array's; a first one of 0 asks for no memory, and the rest is checked the same.
+    form = np.empty((0, *extents), dtype)
+    return form.shape[1:], form.dtype
+
+
+def _wrapped(buffer: Any, shape: tuple[int, ...], dtype: np.dtype[Any], order: Literal["C", "F"]) -> Array:
+    # ndarray() lets go of the buffer at once and keeps no more than a reference; frombuffer() holds it.
+    held = np.frombuffer(buffer, np.uint8)
+    return np.ndarray(shape, dtype, held, order=order)
 
 
 class _AsArray:
@@ -207,9 +240,15 @@ def array(values: ArrayLike, dtype: DTypeLike | None = None, **options: Any) -> 
     return made
 
 
-def empty(shape: int | tuple[int, ...], dtype: DTypeLike = float, **options: Any) -> VolatileArray:
-    """A volatile array of zeros that has not been written: not volatile until its first pin or write ends."""
-    return VolatileArray((shape,) if isinstance(shape, int) else tuple(shape), dtype, **options)
+def empty(
+    shape: SupportsIndex | Iterable[SupportsIndex], dtype: DTypeLike = float, **options: Any
+) -> VolatileArray:
+    """A volatile array of zeros that has not been written: not volatile until its first pin or write ends.
+
+    `shape` and `dtype` are those of `numpy.empty`, which says what is wrong with them: `TypeError` for dimensions that
+    are not integers, `ValueError` for negative ones and for more bytes than can be counted.
+    """
+    return VolatileArray(shape, dtype, **options)
 
 
 zeros = empty

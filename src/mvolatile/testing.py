@@ -14,6 +14,8 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from . import _core
+from .errors import UnsupportedError
+from .kernel.features import features
 from .memory import VolatileMemory
 
 if TYPE_CHECKING:
@@ -41,6 +43,9 @@ def purging(seed: int = 0, *, rate: float = 1.0, whole: float = 0.5) -> Iterator
     one random run of pages. All choices come from `seed`, in the order in which memories become volatile.
     Blocks do not nest (`RuntimeError`). Peeks over memory that is already volatile see no further loss.
 
+    Raises `TypeError` or `ValueError` for a share that is no number from 0 to 1, and `UnsupportedError`, naming the
+    reason, where nothing can be purged: a test that asks for losses must not pass without any.
+
     >>> with purging(seed=7):
     ...     memory = VolatileMemory(8192)
     ...     written = memory.write(b"x" * 8192)
@@ -48,6 +53,13 @@ def purging(seed: int = 0, *, rate: float = 1.0, whole: float = 0.5) -> Iterator
     >>> sum(length for _, length in lost) in (4096, 8192)
     True
     """
+    for name, share in (("rate", rate), ("whole", whole)):
+        if not isinstance(share, int | float):
+            raise TypeError(f"{name} must be a number from 0 to 1, not {share!r}")
+        if not 0 <= share <= 1:
+            raise ValueError(f"{name} must be a number from 0 to 1, not {share!r}")
+    if _core.tier() == "unsupported":
+        raise UnsupportedError(f"purging() can lose nothing here: {features().reason}")
     source = random.Random(seed)
     lock = threading.Lock()
     page, _ = _core.sizes()

@@ -93,11 +93,11 @@ class Fuzzer:
         minutes: float = float("inf"),
         progress: Callable[[Fuzzer], object] = lambda fuzzer: None,
     ) -> None:
-        """From the corpus on, until so many operations are done, or minutes gone, or a divergence is found."""
-        end = time.monotonic() + minutes * 60
+        """The corpus, then mutations until so many operations are done, minutes gone, or a divergence is found."""
         source = random.Random(self.seed)
         for data in [*load(), *(bytes([target]) + bytes(range(0, 40, 3)) for target in range(len(TARGETS)))]:
             self.one(data, keep=True)
+        end = time.monotonic() + minutes * 60
         while self.operations < operations and not self.divergences and time.monotonic() < end:
             self.one(self._mutated(source))
             progress(self)

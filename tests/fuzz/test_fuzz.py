@@ -10,7 +10,7 @@ import pytest
 from conformance.differences import Divergence
 from conformance.memory import MemoryProgram
 from fuzz.edges import counting_core
-from fuzz.fuzzer import Fuzzer, Judge, load
+from fuzz.fuzzer import Fuzzer, Judge
 from support.libc import has_swap
 
 
@@ -27,7 +27,6 @@ def test_the_corpus_and_some_more() -> None:
         fuzzer.fuzz(8000, minutes=1)
         assert not fuzzer.divergences, f"MVOLATILE_SEED={seed}: {fuzzer.divergences}"
         assert edges.total() > 1000, "few edges were counted: is the core instrumented?"
-        assert fuzzer.programs > len(load()), "the corpus alone took the whole minute"
 
 
 def test_a_wrong_answer_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,8 +41,9 @@ int evict_start(char *address, size_t length, size_t unit_bytes, uint64_t seed) 
     return pthread_create(&thread, NULL, evict, NULL);
 }
 
-unsigned long evict_stop(void) {
+unsigned long evict_calls(void) { return atomic_load(&calls); }
+
+void evict_stop(void) {
     atomic_store(&stop, 1);
     pthread_join(thread, NULL);
-    return atomic_load(&calls);
 }

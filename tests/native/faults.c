@@ -270,7 +270,7 @@ static int run(int call, int error, int halved, bool huge) {
     half = halved;
     pid_t child = fork();
     if (!child) {
-        alarm(20);
+        alarm(200);
         program(huge);
         _exit(0);
     }

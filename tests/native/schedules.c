@@ -404,7 +404,7 @@ int main(int count, char **arguments) {
         for (size_t i = 0; i < known; i++) puts(schedules[i].name);
         return 0;
     }
-    alarm(120);
+    alarm(250);
     pages = (size_t)atoi(arguments[2]);
     running = arguments[1];
     pthread_atfork(during_fork, NULL, NULL); /* runs after the core's own, which is registered later */

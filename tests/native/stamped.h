@@ -130,7 +130,7 @@ static void pin_and_rebuild(struct task *task) {
 static void fork_now(struct task *task) {
     task->child = fork();
     if (task->child) return;
-    alarm(20);
+    alarm(200);
     struct range *range = task->range;
     CHECK(range_is_valid(range));
     CHECK(!atomic_load(&range->traps));

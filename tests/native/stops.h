@@ -63,10 +63,12 @@ static void pass(enum call call, bool after) {
     }
 }
 
+#define DEADLOCK 100 /* seconds that no step takes, however slow the machine */
+
 static void until_there(struct stop *stop) {
     struct timespec limit;
     clock_gettime(CLOCK_REALTIME, &limit);
-    limit.tv_sec += 20;
+    limit.tv_sec += DEADLOCK;
     CHECK(!sem_timedwait(&stop->reached, &limit));
 }
 
@@ -74,6 +76,7 @@ static void let_go(struct stop *stop) { sem_post(&stop->go); }
 
 struct task {
     pthread_t thread;
+    _Atomic pid_t id;
     enum role role;
     void (*work)(struct task *);
     _Atomic bool done;
@@ -90,6 +93,7 @@ struct task {
 static void *run(void *task_) {
     struct task *task = task_;
     role = task->role;
+    atomic_store(&task->id, gettid());
     task->work(task);
     atomic_store(&task->done, true);
     return NULL;
@@ -100,19 +104,43 @@ static void start(struct task *task, enum role who, struct range *range, void (*
     task->range = range;
     task->work = work;
     atomic_store(&task->done, false);
+    atomic_store(&task->id, 0);
     CHECK(!pthread_create(&task->thread, NULL, run, task));
 }
 
 static void join(struct task *task) {
     struct timespec limit;
     clock_gettime(CLOCK_REALTIME, &limit);
-    limit.tv_sec += 20;
+    limit.tv_sec += DEADLOCK;
     CHECK(!pthread_timedjoin_np(task->thread, NULL, &limit));
 }
 
-/* It has every chance to go on, and does not. */
+static bool asleep(struct task *task) {
+    char path[64], state = 0;
+    snprintf(path, sizeof path, "/proc/self/task/%d/stat", atomic_load(&task->id));
+    FILE *file = fopen(path, "r");
+    if (!file) return false; /* not there yet, or ended */
+    if (fscanf(file, "%*d (%*[^)]) %c", &state) != 1) state = 0;
+    fclose(file);
+    return state == 'S';
+}
+
+static long milliseconds_of_cpu(struct task *task) {
+    clockid_t clock;
+    struct timespec used;
+    if (pthread_getcpuclockid(task->thread, &clock) || clock_gettime(clock, &used)) return 0;
+    return used.tv_sec * 1000 + used.tv_nsec / 1000000;
+}
+
+/* It has every chance to go on, and does not: it sleeps whenever it is looked at, or spins. Time that passes proves nothing, since a slow
+ * machine may not have let it run at all. */
 static bool waits(struct task *task) {
-    for (int i = 0; i < 30 && !atomic_load(&task->done); i++) usleep(1000);
+    long before = milliseconds_of_cpu(task);
+    for (int sleeping = 0; sleeping < 10 && milliseconds_of_cpu(task) < before + 10;) {
+        if (atomic_load(&task->done)) return false;
+        sleeping = asleep(task) ? sleeping + 1 : 0;
+        usleep(1000);
+    }
     return !atomic_load(&task->done);
 }
 

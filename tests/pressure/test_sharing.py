@@ -72,7 +72,7 @@ def share(case: str, pages: int, huge: bool, raw: bool) -> None:
     ready, go, answer = os.pipe(), os.pipe(), os.pipe()
     pid = os.fork()
     if pid == 0:
-        signal.alarm(60)
+        signal.alarm(200)
         if case == "child holds after the fork":
             assert ours.hold() == "whole"
         os.write(ready[1], b"x")

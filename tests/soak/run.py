@@ -185,7 +185,7 @@ def _audit(report: Report, cgroup: ChildCgroup, squeeze: Squeeze) -> None:
         report.failures.append(f"the limit or the swap could not be changed: {squeeze.error!r}")
     if killed := cgroup.oom_kills():
         report.failures.append(f"the kernel killed {killed} processes for the limit")
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 120
     while (
         pids := cgroup.pids()
     ) and time.monotonic() < deadline:  # a killed worker's children, on their way out

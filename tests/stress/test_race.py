@@ -1,5 +1,5 @@
 """The race of a mark and an unmark against reclaim: no wrong answer, either way. `make stress` has 100,000 rounds of
-each; the ordinary tests a second of each.
+each, the ordinary tests some hundred.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import os
 
 import pytest
 
-from support.processes import run_python
+from support.processes import LONGEST, run_python
 
 FULL = os.environ.get("MVOLATILE_STRESS") == "full"
 KINDS = pytest.mark.parametrize(
@@ -24,21 +24,16 @@ KINDS = pytest.mark.parametrize(
 )
 
 
-def race(tier: str, nbytes: int, huge: bool, rounds: int, seconds: float, looking: bool) -> dict[str, int]:
-    program = f"from support.racing import main; main({nbytes}, {huge}, {rounds}, {seconds}, {looking})"
-    done = run_python(program, env={"MVOLATILE_TIER": tier}, timeout=seconds + 100)
-    assert done.returncode == 0, f"{done}"
-    counts: dict[str, int] = json.loads(done.stdout)["counts"]
-    print(tier, nbytes, "huge" if huge else "base", counts)
-    assert counts["reclaims"] > 10, "the other side raced as well"
-    assert counts.get("losses"), f"nothing was ever lost, so nothing was tested: {counts}"
-    return counts
+def race(tier: str, nbytes: int, huge: bool, rounds: int, looking: bool, longest: float) -> None:
+    program = f"from support.racing import main; main({nbytes}, {huge}, {rounds}, {looking}, {longest - 10})"
+    done = run_python(program, env={"MVOLATILE_TIER": tier}, timeout=longest).check()
+    print(tier, nbytes, "huge" if huge else "base", json.loads(done.stdout)["counts"])
 
 
 @KINDS
 @pytest.mark.parametrize("looking", [False, True], ids=["alone", "beside readers"])
-def test_no_wrong_answer_for_a_second(tier: str, nbytes: int, huge: bool, looking: bool) -> None:
-    race(tier, nbytes, huge, 1 << 30, 1, looking)
+def test_no_wrong_answer_in_some_hundred_rounds(tier: str, nbytes: int, huge: bool, looking: bool) -> None:
+    race(tier, nbytes, huge, max(300, (256 << 20) // nbytes), looking, LONGEST)
 
 
 @pytest.mark.stress
@@ -47,5 +42,4 @@ def test_no_wrong_answer_for_a_second(tier: str, nbytes: int, huge: bool, lookin
 @KINDS
 @pytest.mark.parametrize("looking", [False, True], ids=["alone", "beside readers"])
 def test_no_wrong_answer_in_100_000_rounds(tier: str, nbytes: int, huge: bool, looking: bool) -> None:
-    rounds = 100_000 if not looking else 20_000
-    assert race(tier, nbytes, huge, rounds, 1500, looking)["rounds"] == rounds
+    race(tier, nbytes, huge, 20_000 if looking else 100_000, looking, 3500)

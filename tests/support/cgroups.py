@@ -9,7 +9,7 @@ from typing import Any
 
 from mvolatile.errors import UnsupportedError
 from mvolatile.kernel.cgroup import ChildCgroup
-from support.processes import Finished, run_python
+from support.processes import LONGEST, Finished, run_python
 
 __all__ = ["Limited", "run_limited", "why_not"]
 
@@ -38,7 +38,7 @@ def run_limited(
     *args: Any,
     swap: int = 0,
     env: Mapping[str, str] | None = None,
-    timeout: float = 120,
+    timeout: float = LONGEST,
 ) -> Limited:
     """Run `code` (see `processes.command`) in a child cgroup of `limit` bytes and `swap` bytes of swap."""
     with ChildCgroup(limit, swap) as cgroup:

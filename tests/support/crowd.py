@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from mvolatile import Overwritten, Purged, VolatileMemory
 from support.libc import MADV_PAGEOUT, PAGE, madvise
+from support.processes import LONGEST
 
 __all__ = ["Crowd", "main"]
 
@@ -37,6 +38,8 @@ class Crowd:
         self.counts: Counter[str] = Counter()
         self.failures: list[str] = []
         self.over = threading.Event()
+        self.turns = [0] * 6
+        """Of each thread."""
         self._numbers = np.arange(self.pages, dtype=np.uint32)[:, None]
         self.memory.write(self.data(0))
 
@@ -117,6 +120,7 @@ class Crowd:
         source = random.Random(self.seed * 1000 + number)
         while not self.over.is_set() and not self.failures:
             action = source.choice(actions)
+            self.turns[number] += 1
             try:
                 action(source)
             except Overwritten:
@@ -130,8 +134,14 @@ class Crowd:
             except Exception as error:  # a thread's end must not go unseen
                 self.failures.append(f"{action.__name__}: {error!r}")
 
-    def run(self, seconds: float, after: Callable[[], None] = lambda: None) -> None:
-        """Let them loose for so long, and until `after` returns."""
+    def missing(self) -> list[str]:
+        """What a crowd is there for and has not happened yet."""
+        wanted = ["peek whole", "read whole", "rebuilt", "purged"]
+        happened = list(self.counts)  # the threads add to it
+        return [what for what in wanted if not any(name.endswith(what) for name in happened)]
+
+    def run(self, until: Callable[[], bool]) -> None:
+        """Let them loose until then: by what happened, and not by the clock, which on a slow machine tells nothing."""
         works = [
             (self.peek, self.peek_released),
             (self.peek_released, self.read, self.readinto),
@@ -143,8 +153,8 @@ class Crowd:
         threads = [threading.Thread(target=self._work, args=(n, *work)) for n, work in enumerate(works)]
         for thread in threads:
             thread.start()
-        time.sleep(seconds)
-        after()
+        while not until() and not self.failures:
+            time.sleep(0.02)
         self.over.set()
         for thread in threads:
             thread.join()
@@ -153,10 +163,12 @@ class Crowd:
         self.memory.close()
 
 
-def main(nbytes: int, huge: bool, seconds: float, seed: int = 1) -> None:
-    """Run one crowd in this process; print what happened as JSON, and exit with 1 if anything was wrong."""
-    faulthandler.dump_traceback_later(seconds * 10 + 30, exit=True)
+def main(nbytes: int, huge: bool, turns: int, seed: int = 1) -> None:
+    """Run one crowd in this process until each thread had so many turns and all has happened; print what did as
+    JSON, and exit with 1 if anything was wrong.
+    """
     crowd = Crowd(nbytes, huge, seed)
-    crowd.run(seconds)
+    faulthandler.dump_traceback_later(LONGEST - 10, exit=True)
+    crowd.run(until=lambda: min(crowd.turns) >= turns and not crowd.missing())
     print(json.dumps({"counts": dict(crowd.counts), "failures": crowd.failures, "version": crowd.version}))
     os._exit(1 if crowd.failures else 0)

@@ -82,7 +82,7 @@ def leaves_nothing() -> Iterator[None]:
         # A collection at every test would cost more than the tests: only what it cannot free is a leak.
         gc.collect()
         # A finalizer tells its thread to end and does not wait for it.
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 60
         while (left := _left(before)) and time.monotonic() < deadline:
             time.sleep(0.01)
         assert not left, f"left behind: {left}"

@@ -14,7 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Finished", "command", "run_on_terminal", "run_python"]
+__all__ = ["LONGEST", "Finished", "command", "run_on_terminal", "run_python"]
+
+LONGEST = 280
+"""Seconds for a child that hangs; a slow machine's children are given all the time that their test has."""
 
 _PATH = os.pathsep.join(
     [str(Path(__file__).resolve().parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -56,10 +59,12 @@ def run_python(
     code: str | Callable[..., object],
     *args: Any,
     env: Mapping[str, str] | None = None,
-    timeout: float = 60,
+    timeout: float = LONGEST,
     wrap: Callable[[Sequence[str]], list[str]] | None = None,
 ) -> Finished:
-    """Run `code` (see `command`) to its end; `env` adds to the environment, `wrap` changes the command."""
+    """Run `code` (see `command`) to its end, within `timeout` seconds; `env` adds to the environment, `wrap` changes
+    the command.
+    """
     argv = command(code, *args)
     done = subprocess.run(
         wrap(argv) if wrap else argv,

@@ -10,7 +10,6 @@ import faulthandler
 import json
 import os
 import threading
-import time
 from collections import Counter
 
 import numpy as np
@@ -91,25 +90,27 @@ class Race:
                 if not (pages[:, 0::2] == self.expected[:, 0::2]).all() or np.ptp(pages[:, 1::2]):
                     self.wrong.append("a look returned mixed data")
 
-    def run(self, rounds: int, seconds: float, looking: bool) -> None:
-        """So many rounds, or so many seconds, whatever ends first."""
+    def run(self, rounds: int, looking: bool) -> None:
+        """So many rounds, and on until the other side raced as well and something was lost."""
         evictor = native.load("evict")
-        evictor.evict_stop.restype = ctypes.c_ulong
+        evictor.evict_calls.restype = ctypes.c_ulong
         unit = ctypes.c_size_t(PAGE)
         looker = threading.Thread(target=self.look)
         if looking:
             looker.start()
         address, length = ctypes.c_void_p(self.memory.address), ctypes.c_size_t(len(self.memory))
         assert evictor.evict_start(address, length, unit, ctypes.c_uint64(rounds)) == 0
-        end = time.monotonic() + seconds
         try:
             number = 0
-            while number < rounds and not self.wrong and time.monotonic() < end:
+            while not self.wrong and (
+                number < rounds or evictor.evict_calls() <= 10 or not self.counts["losses"]
+            ):
                 number += 1
                 self.round(number)
         finally:
             self.over.set()
-            self.counts["reclaims"] = evictor.evict_stop()
+            evictor.evict_stop()
+            self.counts["reclaims"] = evictor.evict_calls()
             if looking:
                 looker.join()
         self.counts["rounds"] = number
@@ -117,10 +118,12 @@ class Race:
             self.wrong.append("the invariants are broken")
 
 
-def main(nbytes: int, huge: bool, rounds: int, seconds: float, looking: bool) -> None:
-    """Race in this process; print the counts as JSON, and exit with 1 if any answer was wrong."""
-    faulthandler.dump_traceback_later(seconds + 60, exit=True)
+def main(nbytes: int, huge: bool, rounds: int, looking: bool, longest: float) -> None:
+    """Race in this process, for `longest` seconds at most; print the counts as JSON, and exit with 1 if any answer was
+    wrong.
+    """
+    faulthandler.dump_traceback_later(longest, exit=True)
     race = Race(nbytes, huge)
-    race.run(rounds, seconds, looking)
+    race.run(rounds, looking)
     print(json.dumps({"counts": dict(race.counts), "wrong": race.wrong}), flush=True)
     os._exit(1 if race.wrong else 0)

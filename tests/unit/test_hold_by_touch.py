@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import threading
 
@@ -82,7 +83,7 @@ sys.exit("nothing was reported")
 )
 def test_nobody_dies_where_the_trap_would_not_catch(before: str) -> None:
     """The kernel kills for a SIGBUS that is blocked; another's handler kills, or returns and faults for ever."""
-    run_python(SETUP + before + PIN, timeout=30).check()
+    run_python(SETUP + before + PIN).check()
 
 
 def test_each_page_is_whole_or_reported_while_reclaim_works_on_it() -> None:
@@ -99,7 +100,7 @@ def test_each_page_is_whole_or_reported_while_reclaim_works_on_it() -> None:
     thread.start()
     lost_pages = 0
     try:
-        for round_ in range(1, 400):
+        for round_ in itertools.count(1):
             gone: set[int] = set()
 
             def note(view: memoryview, extents: mv.errors.Extents, gone: set[int] = gone) -> None:
@@ -113,9 +114,10 @@ def test_each_page_is_whole_or_reported_while_reclaim_works_on_it() -> None:
                         failures.append(f"round {round_}, page {page}: {here!r}, lost: {page in gone}")
                     view[page * PAGE : page * PAGE + 8] = stamp(page, round_)
             lost_pages += len(gone)
+            if failures or (round_ >= 400 and lost_pages):
+                break
     finally:
         stop.set()
         thread.join()
     assert not failures, failures[:5]
-    assert lost_pages, "reclaim never took anything, so nothing was tried"
     memory.close()

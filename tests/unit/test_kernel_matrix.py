@@ -66,7 +66,7 @@ def test_what_a_run_tells_is_taken(kernels: ModuleType, tmp_path: Path, tier: st
         },
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=280,
     )
     result = kernels.results.Result(kernels.results.RUNNING, {"tier": tier, "user": "any"}, "")
     for line in told.read_text().splitlines():
@@ -127,7 +127,7 @@ def test_where_there_is_no_apt(tmp_path: Path, flags: list[str], code: int, word
         env={**os.environ, "PATH": str(tmp_path)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=280,
     )
     assert done.returncode == code, done.stderr
     assert done.stderr.startswith(f"{word}: ")

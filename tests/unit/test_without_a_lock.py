@@ -12,23 +12,24 @@ import pytest
 from support.processes import run_python
 
 PRELUDE = """
-import itertools, sys, threading, time
+import itertools, sys, threading
 from mvolatile import Purged, VolatileCache, VolatileMemory, _core, testing
 
 failures = []
 
-def together(*works, seconds=1.5):
-    "Each work again and again, each in a thread of its own, from the same moment on."
-    gate, end = threading.Barrier(len(works)), time.monotonic() + seconds
-    def run(work):
+def together(*works, turns=5000):
+    "Each work again and again, each in a thread of its own, from the same moment on until all had so many turns."
+    gate, had = threading.Barrier(len(works)), [0] * len(works)
+    def run(number, work):
         gate.wait()
         try:
-            while time.monotonic() < end:
+            while min(had) < turns and not failures:
                 work()
+                had[number] += 1
         except BaseException as error:
             failures.append(error)
             raise
-    threads = [threading.Thread(target=run, args=(work,)) for work in works]
+    threads = [threading.Thread(target=run, args=one) for one in enumerate(works)]
     for thread in threads: thread.start()
     for thread in threads: thread.join()
     assert not failures, failures
@@ -42,7 +43,7 @@ def first():
         with VolatileMemory(4096) as memory:
             memory.write(b"x")
             seen.append(_core.tier())
-together(*[first] * 8, seconds=0.5)
+together(*[first] * 8, turns=100)
 assert len(set(seen)) == 1
 """,
     "use and close": """
@@ -67,7 +68,7 @@ def close():
         except BufferError: continue
         break
     assert old.closed
-together(use, use, use, close)
+together(use, use, use, close, turns=200)
 """,
     "one pin": """
 memory = VolatileMemory(4096)
@@ -98,14 +99,15 @@ memory.close()
 """,
     "marks and their hook": """
 memories = [VolatileMemory(4096) for _ in range(4)]
-called = itertools.count()
-def hook(): _core.set_unpin_hook(lambda memory: next(called))
+called = threading.Event()
+def hook(): _core.set_unpin_hook(lambda memory: called.set())
 def unhook(): _core.set_unpin_hook(None)
 def write():
     for memory in memories: memory.write(b"x")
 together(hook, unhook, write, write)
+while not called.is_set():     # whether a writer met the hook was up to the scheduler
+    together(hook, unhook, write, write)
 _core.set_unpin_hook(None)
-assert next(called)
 """,
     "a row of values": """
 cache = VolatileCache(max_bytes=1 << 20)
@@ -137,7 +139,7 @@ from mvolatile import status
 def come_and_go():
     memories = [VolatileMemory(4096) for _ in range(20)]
     for memory in memories[::2]: memory.close()
-together(come_and_go, come_and_go, status, status)
+together(come_and_go, come_and_go, status, status, turns=50)
 """,
 }
 

@@ -138,6 +138,17 @@ def _speed(results: Any) -> Iterator[str]:
             for mib, row in results["arrays"].items()
         ),
     )
+    for what, row in results.get("readers", {}).items():
+        yield (
+            f"Two threads that {what} arrays of 8 MiB get {row['cache']:.2f} times as many done as one; "
+            f"with arrays from a dict {row['dict']:.2f} times."
+        )
+        yield ""
+    if through := results.get("calls"):
+        yield from _table(
+            "a hit, 100 bytes, through a decorator|ns",
+            ([name, f"{1e9 * seconds:,.0f}"] for name, seconds in through.items()),
+        )
     overhead, entries = results["index_bytes"], results["entries"]
     yield f"The index takes {overhead:.0f} bytes an entry beside the key, at {entries:,} entries."
     yield ""

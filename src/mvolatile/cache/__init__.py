@@ -6,6 +6,7 @@ value's own *range*; the *log* is the index and all shelves; a *locator* is wher
 
 The map, from the bottom up::
 
+    memoryviews.py how to make them again
     values.py      values as bytes              codec.py       codecs to hand in
     segment.py     shelves                      log.py         index and shelves, and every change to them
     hand.py        what goes, and living within what the kernel leaves

@@ -1,13 +1,15 @@
-"""`@volatile_cache`: `functools.lru_cache` without a size to guess."""
+"""`@volatile_cache`: `functools.lru_cache` without a size to guess.
+
+What it makes is a plain function: binding, equality, introspection, pickling by name and speed are the interpreter's.
+"""
 
 from __future__ import annotations
 
 import inspect
-import sys
 import weakref
 from collections.abc import Callable, Hashable
 from functools import partial, update_wrapper
-from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
+from typing import Any, ParamSpec, Protocol, TypeAlias, TypeVar, cast, overload
 
 from .cache import MISSING, VolatileCache
 from .statistics import CacheInfo
@@ -17,108 +19,117 @@ __all__ = ["CachedFunction", "volatile_cache"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
+MakeKey: TypeAlias = Callable[[tuple[Any, ...], dict[str, Any]], Hashable]
 
 _KEYWORDS = object()
 _PLAIN = frozenset({int, str})
+_OWNERS = frozenset({"self", "cls"})
 
 
-def make_key(args: tuple[Any, ...], kwargs: dict[str, Any], typed: bool) -> Hashable:
-    """As `functools.lru_cache`: equal arguments given in the same way are one key."""
-    if not kwargs and not typed:
-        if len(args) == 1 and type(args[0]) in _PLAIN:
-            return cast(Hashable, args[0])
-        return args
-    key = args
-    if kwargs:
-        key += (_KEYWORDS, *(item for pair in kwargs.items() for item in pair))
-    if typed:
-        key += (_KEYWORDS, *map(type, args), *map(type, kwargs.values()))
-    return key
+class CachedFunction(Protocol[P, R]):
+    """What `volatile_cache` makes of a function: a function, with these attributes."""
 
-
-class CachedFunction(Generic[P, R]):
-    """A function with a `cache`. Called through an object, its key holds that object weakly: the cache does not
-    keep it alive.
-    """
-
-    def __init__(
-        self,
-        function: Callable[P, R],
-        cache: VolatileCache[Any, Any],
-        key: Callable[..., Hashable] | None,
-        typed: bool,
-        parameters: dict[str, Any],
-    ) -> None:
-        update_wrapper(self, function)
-        self.__wrapped__ = function
-        self.cache = cache
-        self._key = key
-        self._typed = typed
-        self._parameters = parameters
-        self._async = inspect.iscoroutinefunction(function)
-        if self._async:
-            _mark_coroutine_function(self)
+    __wrapped__: Callable[P, R]
+    """The function without its cache."""
+    cache: VolatileCache[Any, Any]
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """The value for these arguments: stored, made by another caller meanwhile, or made now."""
-        key = make_key(args, kwargs, self._typed) if self._key is None else self._key(*args, **kwargs)
-        return cast(R, self._call(key, args, kwargs))
+        ...
 
-    def _call(self, key: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if self._async:
-            return self.cache.aget_or_set(key, partial(self.__wrapped__, *args, **kwargs))
-        value = self.cache._find(key)
-        if value is not MISSING:
-            return value
-        self.cache._count_miss()
-        return self.cache._flights.make(self.cache, key, partial(self.__wrapped__, *args, **kwargs), None)
-
-    def __get__(self, instance: object, owner: type | None = None) -> Any:
-        return self if instance is None else partial(self._call_method, instance)
-
-    def _call_method(self, instance: object, *args: Any, **kwargs: Any) -> Any:
-        if self._key is not None:
-            return self._call(self._key(instance, *args, **kwargs), (instance, *args), kwargs)
-        try:
-            held: Any = weakref.ref(instance)
-        except TypeError:
-            held = instance
-        else:
-            self.cache._hand.sweeper.needed = True
-        return self._call(make_key((held, *args), kwargs, self._typed), (instance, *args), kwargs)
+    def __get__(self, instance: object, owner: type | None = None, /) -> Any: ...
 
     def cache_info(self) -> CacheInfo:
         """See `VolatileCache.cache_info`."""
-        return self.cache.cache_info()
+        ...
 
     def cache_clear(self) -> None:
         """Forget everything, statistics too."""
-        self.cache.clear()
 
     def cache_parameters(self) -> dict[str, Any]:
         """What the decorator was given: a new dictionary."""
-        return dict(self._parameters)
-
-    def __repr__(self) -> str:
-        return f"<cached {self.__wrapped__!r}>"
-
-    def __reduce__(self) -> str:
-        return self.__wrapped__.__qualname__  # as lru_cache: by name
-
-    def __copy__(self) -> CachedFunction[P, R]:
-        return self
-
-    def __deepcopy__(self, memo: object) -> CachedFunction[P, R]:
-        return self
+        ...
 
 
-def _mark_coroutine_function(function: Any) -> None:
-    if sys.version_info >= (3, 12):
-        inspect.markcoroutinefunction(function)
-    else:
-        from asyncio import coroutines
+def make_key(args: tuple[Any, ...], kwargs: dict[str, Any], typed: bool = False) -> Hashable:
+    """As `functools.lru_cache`: equal arguments given in the same way are one key."""
+    key = args
+    if kwargs:
+        key += (_KEYWORDS,)
+        for pair in kwargs.items():
+            key += pair
+    if typed:
+        key += (_KEYWORDS, *map(type, args), *map(type, kwargs.values()))
+    elif len(key) == 1 and type(key[0]) in _PLAIN:
+        return cast(Hashable, key[0])
+    return key
 
-        function._is_coroutine = coroutines._is_coroutine  # type: ignore[attr-defined]
+
+def _weak_keys(cache: VolatileCache[Any, Any], typed: bool) -> MakeKey:
+    """As `make_key`, but the first argument is held weakly, if it can be held so."""
+    ref, sweeper = weakref.ref, cache._hand.sweeper
+
+    def weak_key(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Hashable:
+        try:
+            key = (ref(args[0]), *args[1:])
+        except (TypeError, IndexError):
+            return make_key(args, kwargs, typed)
+        sweeper.needed = True
+        if kwargs or typed:
+            whole: Any = make_key(args, kwargs, typed)
+            return (key[0], *whole[1:])
+        return key
+
+    return weak_key
+
+
+def _is_method(function: Callable[..., Any]) -> bool:
+    """Whether the first argument is the object that a method is called on. That is told by its name: what stands in
+    a class may be a static method, and the function of a property or of a class method is never bound itself.
+    """
+    try:
+        first = next(iter(inspect.signature(function).parameters), None)
+    except (TypeError, ValueError):
+        return False
+    return first in _OWNERS
+
+
+def _keys(
+    function: Callable[..., Any],
+    cache: VolatileCache[Any, Any],
+    key: Callable[..., Hashable] | None,
+    typed: bool,
+) -> MakeKey | None:
+    """How to make keys; None for `make_key`."""
+    if key is not None:
+        return lambda args, kwargs: key(*args, **kwargs)
+    if _is_method(function):
+        return _weak_keys(cache, typed)
+    return partial(make_key, typed=True) if typed else None
+
+
+def _cached(function: Callable[..., Any], cache: VolatileCache[Any, Any], key_of: MakeKey | None) -> Any:
+    """`function`, from `cache` where it can be. Three frames deep for a miss within a miss."""
+    find, count_miss = cache._find, cache._count_miss
+
+    def cached(*args: Any, **kwargs: Any) -> Any:
+        if key_of is not None:
+            key = key_of(args, kwargs)
+        elif kwargs:
+            key = make_key(args, kwargs)
+        else:
+            key = args[0] if len(args) == 1 and type(args[0]) in _PLAIN else args
+        value = find(key)
+        if value is not MISSING:
+            return value
+        count_miss()
+        return cache._flights.make(cache, key, partial(function, *args, **kwargs), None)
+
+    async def cached_coroutine(*args: Any, **kwargs: Any) -> Any:
+        key = make_key(args, kwargs) if key_of is None else key_of(args, kwargs)
+        return await cache.aget_or_set(key, partial(function, *args, **kwargs))
+
+    return cached_coroutine if inspect.iscoroutinefunction(function) else cached
 
 
 @overload
@@ -164,19 +175,28 @@ def volatile_cache(
     `typed`, ``cache_info()``, ``cache_clear()``, ``cache_parameters()`` and ``__wrapped__``. ``key(*args,
     **kwargs)`` makes the key from the arguments. The rest is for the `VolatileCache`, which is ``.cache``.
 
-    Unlike there, a call that misses while another makes the same value waits for it; what comes back is equal
-    to what was returned, not the same object; and a method's object is not kept alive. What a call raises is not
-    stored. `TypeError` for a generator function, whose result can be used but once, and from calls with arguments
-    that cannot be hashed or results that cannot be stored.
+    Unlike there, a call that misses while another makes the same value waits for it. A hit is equal to what was
+    returned, not the same object, and its arrays are read-only; the call that made the value, and those that waited
+    for it, have the very object. What a call raises is not stored.
+
+    A first argument named ``self`` or ``cls`` is held weakly (unless `key` is given): a method's object is not kept
+    alive, and the values go with the object they were made for.
+
+    `TypeError` for what cannot be called, for a generator function, whose result can be used but once, and from
+    calls with arguments that cannot be hashed or results that cannot be stored.
     """
     if callable(maxsize):
         return volatile_cache(None, typed)(maxsize)
     if maxsize is not None and not isinstance(maxsize, int):
         raise TypeError("maxsize must be an integer, None, or the function to decorate")
+    if key is not None and not callable(key):
+        raise TypeError(f"key must be a function of the arguments, not {key!r}")
     bound = None if maxsize is None else max(0, maxsize)
     parameters = {"maxsize": bound, "typed": typed, "ttl": ttl, "max_bytes": max_bytes}
 
     def decorate(function: Callable[P, R]) -> CachedFunction[P, R]:
+        if not callable(function):
+            raise TypeError(f"{function!r} is not a function to decorate")
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
             raise TypeError(f"{function!r} is a generator function; cache a list of what it yields instead")
         cache: VolatileCache[Any, Any] = VolatileCache(
@@ -189,6 +209,11 @@ def volatile_cache(
             dump=dump,
             inherit=inherit,
         )
-        return CachedFunction(function, cache, key, typed, parameters)
+        cached: Any = _cached(function, cache, _keys(function, cache, key, typed))
+        update_wrapper(cached, function)
+        cached.cache = cache
+        cached.cache_info, cached.cache_clear = cache.cache_info, cache.clear
+        cached.cache_parameters = lambda: dict(parameters)
+        return cast(CachedFunction[P, R], cached)
 
     return decorate

@@ -10,12 +10,16 @@ validated, or a buffer that holds a pin as long as it lives.
 
 from __future__ import annotations
 
+import copyreg
 import pickle
 import struct
 import sys
 from collections.abc import Callable
 from functools import lru_cache
+from io import BytesIO
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
+
+from .memoryviews import describe, restore
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -42,23 +46,21 @@ EXPIRES = 8
 """Added to the kind of a value with a time to live, whose bytes end with when that is over."""
 EXPIRY = struct.Struct("<d")
 
-ALIGNMENT = 64
-IN_BAND = 512
-"""Buffers smaller than this stay within the pickle."""
+ALIGNMENT, SMALL = 64, 512
+"""Buffers smaller than `SMALL` bytes are aligned to 16. They stand beside the pickle as well: within it they would come
+back writable, and from where on a value is read-only would be for nobody to see.
+"""
 
 
 class Codec(Protocol):
-    """Turns values into bytes and back, as the modules `pickle`, `marshal` and (with bytes) `json` do.
-
-    `loads` gets a read-only bytes-like object that may be kept: its memory stays as long as it is referenced.
-    """
+    """Turns values into bytes and back, as the modules `pickle`, `marshal` and `json` do."""
 
     def dumps(self, value: Any, /) -> Part:
         """The value as a bytes-like object (or a str, which is stored as UTF-8)."""
         ...
 
-    def loads(self, data: Any, /) -> Any:
-        """The value again."""
+    def loads(self, data: bytes, /) -> Any:
+        """The value again. `data` is a copy, whatever its size: much that decodes wants bytes and nothing else."""
 
 
 class Encoded(NamedTuple):
@@ -84,20 +86,29 @@ def encode(value: Any, codec: Codec | None = None) -> Encoded:
     if kind is bytearray:
         return _one(BYTEARRAY, value)
     if kind is memoryview:
-        whole = value if value.c_contiguous else memoryview(value.tobytes()).cast("B")
-        if whole is value and value.nbytes:
-            meta = pickle.dumps((value.format, value.shape))
-        else:
-            meta, whole = pickle.dumps((value.format, value.shape)), memoryview(bytes(whole))
-        return _framed(VIEW, meta, [whole.cast("B") if whole.nbytes else b""])
+        whole = value.cast("B") if value.c_contiguous and value.nbytes else value.tobytes()
+        return _framed(VIEW, pickle.dumps(describe(value, whole)), [whole])
     numpy = sys.modules.get("numpy")
     if numpy is not None and kind is numpy.ndarray and not value.dtype.hasobject:
-        return _framed(ARRAY, pickle.dumps((value.dtype, value.shape, _order(value)), 5), [value])
+        laid, strides = _in_order(value)
+        return _framed(ARRAY, pickle.dumps((value.dtype, value.shape, strides), 5), [laid])
     return _pickled(value)
 
 
-def _order(array: Any) -> str:
-    return "F" if array.flags.f_contiguous and not array.flags.c_contiguous else "C"
+def _in_order(array: Any) -> tuple[Any, tuple[int, ...] | None]:
+    """The array with its axes as they lie in memory, the fastest last, and its strides once it lies there without gaps
+    (None for C's order).
+    """
+    if array.flags.c_contiguous or 0 in array.strides:  # 0: one item that stands for many
+        return array, None
+    axes = sorted(range(array.ndim), key=lambda axis: -abs(array.strides[axis]))
+    if axes == sorted(axes):
+        return array, None
+    strides, step = list(array.strides), array.itemsize
+    for axis in reversed(axes):
+        strides[axis] = step
+        step *= array.shape[axis]
+    return array.transpose(axes), tuple(strides)
 
 
 def _one(kind: int, data: Any) -> Encoded:
@@ -112,20 +123,55 @@ def _pickled(value: Any) -> Encoded:
             raw = buffer.raw()
         except BufferError:
             return True
-        if raw.nbytes < IN_BAND:
-            return True
         buffers.append(raw)
         return False
 
+    meta = BytesIO()
     try:
-        meta = pickle.dumps(value, 5, buffer_callback=take_out)
+        pickler = pickle.Pickler(meta, 5, buffer_callback=take_out)
+        pickler.dispatch_table = _reducers(value)
+        pickler.dump(value)
     except RecursionError:
         raise
     except Exception as error:  # objects raise what they like from __reduce__
         raise TypeError(
             f"a value of type {type(value).__qualname__} cannot be cached: it does not pickle ({error})"
         ) from error
-    return _framed(PICKLE, meta, buffers)
+    return _framed(PICKLE, meta.getvalue(), buffers)
+
+
+def _reducers(value: Any) -> dict[type, Callable[[Any], Any]]:
+    """How to pickle what would else have its bulk within the pickle."""
+    table: dict[type, Callable[[Any], Any]] = {}
+    numpy = sys.modules.get("numpy")
+    if numpy is not None:
+        table[numpy.ndarray] = _reduce_array
+    image = getattr(sys.modules.get("PIL.Image"), "Image", None)
+    if image is not None:
+        table[image] = _reduce_image
+        if isinstance(value, image):  # a file's
+            table[type(value)] = _reduce_image
+    return table | copyreg.dispatch_table  # a program's own way goes first
+
+
+def _reduce_array(array: Any) -> Any:
+    """One with gaps is copied: NumPy pickles it as bytes, of which it makes a writable one."""
+    flags = array.flags
+    if not flags.c_contiguous and not flags.f_contiguous and not array.dtype.hasobject:
+        array = array.copy()
+    return array.__reduce_ex__(5)
+
+
+def _reduce_image(image: Any) -> Any:
+    """As a PIL image pickles itself, but for its pixels, which are copied once on a hit: into PIL's own memory."""
+    make, arguments, state, *rest = image.__reduce_ex__(5)
+    if type(state) is list and len(state) > 4 and type(state[4]) is bytes:
+        state = [*state[:4], pickle.PickleBuffer(state[4]), *state[5:]]
+    return (make, arguments, state, *rest)
+
+
+def _alignment(nbytes: int) -> int:
+    return ALIGNMENT if nbytes >= SMALL else 16
 
 
 def _framed(kind: int, meta: bytes, bulk: list[Any]) -> Encoded:
@@ -134,7 +180,7 @@ def _framed(kind: int, meta: bytes, bulk: list[Any]) -> Encoded:
     parts: list[Any] = [head, meta]
     at = len(head) + len(meta)
     for part, size in zip(bulk, sizes[1:], strict=True):
-        padding = -at % ALIGNMENT
+        padding = -at % _alignment(size)
         parts += [bytes(padding), part]
         at += padding + size
     return Encoded(kind, parts, at)
@@ -144,10 +190,9 @@ def array_maker(encoded: Encoded) -> Callable[[Any], Any]:
     """Makes an encoded `ARRAY` of a hold on its bytes, without reading what kind of array it is: that is half of what
     a hit costs beside the kernel's part. A hold for reading gives a read-only array.
     """
-    make, array = sys.modules["numpy"].ndarray, encoded.parts[-1]
-    shape, dtype, offset = array.shape, array.dtype, encoded.nbytes - array.nbytes
-    order = _order(array)
-    return lambda hold: make(shape, dtype, hold, offset, None, order)
+    make, offset = sys.modules["numpy"].ndarray, encoded.nbytes - encoded.parts[-1].nbytes
+    dtype, shape, strides = _meta(encoded.parts[1])
+    return lambda hold: make(shape, dtype, hold, offset, strides)
 
 
 def write_parts(parts: list[Any], target: memoryview) -> None:
@@ -167,7 +212,7 @@ def _copy_array(array: Any, target: memoryview, at: int) -> int:
     numpy = sys.modules["numpy"]
     end = at + array.nbytes
     if array.nbytes:
-        numpy.ndarray(array.shape, array.dtype, target[at:end], order=_order(array))[...] = array
+        numpy.ndarray(array.shape, array.dtype, target[at:end])[...] = array
     return int(end)
 
 
@@ -178,7 +223,7 @@ def decode(kind: int, data: Any, codec: Codec | None = None) -> Any:
 
 def _loaded(data: Any, codec: Codec | None) -> Any:
     assert codec is not None
-    return codec.loads(data if isinstance(data, bytes) else memoryview(data))
+    return codec.loads(data if isinstance(data, bytes) else memoryview(data).tobytes())
 
 
 def _text(data: Any) -> str:
@@ -194,7 +239,7 @@ def _parts(data: Any) -> tuple[bytes, list[memoryview]]:
     at += sizes[0]
     bulk = []
     for size in sizes[1:]:
-        at += -at % ALIGNMENT
+        at += -at % _alignment(size)
         bulk.append(view[at : at + size])
         at += size
     return meta, bulk
@@ -208,18 +253,15 @@ def _array(data: Any) -> Any:
     import numpy
 
     meta, (bulk,) = _parts(data)
-    dtype, shape, order = _meta(meta)
-    array = numpy.ndarray(shape, dtype, bulk, order=order)
+    dtype, shape, strides = _meta(meta)
+    array = numpy.ndarray(shape, dtype, bulk, strides=strides)
     array.flags.writeable = False
     return array
 
 
 def _view(data: Any) -> memoryview:
     meta, (bulk,) = _parts(data)
-    form, shape = _meta(meta)
-    if not bulk.nbytes:
-        return memoryview(b"")
-    return bulk.cast(form, shape) if len(shape) != 1 or form != "B" else bulk
+    return restore(_meta(meta), bulk)
 
 
 def _unpickled(data: Any) -> Any:

@@ -13,6 +13,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from .. import _core
 from ..errors import MvolatileError
 
 __all__ = ["COMMANDS", "main"]
@@ -43,6 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     wanted = arguments[:1] if arguments and arguments[0] in COMMANDS else COMMANDS
     parsed = _parser(wanted).parse_args(arguments)
+    if complaint := _wrong_tier():
+        print(f"mvolatile: {complaint}", file=sys.stderr)
+        return 2
     try:
         return int(parsed.func(parsed))
     except BrokenPipeError:
@@ -56,5 +60,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
+def _wrong_tier() -> str | None:
+    """What is wrong with ``MVOLATILE_TIER``; a tier that is only not to be had here is left to the command."""
+    try:
+        if os.environ.get("MVOLATILE_TIER"):
+            _core.tier()
+    except ValueError as error:
+        return str(error)
+    except MvolatileError:
+        pass
+    return None
+
+
 def _said(error: Exception) -> str:
-    return error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error)

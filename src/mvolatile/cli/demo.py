@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import importlib.util
 import json
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from mvolatile.errors import UnsupportedError
 
@@ -68,11 +69,14 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--json", action="store_true", help="print a JSON report alone, and draw only if there is --out"
     )
-    parser.set_defaults(func=run)
+    parser.set_defaults(func=run, refuse=parser.error)
 
 
 def _count(text: str) -> int:
-    value = int(text)
+    try:
+        value = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"not a number of requests: {text}") from None
     if value < 1000:
         raise argparse.ArgumentTypeError(f"at least 1000 requests are needed to show anything: {text}")
     return value
@@ -83,13 +87,30 @@ def _size(text: str) -> int:
     number, unit = (text[:-1], text[-1].upper()) if text[-1:].upper() in units else (text, "")
     try:
         value = int(float(number) * units.get(unit, 1))
-    except ValueError:
+    except (ValueError, OverflowError):
         raise argparse.ArgumentTypeError(f"not a size such as 192M or 1G: {text}") from None
     if value < _SMALLEST_LIMIT:
         raise argparse.ArgumentTypeError(
             f"at least {_SMALLEST_LIMIT // _MIB}M: Python itself needs a part of it"
         )
     return value
+
+
+@contextlib.contextmanager
+def _writable(directory: Path, refuse: Callable[[str], NoReturn]) -> Iterator[None]:
+    """Makes the directory, and `refuse` is told now if nothing can be written there; one left empty goes again."""
+    missing = [path for path in (directory, *directory.parents) if not path.exists()]
+    try:
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=directory).close()
+        except OSError as error:
+            refuse(f"argument --out: no picture can be written into {directory}: {error.strerror}")
+        yield
+    finally:
+        for path in missing:
+            with contextlib.suppress(OSError):
+                path.rmdir()
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -99,6 +120,14 @@ def run(arguments: argparse.Namespace) -> int:
         raise UnsupportedError(
             f"the demo needs its extra (missing here: {', '.join(missing)}): pip install 'mvolatile[demo]'"
         )
+    if arguments.json and not arguments.out:
+        return _run(arguments, None)
+    directory = arguments.out or _OUT
+    with _writable(directory, arguments.refuse):
+        return _run(arguments, directory)
+
+
+def _run(arguments: argparse.Namespace, directory: Path | None) -> int:
     from rich.console import Console
 
     from mvolatile.demo.contenders import CONTENDERS
@@ -112,7 +141,7 @@ def run(arguments: argparse.Namespace) -> int:
     console = Console(quiet=arguments.json)
     with Board(console, CONTENDERS, size.requests, size.limit) as board:
         report = _race(size, arguments.seed, board, console.print)
-    pictures = [] if arguments.json and not arguments.out else draw(report, arguments.out or _OUT)
+    pictures = draw(report, directory) if directory else []
     if arguments.json:
         json.dump(report.as_json(), sys.stdout)
         print()

@@ -133,10 +133,9 @@ def _lines(pid: int | None, name: str) -> list[str]:
         raise PermissionError(
             error.errno,
             f"process {who} is somebody else's: its mappings are shown to its own user and to root",
-            str(path),
         ) from None
     except (FileNotFoundError, ProcessLookupError):
-        raise ProcessLookupError(3, f"no process {who} (any more)", str(path)) from None
+        raise ProcessLookupError(3, f"no process {who} (any more)") from None
 
 
 def mappings(pid: int | None = None) -> list[Mapping]:

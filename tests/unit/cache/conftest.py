@@ -15,4 +15,4 @@ def _thread_ends(_leaves_nothing: None) -> Iterator[None]:
     gc.collect()
     for thread in threading.enumerate():
         if thread.name == "mvolatile-cache":
-            thread.join(2)
+            thread.join(60)

@@ -8,6 +8,7 @@ import functools
 import gc
 import inspect
 import pickle
+import sys
 import weakref
 from typing import Any
 
@@ -120,6 +121,35 @@ def test_methods_do_not_keep_their_object() -> None:
     assert Reader.times.cache_info().currsize == 20, "the entry of the object that is gone was swept out"
 
 
+class Shape:
+    def __init__(self, n: int) -> None:
+        self.n = n
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Shape) and self.n == other.n
+
+    def __hash__(self) -> int:
+        return self.n
+
+    @volatile_cache(typed=True)
+    def kind(self) -> str:
+        return type(self).__name__
+
+    @volatile_cache
+    def untyped(self) -> str:
+        return type(self).__name__
+
+
+class Round(Shape):
+    pass
+
+
+def test_typed_tells_equal_objects_of_two_classes_apart() -> None:
+    shape, ball = Shape(1), Round(1)
+    assert [shape.kind(), ball.kind(), shape.kind()] == ["Shape", "Round", "Shape"]
+    assert [shape.untyped(), ball.untyped()] == ["Shape", "Shape"], "as lru_cache"
+
+
 class Slotted:
     __slots__ = ("n",)
 
@@ -130,6 +160,127 @@ class Slotted:
 
 def test_a_method_of_an_object_without_weak_references() -> None:
     assert Slotted().get() == 1
+
+
+class Document:
+    """Has every kind of thing to decorate."""
+
+    def __init__(self, n: int) -> None:
+        self.n = n
+
+    @volatile_cache
+    def page(self, number: int, scale: int = 1) -> int:
+        """A page."""
+        return self.n + number * scale
+
+    @volatile_cache
+    async def slow(self) -> int:
+        return self.n
+
+    @property
+    @volatile_cache
+    def title(self) -> str:
+        return f"title {self.n}"
+
+    @classmethod
+    @volatile_cache
+    def kind(cls) -> str:
+        return cls.__name__
+
+    @volatile_cache(typed=True)
+    def options(self, *args: Any, **kwargs: Any) -> str:
+        return repr((args, kwargs))
+
+
+def test_a_bound_method_is_one() -> None:
+    document = Document(7)
+    page = document.page
+    assert page(1) == page(number=1) == 8
+    page.cache_clear()
+    page(2)
+    assert page.cache_info() == Document.page.cache_info()
+    assert page.cache_info()[:2] == (0, 1)
+    assert page.cache_parameters()["typed"] is False
+    assert page.__wrapped__(document, 3) == 10
+    assert page.__self__ is document
+    assert page.__func__ is Document.page
+    assert (page.__name__, page.__qualname__, page.__doc__) == ("page", "Document.page", "A page.")
+    assert str(inspect.signature(page)) == "(number: 'int', scale: 'int' = 1) -> 'int'"
+    assert inspect.ismethod(page)
+    assert page == document.page != Document(7).page
+    assert hash(page) == hash(document.page)
+    assert weakref.WeakMethod(page)() == page
+    assert pickle.loads(pickle.dumps(Document.page)) is Document.page
+    assert inspect.iscoroutinefunction(document.slow)
+    assert asyncio.run(document.slow()) == 7
+    assert functools.partialmethod(Document.page, 5).__get__(document)() == 12
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda document: document.page(1),
+        lambda document: Document.page(document, 1),
+        lambda document: document.page(number=1),
+        lambda document: document.options(1, x=2),
+        lambda document: document.title,
+        lambda document: asyncio.run(document.slow()),
+    ],
+)
+def test_no_way_to_call_a_method_keeps_its_object(use: Any) -> None:
+    document = Document(1)
+    use(document)
+    gone = weakref.ref(document)
+    del document
+    gc.collect()
+    assert gone() is None
+
+
+def test_ways_to_call_a_method_share_their_values() -> None:
+    Document.page.cache_clear()
+    document = Document(1)
+    assert document.page(1) == Document.page(document, 1) == 2
+    assert Document.page.cache_info()[:2] == (1, 1)
+    assert (Document.kind(), document.kind(), type("Letter", (Document,), {}).kind()) == ("Document",) * 2 + (
+        "Letter",
+    )
+
+
+def test_any_name_may_be_a_keyword() -> None:
+    @volatile_cache
+    def names(**kwargs: int) -> list[str]:
+        return list(kwargs)
+
+    for name in ("self", "instance", "cls", "args", "kwargs", "key", "function", "cache"):
+        assert names(**{name: 1}) == [name]
+        assert Document(1).options(**{name: 1} if name != "self" else {}).startswith("((), {")
+
+
+def test_keys_of_methods() -> None:
+    document = Document(1)
+    assert document.options(1) == "((1,), {})"
+    assert document.options(1.0) == "((1.0,), {})"
+    assert document.options(1, x=1) == "((1,), {'x': 1})"
+    assert document.options(1, x=1.0) == "((1,), {'x': 1.0})"
+    assert document.options(1, "x", 1) == "((1, 'x', 1), {})"
+    assert document.options() == "((), {})"
+
+
+def test_recursion_is_deep() -> None:
+    """A miss takes three frames a level, and no call of a C function that counts as one more."""
+
+    @volatile_cache
+    def depth(n: int) -> int:
+        return depth(n - 1) + 1 if n else 0
+
+    class Tree:
+        @volatile_cache
+        def depth(self, n: int) -> int:
+            return self.depth(n - 1) + 1 if n else 0
+
+    room = sys.getrecursionlimit() - len(inspect.stack())
+    levels = room // 3 - 12  # storing the first takes some more
+    assert depth(levels) == Tree().depth(levels) == levels
 
 
 def test_coroutine_functions() -> None:
@@ -144,7 +295,7 @@ def test_coroutine_functions() -> None:
     async def main() -> list[int]:
         return await asyncio.gather(fetch(1), fetch(1), fetch(2))
 
-    assert asyncio.iscoroutinefunction(fetch) or inspect.iscoroutinefunction(fetch)
+    assert inspect.iscoroutinefunction(fetch)
     assert asyncio.run(main()) == [2, 2, 4]
     assert calls == [1, 2]
 
@@ -178,6 +329,12 @@ def test_errors() -> None:
 
     with pytest.raises(TypeError, match="maxsize must be an integer"):
         volatile_cache("100")
+    with pytest.raises(TypeError, match="not a function to decorate"):
+        volatile_cache()(5)
+    with pytest.raises(TypeError, match="key must be a function"):
+        volatile_cache(key=5)
+    with pytest.raises((AttributeError, pickle.PicklingError), match="local object"):
+        pickle.dumps(volatile_cache(functools.partial(int, base=2)))
 
 
 def test_parameters_and_copies() -> None:

@@ -49,7 +49,7 @@ def test_a_finalizer_in_the_new_thread_before_it_says_that_it_runs(monkeypatch: 
         if thread.name == "mvolatile-cache":
             other = threading.Thread(target=pressure.ignore, args=(object(),), kwargs={"wait": False})
             start(other)
-            other.join(10)
+            other.join(200)
             finalized.append(not other.is_alive())
         start(thread)
 
@@ -76,7 +76,7 @@ def test_a_finalizer_in_the_thread_itself(monkeypatch: pytest.MonkeyPatch) -> No
     event = os.eventfd(1, os.EFD_CLOEXEC)
     monitor._poll.register(event, select.POLLIN)
     os.eventfd_write(monitor._wake, 1)  # to poll anew
-    thread.join(10)
+    thread.join(200)
     os.close(event)
     assert finalized_in == [thread]
     assert not thread.is_alive()

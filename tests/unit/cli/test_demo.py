@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from mvolatile import cli
+from mvolatile.cli.demo import _writable
 from mvolatile.demo import race
 from mvolatile.demo.imagery import TILE_BYTES
 from support import fonts
@@ -30,14 +31,36 @@ def _fonts_are_open() -> None:
         (["--limit", "12X"], "not a size"),
         (["--limit", "32M"], "at least 64M"),
         (["--requests", "10"], "at least 1000"),
-        (["--requests", "many"], "invalid"),
+        (["--requests", "many"], "not a number of requests: many"),
+        (["--limit", "infG"], "not a size such as 192M or 1G: infG"),
+        (["--limit", "nan"], "not a size"),
+        (["--out", "/proc/x"], "no picture can be written into /proc/x: No such file or directory"),
+        (["--out", "/proc"], "no picture can be written into /proc: "),
+        (["--json", "--out", __file__], f"no picture can be written into {__file__}: File exists"),
     ],
 )
 def test_misuse_is_told(arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         cli.main(["demo", *arguments])
     assert ended.value.code == 2
-    assert complaint in capsys.readouterr().err
+    said = capsys.readouterr()
+    assert said.err.splitlines()[-1].startswith("mvolatile demo: error: argument --")
+    assert complaint in said.err
+    assert said.out == "", "nothing was begun"
+
+
+def test_a_directory_of_ones_own_stays(tmp_path: Path) -> None:
+    """What the demo made and left empty goes, and nothing else."""
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    for directory in (kept, tmp_path / "new" / "deep", kept / "new"):
+        with pytest.raises(KeyError), _writable(directory, pytest.fail):
+            assert directory.is_dir()
+            raise KeyError
+        assert list(tmp_path.rglob("*")) == [kept]
+    with _writable(tmp_path / "new" / "deep", pytest.fail):
+        (tmp_path / "new" / "deep" / "demo.png").touch()
+    assert (tmp_path / "new" / "deep" / "demo.png").exists()
 
 
 def test_a_missing_extra_is_named(
@@ -99,7 +122,7 @@ def test_an_interrupt_leaves_nothing_behind(tmp_path: Path) -> None:
             if "every contender runs" in line:
                 break
         demo.send_signal(signal.SIGINT)
-        assert demo.wait(60) == 130
+        assert demo.wait(200) == 130
     assert list(tmp_path.iterdir()) == []
     own = race.ChildCgroup(64 << 20)
     with own:

@@ -36,6 +36,7 @@ def test_misuse_is_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -
     [
         (UnsupportedError("needs Linux 5.14"), "mvolatile: needs Linux 5.14\n", 1),
         (PermissionError(13, "not yours"), "mvolatile: not yours\n", 1),
+        (PermissionError(13, "not yours", "/root/x"), "mvolatile: /root/x: not yours\n", 1),
         (KeyboardInterrupt(), "", 130),
     ],
 )
@@ -55,6 +56,14 @@ def test_refusals_are_one_line(
     monkeypatch.setattr(doctor, "add_parser", add_parser)
     assert cli.main(["doctor"]) == code
     assert capsys.readouterr().err == said
+
+
+@pytest.mark.parametrize("command", [["doctor"], ["status"], ["demo", "--json"]], ids=lambda words: words[0])
+def test_an_unknown_tier_is_misuse(command: list[str]) -> None:
+    program = "import sys; from mvolatile import cli; sys.exit(cli.main(sys.argv[1:]))"
+    done = run_python(program, *command, env={"MVOLATILE_TIER": "foo"})
+    said = "mvolatile: MVOLATILE_TIER=foo: must be userfaultfd, faultcount or unsupported\n"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", said)
 
 
 def test_only_the_wanted_module_is_imported() -> None:
@@ -77,7 +86,7 @@ def test_a_reader_that_goes_away_is_no_traceback() -> None:
         assert process.stderr is not None
         process.stdout.close()
         assert process.stderr.read() == b""
-        assert process.wait(30) == 1
+        assert process.wait(200) == 1
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

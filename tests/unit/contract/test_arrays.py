@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import gc
+import weakref
 from typing import Any
 
 import pytest
 
 import mvolatile as mv
-from mvolatile import Purged, testing
+from mvolatile import Purged, _core, testing
 from support.memories import HUGE, PAGE, lose
-from support.tiers import loses
+from support.tiers import exact, loses
 
 np = pytest.importorskip("numpy")
 
@@ -103,9 +104,49 @@ def test_empty_and_zeros() -> None:
         with make(5, "u2", name="five") as made:
             assert made.shape == (5,)
             assert made.memory.name == "five"
-    for wrong in ((-1,), (2, -3)):
-        with pytest.raises(ValueError):
-            mv.empty(wrong)
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [5, np.int64(5), np.array(5), [2, np.int16(3)], np.array([2, 3]), range(2, 4), [], (0, 1 << 40)],
+    ids=repr,
+)
+@pytest.mark.parametrize(
+    "dtype", ["u1", "S", "(2,3)f4", np.dtype((("i4", (2,)), (3,))), [("a", "f4", (2,))]], ids=str
+)
+def test_shapes_are_taken_as_numpy_takes_them(shape: Any, dtype: Any) -> None:
+    wanted = np.zeros(shape, dtype)
+    for order in ("C", "F"):
+        with mv.empty(shape, dtype, order=order) as made:
+            assert (made.shape, made.dtype, made.nbytes) == (wanted.shape, wanted.dtype, wanted.nbytes)
+            found = made.read()
+            assert (found.shape, found.dtype) == (wanted.shape, wanted.dtype)
+
+
+@pytest.mark.parametrize(
+    ("shape", "error", "said"),
+    [
+        (-1, ValueError, "negative"),
+        ((2, -3), ValueError, "negative"),
+        (2.5, TypeError, "a sequence of integers, not 2.5"),
+        ((2.5,), TypeError, "'float' object"),
+        ("ab", TypeError, "a sequence of integers, not 'ab'"),
+        (None, TypeError, "a sequence of integers, not None"),
+        ((3, (2,)), TypeError, "'tuple' object"),
+        ((1 << 40, 1 << 40), ValueError, "too big"),
+        ((0, 1 << 40, 1 << 40), ValueError, "too big"),
+        ((1 << 62, 2), ValueError, "too big"),
+        (1 << 70, ValueError, "[Mm]aximum"),
+        ([1] * 100, ValueError, "dimension"),
+    ],
+    ids=str,
+)
+def test_shapes_are_refused_as_numpy_refuses_them(shape: Any, error: type[Exception], said: str) -> None:
+    with pytest.raises(error):
+        np.empty(shape, "u1")
+    for make in (mv.empty, mv.VolatileArray):
+        with pytest.raises(error, match=said):
+            make(shape, "u1")
 
 
 def test_the_source_is_not_needed_any_more() -> None:
@@ -185,6 +226,29 @@ def test_an_array_kept_keeps_the_memory() -> None:
             del view
         assert made.memory._pins == 1
         del kept
+
+
+@exact
+def test_an_array_kept_turns_a_peek_into_a_pin() -> None:
+    """What each way costs: an array deleted inside the block was never a pin, one kept is one until it is gone."""
+    unpinned: list[_core.Range] = []
+    with mv.array(_sample((8,), "i4")) as made:
+        _core.set_unpin_hook(unpinned.append)
+        try:
+            with made.peek() as view:
+                assert view.max() == 8
+                del view
+            assert (made.memory._pins, unpinned) == (0, [])
+            with made.peek() as view:
+                assert view.max() == 8
+            assert made.memory._pins == 1
+            with pytest.raises(BufferError):
+                made.purge()
+            del view
+            assert (made.memory._pins, unpinned) == (0, [made.memory])
+        finally:
+            _core.set_unpin_hook(None)
+            unpinned.clear()
 
 
 def test_asarray_pins_while_any_view_lives() -> None:
@@ -307,6 +371,23 @@ def test_fill_of_an_array() -> None:
         assert (np.asarray(made) == source).all()
     with pytest.raises(ValueError, match="fill must be"):
         mv.zeros(3, fill="never")
+
+
+def test_a_dropped_array_gives_its_memory_back_at_once() -> None:
+    """Also one with a `fill` of its own, without waiting for the garbage collector."""
+
+    def rebuild(array: Any, extents: Any) -> None:
+        array[...] = 1
+
+    for fill in ("zero", rebuild):
+        gc.disable()
+        try:
+            made = mv.array(_sample((8,), "i4"), fill=fill)
+            memory = weakref.ref(made.memory)
+            del made
+            assert memory() is None
+        finally:
+            gc.enable()
 
 
 @loses

@@ -6,9 +6,12 @@ A real timer sends SIGALRM, whose handler raises, thousands of times at moments 
 from __future__ import annotations
 
 import gc
+import itertools
 import signal
+import time
 from collections.abc import Callable
 from contextlib import suppress
+from types import FrameType, FunctionType
 
 import pytest
 
@@ -21,28 +24,42 @@ class Interrupted(BaseException):
     """Our KeyboardInterrupt: pytest has plans of its own for the real one."""
 
 
-def _weather(action: Callable[[], object], rounds: int) -> int:
-    """Run `action` again and again, each time with one interrupt 1 to 150 us after its start.
+def _duration(action: Callable[[], object]) -> float:
+    begin = time.perf_counter()
+    action()
+    return time.perf_counter() - begin
 
-    Answers how many struck. A timer that fires once strikes once, so that nothing escapes the block below.
+
+def _weather(action: FunctionType, strikes: int) -> None:
+    """Run `action` until an interrupt ends it, again and again, until it was struck so often from within.
+
+    The moment sweeps over the time that it takes on this machine, measured anew for each sweep, and begins later while
+    strikes come before it does; a timer that is late meets a later run. It fires once, so that nothing escapes the
+    block below.
     """
-    struck = 0
+    struck, begin = 0, 1e-6
 
-    def strike(number: int, frame: object) -> None:
+    def strike(number: int, frame: FrameType | None) -> None:
+        nonlocal struck, begin
+        while frame and frame.f_code is not action.__code__:
+            frame = frame.f_back
+        struck += frame is not None
+        begin = max(1e-6, begin * 0.9) if frame else begin * 1.5
         raise Interrupted
 
     before = signal.signal(signal.SIGALRM, strike)
     try:
-        for number in range(rounds):
-            try:
-                signal.setitimer(signal.ITIMER_REAL, 1e-6 * (1 + number % 150))
-                action()
-                signal.setitimer(signal.ITIMER_REAL, 0)
-            except Interrupted:
-                struck += 1
+        for number in itertools.count():
+            if number % 100 == 0:
+                if struck >= strikes:
+                    break
+                takes = min(_duration(action) for _ in range(3))
+            with suppress(Interrupted):
+                signal.setitimer(signal.ITIMER_REAL, begin + takes * (number % 100) / 100)
+                while True:
+                    action()
     finally:
         signal.signal(signal.SIGALRM, before)
-    return struck
 
 
 def _check_at_rest(memory: VolatileMemory) -> None:
@@ -65,7 +82,7 @@ def test_pins(layout: str, write: bool) -> None:
             with memory.pin(write=write) as view:
                 assert view[PAGE] == expected
 
-    assert _weather(use, 1500) > 100
+    _weather(use, 2000)
     use()
     _check_at_rest(memory)
 
@@ -78,7 +95,7 @@ def test_nested_pins() -> None:
             with memory.pin() as one, memory.pin(write=True) as two, memory.pin() as three:
                 assert one[0] == two[0] == three[0]
 
-    assert _weather(use, 1500) > 100
+    _weather(use, 2000)
     _check_at_rest(memory)
 
 
@@ -91,7 +108,7 @@ def test_peeks() -> None:
             with memory.peek() as view:
                 assert view[0] == expected
 
-    assert _weather(use, 1500) > 100
+    _weather(use, 2000)
     _check_at_rest(memory)
 
 
@@ -108,7 +125,7 @@ def test_copies_and_exports() -> None:
         with memoryview(memory) as view:
             len(view)
 
-    assert _weather(use, 1500) > 100
+    _weather(use, 2000)
     with memory.pin() as view:
         assert bytes(view[PAGE - 5 : PAGE + 5]) in (b"\x05" * 10, pattern(2 * PAGE)[PAGE - 5 : PAGE + 5])
     _check_at_rest(memory)
@@ -130,7 +147,7 @@ def test_losses_and_rebuilds() -> None:
         with memory.pin(on_purge=rebuild) as view:
             view[0]
 
-    assert _weather(use, 600) > 100
+    _weather(use, 1000)
     with memory.pin(on_purge=rebuild) as view:
         assert bytes(view) in (data, pattern(memory.nbytes))
     lose(memory)
@@ -146,7 +163,7 @@ def test_opening_and_closing(layout: str) -> None:
             with VolatileMemory(**LAYOUTS[layout]) as memory:
                 memory.write(b"x")
 
-    assert _weather(use, 300) > 50
+    _weather(use, 500)
     gc.collect()
     use()
 

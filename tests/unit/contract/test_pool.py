@@ -7,12 +7,14 @@ import itertools
 import platform
 import random
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from mvolatile import Purged, VolatileMemory
 from mvolatile.kernel.smaps import mappings
+from support.libc import Anonymous, smaps_field
 from support.memories import HUGE, PAGE, filled, lose, pattern
 from support.processes import run_python
 from support.tiers import exact, loses
@@ -173,7 +175,7 @@ def _many(tier: str) -> None:
 def test_a_hundred_thousand_live_ranges(tier: str) -> None:
     """Under the default limit of mappings; closing gives back address space, memory and mappings."""
     limit = int(Path("/proc/sys/vm/max_map_count").read_text())
-    said = run_python(_many, tier, env={"MVOLATILE_TIER": tier}, timeout=120).check().stdout
+    said = run_python(_many, tier, env={"MVOLATILE_TIER": tier}).check().stdout
     held, mapped, space, rss = map(int, said.split())
     assert held < 1000 < limit
     assert mapped <= 100
@@ -205,39 +207,55 @@ def _huge_bytes(memory: VolatileMemory) -> int:
     return sum(one.huge for one in mappings() if memory.address <= one.start < end)
 
 
-def _thp() -> str:
-    return Path("/sys/kernel/mm/transparent_hugepage/enabled").read_text()
+def _gets_them_all(get: Callable[[], int], wanted: int) -> None:
+    """`get` answers how many bytes of huge pages it got, and is asked again while the machine has none for others,
+    either: its memory may be in pieces. Skips where it stays so.
+    """
+    if "[never]" in Path("/sys/kernel/mm/transparent_hugepage/enabled").read_text():
+        pytest.skip("transparent huge pages are switched off here")
+    for _ in range(5):
+        if (got := get()) == wanted:
+            return
+        with Anonymous(wanted, align=HUGE, huge=True) as plain:
+            plain.fill()
+            found = smaps_field(plain.address, "AnonHugePages")
+        assert found < wanted, f"there are huge pages, and of {wanted} bytes {got} sit on them"
+    pytest.skip("this machine's memory is in pieces: nobody gets enough huge pages")
 
 
 def test_two_mib_and_more_sit_on_huge_pages() -> None:
-    if "[never]" in _thp():
-        pytest.skip("transparent huge pages are switched off here")
-    with filled(4 * HUGE) as memory, filled(4 * HUGE, huge=False) as base:
-        assert memory.address % HUGE == 0
-        assert _huge_bytes(memory) == 4 * HUGE
-        assert _huge_bytes(base) == 0
-        memory.read(0)
-        with memory.pin() as view:
-            assert bytes(view) == pattern(memory.nbytes)
-        memory.write(b"x", HUGE + 5)
-        assert _huge_bytes(memory) == 4 * HUGE, "marking and unmarking splits none"
+    def get() -> int:
+        with filled(4 * HUGE) as memory, filled(4 * HUGE, huge=False) as base:
+            assert memory.address % HUGE == 0
+            assert _huge_bytes(base) == 0
+            got = _huge_bytes(memory)
+            memory.read(0)
+            with memory.pin() as view:
+                assert bytes(view) == pattern(memory.nbytes)
+            memory.write(b"x", HUGE + 5)
+            assert _huge_bytes(memory) >= got, "marking and unmarking splits none"
+            return got
+
+    _gets_them_all(get, 4 * HUGE)
 
 
 @loses
 def test_a_rebuild_gets_huge_pages_again() -> None:
-    if "[never]" in _thp():
-        pytest.skip("transparent huge pages are switched off here")
-    with filled(2 * HUGE) as memory:
-        lose(memory)
-        assert _huge_bytes(memory) == 0
-        with memory.pin(write=True, on_purge=lambda view, extents: None) as view:
-            view[:] = pattern(memory.nbytes, 1)
-        if platform.release().startswith(("6.1.", "6.12.")) and not _huge_bytes(memory):
-            pytest.skip(
-                "Linux 6.1 and 6.12 leave a page table where a huge page was purged, which keeps huge pages out"
-            )
-        assert _huge_bytes(memory) == 2 * HUGE
-        assert memory.read(0) == pattern(memory.nbytes, 1)
+    def get() -> int:
+        with filled(2 * HUGE) as memory:
+            lose(memory)
+            assert _huge_bytes(memory) == 0
+            with memory.pin(write=True, on_purge=lambda view, extents: None) as view:
+                view[:] = pattern(memory.nbytes, 1)
+            got = _huge_bytes(memory)
+            if platform.release().startswith(("6.1.", "6.12.")) and not got:
+                pytest.skip(
+                    "Linux 6.1 and 6.12 leave a page table where a huge page was purged, which keeps huge pages out"
+                )
+            assert memory.read(0) == pattern(memory.nbytes, 1)
+            return got
+
+    _gets_them_all(get, 2 * HUGE)
 
 
 def test_small_memories_never_do() -> None:

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from mvolatile import Purged, VolatileMemory, testing
+from mvolatile import Purged, UnsupportedError, VolatileMemory, testing
 from support.memories import HUGE, PAGE, filled, pattern
 from support.tiers import loses
 
@@ -96,6 +96,7 @@ def test_at_every_end_of_a_pin() -> None:
             pass
 
 
+@loses
 def test_a_pin_inside_a_pin_loses_nothing() -> None:
     """The memory is not volatile yet when the inner one ends."""
     with VolatileMemory(3 * PAGE) as memory, testing.purging(1):
@@ -117,6 +118,31 @@ def test_nothing_is_lost_after_the_block() -> None:
         assert memory.purged() == ()
 
 
+@pytest.mark.parametrize("name", ["rate", "whole"])
+def test_shares_are_numbers_from_0_to_1(name: str) -> None:
+    for wrong, error in (
+        ("x", TypeError),
+        (None, TypeError),
+        (1.5, ValueError),
+        (-0.1, ValueError),
+        (float("nan"), ValueError),
+    ):
+        with pytest.raises(error, match=f"{name} must be a number from 0 to 1, not"):
+            with testing.purging(1, **{name: wrong}):
+                pytest.fail("the block must not run")
+
+
+@pytest.mark.tiers("unsupported")
+def test_where_nothing_can_be_lost_it_says_so() -> None:
+    """A user's test would pass there without having met a loss."""
+    with pytest.raises(
+        UnsupportedError, match="can lose nothing here: MVOLATILE_TIER=unsupported asks for it"
+    ):
+        with testing.purging(1):
+            pytest.fail("the block must not run")
+
+
+@loses
 def test_it_does_not_nest() -> None:
     with testing.purging(1):
         with pytest.raises(RuntimeError, match="active already"), testing.purging(2):

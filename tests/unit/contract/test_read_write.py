@@ -196,11 +196,11 @@ def test_a_read_beside_another_threads_write_pin() -> None:
             with memory.pin(write=True) as view:
                 view[0] = 0
                 inside.set()
-                leave.wait(30)
+                leave.wait(200)
 
         writer = threading.Thread(target=write)
         writer.start()
-        assert inside.wait(30)
+        assert inside.wait(200)
         with pytest.raises(Overwritten) as refused:
             memory.read(0, 10)
         assert refused.value.extents == ()

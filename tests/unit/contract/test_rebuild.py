@@ -171,7 +171,7 @@ def test_a_second_thread_waits_for_the_rebuild() -> None:
         def slow(view: memoryview, extents: Extents) -> None:
             view[:PAGE] = data[:PAGE]
             half.set()
-            assert go_on.wait(30)
+            assert go_on.wait(200)
             view[:] = data
 
         def first() -> None:
@@ -184,7 +184,7 @@ def test_a_second_thread_waits_for_the_rebuild() -> None:
 
         one, two = threading.Thread(target=first), threading.Thread(target=second)
         one.start()
-        assert half.wait(30)
+        assert half.wait(200)
         two.start()
         with pytest.raises(Purged), memory.pin():
             pass
@@ -205,7 +205,7 @@ def test_when_the_first_rebuild_fails_the_second_thread_rebuilds() -> None:
 
         def fail(view: memoryview, extents: Extents) -> None:
             entered.set()
-            assert go_on.wait(30)
+            assert go_on.wait(200)
             raise KeyError
 
         def first() -> None:
@@ -218,7 +218,7 @@ def test_when_the_first_rebuild_fails_the_second_thread_rebuilds() -> None:
 
         one, two = threading.Thread(target=first), threading.Thread(target=second)
         one.start()
-        assert entered.wait(30)
+        assert entered.wait(200)
         two.start()
         go_on.set()
         one.join()

@@ -35,7 +35,7 @@ def sleeper(cgroup: ChildCgroup) -> subprocess.Popen[str]:
 
 def reap(process: subprocess.Popen[str]) -> int:
     with process:
-        return process.wait(10)
+        return process.wait(200)
 
 
 def test_a_child_over_the_limit_is_killed_and_one_under_it_is_not() -> None:

@@ -140,7 +140,7 @@ def test_a_zombie_has_no_mappings() -> None:
         with pytest.raises(ProcessLookupError, match=r"no memory|no process"):
             smaps.rollup(process.pid)
     finally:
-        process.wait(10)
+        process.wait(200)
 
 
 def test_a_foreign_process() -> None:

@@ -47,7 +47,7 @@ ONLY_POPULATING = (
 def test_schedule(name: str, pages: int) -> None:
     program = core_program("schedules", scripted=True)
     done = subprocess.run(
-        [program, name, str(pages)], capture_output=True, text=True, timeout=150, check=False
+        [program, name, str(pages)], capture_output=True, text=True, timeout=280, check=False
     )
     if done.returncode == 3:
         pytest.skip("userfaultfd cannot be had here")

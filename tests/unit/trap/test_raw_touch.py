@@ -38,7 +38,7 @@ READ = "print(raw_read(memory, 1).hex())"
 
 
 def child(before: str = "", after: str = "", touch: str = READ) -> Finished:
-    done = run_python(CHILD.format(before=before, after=after, touch=touch), timeout=20)
+    done = run_python(CHILD.format(before=before, after=after, touch=touch))
     assert done.stdout.startswith("before the touch\n"), done
     return done
 
@@ -187,7 +187,7 @@ with Anonymous(16 * 4096) as memory:
     print("before", flush=True)
     ctypes.string_at(memory.address + 4096 * 3, 1)
 """
-    done = run_python(program, timeout=20)
+    done = run_python(program)
     assert (done.returncode, done.stdout) == (BUS, "before\n"), done
 
 
@@ -208,6 +208,6 @@ with Anonymous(16 * 4096) as memory:
     mv.mvolatile(memory.address, memory.length, mv.MVOLATILE_VOLATILE)
     print(mv.mvolatile(memory.address, memory.length, mv.MVOLATILE_NONVOLATILE)[1])
 """
-    done = run_python(program, timeout=20).check()
+    done = run_python(program).check()
     assert done.stdout.count("python ran") == 16
     assert done.stdout.split()[-2:] == ["1", "0"]
