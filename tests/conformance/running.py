@@ -31,7 +31,7 @@ def explore(
     device is on: the kernel then keeps pages that the model's machine, which has none, does not.
     """
     if has_swap():
-        pytest.skip("a swap device is on")
+        pytest.skip("a swap device is on (/proc/swaps): the kernel keeps what the model does not")
     number = int(os.environ.get("MVOLATILE_SEED", "1"))
     shrink = [] if os.environ.get("MVOLATILE_SHRINK") == "no" else [Phase.shrink]
     tally = Tally()
@@ -53,6 +53,6 @@ def explore(
             )
         except Divergence:
             if has_swap():
-                pytest.skip("a swap device was turned on meanwhile")
+                pytest.skip("a swap device was turned on meanwhile (/proc/swaps): what differs says nothing")
             raise
     return tally
