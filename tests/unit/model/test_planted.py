@@ -7,15 +7,42 @@ from mvolatile.explore import explore
 from mvolatile.model import memory, purge, rmap, swap
 from mvolatile.model.fork import fork
 from mvolatile.model.mmap import do_mmap
+from mvolatile.model.pgtable import swp_offset
 from mvolatile.model.races import LITMUS
-from mvolatile.model.steps import Op
+from mvolatile.model.state import SWAP_HAS_CACHE
+from mvolatile.model.steps import Op, anon_vma_lock_read, read
+from mvolatile.model.swap import read_swap_cache_async
 from mvolatile.model.user import get_user_pages, load, store
+from mvolatile.model.vma import read_root
 
 from .machine import Machine
 
 
 def nothing(*_: object) -> Op:
     return Op("left out", lambda world: (world, None))
+
+
+def no_steps(*_: object):
+    return
+    yield
+
+
+def any_anon_vma(k, page):
+    """page_lock_anon_vma_read, which never asks whether the page is mapped."""
+    anon_vma = yield read("page->mapping", k.mapping(page))
+    if anon_vma < 0:
+        return -1, -1
+    root = yield read_root(k, anon_vma)
+    yield anon_vma_lock_read(k, root)
+    return anon_vma, root
+
+
+def gives_up(k, entry):
+    """read_swap_cache_async, which takes a slot that is being freed for one that is free."""
+    usage = yield read("swap_map", k.swap_map(swp_offset(entry)))
+    if usage == SWAP_HAS_CACHE + 1:
+        return 0
+    return (yield from read_swap_cache_async(k, entry))
 
 
 def found(race: str, variant: str = "fixed") -> set[str]:
@@ -38,6 +65,28 @@ def test_a_step_left_out(module, left_out, race, violated, monkeypatch):
     assert found(race) == set()
     monkeypatch.setattr(module, left_out, nothing)
     assert violated in found(race)
+
+
+@pytest.mark.parametrize("variant", ["posted", "fixed"])
+def test_a_purge_that_keeps_the_swap_slot(variant, monkeypatch):
+    assert found("swap_cache_page_purged", variant) == set()
+    monkeypatch.setattr(purge, "try_to_free_swap", no_steps)
+    assert found("swap_cache_page_purged", variant) == {"no_wasted_purge"}
+
+
+@pytest.mark.parametrize("variant", ["posted", "fixed"])
+@pytest.mark.parametrize("module", [rmap, purge])
+def test_a_walk_that_does_not_ask_whether_the_page_is_mapped(module, variant, monkeypatch):
+    """The page is unmapped and its anon_vma freed while reclaim is on its way there."""
+    assert found("munmap_against_purge", variant) == set()
+    monkeypatch.setattr(module, "page_lock_anon_vma_read", any_anon_vma)
+    assert "no_kernel_bug" in found("munmap_against_purge", variant)
+
+
+def test_a_fault_that_invents_an_oom(monkeypatch):
+    assert found("unmark_against_purge") == set()
+    monkeypatch.setattr(memory, "read_swap_cache_async", gives_up)
+    assert found("unmark_against_purge") == {"no_false_oom"}
 
 
 def after_fork(*, swapped: bool) -> Machine:
