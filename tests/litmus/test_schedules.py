@@ -77,5 +77,5 @@ def test_secondary_mapping_outlives():
 
 
 def test_a_schedule_that_does_not_fit_is_refused():
-    with pytest.raises(ValueError, match=r"step 2 of the schedule: nobody has ended"):
+    with pytest.raises(ValueError, match=r"step 2 of the schedule: no processor 'nobody'"):
         follow(LITMUS["stale_marker"], "posted", ["cpu0", "nobody"])

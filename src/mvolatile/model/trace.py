@@ -54,6 +54,10 @@ def follow(litmus: Litmus, variant: Variant | str, cpus: Iterable[str]) -> list[
     for name, thread in threads.items():
         _advance(thread, pending, name, None)
     for at, cpu in enumerate(cpus, 1):
+        if cpu not in threads:
+            raise ValueError(
+                f"step {at} of the schedule: no processor {cpu!r}; there are {', '.join(threads)}"
+            )
         op = pending.get(cpu)
         if op is None or not op.ready(world):
             why = "has ended" if op is None else f"waits at {op.label}"
