@@ -84,13 +84,13 @@ def replay_schedule(args: argparse.Namespace) -> int:
         why = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else error
         print(f"mvolatile model replay: {why}", file=sys.stderr)
         return 2
-    wrong = events[-1].wrong if events else None
+    wrong = [event.wrong for event in events if event.wrong]
     if args.json:
         print(json.dumps([asdict(event) for event in events], indent=1))
     else:
         print(f"{title}: {litmus.question}\n")
         print(drawing.text(events, lanes))
-        print(f"\nviolated: {wrong}" if wrong else "\nnothing is violated so far")
+        print("\n" + ("\n".join(f"violated: {found}" for found in wrong) or "nothing is violated so far"))
     return 1 if wrong else 0
 
 

@@ -33,7 +33,7 @@ def format_schedule(moves: Iterable[Move]) -> str:
 
 
 def parse_schedule(text: str) -> list[Move]:
-    """Read them back; `ValueError` names the word that is not one."""
+    """Read them back, at most a million; `ValueError` names the word that is not one."""
     moves: list[Move] = []
     words = text.split()
     if words == ["-"]:
