@@ -88,6 +88,6 @@ def test_programs_agree(tier: str) -> None:
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize("tier", TIERS)
 def test_thousands_of_programs_agree(tier: str) -> None:
-    tally = explore(MemoryMachine, MEMORY, tier, 2200, derandomize=False)
+    tally = explore(MemoryMachine, MEMORY, tier, 2500, derandomize=False)
     print(tally.table())
     assert len(tally.different[tier]) >= 2000

@@ -195,6 +195,7 @@ def test_progress_at_a_terminal(how, jobs):
         assert said.endswith(b"\r\x1b[K")
 
 
+@pytest.mark.timeout(1800)
 def test_races_prints_the_table_and_a_schedule():
     done = subprocess.run(
         [
@@ -210,7 +211,7 @@ def test_races_prints_the_table_and_a_schedule():
         ],
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=1700,
         check=True,
     )
     assert done.stdout.splitlines()[0].split() == ["race", "posted", "v14", "fixed", "bound"]
