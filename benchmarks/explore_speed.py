@@ -261,18 +261,22 @@ def measure(race: str, build: Build, repeat: int) -> dict[str, Any]:
     plain, _ = timed(build, Exhaustive(reduce=False), 1)
     if reduced.properties != plain.properties:
         raise SystemExit(f"{race}: the reduction finds {reduced.properties}, not {plain.properties}")
-    every = count_interleavings(build())
+    violated = ", ".join(sorted(plain.properties)) or "-"
+    compared = comparison(reduced, plain, count_interleavings(build()))
+    return {"race": race, "violated": violated, **compared, "steps a second": rate}
+
+
+def comparison(reduced: Result, plain: Result, every: int) -> dict[str, Any]:
+    """The columns of a row; nothing about a plain search that has not ended."""
+    ended = plain.complete
     return {
-        "race": race,
-        "violated": ", ".join(sorted(plain.properties)) or "-",
         "interleavings": float(every),
-        "plain": plain.executions,
+        "plain": plain.executions if ended else "",
         "reduced": reduced.executions,
-        "states, plain": plain.states,
+        "states, plain": plain.states if ended else "",
         "states, reduced": reduced.states,
         "reduced / interleavings": reduced.executions / every,
-        "reduced / plain": reduced.executions / plain.executions,
-        "steps a second": rate,
+        "reduced / plain": reduced.executions / plain.executions if ended else "",
     }
 
 

@@ -17,14 +17,13 @@ from statistics import median
 from time import process_time
 from typing import Any
 
+from explore_speed import SHARE, STEPS_A_SECOND, comparison
 from harness import Goal, finish, parser
 
 from mvolatile.cli.searching import system_for
 from mvolatile.explore import Exhaustive, count_interleavings, explore
 from mvolatile.model.races import LITMUS
 
-STEPS_A_SECOND = 50_000
-SHARE = 0.1
 PLAIN_STATES = 1_000_000
 """A plain search that has not ended by then is left out of the second ratio."""
 
@@ -42,17 +41,7 @@ def measure(name: str, variant: str) -> tuple[dict[str, Any], int, float]:
         raise SystemExit(
             f"{name}: the reduced search finds {reduced.properties}, the plain one {plain.properties}"
         )
-    every = count_interleavings(system_for(race, variant))
-    row = {
-        "race": name,
-        "interleavings": float(every),
-        "plain": plain.executions if plain.complete else "",
-        "reduced": reduced.executions,
-        "states, plain": plain.states if plain.complete else "",
-        "states, reduced": reduced.states,
-        "reduced / interleavings": reduced.executions / every,
-        "reduced / plain": reduced.executions / plain.executions if plain.complete else "",
-    }
+    row = {"race": name, **comparison(reduced, plain, count_interleavings(system_for(race, variant)))}
     return row, reduced.steps, seconds
 
 

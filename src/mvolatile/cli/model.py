@@ -152,7 +152,11 @@ def _add_search(
     )
     if with_properties:
         parser.add_argument(
-            "--property", action="append", choices=EVERY_PROPERTY, metavar="NAME", help="default: all"
+            "--property",
+            action="append",
+            choices=EVERY_PROPERTY,
+            metavar="NAME",
+            help=f"{', '.join(EVERY_PROPERTY)} (default: all)",
         )
         parser.add_argument(
             "--bound", type=_at_least(0), metavar="N", help="at most N preemptions (default: no bound)"

@@ -234,11 +234,8 @@ def delete_from_swap_cache(k: Kernel, page: int) -> Steps[None]:
 
 def try_to_free_swap(k: Kernel, page: int) -> Steps[bool]:
     """`try_to_free_swap()`, the page locked: takes it out of the swap cache unless a pte holds the slot."""
-    flags = yield read_flags(k, page, "PageSwapCache")
-    if not flags & PG_swapcache:
-        return False
-    flags = yield read_flags(k, page, "PageWriteback")
-    if flags & PG_writeback:
+    cached = yield from _cached_and_written(k, page)
+    if not cached:
         return False
     holders = yield page_swapcount(k, page)
     if holders:
@@ -277,24 +274,24 @@ def free_swap_and_cache(k: Kernel, entry: int) -> Steps[None]:
         return
     locked = yield trylock_page(k, page)
     if locked:
-        idle = yield from _in_swap_cache_alone(k, page)
-        if idle:
+        cached = yield from _cached_and_written(k, page)
+        mapped = 0
+        if cached:
+            mapped = yield page_mapped(k, page)
+        if cached and not mapped:
             yield from delete_from_swap_cache(k, page)
             yield change_flags(k, page, "SetPageDirty", PG_dirty)
         yield unlock_page(k, page)
     yield page_cache_release(k, page)
 
 
-def _in_swap_cache_alone(k: Kernel, page: int) -> Steps[bool]:
-    """``PageSwapCache(page) && !PageWriteback(page) && !page_mapped(page)``, three looks."""
+def _cached_and_written(k: Kernel, page: int) -> Steps[bool]:
+    """``PageSwapCache(page) && !PageWriteback(page)``, two looks."""
     flags = yield read_flags(k, page, "PageSwapCache")
     if not flags & PG_swapcache:
         return False
     flags = yield read_flags(k, page, "PageWriteback")
-    if flags & PG_writeback:
-        return False
-    mapped = yield page_mapped(k, page)
-    return not mapped
+    return not flags & PG_writeback
 
 
 def swap_writepage(k: Kernel, page: int) -> Steps[None]:

@@ -173,21 +173,17 @@ def _swap_out(k: Kernel, page: int, references: str) -> Steps[int]:
 
 def _try_again_after_pageout(k: Kernel, page: int) -> Steps[int | None]:
     """The case PAGE_SUCCESS: None if the page, written by now, is locked again and still clean; else it is kept."""
-    flags = yield read_flags(k, page, "PageWriteback")
-    if flags & PG_writeback:
-        return (yield from _keep(k, page))
-    flags = yield read_flags(k, page, "PageDirty")
-    if flags & PG_dirty:
-        return (yield from _keep(k, page))
+    for what, bit in (("PageWriteback", PG_writeback), ("PageDirty", PG_dirty)):
+        flags = yield read_flags(k, page, what)
+        if flags & bit:
+            return (yield from _keep(k, page))
     locked = yield trylock_page(k, page)
     if not locked:
         return (yield from _keep(k, page))
-    flags = yield read_flags(k, page, "PageDirty")
-    if flags & PG_dirty:
-        return (yield from _keep_locked(k, page))
-    flags = yield read_flags(k, page, "PageWriteback")
-    if flags & PG_writeback:
-        return (yield from _keep_locked(k, page))
+    for what, bit in (("PageDirty", PG_dirty), ("PageWriteback", PG_writeback)):
+        flags = yield read_flags(k, page, what)
+        if flags & bit:
+            return (yield from _keep_locked(k, page))
     return None
 
 
