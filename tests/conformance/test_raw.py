@@ -129,6 +129,6 @@ def test_programs_agree(tier: str) -> None:
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize("tier", TIERS)
 def test_thousands_of_programs_agree(tier: str) -> None:
-    tally = explore(RawMachine, RAW, tier, 3200, derandomize=False)
+    tally = explore(RawMachine, RAW, tier, 3600, derandomize=False)
     print(tally.table())
     assert len(tally.different[tier]) >= 3000
