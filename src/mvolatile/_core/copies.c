@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include "trap.h"
+
 int window(struct range *range, Py_ssize_t offset, Py_ssize_t *length) {
     Py_ssize_t nbytes = (Py_ssize_t)range->nbytes;
     if (*length == PY_SSIZE_T_MAX) *length = nbytes - offset; /* to the end */
@@ -28,9 +30,10 @@ static bool peek_copy(struct range *range, Py_ssize_t offset, Py_ssize_t n, char
 
 int copy_out(struct range *range, Py_ssize_t offset, Py_ssize_t n, char *to) {
     int err = 0;
-    if (range_tier == OS_TIER_USERFAULTFD && n <= COPY_WITH_GIL && peek_copy(range, offset, n, to)) return 0;
+    bool small = n <= COPY_WITH_GIL, traps = traps_here();
+    if (small && traps && peek_copy(range, offset, n, to)) return 0;
     Py_BEGIN_ALLOW_THREADS
-    if (range_tier != OS_TIER_USERFAULTFD || n <= COPY_WITH_GIL || !peek_copy(range, offset, n, to))
+    if (small || !traps || !trap_catches() || !peek_copy(range, offset, n, to)) /* so many bytes cost more than to ask the kernel */
         err = range_read(range, (size_t)offset, (size_t)n, to);
     Py_END_ALLOW_THREADS
     return err;

@@ -79,13 +79,18 @@ int ready(void) {
 /* ---- our handler runs first ------------------------------------------------------------------------------------------------------- */
 
 /* Asking the kernel costs a system call, which a peek does not make. What Python's own ways to change the disposition leave behind is seen
- * at once; what foreign C code did, and a Python handler that is set anew, is seen at the next tick of the coarse clock (1 to 10 ms). */
+ * at once; what foreign C code did, and a Python handler that is set anew, is seen at the next tick of the coarse clock (1 to 10 ms). So is
+ * the thread's mask: nothing in user space tells that it changed. */
 static struct {
     PyObject *getsignal, *number, *is_enabled; /* _signal.getsignal, SIGBUS, faulthandler.is_enabled */
     PyObject *handler;                         /* what getsignal said last: compared, never used */
     bool enabled;
     struct timespec tick;
 } seen;
+static OF_EACH_THREAD struct {
+    struct timespec tick; /* 0 before the first use, which is no tick of the clock: that asks, too */
+    bool deaf;
+} here;
 
 static bool python_changed_it(void) {
     PyObject *handler = PyObject_CallFunctionObjArgs(seen.getsignal, seen.number, NULL);
@@ -107,12 +112,22 @@ static bool python_changed_it(void) {
     return changed;
 }
 
+bool traps_here(void) { return range_tier == OS_TIER_USERFAULTFD && !here.deaf; }
+
+static bool is_tick(const struct timespec *last, const struct timespec *now) {
+    return now->tv_nsec != last->tv_nsec || now->tv_sec != last->tv_sec;
+}
+
 int watch_signals(void) {
     if (range_tier != OS_TIER_USERFAULTFD) return 0;
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+    if (is_tick(&here.tick, &now)) {
+        here.tick = now;
+        here.deaf = trap_is_blocked();
+    }
     LOCK(range_type);
-    bool tick = now.tv_nsec != seen.tick.tv_nsec || now.tv_sec != seen.tick.tv_sec;
+    bool tick = is_tick(&seen.tick, &now);
     if (tick) {
         seen.tick = now;
         watch_check();

@@ -106,9 +106,8 @@ static int pin_window(PeekObject *self) {
 
 static int open_window(PeekObject *self) {
     if (!(self->window = window_new(self))) return -1;
-    bool traps = range_tier == OS_TIER_USERFAULTFD;
     /* Where nothing traps, by a pin. Writers must be noticed there, too. */
-    if ((traps || !pin_window(self)) && !begin(self)) return 0;
+    if ((traps_here() || !pin_window(self)) && !begin(self)) return 0;
     Py_CLEAR(self->window);
     return -1;
 }

@@ -48,6 +48,7 @@ void unpin_released(RangeObject *self, bool write);
 PyObject *fail(int err, const char *call); /* OSError naming the call; MemoryError for ENOMEM of ours; NULL */
 int ready(void);                           /* opens the kernel's side once; -1 with an exception set */
 int watch_signals(void);                   /* our handler runs first; -1 with an exception set */
+bool traps_here(void);                     /* this thread may read without a hold, as of its last watch_signals() */
 
 /* copies.c */
 int window(struct range *range, Py_ssize_t offset, Py_ssize_t *length); /* -1 with ValueError set */
