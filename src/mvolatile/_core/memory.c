@@ -360,9 +360,11 @@ static PyMethodDef range_methods[] = {
     METHOD("peek", range_peek_method, METH_FASTCALL,
            "peek($self, offset=0, length=None, /)\n--\n\nA context manager whose view reads the memory without a pin and without a system call.\n\n"
            "Leaving raises Purged when part of the window was lost, Overwritten when a writer had it meanwhile; what was\n"
-           "computed from the view must not be used then. A touch of a lost page inside the block reads as zeros and does not\n"
-           "trap, from any thread that has not blocked SIGBUS. Views that outlive the block turn the peek into a pin that lives\n"
-           "as long as they do. Where nothing traps (tier faultcount, a thread that blocks SIGBUS) a peek is a pin."),
+           "computed from the view must not be used then. An Exception that ends the block is the context of that; what is none\n"
+           "(KeyboardInterrupt, GeneratorExit, asyncio.CancelledError) passes instead.\n\n"
+           "A touch of a lost page inside the block reads as zeros and does not trap, from any thread that has not blocked\n"
+           "SIGBUS. Views that outlive the block, or a peek that is never left, turn it into a pin that lives as long as they do.\n"
+           "Where nothing traps (tier faultcount, a thread that blocks SIGBUS) a peek is a pin."),
     METHOD("_hold", range_hold, METH_O, "_hold($self, write, /)\n--\n\nPin for reading or writing."),
     METHOD("_pin", range_pin_method, METH_FASTCALL,
            "_pin($self, write, on_purge, /)\n--\n\nA context manager that holds and settles."),

@@ -42,7 +42,7 @@ CLOSED: Final = "closed"
 
 
 def touch(t: Task, page: int, raw: bool = False, blocked: bool = False) -> Steps[int | None]:
-    """A load with the handler behind it (`trap.c`): the value, or None where the signal kills, because it is handed on or
+    """A load with the handler behind it (`trap.c`): the value, or None where the signal kills: it is handed on, or
     `blocked`."""
     while True:
         value = yield load(t, page)
@@ -126,8 +126,8 @@ def traps_here(t: Task, blocked: bool) -> bool:
 
 
 def peek_enter(t: Task, pages: int, r: int = 0, blocked: bool = False) -> Steps[tuple[str, Peek | None]]:
-    """`peek_enter()`: where nothing traps, or the thread has the signal `blocked`, a pin first, which a loss or a writer
-    ends at once."""
+    """`peek_enter()`: where nothing traps, or the thread has the signal `blocked`, a pin first, which a loss or a
+    writer ends at once."""
     closes = t.m.config.ranges > 1
     if closes and not (yield use_range(t, r)):
         return CLOSED, None
