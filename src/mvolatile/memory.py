@@ -12,9 +12,10 @@ import threading
 import warnings
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Literal, NoReturn, TypeAlias
 
-from ._core import Hold, Pin, Range
+from ._core import Hold, Pin, Range, forks
 from .errors import Extents, Overwritten, Purged, VolatilityWarning
 from .kernel.unsupported import warn_if_unsupported
 
@@ -24,19 +25,16 @@ Rebuild: TypeAlias = Callable[[memoryview, Extents], object]
 OnPurge: TypeAlias = Literal["raise", "zero"] | Rebuild
 
 _live: weakref.WeakValueDictionary[int, VolatileMemory] = weakref.WeakValueDictionary()
-_with_lock: weakref.WeakSet[VolatileMemory] = weakref.WeakSet()
-_locks = threading.Lock()
 
 
-def _free_locks() -> None:
-    """In a forked child: the thread that was rebuilding may not be there to let go."""
-    global _locks
-    _locks = threading.Lock()
-    for memory in list(_with_lock):
-        memory._rebuilding = None
+class _Rebuilding:
+    """One thread at a time rebuilds a memory; `thread` is the one that does."""
 
+    __slots__ = ("lock", "thread")
 
-os.register_at_fork(after_in_child=_free_locks)
+    def __init__(self) -> None:
+        self.lock = threading.RLock()  # a signal's handler may come between taking it and `thread`
+        self.thread: int | None = None
 
 
 def live_memories() -> list[VolatileMemory]:
@@ -113,7 +111,8 @@ class VolatileMemory(Range):
     ) -> None:
         warn_if_unsupported()
         self._fill: OnPurge = _checked(fill)
-        self._rebuilding: threading.RLock | None = None
+        # By forks deep: a child may not have the thread that would let go, and libc's fork tells the core alone.
+        self._rebuilding: dict[int, _Rebuilding] = {}
         self._open(nbytes, huge, dump, inherit, name, _label(name))
         _live[id(self)] = self
 
@@ -126,7 +125,9 @@ class VolatileMemory(Range):
         `on_purge` (default: the memory's `fill`) says what happens if data was lost: ``"raise"`` raises
         `Purged` and holds nothing; ``"zero"`` gives zeros for the lost pages; a callable ``rebuild(view,
         extents)`` gets a writable view of the whole memory and the lost byte ranges ``((offset, length),
-        ...)`` first, and if it raises, the loss stays. Rebuilding is done by one thread at a time.
+        ...)`` first, and if it raises, the loss stays. Rebuilding is done by one thread at a time. What that
+        thread does with the memory meanwhile: ``pin(write=True)`` holds it as it is, without rebuilding it again;
+        to read what is still lost raises `Purged`.
 
         Pins are counted. The memory stays held as long as a view made inside the block (a slice, an array) lives.
         """
@@ -140,31 +141,37 @@ class VolatileMemory(Range):
             self._raise_purged(False)
         return hold
 
-    def _settle(self, on_purge: OnPurge | None) -> None:
-        """The memory is held by the caller and has a loss: raise, or make it go."""
+    def _settle(self, on_purge: OnPurge | None, write: bool) -> None:
+        """The memory is held by the caller (to `write` it) and has a loss: raise, or make it go."""
         on_purge = self._fill if on_purge is None else on_purge
-        if on_purge == "raise":
-            self._raise_purged(False)
+        rebuilding = self._rebuilding.setdefault(forks(), _Rebuilding())
+        ours = rebuilding.thread == threading.get_ident()
+        if ours and write:
+            return
         if on_purge == "zero":
             self._forgive()
             return
+        if ours or on_purge == "raise":
+            self._raise_purged(False)
         assert callable(on_purge)
-        with self._rebuild_lock():
+        with rebuilding.lock:
             extents, _ = self._lost(False)
-            if extents:  # another thread may have rebuilt it while we waited
-                with memoryview(self._hold(True)) as view:
-                    on_purge(view, extents)
-                self._forgive()
-
-    def _rebuild_lock(self) -> threading.RLock:
-        with _locks:
-            if self._rebuilding is None:
-                self._rebuilding = threading.RLock()
-                _with_lock.add(self)
-            return self._rebuilding
+            if not extents:  # another thread has rebuilt it while we waited
+                return
+            view = memoryview(self._hold(True))
+            outer, rebuilding.thread = rebuilding.thread, threading.get_ident()
+            try:
+                on_purge(view, extents)
+            finally:
+                rebuilding.thread = outer
+                with suppress(
+                    BufferError
+                ):  # something was made of it, and holds the memory as what a pin gave does
+                    view.release()
+            self._forgive()
 
     def _settle_export(self) -> None:
-        self._settle(self._fill)
+        self._settle(self._fill, False)
 
     # ---- losses
 

@@ -5,7 +5,7 @@
 #include <errno.h>
 #include <structmember.h>
 
-/* HOOKS: _read_lost(offset, n) -> bytes; _readinto_lost(buffer, offset) -> int; _settle(on_purge); _settle_export(); _warn_refusal(errno) */
+/* HOOKS: _read_lost(offset, n) -> bytes; _readinto_lost(buffer, offset) -> int; _settle(on_purge, write); _settle_export(); _warn_refusal(errno) */
 
 /* ---- pins ------------------------------------------------------------------------------------------------------------------------- */
 

@@ -197,6 +197,11 @@ static PyObject *core_raw_volatile(PyObject *module, PyObject *unused) {
     return PyLong_FromSize_t(raw_volatile_bytes());
 }
 
+static PyObject *core_forks(PyObject *module, PyObject *unused) {
+    (void)module, (void)unused;
+    return PyLong_FromUnsignedLong(watch_forks);
+}
+
 static PyObject *core_set_unpin_hook(PyObject *module, PyObject *hook) {
     (void)module;
     PyObject *old;
@@ -215,6 +220,8 @@ static PyMethodDef functions[] = {
     {"sizes", core_sizes, METH_NOARGS, "sizes($module, /)\n--\n\n(page size, huge page size) in bytes."},
     {"raw_volatile_bytes", core_raw_volatile, METH_NOARGS,
      "raw_volatile_bytes($module, /)\n--\n\nBytes marked with mvolatile() now."},
+    {"forks", core_forks, METH_NOARGS,
+     "forks($module, /)\n--\n\nHow many forks, by Python or by C, lie between the process that first opened the core and this one."},
     {"set_unpin_hook", core_set_unpin_hook, METH_O,
      "set_unpin_hook($module, hook, /)\n--\n\nCall hook(range) whenever a Range becomes volatile; None ends it."},
     {NULL, NULL, 0, NULL},

@@ -91,7 +91,7 @@ static PyObject *enter(PinObject *self) {
     PyObject *hold = hold_new(self->memory, self->write);
     if (!hold) return NULL;
     if (atomic_load(&self->memory->range->lossy)) {
-        PyObject *done = PyObject_CallMethod((PyObject *)self->memory, "_settle", "O", self->on_purge);
+        PyObject *done = PyObject_CallMethod((PyObject *)self->memory, "_settle", "OO", self->on_purge, self->write ? Py_True : Py_False);
         if (!done) {
             Py_DECREF(hold);
             return NULL;
