@@ -1,7 +1,8 @@
-/* The one door to the kernel. Every function states what it needs and answers 0 or an errno, never -1; none takes a lock, allocates
- * heap memory or touches Python. Addresses and lengths are multiples of os_page_size unless said otherwise.
+/* The one door to the kernel. Every function states what it needs and answers 0 or an errno, never -1; none touches Python. Addresses and
+ * lengths are multiples of os_page_size unless said otherwise.
  *
- * Marked [signal]: async-signal-safe, called from the trap and in a forked child. */
+ * Marked [signal]: async-signal-safe, called from the trap and in a forked child. Of the others a walk over mappings may allocate, and what
+ * opens descriptors takes a lock of its own. */
 #ifndef MVOLATILE_OS_H
 #define MVOLATILE_OS_H
 
@@ -14,6 +15,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include "extents.h"
 
@@ -90,8 +92,19 @@ int os_scan(enum os_class class, uintptr_t start, uintptr_t end, os_found *found
  * EINVAL otherwise. Calls `mapped(context, start, end)` for each mapping's part, in order, until something is refused. */
 int os_check_anonymous(uintptr_t start, uintptr_t end, os_found *mapped, void *context);
 
-/* The mapping that holds `at`, or the next one; ENOMEM if there is none. */
-int os_mapping_from(uintptr_t at, uintptr_t *start, uintptr_t *end);
+/* A walk over the mappings, upwards: each step to the mapping that holds `at`, or the next one; ENOMEM if there is none. `at` never goes down:
+ * without PROCMAP_QUERY all steps are one pass over the text of /proc/self/maps, which may have tens of thousands of lines. */
+struct os_mapping {
+    uintptr_t start, end;
+    bool usable; /* private, anonymous, writable */
+};
+struct os_walk {
+    FILE *text;
+    struct os_mapping found;
+};
+int os_walk_begin(struct os_walk *walk);
+int os_walk_to(struct os_walk *walk, uintptr_t at);
+void os_walk_end(struct os_walk *walk);
 
 bool os_is_watched(char *page); /* the mapping that holds it, by us; changes nothing */
 

@@ -167,21 +167,16 @@ struct procmap_query {
 #define COVERING_OR_NEXT 0x10
 #define VMA_SHARED 0x08
 
-struct mapping {
-    uintptr_t start, end;
-    bool usable; /* private, anonymous, writable */
-};
-
 /* Kernel-made mappings have no inode either, but lazy free refuses them. */
 static bool is_special(const char *name) {
     return !strncmp(name, "[vdso", 5) || !strncmp(name, "[vvar", 5) || !strncmp(name, "[vsyscall", 9);
 }
 
-static int mapping_by_query(uintptr_t at, uint64_t flags, struct mapping *out) {
+static int mapping_by_query(uintptr_t at, struct os_mapping *out) {
     char name[64] = "";
     struct procmap_query query = {
         .size = sizeof query,
-        .query_flags = flags,
+        .query_flags = COVERING_OR_NEXT,
         .query_addr = at,
         .vma_name_size = sizeof name,
         .vma_name_addr = (uintptr_t)name,
@@ -199,8 +194,9 @@ static int mapping_by_query(uintptr_t at, uint64_t flags, struct mapping *out) {
     return 0;
 }
 
-static int mapping_by_text(FILE *file, uintptr_t at, bool or_next, struct mapping *out) {
+static int mapping_by_text(FILE *file, uintptr_t at, struct os_mapping *out) {
     char line[512];
+    if (out->end > at) return 0; /* the line read last */
     while (fgets(line, sizeof line, file)) {
         unsigned long start, end, offset, inode;
         char perms[5], device[16], name[32] = "";
@@ -210,46 +206,41 @@ static int mapping_by_text(FILE *file, uintptr_t at, bool or_next, struct mappin
             while ((c = fgetc(file)) != '\n' && c != EOF) {}
         }
         if (fields < 6 || end <= at) continue;
-        if (start > at && !or_next) return ENOMEM;
-        *out = (struct mapping){start, end, perms[1] == 'w' && perms[3] == 'p' && !inode && !is_special(name)};
+        *out = (struct os_mapping){start, end, perms[1] == 'w' && perms[3] == 'p' && !inode && !is_special(name)};
         return 0;
     }
-    return ENOMEM;
+    return ferror(file) ? EIO : ENOMEM;
 }
 
-int os_mapping_from(uintptr_t at, uintptr_t *start, uintptr_t *end) {
-    struct mapping mapping = {0, 0, false};
-    int err;
-    if (probe.procmap_query) {
-        FILE *file = fopen("/proc/self/maps", "re");
-        if (!file) return errno;
-        err = mapping_by_text(file, at, true, &mapping);
-        fclose(file);
-    } else {
-        err = mapping_by_query(at, COVERING_OR_NEXT, &mapping);
-    }
-    *start = mapping.start;
-    *end = mapping.end;
-    return err;
+int os_walk_begin(struct os_walk *walk) {
+    *walk = (struct os_walk){NULL, {0, 0, false}};
+    if (probe.procmap_query && !(walk->text = fopen("/proc/self/maps", "re"))) return errno;
+    return 0;
+}
+
+int os_walk_to(struct os_walk *walk, uintptr_t at) {
+    return walk->text ? mapping_by_text(walk->text, at, &walk->found) : mapping_by_query(at, &walk->found);
+}
+
+void os_walk_end(struct os_walk *walk) {
+    if (walk->text) fclose(walk->text);
 }
 
 int os_check_anonymous(uintptr_t start, uintptr_t end, os_found *mapped, void *context) {
-    FILE *file = NULL;
-    if (probe.procmap_query && !(file = fopen("/proc/self/maps", "re"))) return errno;
-    int err = 0, refused = 0;
-    for (uintptr_t at = start; at < end && !err;) {
-        struct mapping mapping = {0, 0, false};
-        err = file ? mapping_by_text(file, at, false, &mapping) : mapping_by_query(at, 0, &mapping);
+    struct os_walk walk;
+    int err = os_walk_begin(&walk), refused = 0;
+    if (err) return err;
+    for (uintptr_t at = start; at < end; at = walk.found.end) {
+        err = os_walk_to(&walk, at);
+        if (!err && walk.found.start > at) err = ENOMEM;
         if (err) break;
-        if (!mapping.usable)
+        if (!walk.found.usable)
             refused = EINVAL;
         else if (!refused)
             refused = os_cold((char *)at, os_page_size); /* finds mlock and hugetlb; harmless to a page about to be marked */
-        if (!refused) mapped(context, at, mapping.end < end ? mapping.end : end);
-        at = mapping.end;
-        if (file && at < end) rewind(file);
+        if (!refused) mapped(context, at, walk.found.end < end ? walk.found.end : end);
     }
-    if (file) fclose(file);
+    os_walk_end(&walk);
     return err ? err : refused;
 }
 
@@ -360,8 +351,8 @@ static void open_maps(void) {
     int fd = open("/proc/self/maps", O_RDONLY | O_CLOEXEC), failed = errno_of(fd);
     maps_inode = !failed && !fstat(fd, &opened) ? opened.st_ino : 0;
     maps = fd;
-    struct mapping mapping;
-    note(&probe.procmap_query, failed ? failed : mapping_by_query((uintptr_t)&probe, 0, &mapping));
+    struct os_mapping mapping;
+    note(&probe.procmap_query, failed ? failed : mapping_by_query((uintptr_t)&probe, &mapping));
 }
 
 /* What is open already stays. Two threads may scan at once where somebody closed all descriptors: one opens. Never outside the fork gate. */

@@ -379,7 +379,7 @@ def test_a_rebuild_by_another_thread_is_none_of_ours() -> None:
 
 @loses
 def test_what_a_rebuild_keeps_of_its_view_holds_the_memory() -> None:
-    """As what is kept of a pin's view does; the rebuild was right all the same. PIL's frombuffer() keeps it like this."""
+    """As what is kept of a pin's view does; the rebuild was right all the same. PIL's frombuffer() does that."""
     kept: list[pickle.PickleBuffer] = []
 
     def rebuild(view: memoryview, extents: Extents) -> None:
