@@ -59,7 +59,11 @@ static int start(void) {
             return -1;
         }
     }
-    range_init((enum os_tier)wanted);
+    int err = range_init((enum os_tier)wanted);
+    if (err) {
+        fail(err, err == ENOMEM ? "mmap" : "userfaultfd, or open of /proc/self/pagemap or maps");
+        return -1;
+    }
     if (forced && *forced && range_tier != (enum os_tier)wanted) return refuse_tier((enum os_tier)wanted);
     watch_init();
     return 0;

@@ -45,8 +45,9 @@ struct os_probe {
     int anon_name;     /* PR_SET_VMA_ANON_NAME: Linux 5.17 with CONFIG_ANON_VMA_NAME */
 };
 
-/* Open descriptors and try every mechanism once; before anything else. Answers the best tier that works, at most `most`. */
-enum os_tier os_open(enum os_tier most);
+/* Open descriptors and try every mechanism once; before anything else. `*best`: the best tier that works, at most `most`. EMFILE, ENFILE, or
+ * ENOMEM where not a page can be mapped: that passes, and a lower tier would stay; nothing is open, and it may be called again. */
+int os_open(enum os_tier most, enum os_tier *best);
 /* New descriptors. `close_old`: in a forked child, where the inherited ones still act on the parent's memory. Not where the program has
  * closed them itself: their numbers may be other files by now. [signal] */
 enum os_tier os_open_again(enum os_tier tier, bool close_old);

@@ -308,17 +308,15 @@ int os_zero(char *base, size_t len, size_t *done) {
 
 static int errno_of(int result) { return result < 0 ? errno : 0; }
 
-static void try_advice(void) {
+static int try_advice(void) {
     char *page = mmap(NULL, os_page_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (page == MAP_FAILED) {
-        probe.populate_write = probe.madv_free = probe.pageout = errno;
-        return;
-    }
+    if (page == MAP_FAILED) return errno;
     probe.populate_write = os_populate_write(page, os_page_size);
     probe.madv_free = os_free_lazily(page, os_page_size);
     probe.pageout = os_pageout(page, os_page_size);
     probe.anon_name = errno_of(prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, page, os_page_size, "mvolatile:probe"));
     munmap(page, os_page_size);
+    return 0;
 }
 
 static void nothing_found(void *context, uintptr_t start, uintptr_t end) {
@@ -375,26 +373,41 @@ static size_t read_huge_size(void) {
     return size ? size : (size_t)2 << 20;
 }
 
-enum os_tier os_open(enum os_tier most) {
+static void close_all(void) {
+    if (os_watching()) close(uffd);
+    if (is_ours(pagemap, pagemap_inode)) close(pagemap);
+    if (is_ours(maps, maps_inode)) close(maps);
+    uffd = -1;
+}
+
+static bool passes(int err) { return err == EMFILE || err == ENFILE; }
+
+int os_open(enum os_tier most, enum os_tier *best) {
     os_page_size = (size_t)sysconf(_SC_PAGESIZE);
     os_huge_size = read_huge_size();
-    try_advice();
+    int err = try_advice();
+    if (err) return err;
     open_proc();
     uffd = open_uffd();
+    if (passes(probe.userfaultfd) || passes(probe.pagemap) || passes(probe.procmap_query)) {
+        err = passes(probe.userfaultfd) ? probe.userfaultfd : passes(probe.pagemap) ? probe.pagemap : probe.procmap_query;
+        close_all();
+        pagemap = maps = -1;
+        return err;
+    }
     /* MADV_COLD and MADV_PAGEOUT (5.4) are older than MADV_POPULATE_WRITE (5.14), which decides. */
     bool purges = most != OS_TIER_UNSUPPORTED && !probe.madv_free && !probe.populate_write;
-    if (purges && most == OS_TIER_USERFAULTFD && uffd >= 0) return OS_TIER_USERFAULTFD;
+    if (purges && most == OS_TIER_USERFAULTFD && uffd >= 0) {
+        *best = OS_TIER_USERFAULTFD;
+        return 0;
+    }
     os_stop_watching();
-    return purges && !probe.pagemap ? OS_TIER_FAULTCOUNT : OS_TIER_UNSUPPORTED;
+    *best = purges && !probe.pagemap ? OS_TIER_FAULTCOUNT : OS_TIER_UNSUPPORTED;
+    return 0;
 }
 
 enum os_tier os_open_again(enum os_tier tier, bool close_old) {
-    if (close_old) {
-        if (os_watching()) close(uffd);
-        if (is_ours(pagemap, pagemap_inode)) close(pagemap);
-        if (is_ours(maps, maps_inode)) close(maps);
-        uffd = -1; /* where the tier does not need it, it is not opened again */
-    }
+    if (close_old) close_all(); /* where the tier does not need userfaultfd, it is not opened again */
     open_proc();
     if (tier == OS_TIER_USERFAULTFD && (uffd = open_uffd()) < 0) tier = OS_TIER_FAULTCOUNT;
     return tier;

@@ -39,9 +39,13 @@ static void make_gate(void) {
     pthread_rwlockattr_destroy(&attributes);
 }
 
-enum os_tier range_init(enum os_tier most) {
+int range_init(enum os_tier most) {
+    enum os_tier tier = OS_TIER_UNSUPPORTED;
+    int err = os_open(most, &tier);
+    if (err) return err;
     make_gate();
-    return range_tier = os_open(most);
+    range_tier = tier;
+    return 0;
 }
 
 /* ---- pins ------------------------------------------------------------------------------------------------------------------------- */
