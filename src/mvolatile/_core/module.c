@@ -1,5 +1,6 @@
 /* The module: the call of the patch on raw addresses, what the kernel can do, and the types. */
 #include <errno.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -155,25 +156,33 @@ static int find_watched(void) {
 
 /* ---- functions -------------------------------------------------------------------------------------------------------------------- */
 
+/* Anything with __index__, or -1 with an exception set. What does not fit is EINVAL, once all are known to be numbers. */
+static int argument(PyObject *object, size_t most, size_t *out, bool *fits) {
+    PyObject *number = PyNumber_Index(object);
+    if (!number) return -1;
+    *out = PyLong_AsSize_t(number);
+    Py_DECREF(number);
+    if (*out > most || PyErr_Occurred()) *fits = false;
+    PyErr_Clear(); /* OverflowError, of an integer */
+    return 0;
+}
+
 static PyObject *core_mvolatile(PyObject *module, PyObject *args) {
     (void)module;
-    Py_ssize_t length;
-    long mode, flags;
-    PyObject *address;
-    if (!PyArg_ParseTuple(args, "Onll", &address, &length, &mode, &flags) || ready()) return NULL;
-    size_t start = PyLong_AsSize_t(address);
-    if (start == (size_t)-1 && PyErr_Occurred()) {
-        if (!PyErr_ExceptionMatches(PyExc_OverflowError)) return NULL;
-        PyErr_Clear();
-        return fail(EINVAL, "mvolatile");
-    }
-    if (length < 0) return fail(EINVAL, "mvolatile");
+    PyObject *objects[4];
+    size_t start, length, mode, flags;
+    bool fits = true;
+    if (!PyArg_ParseTuple(args, "OOOO", &objects[0], &objects[1], &objects[2], &objects[3]) || ready()) return NULL;
+    if (argument(objects[0], SIZE_MAX, &start, &fits) || argument(objects[1], PY_SSIZE_T_MAX, &length, &fits) ||
+        argument(objects[2], LONG_MAX, &mode, &fits) || argument(objects[3], LONG_MAX, &flags, &fits))
+        return NULL;
+    if (!fits) return fail(EINVAL, "mvolatile");
     if (watch_signals()) return NULL;
     int purged, err;
     Py_BEGIN_ALLOW_THREADS
-    err = raw_mvolatile(start, (size_t)length, mode, flags, &purged);
+    err = raw_mvolatile(start, length, (long)mode, (long)flags, &purged);
     Py_END_ALLOW_THREADS
-    return err ? fail(err, "mvolatile") : Py_BuildValue("(ni)", length, purged);
+    return err ? fail(err, "mvolatile") : Py_BuildValue("(ni)", (Py_ssize_t)length, purged);
 }
 
 static PyObject *core_tier(PyObject *module, PyObject *unused) {
