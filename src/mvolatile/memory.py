@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 import threading
 import warnings
 import weakref
@@ -74,8 +75,8 @@ class VolatileMemory(Range):
         over the fork shows zeros in the child.
 
     The first one warns (`UnsupportedKernelWarning`) where this kernel can purge nothing.
-    Raises `ValueError` for a size that is not positive, `MemoryError` or `OSError` (mmap) when there is no
-    address space.
+    Raises `ValueError` for a size that is not positive, `OSError` (``ENOMEM``, from mmap) when there is no address
+    space.
 
     Threads: every method may be called from any thread. Fork: parent and child each have the memory, with what was
     lost before the fork lost in both, and go on independently (but see `inherit`); pins of threads that the child
@@ -198,7 +199,7 @@ class VolatileMemory(Range):
         warnings.warn(
             f"{self!r}: the kernel refuses to make it volatile ({why}); its data is safe, and stays",
             VolatilityWarning,
-            stacklevel=3,
+            stacklevel=_callers_level(),
         )
 
     def purged(self) -> Extents:
@@ -208,7 +209,8 @@ class VolatileMemory(Range):
     def purge(self) -> int:
         """Have the kernel reclaim the whole memory now, by its own reclaim path; answers how many bytes went.
 
-        `BufferError` while it is pinned or exported. Best effort: the kernel may leave pages that are in use
+        `BufferError` while it is pinned or exported; `OSError` naming ``MADV_FREE`` where the kernel refuses to make
+        it volatile, because it is locked. Best effort: the kernel may leave pages that are in use
         elsewhere, such as those shared with a forked process that has not marked them.
         """
         return self._purge()
@@ -239,12 +241,20 @@ class VolatileMemory(Range):
         if self.closed:
             state = "closed"
         else:
-            pins = self._pins
-            state = f"pinned {pins}" if pins else "volatile" if self._volatile else "not yet volatile"
+            pins, marked = self._pins, "not volatile (refused)" if self._refusal else "volatile"
+            state = f"pinned {pins}" if pins else marked if self._volatile else "not yet volatile"
             if self._lossy:
                 state += f", {sum(n for _, n in self._lost(False)[0])} bytes lost"
         label = f" {self.name!r}" if self.name else ""
         return f"<{type(self).__name__}{label} {self.nbytes} bytes, {state}>"
+
+
+def _callers_level() -> int:
+    """The `stacklevel`, from the function that asks, of the nearest line that is not the library's."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == __package__:
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 def _checked(on_purge: OnPurge) -> OnPurge:
