@@ -292,7 +292,7 @@ int main(int argc, char **argv) {
     recorded = shared(2 * MOST * sizeof *recorded);
     reached = shared(sizeof *reached);
     enum os_tier tier = strcmp(argv[1], "userfaultfd") ? OS_TIER_FAULTCOUNT : OS_TIER_USERFAULTFD;
-    if (range_init(tier) != tier) return 3;
+    if (range_init(tier) || range_tier != tier) return 3;
     watch_init();
     if (tier == OS_TIER_USERFAULTFD) trap_ensure();
     stamp = calloc(pages, 1);
