@@ -205,15 +205,17 @@ class VolatileCache(Finder[K, V], MutableMapping[K, V]):
             return
         expires = None if lives is None or lives == math.inf else self._timer() + lives
         encoded = encode(value, self._codec)
+        if expires is not None:
+            self._hand.sweeper.needed = True
+        elif not encoded.nbytes:
+            expires = math.inf  # takes some bytes: else nothing would bound how many there are
         most = self._log.max_bytes
         nbytes = encoded.nbytes + (0 if expires is None else EXPIRY.size)
         if (most is not None and nbytes > most) or self._hand.max_entries == 0:
             self._change(self._put_nothing, key, flight)
             if self._hand.max_entries == 0:
                 return
-            raise TooLargeError(f"a value of {encoded.nbytes} bytes is larger than max_bytes={most}")
-        if expires is not None:
-            self._hand.sweeper.needed = True
+            raise TooLargeError(f"a value that takes {nbytes} bytes is larger than max_bytes={most}")
         if nbytes >= WORTH_ASKING and (has := room()) is not None and nbytes + _page_tables(nbytes) > has:
             self._change(self._put_nothing, key, flight)
             raise NoRoomError(f"a value of {encoded.nbytes} bytes, but there is room for {max(0, has)}")

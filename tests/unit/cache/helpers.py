@@ -39,6 +39,7 @@ def is_valid(cache: VolatileCache[Any, Any]) -> bool:
     """The invariants of a cache at rest."""
     log = cache._log
     assert log.nbytes == sum(shelf.used - shelf.emptied for shelf in log.by_number.values())
+    assert log.beside == sum(shelf.beside - shelf.emptied_beside for shelf in log.by_number.values())
     assert set(log.shelves) == set(log.by_number)
     open_ones = {shelf.number for shelf in (log.newest, log.survivors) if shelf is not None}
     ordered = [*log.ahead, *log.behind]

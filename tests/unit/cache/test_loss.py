@@ -12,7 +12,7 @@ import pytest
 
 import mvolatile as mv
 from mvolatile import VolatileCache, testing
-from mvolatile.cache import pressure
+from mvolatile.cache import hand, pressure
 from support.processes import run_python
 
 from .helpers import is_valid, purge, seal
@@ -166,26 +166,70 @@ def purge_but_newest(cache: VolatileCache[Any, Any]) -> None:
 
 def test_the_kernels_taking_sets_an_allowance_that_grows_until_it_is_lifted() -> None:
     cache = filled(100_000)
-    hand = cache._hand
-    before = cache._log.nbytes
-    assert hand.allowance is None
+    kept = cache._hand
+    before = cache._log.footprint
+    assert kept.allowance is None
     oldest = list(cache._log.by_number.values())[:3]
     for shelf in oldest:
         shelf.memory.purge()
     numbers = count(100_000)
-    while hand.allowance is None:
+    while kept.allowance is None:
         store(cache, next(numbers))
-    assert 0.95 * before < hand.allowance < before
-    allowed = hand.allowance
+    assert 0.95 * before < kept.allowance < before
+    allowed = kept.allowance
     for _ in range(200_000):
         store(cache, next(numbers))
-        if hand.allowance is None:
+        if kept.allowance is None:
             break
-        assert cache._log.nbytes <= hand.limit + 400_000
-        assert hand.allowance >= allowed
-        allowed = hand.allowance
-    assert hand.allowance is None
+        assert cache._log.nbytes <= max(kept.limit, 0) + 400_000
+        assert kept.allowance >= allowed
+        allowed = kept.allowance
+    assert kept.allowance is None
     assert allowed > 1.1 * before
+    is_valid(cache)
+
+
+def test_clear_forgets_a_loss_that_nobody_has_acted_on() -> None:
+    """The allowance would be that of an empty cache."""
+    cache = filled(100_000)
+    shelves = list(cache._log.by_number.values())
+    shelves[1].memory.purge()
+    assert cache.get(shelves[1].keys[0]) is None  # type: ignore[arg-type]
+    cache.clear()
+    for number in range(100_000, 120_000):
+        store(cache, number)
+    assert cache._hand.allowance is None
+
+
+@pytest.mark.parametrize("size", [0, 16])
+def test_where_room_grows_short_entries_are_given_up_before_the_kernel_takes_values(
+    size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache: VolatileCache[int, bytes] = VolatileCache()
+    spare = [1 << 30]
+    monkeypatch.setattr(hand, "room", lambda: spare[0])
+    for number in range(60_000):
+        cache[number] = bytes(size)
+    assert len(cache) == 60_000
+    spare[0] = 1 << 20
+    for number in range(60_000, 90_000):
+        cache[number] = bytes(size)
+    held = len(cache)
+    assert held < 80_000
+    for number in range(90_000, 150_000):
+        cache[number] = bytes(size)
+    assert 0.9 * held < len(cache) < 1.1 * held, "no less while the room does not shrink"
+    spare[0] = 1000
+    for number in range(150_000, 200_000):
+        cache[number] = bytes(size)
+    assert len(cache) < 0.97 * held
+    spare[0] = 1 << 30
+    for number in range(200_000, 2_000_000):
+        cache[number] = bytes(size)
+        if len(cache) > 1.2 * held:
+            break
+    assert len(cache) > 1.2 * held, "it grows again"
+    assert cache.cache_info().purged == 0
     is_valid(cache)
 
 
@@ -195,10 +239,10 @@ def store(cache: VolatileCache[int, bytes], number: int) -> None:
 
 def test_what_was_held_before_is_allowed_again_however_much_the_kernel_took() -> None:
     cache = filled(100_000)
-    before = cache._log.nbytes
+    before = cache._log.footprint
     purge(cache)
     cache.cache_info()
-    assert cache._log.nbytes < 0.1 * before
+    assert cache._log.footprint < 0.1 * before
     assert cache._hand.allowance is not None
     assert 0.95 * before < cache._hand.allowance < before
 
