@@ -331,7 +331,10 @@ class VolatileCache(Finder[K, V], MutableMapping[K, V]):
 
         Single-flight: while one thread makes the value, others that want it wait, and get it or the exception.
         If the key is set, deleted or cleared meanwhile, the made value is returned but not stored; so is one too
-        large for `max_bytes` or for the memory there is. A factory may use the cache, even for its own key.
+        large for `max_bytes` or for the memory there is. A factory may use the cache, even for its own key, and ask
+        through tasks and `asyncio.to_thread`. A thread of its own, or of an executor, is a stranger unless it runs in a
+        copy of the factory's context (`contextvars`): a factory that waits for one that asks for the same key waits
+        for ever.
         """
         value = self._find(key)
         if value is not MISSING:
@@ -345,7 +348,8 @@ class VolatileCache(Finder[K, V], MutableMapping[K, V]):
     ) -> V:
         """As `get_or_set` for coroutines: `factory` may return an awaitable; waiting does not block the loop.
 
-        A cancelled maker stores nothing, and one of those that wait takes over.
+        A cancelled maker stores nothing, and one of those that wait takes over; so does one where the maker's event
+        loop was closed.
         """
         value = self._find(key)
         if value is not MISSING:
