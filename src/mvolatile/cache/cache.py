@@ -9,7 +9,6 @@ import time
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator, MutableMapping
 from contextlib import suppress
 from functools import partial
-from types import SimpleNamespace
 from typing import Any, NoReturn, TypeVar, cast
 
 from .._core import MISSING, Finder
@@ -21,6 +20,7 @@ from .duel import Duel
 from .flights import Flights
 from .hand import Hand
 from .log import Log
+from .notices import Notices
 from .segment import KIND_BITS, NUMBER_SHIFT, SLOTS, Range
 from .statistics import CacheInfo
 from .sweep import Sweeper
@@ -60,8 +60,10 @@ class VolatileCache(Finder[K, V], MutableMapping[K, V]):
     ttl: seconds that values live unless `set` says otherwise; None for ever.
     name: shown in maps and in ``mvolatile status``.
     codec: an object with ``dumps`` and ``loads`` for all values, instead of the cache's own formats.
-    on_purge: called with a list of keys that were lost to the kernel, some time after it was noticed, in whatever
-        thread; what it raises goes to `sys.unraisablehook`.
+    on_purge: called with a list of keys that were lost to the kernel, some time after it was noticed, in a daemon
+        thread of its own, which is there only while keys are due: a slow one makes no get slow. It may use the cache.
+        What it raises goes to `threading.excepthook`. `close` does not wait for it; keys lost before are still told
+        then, but at the interpreter's end they may not be.
     dump: with False the values stay out of core dumps.
     inherit: with False a forked child gets none of the values: its cache is empty.
     timer: the clock for ttl, in seconds.
@@ -95,11 +97,13 @@ class VolatileCache(Finder[K, V], MutableMapping[K, V]):
         self.name: str = name or "cache"
         self._ttl = _checked_ttl(ttl)
         self._codec = codec
-        self._on_purge = on_purge
+        self._notices = None if on_purge is None else Notices(on_purge)
         self._timer = timer
         self._inherit = inherit
         self._new_memory = partial(VolatileMemory, name=self.name, dump=dump, inherit=inherit)
-        self._log = Log(self._new_memory, self._index, self._shelves, max_bytes, on_purge is not None)
+        self._log = Log(self._new_memory, self._index, self._shelves, max_bytes)
+        if self._notices is not None:
+            self._log.tell_lost = self._notices.due.append
         self._hand = Hand(self._log, maxsize, Sweeper(self._log, timer), Duel(self._counts))
         self._flights = Flights()
         self._closed = self._listening = False
@@ -465,25 +469,9 @@ class VolatileCache(Finder[K, V], MutableMapping[K, V]):
         if not self._listening and self._log.ahead:
             self._listening = True
             pressure.listen(self)
-        if self._log.lost_keys:
-            self._report_lost()
+        if self._notices is not None and self._notices.due:
+            self._notices.deliver()
         return result
-
-    def _report_lost(self) -> None:
-        keys, self._log.lost_keys = self._log.lost_keys, []
-        if self._on_purge is None:
-            return
-        try:
-            self._on_purge(keys)
-        except Exception as error:
-            seen: Any = SimpleNamespace(
-                exc_type=type(error),
-                exc_value=error,
-                exc_traceback=error.__traceback__,
-                err_msg=f"on_purge of {self!r} failed",
-                object=self._on_purge,
-            )
-            sys.unraisablehook(seen)
 
     def _under_pressure(self) -> None:
         """Memory grows short somewhere: see what was lost, and let the kernel have what is still being filled."""
@@ -501,6 +489,8 @@ class VolatileCache(Finder[K, V], MutableMapping[K, V]):
         self._torn = True
         self._listening = self._closed
         self._flights.forget_other_threads()
+        if self._notices is not None:
+            self._notices.after_fork()
         if not self._inherit:
             self._log.clear()
             self._hand.lift()

@@ -48,7 +48,6 @@ class Log:
         index: Index,
         shelves: dict[int, Any],
         max_bytes: int | None,
-        collect_lost: bool,
     ) -> None:
         self.new_memory = new_memory
         self.index = index
@@ -69,8 +68,7 @@ class Log:
         self.purged = 0
         self.taken = False  # the kernel took something, and nobody has acted on it
         self.survivors_are_young = False
-        self.collect_lost = collect_lost
-        self.lost_keys: list[Hashable] = []
+        self.tell_lost: Callable[[Hashable], object] | None = None
         self.max_bytes = max_bytes
         self.sealed: Callable[[Shelf], object] = lambda shelf: None
         self._numbers = count(1)
@@ -196,8 +194,8 @@ class Log:
     def note_lost(self, key: Hashable) -> None:
         """Count a key that the kernel took."""
         self.purged += 1
-        if self.collect_lost:
-            self.lost_keys.append(key)
+        if self.tell_lost is not None:
+            self.tell_lost(key)
 
     def _died(self, locator: int) -> None:
         shelf = self.by_number.get(locator >> NUMBER_SHIFT)

@@ -1,4 +1,4 @@
-"""A test's caches go when it ends, and their thread with them."""
+"""A test's caches go when it ends, and their threads with them."""
 
 from __future__ import annotations
 
@@ -14,5 +14,5 @@ def _thread_ends(_leaves_nothing: None) -> Iterator[None]:
     yield
     gc.collect()
     for thread in threading.enumerate():
-        if thread.name == "mvolatile-cache":
+        if thread.name.startswith("mvolatile-"):
             thread.join(2)

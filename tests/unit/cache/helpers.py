@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
@@ -60,6 +61,18 @@ def in_child(body: Callable[[], None]) -> None:
     os.close(read)
     _, status = os.waitpid(pid, 0)
     assert os.waitstatus_to_exitcode(status) == 0, said.decode()
+
+
+def told(cache: VolatileCache[Any, Any]) -> None:
+    """Until `on_purge` was told of all that was noticed."""
+    assert cache._notices is not None
+    for _ in range(10_000):
+        threads = [thread for thread in threading.enumerate() if thread.name == "mvolatile-on-purge"]
+        if cache._notices.idle and not threads:
+            return
+        for thread in threads:
+            thread.join(0.01)
+    raise AssertionError("on_purge never ends")
 
 
 def is_valid(cache: VolatileCache[Any, Any]) -> bool:
