@@ -6,7 +6,16 @@ import math
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator, MutableMapping
+from collections.abc import (
+    Awaitable,
+    Callable,
+    Hashable,
+    ItemsView,
+    Iterable,
+    Iterator,
+    MutableMapping,
+    ValuesView,
+)
 from contextlib import suppress
 from functools import partial
 from typing import Any, NoReturn, TypeVar, cast
@@ -25,6 +34,7 @@ from .segment import KIND_BITS, NUMBER_SHIFT, SLOTS, Range
 from .statistics import CacheInfo
 from .sweep import Sweeper
 from .values import EXPIRES, EXPIRY, Codec, decode, encode
+from .views import Items, Values
 
 __all__ = ["MISSING", "VolatileCache"]
 
@@ -122,7 +132,7 @@ class VolatileCache(Finder[K, V], MutableMapping[K, V]):
 
     def _find_carefully(self, key: Any) -> Any:
         """For `Finder`, when something is not as usual; the value or `MISSING`."""
-        locator, data = self._fetch_carefully(key)
+        locator, data = self._fetch_carefully(key, False)
         return data if data is MISSING else self._decoded(key, locator, data)
 
     def _decoded(self, key: Any, locator: int, data: Any) -> Any:
@@ -135,9 +145,10 @@ class VolatileCache(Finder[K, V], MutableMapping[K, V]):
             data, kind = data[: -EXPIRY.size], kind - EXPIRES
         return decode(kind, data, self._codec)
 
-    def _fetch_carefully(self, key: Any) -> tuple[int, Any]:
+    def _fetch_carefully(self, key: Any, probe: bool) -> tuple[int, Any]:
         """Something was not as usual: the key is not there, its shelf was sealed or dropped meanwhile, or the
-        value is lost. The locator and the bytes found in the end, or `MISSING`.
+        value is lost. The locator and the bytes found in the end, or `MISSING`. A probe marks nothing, and copies no
+        large value.
         """
         while (locator := self._index.get(key)) is not None:
             shelf = self._log.by_number.get(locator >> NUMBER_SHIFT)
@@ -148,7 +159,7 @@ class VolatileCache(Finder[K, V], MutableMapping[K, V]):
                 continue
             slot = locator >> KIND_BITS & _SLOT_MASK
             try:
-                data = shelf.fetch(slot)
+                data = shelf.probe(slot) if probe else shelf.fetch(slot)
             except ValueError:
                 continue  # sealed at this moment
             except KeyError:
@@ -158,13 +169,14 @@ class VolatileCache(Finder[K, V], MutableMapping[K, V]):
                 self._change(self._log.lose, key, locator)
                 break
             else:
-                shelf.mark(slot)
+                if not probe:
+                    shelf.mark(slot)
                 return locator, data
         return 0, MISSING
 
     def __contains__(self, key: object) -> bool:
         """Whether a get would have been a hit now. Counts and marks nothing."""
-        locator, data = self._fetch_carefully(key) if key in self._index else (0, MISSING)
+        locator, data = self._fetch_carefully(key, True)
         if data is MISSING:
             return False
         if locator & EXPIRES and self._timer() >= EXPIRY.unpack_from(data, len(data) - 8)[0]:
@@ -177,6 +189,17 @@ class VolatileCache(Finder[K, V], MutableMapping[K, V]):
         for key in list(self._index):
             if key in self:
                 yield cast(K, key)
+
+    def items(self) -> ItemsView[K, V]:
+        """Pairs of key and value, each read when its turn comes; those that are gone by then are left out.
+
+        ``dict(cache)`` asks for keys and then for each value, and may raise `KeyError`; ``dict(cache.items())`` never.
+        """
+        return Items(self)
+
+    def values(self) -> ValuesView[V]:
+        """Values, each read when its turn comes; those that are gone by then are left out."""
+        return Values(self)
 
     def __len__(self) -> int:
         """Entries not known to be lost or expired."""
@@ -268,6 +291,10 @@ class VolatileCache(Finder[K, V], MutableMapping[K, V]):
         if self._stands(key, flight):
             self._log.remove(key)
 
+    def update(self, other: Any = (), /, **more: Any) -> None:
+        """Store every pair of a mapping or an iterable; what is gone from another cache meanwhile is left out."""
+        super().update(other.items() if isinstance(other, VolatileCache) else other, **more)
+
     def __delitem__(self, key: K) -> None:
         if not self._delete(key):
             raise KeyError(key)
@@ -304,11 +331,16 @@ class VolatileCache(Finder[K, V], MutableMapping[K, V]):
         return True
 
     def popitem(self) -> tuple[K, V]:
-        """Remove and return some key and its value, the one stored last if it is there."""
-        for key in list(self._index)[::-1]:
-            value = self.pop(cast(K, key), MISSING_TOO)
+        """Remove and return some key and its value, in constant time; in a small cache the newest key."""
+        while self._index:
+            with self._lock:
+                key = self._index.last()
+            locator = self._index.get(key)
+            value = self.pop(key, MISSING_TOO)
             if value is not MISSING_TOO:
                 return cast(K, key), cast(V, value)
+            if self._index.get(key) == locator:
+                break  # a finalizer asks in the middle of a change
         raise KeyError("the cache is empty")
 
     def delete_many(self, keys: Iterable[K]) -> int:
