@@ -46,6 +46,9 @@ MISSING_TOO: Any = object()
 OWN_RANGE = 64 << 10
 """Values from this size on get memory of their own: a hit is a system call or two, and no copy."""
 
+OWN_PAGES = 16 << 10
+"""So do those from this size on that would waste much of a segment; smaller ones would waste much of a page."""
+
 WORTH_ASKING = 32 << 20
 """Before storing values from this size on, the kernel is asked whether there is room: half a millisecond."""
 
@@ -65,7 +68,9 @@ class VolatileCache(Finder[K, V], MutableMapping[K, V]):
 
     Parameters
     ----------
-    max_bytes: a bound on the bytes of all values; None leaves it to the kernel.
+    max_bytes: a bound on the bytes of all values as stored, one of no bytes counting as 8; None leaves it to the
+        kernel. Their memory is at most a third more, and four segments (a 64th of the bound each, or what three values
+        take, or a page); keys and index come on top, some 120 bytes an entry and the key.
     maxsize: a bound on the number of entries; None for no bound.
     ttl: seconds that values live unless `set` says otherwise; None for ever.
     name: shown in maps and in ``mvolatile status``.
@@ -246,7 +251,7 @@ class VolatileCache(Finder[K, V], MutableMapping[K, V]):
         if nbytes >= WORTH_ASKING and (has := room()) is not None and nbytes + _page_tables(nbytes) > has:
             self._change(self._put_nothing, key, flight)
             raise NoRoomError(f"a value of {encoded.nbytes} bytes, but there is room for {max(0, has)}")
-        if nbytes >= OWN_RANGE or nbytes * 4 > self._log.segment_bytes():
+        if nbytes >= OWN_RANGE or (nbytes >= OWN_PAGES and nbytes * 4 > self._log.segment_bytes()):
             self._change(self._hand.make_room, encoded.nbytes)
             memory = self._new_memory(max(1, encoded.nbytes))
             shelf = Range(self._log.next_number(), key, encoded, memory, expires, self._timer)

@@ -22,8 +22,10 @@ from .segment import KIND_BITS, NUMBER_SHIFT, Range, Segment, Shelf
 
 __all__ = ["SMALLEST_SEGMENT", "Log"]
 
-SMALLEST_SEGMENT, LARGEST_SEGMENT = 1024, 2 << 20
+SMALLEST_SEGMENT, LARGEST_SEGMENT = 4096, 2 << 20
 FIRST_SEGMENT = 64 << 10
+VALUES, PAGE = 3, 4096
+"""A segment has room for so many of the values it is opened for: with fewer, much of it would stay empty."""
 MOSTLY = 2 / 3
 """A segment with so large a part of it dead is compacted."""
 SPARE = 2
@@ -111,7 +113,8 @@ class Log:
         self.sealed(shelf)
 
     def _open(self, nbytes: int) -> Segment:
-        segment = Segment(self.next_number(), self._memory(max(nbytes, self.segment_bytes())))
+        wanted = max(self.segment_bytes(), VALUES * nbytes)
+        segment = Segment(self.next_number(), self._memory(-(-wanted // PAGE) * PAGE))
         self._count_in(segment)
         return segment
 

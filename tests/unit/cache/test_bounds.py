@@ -26,6 +26,22 @@ def test_max_bytes_is_never_exceeded(max_bytes: int, size: int) -> None:
         assert value == i.to_bytes(4, "little") * (size // 4)
 
 
+@pytest.mark.parametrize("max_bytes", [64 << 10, 1 << 20])
+@pytest.mark.parametrize("size", [0, 1, 300, 1100, 4200, 9000, 15_000])
+def test_the_memory_is_bounded_too(max_bytes: int, size: int) -> None:
+    rng = random.Random(1)
+    cache: VolatileCache[int, bytes] = VolatileCache(max_bytes)
+    fits = max_bytes // max(size, 8)
+    segment = max(max_bytes // 64, 3 * size + 4096)
+    for i in range(min(4 * fits, 40_000)):
+        cache[i] = bytes(size)
+        cache.get(rng.randrange(max(0, i - fits), i + 1))
+        if i % (fits // 8 + 1) == 0:
+            assert cache.cache_info().resident_bytes <= max_bytes * 4 / 3 + 4 * segment
+    assert len(cache) <= max_bytes // max(size, 1)
+    is_valid(cache)
+
+
 def test_large_values_count_too() -> None:
     cache: VolatileCache[int, bytes] = VolatileCache(1_000_000)
     for i in range(30):
