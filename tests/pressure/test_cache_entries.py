@@ -1,4 +1,6 @@
-"""Entries that are mostly keys and index, which the kernel cannot take: the process must not be killed for them."""
+"""Entries that are mostly keys and index, and many caches that are mostly open segments: the kernel can take neither, and
+the process must not be killed for them.
+"""
 
 from __future__ import annotations
 
@@ -78,5 +80,34 @@ def store_nothing_much() -> None:
 def test_values_of_no_bytes(run_limited: Callable[..., Limited]) -> None:
     """There is nothing for the kernel to take, and so nothing to learn from."""
     done = run_limited(store_nothing_much, 112 * MIB, timeout=400)
+    assert done.oom_kills == 0, done
+    done.check()
+
+
+def fill_many_caches() -> None:
+    import random
+
+    import mvolatile as mv
+
+    caches = [mv.VolatileCache(name=f"c{i}") for i in range(2500)]
+    for i, cache in enumerate(caches):
+        for key in range(14):
+            cache[key] = bytes([i % 251]) * 4000
+    rng = random.Random(1)
+    hits = 0
+    for _ in range(30_000):
+        i = rng.randrange(2500) if rng.random() < 0.5 else rng.randrange(50)
+        value = caches[i].get(3)
+        if value is None:
+            caches[i][3] = bytes([i % 251]) * 4000
+        else:
+            assert value == bytes([i % 251]) * 4000
+            hits += 1
+    assert hits > 10_000
+
+
+def test_many_small_caches(run_limited: Callable[..., Limited]) -> None:
+    """140 MB in all, each cache's share smaller than what one alone would keep open."""
+    done = run_limited(fill_many_caches, 128 * MIB, timeout=400)
     assert done.oom_kills == 0, done
     done.check()

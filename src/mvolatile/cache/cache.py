@@ -28,7 +28,7 @@ from . import fork, pressure
 from .duel import Duel
 from .flights import Flights
 from .hand import Hand
-from .log import Log
+from .log import Log, logs
 from .notices import Notices
 from .segment import KIND_BITS, NUMBER_SHIFT, SLOTS, Range
 from .statistics import CacheInfo
@@ -53,7 +53,7 @@ WORTH_ASKING = 32 << 20
 """Before storing values from this size on, the kernel is asked whether there is room: half a millisecond."""
 
 WORTH_SEALING = 256 << 10
-"""Open segments with less in them stay open under pressure."""
+"""Open segments with less in them stay open under pressure: of one cache. Many share this."""
 
 _SLOT_MASK, _KIND_MASK = SLOTS - 1, (1 << KIND_BITS) - 1
 
@@ -503,7 +503,7 @@ class VolatileCache(Finder[K, V], MutableMapping[K, V]):
                 later, its = self._later.pop(0)
                 later(*its)
             self._torn = False
-        if not self._listening and self._log.ahead:
+        if not self._listening and self._log.by_number:
             self._listening = True
             pressure.listen(self)
         if self._notices is not None and self._notices.due:
@@ -515,7 +515,7 @@ class VolatileCache(Finder[K, V], MutableMapping[K, V]):
         self._change(self._give_way)
 
     def _give_way(self) -> None:
-        self._log.seal_all(at_least=WORTH_SEALING)
+        self._log.seal_all(at_least=WORTH_SEALING // max(1, len(logs)))
         self._log.spare.clear()
         self._hand.survey()
         self._log.clean(4096)

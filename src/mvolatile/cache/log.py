@@ -23,7 +23,9 @@ from .segment import KIND_BITS, NUMBER_SHIFT, Range, Segment, Shelf
 __all__ = ["SMALLEST_SEGMENT", "Log"]
 
 SMALLEST_SEGMENT, LARGEST_SEGMENT = 4096, 2 << 20
-FIRST_SEGMENT = 64 << 10
+FIRST_SEGMENT, FIRST_OF_MANY = 64 << 10, 8 << 10
+ALL_FIRST = 4 << 20
+"""A segment being filled is held. A thousand small caches would hold all they have; so they begin with less."""
 VALUES, PAGE = 3, 4096
 """A segment has room for so many of the values it is opened for: with fewer, much of it would stay empty."""
 MOSTLY = 2 / 3
@@ -36,6 +38,9 @@ MOST_SEGMENTS = 8192
 """From here on segments grow: each is a mapping, and a process may have 65,530."""
 
 Order: TypeAlias = OrderedDict[int, Shelf]
+
+logs: weakref.WeakSet[Log] = weakref.WeakSet()
+"""Of all caches there are."""
 
 
 class Log:
@@ -74,6 +79,7 @@ class Log:
         self.max_bytes = max_bytes
         self.sealed: Callable[[Shelf], object] = lambda shelf: None
         self._numbers = count(1)
+        logs.add(self)
 
     @property
     def footprint(self) -> int:
@@ -90,9 +96,11 @@ class Log:
         if total > MOST_SEGMENTS * LARGEST_SEGMENT:
             return 1 << (total // MOST_SEGMENTS).bit_length()
         wanted = 1 << max(0, (total // 64).bit_length() - 1)
-        return max(
-            SMALLEST_SEGMENT if self.max_bytes is not None else FIRST_SEGMENT, min(wanted, LARGEST_SEGMENT)
-        )
+        least = SMALLEST_SEGMENT
+        if self.max_bytes is None:
+            share = 1 << (ALL_FIRST // max(1, len(logs))).bit_length() >> 1
+            least = max(FIRST_OF_MANY, min(share, FIRST_SEGMENT))
+        return max(least, min(wanted, LARGEST_SEGMENT))
 
     # ---- in
 

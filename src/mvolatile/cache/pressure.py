@@ -1,6 +1,6 @@
 """Told of memory pressure, all caches look at once what they lost, and let go what they were still filling.
 
-One daemon thread for the process. It starts when a cache first has something to lose, and ends with the last such
+One daemon thread for the process. It starts when a cache first stores a value, and ends with the last such
 cache. Where nothing tells of pressure, losses are still noticed: when they are read, and whenever a segment fills.
 A service manager turns it off with ``MEMORY_PRESSURE_WATCH=/dev/null``, as systemd's protocol says.
 """
