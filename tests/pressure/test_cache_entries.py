@@ -1,5 +1,6 @@
-"""Entries that are mostly keys and index, and many caches that are mostly open segments: the kernel can take neither, and
-the process must not be killed for them.
+"""Entries that are mostly keys and index, and many caches that are mostly open segments.
+
+The kernel can take neither, and the process must not be killed for them.
 """
 
 from __future__ import annotations

@@ -328,7 +328,7 @@ static PyObject *finder_get(FinderObject *self, PyObject *const *args, Py_ssize_
     if (named == 1 && count == 1 && !PyUnicode_CompareWithASCIIString(PyTuple_GetItem(names, 0), "default")) {
         fallback = args[1];
     } else if (count < 1 || count > 2 || named) {
-        PyErr_SetString(PyExc_TypeError, "get(key, default=None)");
+        PyErr_SetString(PyExc_TypeError, "get(key, /, default=None)");
         return NULL;
     }
     PyObject *value = find(self, args[0]);
@@ -358,7 +358,7 @@ static PyObject *finder_reset(FinderObject *self, PyObject *unused) {
 static PyMethodDef finder_methods[] = {
     {"_find", (PyCFunction)finder_find, METH_O, "_find($self, key, /)\n--\n\nThe value, or MISSING. Counts hits."},
     {"get", (PyCFunction)(void (*)(void))finder_get, METH_FASTCALL | METH_KEYWORDS,
-     "get($self, key, default=None)\n--\n\nThe value, or `default`."},
+     "get($self, key, /, default=None)\n--\n\nThe value, or `default`."},
     {"_count_miss", (PyCFunction)finder_count_miss, METH_NOARGS, "_count_miss($self, /)\n--\n\nOne miss more."},
     {"_counts", (PyCFunction)finder_counts, METH_NOARGS, "_counts($self, /)\n--\n\n(hits, misses)."},
     {"_reset_counts", (PyCFunction)finder_reset, METH_NOARGS, "_reset_counts($self, /)\n--\n\nBegin to count anew."},

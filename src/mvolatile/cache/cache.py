@@ -18,6 +18,7 @@ from collections.abc import (
 )
 from contextlib import suppress
 from functools import partial
+from operator import index
 from typing import Any, NoReturn, TypeVar, cast
 
 from .._core import MISSING, Finder
@@ -106,9 +107,14 @@ class VolatileCache(Finder[K, V], MutableMapping[K, V]):
         inherit: bool = True,
         timer: Callable[[], float] = time.monotonic,
     ) -> None:
-        for bound, what in ((max_bytes, "max_bytes"), (maxsize, "maxsize")):
-            if bound is not None and bound < 0:
-                raise ValueError(f"{what} must not be negative, not {bound!r}")
+        max_bytes, maxsize = _checked_bound(max_bytes, "max_bytes"), _checked_bound(maxsize, "maxsize")
+        if name is not None and not isinstance(name, str):
+            raise TypeError(f"name must be a string or None, not {name!r}")
+        if codec is not None and not all(callable(getattr(codec, what, None)) for what in ("dumps", "loads")):
+            raise TypeError(f"codec must have dumps and loads, which {codec!r} has not")
+        for function, what in ((on_purge, "on_purge"), (timer, "timer")):
+            if not callable(function) and (function is not None or what == "timer"):
+                raise TypeError(f"{what} must be callable, not {function!r}")
         self.name: str = name or "cache"
         self._ttl = _checked_ttl(ttl)
         self._codec = codec
@@ -377,11 +383,11 @@ class VolatileCache(Finder[K, V], MutableMapping[K, V]):
         copy of the factory's context (`contextvars`): a factory that waits for one that asks for the same key waits
         for ever.
         """
+        _checked_ttl(ttl)
         value = self._find(key)
         if value is not MISSING:
             return cast(V, value)
         self._count_miss()
-        _checked_ttl(ttl)
         return cast(V, self._flights.make(self, key, factory, ttl))
 
     async def aget_or_set(
@@ -392,20 +398,18 @@ class VolatileCache(Finder[K, V], MutableMapping[K, V]):
         A cancelled maker stores nothing, and one of those that wait takes over; so does one where the maker's event
         loop was closed.
         """
+        _checked_ttl(ttl)
         value = self._find(key)
         if value is not MISSING:
             return cast(V, value)
         self._count_miss()
-        _checked_ttl(ttl)
         return cast(V, await self._flights.amake(self, key, factory, ttl))
 
     # ---- the whole
 
     def resize(self, max_bytes: int | None) -> None:
         """Change the bound on bytes; what is too much goes now."""
-        if max_bytes is not None and max_bytes < 0:
-            raise ValueError(f"max_bytes must not be negative, not {max_bytes!r}")
-        self._change(self._resize, max_bytes)
+        self._change(self._resize, _checked_bound(max_bytes, "max_bytes"))
 
     def _resize(self, max_bytes: int | None) -> None:
         self._log.max_bytes = max_bytes
@@ -543,6 +547,26 @@ def _as_bytes(part: Any) -> Any:
 
 
 def _checked_ttl(ttl: float | None) -> float | None:
-    if ttl is not None and not ttl >= 0:
+    if ttl is None:
+        return None
+    try:
+        seconds = float(None if isinstance(ttl, str | bytes) else ttl)
+    except OverflowError:
+        seconds = math.copysign(math.inf, ttl > 0 or -1)
+    except (TypeError, ValueError):
+        raise TypeError(f"ttl must be a number of seconds, not {ttl!r}") from None
+    if not seconds >= 0:
         raise ValueError(f"ttl must not be negative, not {ttl!r}")
-    return ttl
+    return seconds
+
+
+def _checked_bound(bound: int | None, what: str) -> int | None:
+    if bound is None:
+        return None
+    try:
+        number = index(bound)
+    except TypeError:
+        raise TypeError(f"{what} must be an integer or None, not {bound!r}") from None
+    if number < 0:
+        raise ValueError(f"{what} must not be negative, not {bound!r}")
+    return number

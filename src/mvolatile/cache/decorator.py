@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import inspect
 import sys
-import weakref
 from collections.abc import Callable, Hashable
 from functools import partial, update_wrapper
 from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 
 from .cache import MISSING, VolatileCache
 from .statistics import CacheInfo
+from .sweep import Held
 from .values import Codec
 
 __all__ = ["CachedFunction", "volatile_cache"]
@@ -80,7 +80,7 @@ class CachedFunction(Generic[P, R]):
         if self._key is not None:
             return self._call(self._key(instance, *args, **kwargs), (instance, *args), kwargs)
         try:
-            held: Any = weakref.ref(instance)
+            held: Any = Held(instance)
         except TypeError:
             held = instance
         else:

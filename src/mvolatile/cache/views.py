@@ -20,12 +20,16 @@ def _pairs(cache: Any) -> Iterator[tuple[Any, Any]]:
 class Items(ItemsView[Any, Any]):
     """Pairs of key and value, each read when its turn comes."""
 
+    _mapping: Any
+
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
         return _pairs(self._mapping)
 
 
 class Values(ValuesView[Any]):
     """Values, each read when its turn comes."""
+
+    _mapping: Any
 
     def __iter__(self) -> Iterator[Any]:
         return (value for _, value in _pairs(self._mapping))

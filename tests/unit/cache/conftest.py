@@ -15,7 +15,9 @@ from mvolatile.cache import pressure
 def _thread_ends(_leaves_nothing: None) -> Iterator[None]:
     yield
     gc.collect()
-    for cache in list(pressure._listeners.values()):  # of a module's own functions: they listen again when they store
+    for cache in list(
+        pressure._listeners.values()
+    ):  # of a module's own functions: they listen again when they store
         cache._listening = False  # type: ignore[attr-defined]
         pressure.ignore(cache)
     for thread in threading.enumerate():

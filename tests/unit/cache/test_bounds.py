@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
+import math
 import random
+from typing import Any
 
 import pytest
 
+import mvolatile as mv
 from mvolatile import VolatileCache
 
 from .helpers import is_valid
@@ -102,6 +106,34 @@ def test_resize() -> None:
             cache.resize(wrong)
     with pytest.raises(ValueError, match="maxsize must not be negative"):
         VolatileCache(maxsize=-1)
+
+
+@pytest.mark.parametrize("wrong", [1.5, math.nan, "a", [1]])
+def test_bounds_are_integers(wrong: Any) -> None:
+    for make in (VolatileCache, lambda n: VolatileCache(maxsize=n), VolatileCache().resize):
+        with pytest.raises(TypeError, match=r"must be an integer or None"):
+            make(wrong)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"on_purge": 5}, {"timer": 5}, {"timer": None}, {"codec": 5}, {"name": b"x"}]
+)
+def test_arguments_are_checked_when_a_cache_is_made(wrong: dict[str, Any]) -> None:
+    with pytest.raises(TypeError, match=f"^{next(iter(wrong))} must"):
+        VolatileCache(**wrong)
+
+
+def test_the_bytes_of_a_time_to_live_count() -> None:
+    cache: VolatileCache[str, bytes] = VolatileCache(max_bytes=100)
+    cache["k"] = bytes(100)
+    with pytest.raises(mv.TooLargeError, match="takes 108 bytes is larger than max_bytes=100"):
+        cache.set("k", bytes(100), ttl=5)
+
+
+def test_get_takes_its_key_by_position() -> None:
+    assert str(inspect.signature(VolatileCache.get)) == "(self, key, /, default=None)"
+    with pytest.raises(TypeError, match="get"):
+        VolatileCache().get(key="k")  # type: ignore[call-arg]
 
 
 def test_a_thousand_caches() -> None:
