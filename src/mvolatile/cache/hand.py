@@ -225,4 +225,5 @@ class Hand:
     def lift(self) -> None:
         """As if the kernel had never taken anything."""
         self.allowance, self.growth, self.quiet, self.sustained = None, SLOWEST, 0, 0
+        self.filled, self.least_room = 0, float("inf")
         self.log.taken = False

@@ -14,7 +14,6 @@ from mvolatile import VolatileCache
 from mvolatile.cache import pressure
 from mvolatile.errors import UnsupportedError
 from mvolatile.kernel.pressure import PressureMonitor
-
 from support.processes import run_python
 
 from .helpers import seal
