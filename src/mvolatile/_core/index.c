@@ -14,7 +14,8 @@
 typedef struct {
     PyObject_HEAD
     PyObject **parts; /* dicts; from the first to the last always one */
-    size_t count, entries;
+    size_t count;
+    size_t entries; /* roughly: a fork in the middle of a change leaves it behind. Counted anew when it matters */
 } IndexObject;
 
 static PyTypeObject *index_type;
@@ -97,6 +98,14 @@ PyObject *find_in_index(PyObject *index, PyObject *key) {
     return value;
 }
 
+static size_t entries_of(IndexObject *self) {
+    size_t all = 0;
+    LOCK(self);
+    for (size_t i = 0; i < self->count; i++) all += (size_t)PyDict_Size(self->parts[i]);
+    UNLOCK();
+    return all;
+}
+
 /* ---- growing and shrinking: nothing has changed when these fail ----------------------------------------------------------------------- */
 
 static int split(IndexObject *self) {
@@ -148,6 +157,9 @@ static int join(IndexObject *self) {
     return 0;
 }
 
+static bool wants_split(IndexObject *self) { return self->entries > self->count * ENTRIES; }
+static bool wants_join(IndexObject *self) { return self->count > 1 && self->entries < (self->count - 1) * (ENTRIES / 2); }
+
 /* ---- methods ---------------------------------------------------------------------------------------------------------------------------- */
 
 static int index_ass_subscript(IndexObject *self, PyObject *key, PyObject *value) {
@@ -158,8 +170,9 @@ static int index_ass_subscript(IndexObject *self, PyObject *key, PyObject *value
     self->entries += (size_t)(PyDict_Size(part) - before);
     Py_DECREF(part);
     if (failed) return -1;
-    if (self->entries > self->count * ENTRIES) return split(self);
-    return self->count > 1 && self->entries < (self->count - 1) * (ENTRIES / 2) ? join(self) : 0;
+    if (!wants_split(self) && !wants_join(self)) return 0;
+    self->entries = entries_of(self);
+    return wants_split(self) ? split(self) : wants_join(self) ? join(self) : 0;
 }
 
 static PyObject *index_subscript(IndexObject *self, PyObject *key) {
@@ -168,7 +181,7 @@ static PyObject *index_subscript(IndexObject *self, PyObject *key) {
     return value;
 }
 
-static Py_ssize_t index_length(IndexObject *self) { return (Py_ssize_t)self->entries; }
+static Py_ssize_t index_length(IndexObject *self) { return (Py_ssize_t)entries_of(self); }
 
 static int index_contains(IndexObject *self, PyObject *key) {
     PyObject *value = find_in_index((PyObject *)self, key);

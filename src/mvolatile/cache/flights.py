@@ -154,7 +154,7 @@ class Flights:
 
     def make(self, cache: Store, key: Hashable, factory: Callable[[], Any], ttl: float | None) -> Any:
         """The value of ``factory()``, made here or by another, and stored."""
-        me = threading.get_ident()
+        me, crews = threading.get_ident(), making.get()
         while True:
             token = Token()
             mine = Flight(key, token)
@@ -175,7 +175,7 @@ class Flights:
                 finally:
                     self._take_down(flight)
                     flight.land(value, error)
-            if closes_a_circle(me, flight, None):
+            if closes_a_circle(me, flight, None, crews):
                 return factory()
             try:
                 landed = threading.Event()
@@ -183,7 +183,7 @@ class Flights:
                 while not landed.wait(ORPHAN_SECONDS) and not flight.over:
                     pass
             finally:
-                waits_no_more(me)
+                waits_no_more(me, crews)
             if not flight.retry:
                 return flight.result()
 
@@ -191,7 +191,7 @@ class Flights:
         """As `make`, for tasks."""
         import asyncio  # slow to import, and here already where there are tasks
 
-        me, loop = object(), asyncio.get_running_loop()
+        me, loop, crews = object(), asyncio.get_running_loop(), making.get()
         while True:
             token = Token()
             mine = Flight(key, token, loop)
@@ -212,7 +212,7 @@ class Flights:
                 finally:
                     self._take_down(flight)
                     flight.land(value, error)
-            if closes_a_circle(me, flight, loop):
+            if closes_a_circle(me, flight, loop, crews):
                 return await _made(factory)
             try:
                 landed = asyncio.Event()
@@ -221,19 +221,19 @@ class Flights:
                     with suppress(TimeoutError):
                         await asyncio.wait_for(landed.wait(), ORPHAN_SECONDS)
             finally:
-                waits_no_more(me)
+                waits_no_more(me, crews)
             if not flight.retry:
                 return flight.result()
 
 
 @contextmanager
 def _working_on(flight: Flight) -> Iterator[None]:
-    before = making.get()
-    making.set((*before, flight.crew))
+    token = making.set((*making.get(), flight.crew))
     try:
         yield
     finally:
-        making.set(before)
+        with suppress(ValueError):  # a dead task is closed in whatever context the collector finds it
+            making.reset(token)
 
 
 async def _made(factory: Callable[[], Any]) -> Any:
@@ -241,13 +241,13 @@ async def _made(factory: Callable[[], Any]) -> Any:
     return await value if isawaitable(value) else value
 
 
-def closes_a_circle(caller: Caller, flight: Flight, loop: Any) -> bool:
-    """Note that `caller` waits for `flight`, unless that would close a circle; then True, and nothing is noted.
+def closes_a_circle(caller: Caller, flight: Flight, loop: Any, crews: tuple[Crew, ...]) -> bool:
+    """Note that `caller`, who works for `crews`, waits for `flight`, unless that would close a circle; then True, and nothing is noted.
 
     A thread that waits keeps all that is made in it waiting, its event loop's tasks too. A task (`loop` is its own)
     keeps those only who work as it does; but a thread that makes something further down its stack waits for us.
     """
-    thread, crews = threading.get_ident(), making.get()
+    thread = threading.get_ident()
     with circles:
         met, todo = {id(flight)}, [flight]
         while todo:
@@ -265,11 +265,11 @@ def closes_a_circle(caller: Caller, flight: Flight, loop: Any) -> bool:
         return False
 
 
-def waits_no_more(caller: Caller) -> None:
+def waits_no_more(caller: Caller, crews: tuple[Crew, ...]) -> None:
     """It has what it waited for, or gave up."""
     waiting.pop(caller, None)
     with circles:
-        for crew in making.get():
+        for crew in crews:
             crew.needs.pop(caller, None)
 
 
