@@ -74,6 +74,12 @@ extern PyType_Spec range_spec, hold_spec, pin_spec, peek_spec, window_spec;
 extern PyObject *release_name; /* "release", made once: the hot paths call it */
 extern PyTypeObject *range_type, *hold_type, *pin_type, *peek_type, *window_type;
 
-int add_shelf_types(PyObject *module); /* shelf.c */
+int add_shelf_types(PyObject *module); /* shelf.c, and what is in index.c */
+
+/* index.c. Found values are new references; NULL with or without an exception. */
+int add_index_type(PyObject *module);
+PyObject *index_make(void);
+PyObject *find_in_index(PyObject *index, PyObject *key);
+PyObject *find_in_dict(PyObject *dictionary, PyObject *key);
 
 #endif
