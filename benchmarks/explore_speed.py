@@ -1,26 +1,25 @@
 """How fast is the explorer, and how much does its reduction save?
 
-    python benchmarks/explore_speed.py [--json] [--repeat N]
+    python benchmarks/explore_speed.py [--repeat N]
 
-For each race: the number of interleavings that plain search would have to run (exact: counted over the state
-graph, not run); how many the reduced search follows, to their end or to a state already known; what a search
-follows that remembers states and leaves nothing out; and the states that both visit. Both run to the end
-and must violate the same properties. Then steps a second in one process, the best of N searches, each with
-a cold system. Exits with 1 if a limit is missed: 50,000 steps a second with every strategy, and a tenth of
-the interleavings.
+For each race: all its interleavings (exact, counted over the state graph: what a search that remembers nothing has
+to run); the executions that a search follows which remembers states and leaves nothing out; and those that the
+reduced search follows, to their end or to a state already known. Then the states of both, and the two ratios. Both
+must violate the same properties. Then steps a second in one process, the best of N searches, each with a cold
+system. Exits with 1 if a limit is missed: 50,000 steps a second with every strategy, and a tenth of the
+interleavings.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import platform
 import sys
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from functools import partial
 from time import process_time
 from typing import Any
+
+from harness import Goal, finish, parser
 
 from mvolatile.explore import (
     PCT,
@@ -257,27 +256,28 @@ def timed(build: Build, strategy: Strategy, repeat: int) -> tuple[Result, float]
     return result, best
 
 
-def measure(repeat: int) -> Iterator[dict[str, Any]]:
-    for race, build in RACES.items():
-        reduced, rate = timed(build, Exhaustive(), repeat)
-        plain, plain_rate = timed(build, Exhaustive(reduce=False), repeat)
-        if reduced.properties != plain.properties:
-            raise SystemExit(f"{race}: the reduction finds {reduced.properties}, not {plain.properties}")
-        interleavings = count_interleavings(build())
-        yield {
-            "race": race,
-            "violated": sorted(plain.properties),
-            "interleavings": interleavings,
-            "followed_reduced": reduced.executions,
-            "followed_plain": plain.executions,
-            "share": reduced.executions / interleavings,
-            "states_plain": plain.states,
-            "states_reduced": reduced.states,
-            "steps_reduced": reduced.steps,
-            "steps_plain": plain.steps,
-            "steps_a_second_reduced": rate,
-            "steps_a_second_plain": plain_rate,
-        }
+def measure(race: str, build: Build, repeat: int) -> dict[str, Any]:
+    reduced, rate = timed(build, Exhaustive(), repeat)
+    plain, _ = timed(build, Exhaustive(reduce=False), 1)
+    if reduced.properties != plain.properties:
+        raise SystemExit(f"{race}: the reduction finds {reduced.properties}, not {plain.properties}")
+    violated = ", ".join(sorted(plain.properties)) or "-"
+    compared = comparison(reduced, plain, count_interleavings(build()))
+    return {"race": race, "violated": violated, **compared, "steps a second": rate}
+
+
+def comparison(reduced: Result, plain: Result, every: int) -> dict[str, Any]:
+    """The columns of a row; nothing about a plain search that has not ended."""
+    ended = plain.complete
+    return {
+        "interleavings": float(every),
+        "plain": plain.executions if ended else "",
+        "reduced": reduced.executions,
+        "states, plain": plain.states if ended else "",
+        "states, reduced": reduced.states,
+        "reduced / interleavings": reduced.executions / every,
+        "reduced / plain": reduced.executions / plain.executions if ended else "",
+    }
 
 
 def speeds(repeat: int) -> dict[str, float]:
@@ -293,38 +293,23 @@ def speeds(repeat: int) -> dict[str, float]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--repeat", type=int, default=3, help="searches for each figure; the best counts")
-    arguments = parser.parse_args()
-    rows, rates = list(measure(arguments.repeat)), speeds(arguments.repeat)
-    worst, slowest = max(row["share"] for row in rows), min(rates.values())
-    if arguments.json:
-        print(
-            json.dumps(
-                {"python": platform.python_version(), "races": rows, "steps_a_second": rates}, indent=2
-            )
-        )
-    else:
-        print(
-            f"Python {platform.python_version()}, one process, processor time, best of {arguments.repeat}\n"
-        )
-        print(
-            f"{'race':<18}{'interleavings':>14}{'followed':>10}{'share':>10}{'unreduced':>10}{'states':>16}"
-        )
-        for row in rows:
-            states = f"{row['states_reduced']:,}/{row['states_plain']:,}"
-            print(
-                f"{row['race']:<18}{row['interleavings']:>14,.4g}{row['followed_reduced']:>10,}"
-                f"{row['share']:>10.2g}{row['followed_plain']:>10,}{states:>16}"
-                f"  {', '.join(row['violated']) or '-'}"
-            )
-        print(f"\n{'strategy on locked rounds':<30}{'steps/s':>10}")
-        for name, rate in rates.items():
-            print(f"{name:<30}{rate:>10,.0f}")
-        print(f"\nlargest share {worst:.2g} (limit {SHARE})")
-        print(f"slowest {slowest:,.0f} steps a second (limit {STEPS_A_SECOND:,})")
-    return 0 if worst <= SHARE and slowest >= STEPS_A_SECOND else 1
+    arguments = parser(__doc__)
+    arguments.add_argument("--repeat", type=int, default=3, help="searches for each figure; the best counts")
+    repeat = arguments.parse_args().repeat
+    rows = [measure(race, build, repeat) for race, build in RACES.items()]
+    goals = [
+        Goal(
+            "largest share of all interleavings",
+            max(r["reduced / interleavings"] for r in rows),
+            SHARE,
+            False,
+        ),
+        *(
+            Goal(f"steps a second, {name}", rate, STEPS_A_SECOND, True, "")
+            for name, rate in speeds(repeat).items()
+        ),
+    ]
+    return finish(__file__, "How fast is the explorer, and how much does its reduction save?", rows, goals)
 
 
 if __name__ == "__main__":

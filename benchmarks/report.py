@@ -10,7 +10,15 @@ from typing import Any
 
 from harness import HERE
 
-SCRIPTS = ("mark_unmark", "peek_read", "pin_overhead", "many_ranges", "patch_program")
+SCRIPTS = (
+    "mark_unmark",
+    "peek_read",
+    "pin_overhead",
+    "many_ranges",
+    "patch_program",
+    "explore_speed",
+    "model_races",
+)
 BEGIN, END = "<!-- results: written by report.py -->", "<!-- end of results -->"
 
 
@@ -54,7 +62,7 @@ def _ratios(ratios: dict[str, float]) -> list[str]:
 
 def _text(value: Any) -> str:
     if isinstance(value, float):
-        return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+        return f"{value:,.0f}" if 1000 <= value < 1e12 else f"{value:.3g}"
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 import threading
 import warnings
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Literal, NoReturn, TypeAlias
 
-from ._core import Hold, Pin, Range
+from ._core import Hold, Pin, Range, forks
 from .errors import Extents, Overwritten, Purged, VolatilityWarning
 from .kernel.unsupported import warn_if_unsupported
 
@@ -24,19 +26,16 @@ Rebuild: TypeAlias = Callable[[memoryview, Extents], object]
 OnPurge: TypeAlias = Literal["raise", "zero"] | Rebuild
 
 _live: weakref.WeakValueDictionary[int, VolatileMemory] = weakref.WeakValueDictionary()
-_with_lock: weakref.WeakSet[VolatileMemory] = weakref.WeakSet()
-_locks = threading.Lock()
 
 
-def _free_locks() -> None:
-    """In a forked child: the thread that was rebuilding may not be there to let go."""
-    global _locks
-    _locks = threading.Lock()
-    for memory in list(_with_lock):
-        memory._rebuilding = None
+class _Rebuilding:
+    """One thread at a time rebuilds a memory; `thread` is the one that does."""
 
+    __slots__ = ("lock", "thread")
 
-os.register_at_fork(after_in_child=_free_locks)
+    def __init__(self) -> None:
+        self.lock = threading.RLock()  # a signal's handler may come between taking it and `thread`
+        self.thread: int | None = None
 
 
 def live_memories() -> list[VolatileMemory]:
@@ -76,8 +75,8 @@ class VolatileMemory(Range):
         over the fork shows zeros in the child.
 
     The first one warns (`UnsupportedKernelWarning`) where this kernel can purge nothing.
-    Raises `ValueError` for a size that is not positive, `MemoryError` or `OSError` (mmap) when there is no
-    address space.
+    Raises `ValueError` for a size that is not positive, `OSError` (``ENOMEM``, from mmap) when there is no address
+    space.
 
     Threads: every method may be called from any thread. Fork: parent and child each have the memory, with what was
     lost before the fork lost in both, and go on independently (but see `inherit`); pins of threads that the child
@@ -113,7 +112,8 @@ class VolatileMemory(Range):
     ) -> None:
         warn_if_unsupported()
         self._fill: OnPurge = _checked(fill)
-        self._rebuilding: threading.RLock | None = None
+        # By forks deep: a child may not have the thread that would let go, and libc's fork tells the core alone.
+        self._rebuilding: dict[int, _Rebuilding] = {}
         self._open(nbytes, huge, dump, inherit, name, _label(name))
         _live[id(self)] = self
 
@@ -126,7 +126,9 @@ class VolatileMemory(Range):
         `on_purge` (default: the memory's `fill`) says what happens if data was lost: ``"raise"`` raises
         `Purged` and holds nothing; ``"zero"`` gives zeros for the lost pages; a callable ``rebuild(view,
         extents)`` gets a writable view of the whole memory and the lost byte ranges ``((offset, length),
-        ...)`` first, and if it raises, the loss stays. Rebuilding is done by one thread at a time.
+        ...)`` first, and if it raises, the loss stays. Rebuilding is done by one thread at a time. What that
+        thread does with the memory meanwhile: ``pin(write=True)`` holds it as it is, without rebuilding it again;
+        to read what is still lost raises `Purged`.
 
         Pins are counted. The memory stays held as long as a view made inside the block (a slice, an array) lives.
         """
@@ -140,31 +142,37 @@ class VolatileMemory(Range):
             self._raise_purged(False)
         return hold
 
-    def _settle(self, on_purge: OnPurge | None) -> None:
-        """The memory is held by the caller and has a loss: raise, or make it go."""
+    def _settle(self, on_purge: OnPurge | None, write: bool) -> None:
+        """The memory is held by the caller (to `write` it) and has a loss: raise, or make it go."""
         on_purge = self._fill if on_purge is None else on_purge
-        if on_purge == "raise":
-            self._raise_purged(False)
+        rebuilding = self._rebuilding.setdefault(forks(), _Rebuilding())
+        ours = rebuilding.thread == threading.get_ident()
+        if ours and write:
+            return
         if on_purge == "zero":
             self._forgive()
             return
+        if ours or on_purge == "raise":
+            self._raise_purged(False)
         assert callable(on_purge)
-        with self._rebuild_lock():
+        with rebuilding.lock:
             extents, _ = self._lost(False)
-            if extents:  # another thread may have rebuilt it while we waited
-                with memoryview(self._hold(True)) as view:
-                    on_purge(view, extents)
-                self._forgive()
-
-    def _rebuild_lock(self) -> threading.RLock:
-        with _locks:
-            if self._rebuilding is None:
-                self._rebuilding = threading.RLock()
-                _with_lock.add(self)
-            return self._rebuilding
+            if not extents:  # another thread has rebuilt it while we waited
+                return
+            view = memoryview(self._hold(True))
+            outer, rebuilding.thread = rebuilding.thread, threading.get_ident()
+            try:
+                on_purge(view, extents)
+            finally:
+                rebuilding.thread = outer
+                with suppress(
+                    BufferError
+                ):  # something was made of it, and holds the memory as what a pin gave does
+                    view.release()
+            self._forgive()
 
     def _settle_export(self) -> None:
-        self._settle(self._fill)
+        self._settle(self._fill, False)
 
     # ---- losses
 
@@ -191,7 +199,7 @@ class VolatileMemory(Range):
         warnings.warn(
             f"{self!r}: the kernel refuses to make it volatile ({why}); its data is safe, and stays",
             VolatilityWarning,
-            stacklevel=3,
+            stacklevel=_callers_level(),
         )
 
     def purged(self) -> Extents:
@@ -201,7 +209,8 @@ class VolatileMemory(Range):
     def purge(self) -> int:
         """Have the kernel reclaim the whole memory now, by its own reclaim path; answers how many bytes went.
 
-        `BufferError` while it is pinned or exported. Best effort: the kernel may leave pages that are in use
+        `BufferError` while it is pinned or exported; `OSError` naming ``MADV_FREE`` where the kernel refuses to make
+        it volatile, because it is locked. Best effort: the kernel may leave pages that are in use
         elsewhere, such as those shared with a forked process that has not marked them.
         """
         return self._purge()
@@ -232,12 +241,20 @@ class VolatileMemory(Range):
         if self.closed:
             state = "closed"
         else:
-            pins = self._pins
-            state = f"pinned {pins}" if pins else "volatile" if self._volatile else "not yet volatile"
+            pins, marked = self._pins, "not volatile (refused)" if self._refusal else "volatile"
+            state = f"pinned {pins}" if pins else marked if self._volatile else "not yet volatile"
             if self._lossy:
                 state += f", {sum(n for _, n in self._lost(False)[0])} bytes lost"
         label = f" {self.name!r}" if self.name else ""
         return f"<{type(self).__name__}{label} {self.nbytes} bytes, {state}>"
+
+
+def _callers_level() -> int:
+    """The `stacklevel`, from the function that asks, of the nearest line that is not the library's."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == __package__:
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 def _checked(on_purge: OnPurge) -> OnPurge:

@@ -86,7 +86,7 @@ def status() -> Status:
                 raise
             unreadable = True
         row = rows.setdefault(memory.name or "unnamed", [0, 0, 0, 0, 0, 0])
-        volatile = memory.nbytes if memory._volatile else 0
+        volatile = memory.nbytes if memory._volatile and not memory._refusal else 0
         pinned = memory.nbytes if memory._pins else 0
         for i, value in enumerate((1, memory.nbytes, volatile, resident, lost, pinned)):
             row[i] += value

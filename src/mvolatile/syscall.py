@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Final
 
 from . import _core
@@ -25,7 +26,7 @@ def mvolatile(address: int, length: int, mode: int, flags: int = 0) -> tuple[int
     ----------
     address, length: in bytes, multiples of the page size; any private anonymous writable memory (an `mmap.mmap(-1, n,
         flags=MAP_PRIVATE | MAP_ANONYMOUS)`, the whole pages inside a NumPy array), but not that of a
-        `VolatileMemory`.
+        `VolatileMemory`. These and the others may be anything with ``__index__``, such as NumPy's integers.
     mode: `MVOLATILE_VOLATILE` (1) or `MVOLATILE_NONVOLATILE` (0).
     flags: must be 0.
 
@@ -62,6 +63,6 @@ def mvolatile(address: int, length: int, mode: int, flags: int = 0) -> tuple[int
         return _core.mvolatile(address, length, mode, flags)
     except (FileNotFoundError, PermissionError) as error:
         raise UnsupportedError(
-            f"mvolatile() looks into /proc/self/maps for what is mapped at {address:#x}, and may not read it here: "
-            f"{error.strerror}; a VolatileMemory needs no /proc"
+            f"mvolatile() looks into /proc/self/maps for what is mapped at {operator.index(address):#x}, and may not "
+            f"read it here: {error.strerror}; a VolatileMemory needs no /proc"
         ) from error

@@ -5,7 +5,7 @@ A difference is counted each time it is met (`Tally`), and nothing else may diff
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -110,6 +110,14 @@ class Tally:
     operations: Counter[tuple[str, str]] = field(default_factory=Counter)
     met: Counter[tuple[str, str]] = field(default_factory=Counter)
     differences: Counter[tuple[str, str]] = field(default_factory=Counter)
+    different: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    """By tier: the programs that agreed to their end, as text, so that one that came twice counts once."""
+    disturbed: Counter[str] = field(default_factory=Counter)
+    """Programs that were thrown away, because reclaim or swap that nobody asked for came into them."""
+
+    def agreed(self, tier: str, program: str) -> None:
+        """A program has run to its end on both sides."""
+        self.different[tier].add(program)
 
     def allow(self, where: str, situation: Situation) -> bool:
         """Whether a difference explains it; the first that does is counted."""
@@ -126,7 +134,11 @@ class Tally:
 
     def table(self) -> str:
         """In words, for whoever runs the long form."""
-        lines = [f"{tier}: {count} programs" for tier, count in sorted(self.programs.items())]
+        lines = [
+            f"{tier}: {count} programs, {len(self.different[tier])} different ones agreed, "
+            f"{self.disturbed[tier]} disturbed and thrown away"
+            for tier, count in sorted(self.programs.items())
+        ]
         for title, counter in (
             ("operations", self.operations),
             ("met", self.met),

@@ -21,7 +21,8 @@ from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 from typing import Any, NoReturn
 
-TIMEOUT = 60.0
+TIMEOUT = 600.0
+"""Seconds after which a process that does not answer hangs; on a busy machine a fork alone may take many."""
 VALUES = 200
 """What a page can be filled with: one byte value, 0 to so many."""
 

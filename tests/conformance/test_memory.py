@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+from hypothesis.stateful import initialize, rule
 
-from conformance.differences import Tally
 from conformance.memory import MEMORY, SLOTS, MemoryProgram
-from conformance.running import TIERS, Nursery, explore
+from conformance.running import TIERS, ProgramMachine, explore
 
 PAGES = 8
 PROCESS = st.integers(0, SLOTS - 1)
@@ -20,25 +17,13 @@ VALUE = st.integers(1, 199)
 SOME = st.lists(PAGE_NUMBER, min_size=1, unique=True).map(lambda pages: tuple(sorted(pages)))
 
 
-class MemoryMachine(RuleBasedStateMachine):
-    nursery: Nursery
-    tier: str
-    tally: Tally
-
+class MemoryMachine(ProgramMachine):
     @initialize(pages=st.integers(2, PAGES), short=st.sampled_from([0, 0, 100]), filled=st.booleans())
     def begin(self, pages: int, short: int, filled: bool) -> None:
         self.program = MemoryProgram(self.nursery, self.tier, self.tally, pages, short)
-        self.broken = False
         if filled:
             for page in range(pages):
                 self.do(0, "write", page, 1, 100 + page)
-
-    def do(self, *step: Any) -> None:
-        try:
-            self.program.do(*step)
-        except BaseException:
-            self.broken = True
-            raise
 
     @rule(
         process=PROCESS,
@@ -89,13 +74,6 @@ class MemoryMachine(RuleBasedStateMachine):
     def exit(self, process: int) -> None:
         self.do(process, "exit")
 
-    def teardown(self) -> None:
-        try:
-            if not self.broken:
-                self.program.finish()
-        finally:
-            self.program.end()
-
 
 @pytest.mark.parametrize("tier", TIERS)
 def test_programs_agree(tier: str) -> None:
@@ -107,6 +85,9 @@ def test_programs_agree(tier: str) -> None:
 
 
 @pytest.mark.stress
+@pytest.mark.timeout(7200)
 @pytest.mark.parametrize("tier", TIERS)
 def test_thousands_of_programs_agree(tier: str) -> None:
-    print(explore(MemoryMachine, MEMORY, tier, 1000, derandomize=False).table())
+    tally = explore(MemoryMachine, MEMORY, tier, 2500, derandomize=False)
+    print(tally.table())
+    assert len(tally.different[tier]) >= 2000

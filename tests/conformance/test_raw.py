@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+from hypothesis.stateful import initialize, rule
 
-from conformance.differences import Tally
 from conformance.operations import (
     BadCall,
     Exit,
@@ -15,7 +14,6 @@ from conformance.operations import (
     MarkMany,
     Mmap,
     Munmap,
-    Operation,
     Purge,
     Read,
     Touch,
@@ -25,7 +23,7 @@ from conformance.operations import (
 )
 from conformance.raw import RAW, SLOTS, RawProgram
 from conformance.raw_commands import PAGES
-from conformance.running import TIERS, Nursery, explore
+from conformance.running import TIERS, ProgramMachine, explore
 from support.libc import PAGE
 
 PROCESS = st.integers(0, SLOTS - 1)
@@ -45,22 +43,10 @@ BAD = st.one_of(
 )
 
 
-class RawMachine(RuleBasedStateMachine):
-    nursery: Nursery
-    tier: str
-    tally: Tally
-
+class RawMachine(ProgramMachine):
     def __init__(self) -> None:
         super().__init__()
         self.program = RawProgram(self.nursery, self.tier, self.tally)
-        self.broken = False
-
-    def do(self, operation: Operation) -> None:
-        try:
-            self.program.do(operation)
-        except BaseException:
-            self.broken = True
-            raise
 
     @initialize(length=st.integers(3, PAGES), filled=st.integers(0, PAGES), marked=st.booleans())
     def begin(self, length: int, filled: int, marked: bool) -> None:
@@ -130,13 +116,6 @@ class RawMachine(RuleBasedStateMachine):
     def exit(self, process: int) -> None:
         self.do(Exit(process))
 
-    def teardown(self) -> None:
-        try:
-            if not self.broken:
-                self.program.finish()
-        finally:
-            self.program.end()
-
 
 @pytest.mark.parametrize("tier", TIERS)
 def test_programs_agree(tier: str) -> None:
@@ -147,6 +126,9 @@ def test_programs_agree(tier: str) -> None:
 
 
 @pytest.mark.stress
+@pytest.mark.timeout(7200)
 @pytest.mark.parametrize("tier", TIERS)
 def test_thousands_of_programs_agree(tier: str) -> None:
-    print(explore(RawMachine, RAW, tier, 1500, derandomize=False).table())
+    tally = explore(RawMachine, RAW, tier, 3600, derandomize=False)
+    print(tally.table())
+    assert len(tally.different[tier]) >= 3000

@@ -12,11 +12,11 @@
 
 static size_t kernel_page;
 
-enum os_tier os_open(enum os_tier most) {
-    enum os_tier tier = kernel_open(most);
+int os_open(enum os_tier most, enum os_tier *best) {
+    int err = kernel_open(most, best);
     kernel_page = os_page_size;
     os_page_size = FAKE_PAGE;
-    return tier;
+    return err;
 }
 
 /* What is found is joined into whole pages, in order, each once. */

@@ -206,7 +206,7 @@ static void one_range(int rounds) {
 int main(int argc, char **argv) {
     if (argc != 6) return 2;
     enum os_tier tier = strcmp(argv[1], "userfaultfd") ? OS_TIER_FAULTCOUNT : OS_TIER_USERFAULTFD;
-    if (range_init(tier) != tier) return 3;
+    if (range_init(tier) || range_tier != tier) return 3;
     exact = tier == OS_TIER_USERFAULTFD;
     pages = (size_t)atoi(argv[2]);
     huge = atoi(argv[3]);

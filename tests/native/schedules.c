@@ -408,7 +408,7 @@ int main(int count, char **arguments) {
     pages = (size_t)atoi(arguments[2]);
     running = arguments[1];
     pthread_atfork(during_fork, NULL, NULL); /* runs after the core's own, which is registered later */
-    if (range_init(OS_TIER_USERFAULTFD) != OS_TIER_USERFAULTFD) return 3;
+    if (range_init(OS_TIER_USERFAULTFD) || range_tier != OS_TIER_USERFAULTFD) return 3;
     watch_init();
     trap_ensure();
     for (size_t i = 0; i < known; i++)

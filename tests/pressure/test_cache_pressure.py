@@ -39,7 +39,7 @@ def beside_a_neighbour() -> None:
     cache = mv.VolatileCache(name="limited")
     sizes = []
     keys = 30_000
-    hits = 0
+    hits = asked = 0
 
     def make(key: int) -> bytes:
         if key % 50 == 0:
@@ -50,20 +50,25 @@ def beside_a_neighbour() -> None:
         neighbour.stdin.write(f"{taken}\n")
         neighbour.stdin.flush()
         assert neighbour.stdout.readline() == "taken\n"
-        for step in range(keys):
-            key = step * 7919 % keys if step % 3 else step % 100
-            value = cache.get(key)
-            if value is None:
-                cache[key] = make(key)
-            else:
-                hits += 1
-                assert zlib.crc32(value) == zlib.crc32(make(key)), key
-        sizes.append(cache.cache_info().resident_bytes)
+        for _ in range(10):
+            for step in range(keys):
+                key = step * 7919 % keys if step % 3 else step % 100
+                value = cache.get(key)
+                if value is None:
+                    cache[key] = make(key)
+                else:
+                    hits += key < 100
+                    assert zlib.crc32(value) == zlib.crc32(make(key)), key
+                asked += key < 100
+            resident = cache.cache_info().resident_bytes
+            if taken != 1 or resident > 1.2 * sizes[-1]:
+                break  # how fast it grows again depends on what the kernel takes meanwhile
+        sizes.append(resident)
     info = cache.cache_info()
     neighbour.stdin.close()
     neighbour.wait()
     neighbour.stdout.close()
-    print(json.dumps({"sizes": sizes, "hits": hits, "purged": info.purged, "bytes": info.bytes}))
+    print(json.dumps({"sizes": sizes, "hits": hits / asked, "purged": info.purged, "bytes": info.bytes}))
 
 
 def test_beside_a_neighbour(run_limited: Callable[..., Limited]) -> None:
@@ -72,8 +77,9 @@ def test_beside_a_neighbour(run_limited: Callable[..., Limited]) -> None:
     assert done.oom_kills == 0
     alone, squeezed, again, squeezed_again, last = (size / MIB for size in found["sizes"])
     assert alone > 100
-    assert squeezed < 130
-    assert squeezed_again < 130
-    assert max(again, last) > 1.1 * min(squeezed, squeezed_again), "it grows again"
-    assert found["hits"] > 30_000
+    assert squeezed < 256 - 120, "the limit leaves no more"
+    assert squeezed_again < 256 - 120
+    assert again > 1.2 * squeezed, "it grows again"
+    assert last > 1.2 * squeezed_again
+    assert found["hits"] > 0.8, "what is asked for all the time stays"
     assert found["purged"] > 0

@@ -2,12 +2,14 @@
 random parts of random segments. Every value carries its key and version; a dictionary of checksums knows the latest.
 
 Keys are shared out among the threads to write, so that each knows what the latest version of its keys is; all read
-all. A reader may find any version that was current at some moment of its call, or a miss.
+all. A reader may find any version that was current at some moment of its call, and whose time to live was not over when
+it began, or a miss.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import random
 import threading
@@ -50,6 +52,9 @@ class Truth:
         self.seed = seed
         self.operations = operations
         self.checksums: list[dict[int, int | None]] = [{0: None} for _ in range(KEYS)]  # by version
+        self.ends: list[dict[int, float]] = [
+            {} for _ in range(KEYS)
+        ]  # by version: expired by then for certain
         self.version = [0] * KEYS  # the newest that may have been stored
         self.settled = [0] * KEYS  # older ones must not come back
         self.wrong: list[str] = []
@@ -69,23 +74,32 @@ class Truth:
             self.checksums[key][version] = checksum(value)
             self.version[key] = version
             if roll < 0.3:
-                self.cache.set(key, value, ttl=rng.choice([0.0005, 0.01, 100]))
+                ttl = rng.choice([0.0005, 0.01, 100])
+                self.cache.set(key, value, ttl=ttl)
+                self.ends[key][version] = time.monotonic() + ttl
             else:
                 self.cache[key] = value
         self.settled[key] = version
         for old in [old for old in self.checksums[key] if old < version - 50]:
             del self.checksums[key][old]
+            self.ends[key].pop(old, None)
 
     def read(self, key: int) -> None:
-        earliest = self.settled[key]
+        earliest, began = self.settled[key], time.monotonic()
         value = self.cache.get(key)
         if value is None:
             return
         next(self.hits)
         found = checksum(value)
-        allowed = [self.checksums[key].get(v) for v in range(earliest, self.version[key] + 1)]
+        allowed = [
+            self.checksums[key].get(version)
+            for version in range(earliest, self.version[key] + 1)
+            if self.ends[key].get(version, math.inf) > began
+        ]
         if found not in allowed:
-            self.wrong.append(f"key {key}: {bytes(value[:30])!r} is none of versions {earliest} and later")
+            self.wrong.append(
+                f"key {key}: {bytes(value[:30])!r} is none of versions {earliest} and later, or expired"
+            )
 
     def worker(self, number: int) -> None:
         rng = random.Random(self.seed * 100 + number)
@@ -147,6 +161,11 @@ CACHES: dict[str, Callable[[], VolatileCache[int, Any]]] = {
 @pytest.mark.parametrize("name", CACHES)
 def test_short(name: str) -> None:
     check(40_000, 1, CACHES[name])
+
+
+def test_it_would_notice_values_that_never_expire() -> None:
+    with pytest.raises(AssertionError, match="or expired"):
+        check(40_000, 1, lambda: VolatileCache(timer=lambda: 0.0))
 
 
 @pytest.mark.stress

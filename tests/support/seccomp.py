@@ -8,7 +8,7 @@ import os
 import platform
 import struct
 
-__all__ = ["USERFAULTFD", "apply_container_rules", "refuse", "refuse_advice"]
+__all__ = ["USERFAULTFD", "apply_container_rules", "refuse", "refuse_advice", "refuse_ioctl"]
 
 USERFAULTFD = {"x86_64": 323, "aarch64": 282}[platform.machine()]
 """The number of the system call."""
@@ -37,7 +37,7 @@ _LAST_KNOWN = 466
 """removexattrat; what came later is refused."""
 
 _CLONE, _CLONE3, _SOCKET, _PERSONALITY = 56, 435, 41, 135
-_MADVISE = 28
+_MADVISE, _IOCTL = 28, 16
 _NEW_NAMESPACES = 0x7E020000
 _SOCKET_FAMILIES = (38, 40)  # AF_ALG, AF_VSOCK
 _PERSONALITIES = (0, 8, 0x20000, 0x20008, 0xFFFFFFFF)
@@ -62,9 +62,18 @@ def refuse(number: int, code: int = errno.EPERM) -> None:
 
 def refuse_advice(advice: int, code: int = errno.EINVAL) -> None:
     """Make madvise(2) with this advice fail; otherwise as `refuse`."""
-    answer = _returning(_JUMP_IF_EQUAL, advice, _ERRNO | code)
-    body = [(_LOAD_WORD, 0, 0, _ARGUMENT + 2 * 8), *answer, _allowed()]
-    _install([(_LOAD_WORD, 0, 0, _NUMBER), (_JUMP_IF_EQUAL, 0, len(body), _MADVISE), *body, _allowed()])
+    _refuse_argument(_MADVISE, 2, advice, code)
+
+
+def refuse_ioctl(request: int, code: int = errno.ENOTTY) -> None:
+    """Make ioctl(2) with this request fail, as kernels do that do not know it; otherwise as `refuse`."""
+    _refuse_argument(_IOCTL, 1, request, code)
+
+
+def _refuse_argument(number: int, argument: int, value: int, code: int) -> None:
+    answer = _returning(_JUMP_IF_EQUAL, value, _ERRNO | code)
+    body = [(_LOAD_WORD, 0, 0, _ARGUMENT + argument * 8), *answer, _allowed()]
+    _install([(_LOAD_WORD, 0, 0, _NUMBER), (_JUMP_IF_EQUAL, 0, len(body), number), *body, _allowed()])
 
 
 def apply_container_rules() -> None:

@@ -41,7 +41,16 @@ KERNEL_CALLS = re.compile(
     r"\b(madvise|process_madvise|mmap|munmap|mremap|mprotect|mlock|munlock|mincore|ioctl|userfaultfd|syscall|prctl)"
     r"\s*\("
 )
-KNOWS_PYTHON = {"shelf.c", "copies.c", "module.c", "python.h", "memory.c", "pin_type.c", "peek_type.c"}
+KNOWS_PYTHON = {
+    "shelf.c",
+    "index.c",
+    "copies.c",
+    "module.c",
+    "python.h",
+    "memory.c",
+    "pin_type.c",
+    "peek_type.c",
+}
 SAFE_IN_A_HANDLER = {"sigaction", "raise", "ioctl", "sched_yield", "sa_handler", "sa_sigaction"}
 """The calls that the handler may make outside of the core: bare system calls, and the handler that was there before
 ours. Atomic operations and compiler builtins go without saying.

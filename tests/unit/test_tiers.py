@@ -225,3 +225,26 @@ def test_a_filter_that_refuses_madvise() -> None:
 
 def test_this_process_has_one_of_them() -> None:
     assert _core.tier() in TIERS
+
+
+@pytest.mark.parametrize("room", [0, 1, 2])
+def test_no_descriptor_left_at_the_first_use_is_an_error_and_passes(room: int) -> None:
+    """A lower tier would stay for life. `room`: for so many; three are opened."""
+    program = f"""
+import errno, os, resource
+import mvolatile as mv
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+taken = []
+try:
+    while True: taken.append(os.open("/dev/null", os.O_RDONLY))
+except OSError: pass
+for _ in range({room}): os.close(taken.pop())
+for use in (mv.features, mv.status, lambda: mv.VolatileMemory(8192), lambda: mv.mvolatile(0, 4096, 1)):
+    try: use()
+    except OSError as error: assert error.errno == errno.EMFILE, error
+    else: raise SystemExit("no error")
+taken += [os.open("/dev/null", os.O_RDONLY) for _ in range({room})]     # nothing was left open
+for one in taken: os.close(one)
+print(mv.features().tier)
+"""
+    assert run_python(program).check().stdout.strip() == features().tier

@@ -4,14 +4,18 @@
 #include <errno.h>
 #include <string.h>
 
+#include "trap.h"
+
 int window(struct range *range, Py_ssize_t offset, Py_ssize_t *length) {
     Py_ssize_t nbytes = (Py_ssize_t)range->nbytes;
-    if (*length == PY_SSIZE_T_MAX) *length = nbytes - offset; /* to the end */
-    if (offset < 0 || *length < 0 || offset > nbytes || *length > nbytes - offset) {
-        PyErr_Format(PyExc_ValueError, "bytes %zd to %zd are not within a memory of %zd bytes", offset, offset + *length, nbytes);
-        return -1;
-    }
-    return 0;
+    bool begins = offset >= 0 && offset <= nbytes, rest = *length == TO_THE_END;
+    if (begins && rest) *length = nbytes - offset;
+    if (begins && *length >= 0 && *length <= nbytes - offset) return 0;
+    if (rest)
+        PyErr_Format(PyExc_ValueError, "offset %zd is not within a memory of %zd bytes", offset, nbytes);
+    else
+        PyErr_Format(PyExc_ValueError, "%zd bytes from offset %zd are not within a memory of %zd bytes", *length, offset, nbytes);
+    return -1;
 }
 
 #define COPY_WITH_GIL ((Py_ssize_t)1 << 16)
@@ -20,7 +24,7 @@ int window(struct range *range, Py_ssize_t offset, Py_ssize_t *length) {
 static bool peek_copy(struct range *range, Py_ssize_t offset, Py_ssize_t n, char *to) {
     struct peek peek;
     if (range_peek_begin(&peek, range, (size_t)offset, (size_t)n) != PEEK_WHOLE) return false;
-    memcpy(to, range->base + offset, (size_t)n);
+    memmove(to, range->base + offset, (size_t)n);
     enum peek_verdict verdict = range_peek_end(&peek);
     if (verdict == PEEK_UNSURE) verdict = range_peek_end_carefully(&peek);
     return verdict == PEEK_WHOLE;
@@ -28,9 +32,10 @@ static bool peek_copy(struct range *range, Py_ssize_t offset, Py_ssize_t n, char
 
 int copy_out(struct range *range, Py_ssize_t offset, Py_ssize_t n, char *to) {
     int err = 0;
-    if (range_tier == OS_TIER_USERFAULTFD && n <= COPY_WITH_GIL && peek_copy(range, offset, n, to)) return 0;
+    bool small = n <= COPY_WITH_GIL, traps = traps_here();
+    if (small && traps && peek_copy(range, offset, n, to)) return 0;
     Py_BEGIN_ALLOW_THREADS
-    if (range_tier != OS_TIER_USERFAULTFD || n <= COPY_WITH_GIL || !peek_copy(range, offset, n, to))
+    if (small || !traps || !trap_catches() || !peek_copy(range, offset, n, to)) /* so many bytes cost more than to ask the kernel */
         err = range_read(range, (size_t)offset, (size_t)n, to);
     Py_END_ALLOW_THREADS
     return err;
@@ -50,12 +55,13 @@ bool two_sizes(PyObject *const *args, Py_ssize_t count, Py_ssize_t *first, Py_ss
     if (count == 2 && args[1] != Py_None) {
         *second = PyNumber_AsSsize_t(args[1], PyExc_OverflowError);
         if (*second == -1 && PyErr_Occurred()) return false;
+        if (*second == TO_THE_END) *second = -1; /* as wrong */
     }
     return true;
 }
 
 PyObject *range_read_method(RangeObject *self, PyObject *const *args, Py_ssize_t count) {
-    Py_ssize_t offset, n = PY_SSIZE_T_MAX;
+    Py_ssize_t offset, n = TO_THE_END;
     if (!two_sizes(args, count, &offset, &n, "read(offset, n) takes one or two integers") || watch_signals()) return NULL;
     struct range *range = use_range(self);
     if (!range) return NULL;
@@ -119,7 +125,7 @@ PyObject *range_write_method(RangeObject *self, PyObject *const *args, Py_ssize_
 }
 
 PyObject *range_peek_method(RangeObject *self, PyObject *const *args, Py_ssize_t count) {
-    Py_ssize_t offset = 0, length = PY_SSIZE_T_MAX;
+    Py_ssize_t offset = 0, length = TO_THE_END;
     if (count && !two_sizes(args, count, &offset, &length, "peek(offset=0, length=None) takes two integers")) return NULL;
     return peek_new(peek_type, self, offset, length);
 }

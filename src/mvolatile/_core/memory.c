@@ -5,7 +5,7 @@
 #include <errno.h>
 #include <structmember.h>
 
-/* HOOKS: _read_lost(offset, n) -> bytes; _readinto_lost(buffer, offset) -> int; _settle(on_purge); _settle_export(); _warn_refusal(errno) */
+/* HOOKS: _read_lost(offset, n) -> bytes; _readinto_lost(buffer, offset) -> int; _settle(on_purge, write); _settle_export(); _warn_refusal(errno) */
 
 /* ---- pins ------------------------------------------------------------------------------------------------------------------------- */
 
@@ -155,16 +155,18 @@ static PyObject *range_forgive_method(RangeObject *self, PyObject *unused) {
 }
 
 static PyObject *range_purge_method(RangeObject *self, PyObject *const *args, Py_ssize_t count) {
-    Py_ssize_t offset = 0, length = PY_SSIZE_T_MAX;
+    Py_ssize_t offset = 0, length = TO_THE_END;
     if (count && !two_sizes(args, count, &offset, &length, "_purge(offset=0, length=None) takes two integers")) return NULL;
     struct range *range = use_range(self);
     if (!range) return NULL;
     size_t bytes = 0;
     int err = 0;
+    bool marked = true;
     if (!window(range, offset, &length)) {
         Py_BEGIN_ALLOW_THREADS
         err = range_purge(range, (size_t)offset, (size_t)length, &bytes);
         Py_END_ALLOW_THREADS
+        marked = !range->refusal;
     }
     unuse_range(range);
     if (PyErr_Occurred()) return NULL;
@@ -172,7 +174,7 @@ static PyObject *range_purge_method(RangeObject *self, PyObject *const *args, Py
         PyErr_SetString(PyExc_BufferError, "a pinned memory cannot be purged");
         return NULL;
     }
-    return err ? fail(err, "madvise(MADV_PAGEOUT)") : PyLong_FromSize_t(bytes);
+    return err ? fail(err, marked ? "madvise(MADV_PAGEOUT)" : "madvise(MADV_FREE)") : PyLong_FromSize_t(bytes);
 }
 
 static PyObject *range_resident_method(RangeObject *self, PyObject *unused) {
@@ -223,10 +225,12 @@ static enum closing begin_closing(RangeObject *self, struct range **out) {
     if (range) {
         atomic_fetch_add(&range->users, 1);
         closing = atomic_load(&range->peeks) || range->pins ? REFUSED : range_is_busy(range) ? BUSY : OURS;
-        if (closing == OURS)
+        if (closing == OURS) {
+            self->generation = range->generation;
             self->range = NULL;
-        else
+        } else {
             unuse_range(range);
+        }
     }
     UNLOCK();
     return closing;
@@ -259,7 +263,9 @@ static void range_dealloc(RangeObject *self) {
     if (self->weak) PyObject_ClearWeakRefs((PyObject *)self);
     if (self->range) {
         atomic_fetch_add(&self->range->users, 1);
+        Py_BEGIN_ALLOW_THREADS
         range_close(self->range); /* every pin, peek and export holds a reference, so none is left */
+        Py_END_ALLOW_THREADS
     }
     Py_XDECREF(self->name);
     ((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
@@ -299,14 +305,24 @@ static PyObject *get_closed(RangeObject *self, void *unused) {
 
 static PyObject *get_generation(RangeObject *self, void *unused) {
     (void)unused;
+    uint64_t generation;
+    LOCK(self);
     struct range *range = self->range;
-    return PyLong_FromUnsignedLongLong(range ? range->generation : 0);
+    generation = range ? range->generation : self->generation;
+    UNLOCK();
+    return PyLong_FromUnsignedLongLong(generation);
 }
 
 static PyObject *get_volatile(RangeObject *self, void *unused) {
     (void)unused;
     struct range *range = self->range;
     return PyBool_FromLong(range && range->marked);
+}
+
+static PyObject *get_refusal(RangeObject *self, void *unused) {
+    (void)unused;
+    struct range *range = self->range;
+    return PyLong_FromLong(range ? range->refusal : 0);
 }
 
 static PyObject *get_pins(RangeObject *self, void *unused) {
@@ -332,8 +348,9 @@ static PyGetSetDef range_attributes[] = {
     {"nbytes", (getter)get_nbytes, NULL, "Its size in bytes, as asked for.", NULL},
     {"name", (getter)get_name, NULL, "Its name, or None.", NULL},
     {"closed", (getter)get_closed, NULL, "Whether close() has given the memory back.", NULL},
-    {"generation", (getter)get_generation, NULL, "Grows by one with each detected loss.", NULL},
+    {"generation", (getter)get_generation, NULL, "Grows by one with each detected loss; after close() what it was.", NULL},
     {"_volatile", (getter)get_volatile, NULL, NULL, NULL},
+    {"_refusal", (getter)get_refusal, NULL, "The errno with which the kernel last refused to make it volatile, or 0.", NULL},
     {"_pins", (getter)get_pins, NULL, NULL, NULL},
     {"_lossy", (getter)get_lossy, NULL, NULL, NULL},
     {NULL, NULL, NULL, NULL, NULL},
@@ -360,9 +377,11 @@ static PyMethodDef range_methods[] = {
     METHOD("peek", range_peek_method, METH_FASTCALL,
            "peek($self, offset=0, length=None, /)\n--\n\nA context manager whose view reads the memory without a pin and without a system call.\n\n"
            "Leaving raises Purged when part of the window was lost, Overwritten when a writer had it meanwhile; what was\n"
-           "computed from the view must not be used then. A touch of a lost page inside the block reads as zeros and does not\n"
-           "trap, from any thread. Views that outlive the block turn the peek into a pin that lives as long as they do.\n"
-           "Where nothing traps (tier faultcount) a peek is a pin."),
+           "computed from the view must not be used then. An Exception that ends the block is the context of that; what is none\n"
+           "(KeyboardInterrupt, GeneratorExit, asyncio.CancelledError) passes instead.\n\n"
+           "A touch of a lost page inside the block reads as zeros and does not trap, from any thread that has not blocked\n"
+           "SIGBUS. Views that outlive the block, or a peek that is never left, turn it into a pin that lives as long as they do.\n"
+           "Where nothing traps (tier faultcount, a thread that blocks SIGBUS) a peek is a pin."),
     METHOD("_hold", range_hold, METH_O, "_hold($self, write, /)\n--\n\nPin for reading or writing."),
     METHOD("_pin", range_pin_method, METH_FASTCALL,
            "_pin($self, write, on_purge, /)\n--\n\nA context manager that holds and settles."),

@@ -1,5 +1,6 @@
 /* The module: the call of the patch on raw addresses, what the kernel can do, and the types. */
 #include <errno.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -59,7 +60,11 @@ static int start(void) {
             return -1;
         }
     }
-    range_init((enum os_tier)wanted);
+    int err = range_init((enum os_tier)wanted);
+    if (err) {
+        fail(err, err == ENOMEM ? "mmap" : "userfaultfd, or open of /proc/self/pagemap or maps");
+        return -1;
+    }
     if (forced && *forced && range_tier != (enum os_tier)wanted) return refuse_tier((enum os_tier)wanted);
     watch_init();
     return 0;
@@ -79,13 +84,18 @@ int ready(void) {
 /* ---- our handler runs first ------------------------------------------------------------------------------------------------------- */
 
 /* Asking the kernel costs a system call, which a peek does not make. What Python's own ways to change the disposition leave behind is seen
- * at once; what foreign C code did, and a Python handler that is set anew, is seen at the next tick of the coarse clock (1 to 10 ms). */
+ * at once; what foreign C code did, and a Python handler that is set anew, is seen at the next tick of the coarse clock (1 to 10 ms). So is
+ * the thread's mask: nothing in user space tells that it changed. */
 static struct {
     PyObject *getsignal, *number, *is_enabled; /* _signal.getsignal, SIGBUS, faulthandler.is_enabled */
     PyObject *handler;                         /* what getsignal said last: compared, never used */
     bool enabled;
     struct timespec tick;
 } seen;
+static OF_EACH_THREAD struct {
+    struct timespec tick; /* 0 before the first use, which is no tick of the clock: that asks, too */
+    bool deaf;
+} here;
 
 static bool python_changed_it(void) {
     PyObject *handler = PyObject_CallFunctionObjArgs(seen.getsignal, seen.number, NULL);
@@ -107,12 +117,22 @@ static bool python_changed_it(void) {
     return changed;
 }
 
+bool traps_here(void) { return range_tier == OS_TIER_USERFAULTFD && !here.deaf; }
+
+static bool is_tick(const struct timespec *last, const struct timespec *now) {
+    return now->tv_nsec != last->tv_nsec || now->tv_sec != last->tv_sec;
+}
+
 int watch_signals(void) {
     if (range_tier != OS_TIER_USERFAULTFD) return 0;
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+    if (is_tick(&here.tick, &now)) {
+        here.tick = now;
+        here.deaf = trap_is_blocked();
+    }
     LOCK(range_type);
-    bool tick = now.tv_nsec != seen.tick.tv_nsec || now.tv_sec != seen.tick.tv_sec;
+    bool tick = is_tick(&seen.tick, &now);
     if (tick) {
         seen.tick = now;
         watch_check();
@@ -136,25 +156,33 @@ static int find_watched(void) {
 
 /* ---- functions -------------------------------------------------------------------------------------------------------------------- */
 
+/* Anything with __index__, or -1 with an exception set. What does not fit is EINVAL, once all are known to be numbers. */
+static int argument(PyObject *object, size_t most, size_t *out, bool *fits) {
+    PyObject *number = PyNumber_Index(object);
+    if (!number) return -1;
+    *out = PyLong_AsSize_t(number);
+    Py_DECREF(number);
+    if (*out > most || PyErr_Occurred()) *fits = false;
+    PyErr_Clear(); /* OverflowError, of an integer */
+    return 0;
+}
+
 static PyObject *core_mvolatile(PyObject *module, PyObject *args) {
     (void)module;
-    Py_ssize_t length;
-    long mode, flags;
-    PyObject *address;
-    if (!PyArg_ParseTuple(args, "Onll", &address, &length, &mode, &flags) || ready()) return NULL;
-    size_t start = PyLong_AsSize_t(address);
-    if (start == (size_t)-1 && PyErr_Occurred()) {
-        if (!PyErr_ExceptionMatches(PyExc_OverflowError)) return NULL;
-        PyErr_Clear();
-        return fail(EINVAL, "mvolatile");
-    }
-    if (length < 0) return fail(EINVAL, "mvolatile");
+    PyObject *objects[4];
+    size_t start, length, mode, flags;
+    bool fits = true;
+    if (!PyArg_ParseTuple(args, "OOOO", &objects[0], &objects[1], &objects[2], &objects[3]) || ready()) return NULL;
+    if (argument(objects[0], SIZE_MAX, &start, &fits) || argument(objects[1], PY_SSIZE_T_MAX, &length, &fits) ||
+        argument(objects[2], LONG_MAX, &mode, &fits) || argument(objects[3], LONG_MAX, &flags, &fits))
+        return NULL;
+    if (!fits) return fail(EINVAL, "mvolatile");
     if (watch_signals()) return NULL;
     int purged, err;
     Py_BEGIN_ALLOW_THREADS
-    err = raw_mvolatile(start, (size_t)length, mode, flags, &purged);
+    err = raw_mvolatile(start, length, (long)mode, (long)flags, &purged);
     Py_END_ALLOW_THREADS
-    return err ? fail(err, "mvolatile") : Py_BuildValue("(ni)", length, purged);
+    return err ? fail(err, "mvolatile") : Py_BuildValue("(ni)", (Py_ssize_t)length, purged);
 }
 
 static PyObject *core_tier(PyObject *module, PyObject *unused) {
@@ -182,6 +210,11 @@ static PyObject *core_raw_volatile(PyObject *module, PyObject *unused) {
     return PyLong_FromSize_t(raw_volatile_bytes());
 }
 
+static PyObject *core_forks(PyObject *module, PyObject *unused) {
+    (void)module, (void)unused;
+    return PyLong_FromUnsignedLong(watch_forks);
+}
+
 static PyObject *core_set_unpin_hook(PyObject *module, PyObject *hook) {
     (void)module;
     PyObject *old;
@@ -200,6 +233,8 @@ static PyMethodDef functions[] = {
     {"sizes", core_sizes, METH_NOARGS, "sizes($module, /)\n--\n\n(page size, huge page size) in bytes."},
     {"raw_volatile_bytes", core_raw_volatile, METH_NOARGS,
      "raw_volatile_bytes($module, /)\n--\n\nBytes marked with mvolatile() now."},
+    {"forks", core_forks, METH_NOARGS,
+     "forks($module, /)\n--\n\nHow many forks, by Python or by C, lie between the process that first opened the core and this one."},
     {"set_unpin_hook", core_set_unpin_hook, METH_O,
      "set_unpin_hook($module, hook, /)\n--\n\nCall hook(range) whenever a Range becomes volatile; None ends it."},
     {NULL, NULL, 0, NULL},

@@ -1,7 +1,8 @@
-/* The one door to the kernel. Every function states what it needs and answers 0 or an errno, never -1; none takes a lock, allocates
- * heap memory or touches Python. Addresses and lengths are multiples of os_page_size unless said otherwise.
+/* The one door to the kernel. Every function states what it needs and answers 0 or an errno, never -1; none touches Python. Addresses and
+ * lengths are multiples of os_page_size unless said otherwise.
  *
- * Marked [signal]: async-signal-safe, called from the trap and in a forked child. */
+ * Marked [signal]: async-signal-safe, called from the trap and in a forked child. Of the others a walk over mappings may allocate, and what
+ * opens descriptors takes a lock of its own. */
 #ifndef MVOLATILE_OS_H
 #define MVOLATILE_OS_H
 
@@ -14,6 +15,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include "extents.h"
 
@@ -43,8 +45,9 @@ struct os_probe {
     int anon_name;     /* PR_SET_VMA_ANON_NAME: Linux 5.17 with CONFIG_ANON_VMA_NAME */
 };
 
-/* Open descriptors and try every mechanism once; before anything else. Answers the best tier that works, at most `most`. */
-enum os_tier os_open(enum os_tier most);
+/* Open descriptors and try every mechanism once; before anything else. `*best`: the best tier that works, at most `most`. EMFILE, ENFILE, or
+ * ENOMEM where not a page can be mapped: that passes, and a lower tier would stay; nothing is open, and it may be called again. */
+int os_open(enum os_tier most, enum os_tier *best);
 /* New descriptors. `close_old`: in a forked child, where the inherited ones still act on the parent's memory. Not where the program has
  * closed them itself: their numbers may be other files by now. [signal] */
 enum os_tier os_open_again(enum os_tier tier, bool close_old);
@@ -90,8 +93,19 @@ int os_scan(enum os_class class, uintptr_t start, uintptr_t end, os_found *found
  * EINVAL otherwise. Calls `mapped(context, start, end)` for each mapping's part, in order, until something is refused. */
 int os_check_anonymous(uintptr_t start, uintptr_t end, os_found *mapped, void *context);
 
-/* The mapping that holds `at`, or the next one; ENOMEM if there is none. */
-int os_mapping_from(uintptr_t at, uintptr_t *start, uintptr_t *end);
+/* A walk over the mappings, upwards: each step to the mapping that holds `at`, or the next one; ENOMEM if there is none. `at` never goes down:
+ * without PROCMAP_QUERY all steps are one pass over the text of /proc/self/maps, which may have tens of thousands of lines. */
+struct os_mapping {
+    uintptr_t start, end;
+    bool usable; /* private, anonymous, writable */
+};
+struct os_walk {
+    FILE *text;
+    struct os_mapping found;
+};
+int os_walk_begin(struct os_walk *walk);
+int os_walk_to(struct os_walk *walk, uintptr_t at);
+void os_walk_end(struct os_walk *walk);
 
 bool os_is_watched(char *page); /* the mapping that holds it, by us; changes nothing */
 

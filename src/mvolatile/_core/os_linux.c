@@ -167,21 +167,16 @@ struct procmap_query {
 #define COVERING_OR_NEXT 0x10
 #define VMA_SHARED 0x08
 
-struct mapping {
-    uintptr_t start, end;
-    bool usable; /* private, anonymous, writable */
-};
-
 /* Kernel-made mappings have no inode either, but lazy free refuses them. */
 static bool is_special(const char *name) {
     return !strncmp(name, "[vdso", 5) || !strncmp(name, "[vvar", 5) || !strncmp(name, "[vsyscall", 9);
 }
 
-static int mapping_by_query(uintptr_t at, uint64_t flags, struct mapping *out) {
+static int mapping_by_query(uintptr_t at, struct os_mapping *out) {
     char name[64] = "";
     struct procmap_query query = {
         .size = sizeof query,
-        .query_flags = flags,
+        .query_flags = COVERING_OR_NEXT,
         .query_addr = at,
         .vma_name_size = sizeof name,
         .vma_name_addr = (uintptr_t)name,
@@ -199,8 +194,9 @@ static int mapping_by_query(uintptr_t at, uint64_t flags, struct mapping *out) {
     return 0;
 }
 
-static int mapping_by_text(FILE *file, uintptr_t at, bool or_next, struct mapping *out) {
+static int mapping_by_text(FILE *file, uintptr_t at, struct os_mapping *out) {
     char line[512];
+    if (out->end > at) return 0; /* the line read last */
     while (fgets(line, sizeof line, file)) {
         unsigned long start, end, offset, inode;
         char perms[5], device[16], name[32] = "";
@@ -210,46 +206,41 @@ static int mapping_by_text(FILE *file, uintptr_t at, bool or_next, struct mappin
             while ((c = fgetc(file)) != '\n' && c != EOF) {}
         }
         if (fields < 6 || end <= at) continue;
-        if (start > at && !or_next) return ENOMEM;
-        *out = (struct mapping){start, end, perms[1] == 'w' && perms[3] == 'p' && !inode && !is_special(name)};
+        *out = (struct os_mapping){start, end, perms[1] == 'w' && perms[3] == 'p' && !inode && !is_special(name)};
         return 0;
     }
-    return ENOMEM;
+    return ferror(file) ? EIO : ENOMEM;
 }
 
-int os_mapping_from(uintptr_t at, uintptr_t *start, uintptr_t *end) {
-    struct mapping mapping = {0, 0, false};
-    int err;
-    if (probe.procmap_query) {
-        FILE *file = fopen("/proc/self/maps", "re");
-        if (!file) return errno;
-        err = mapping_by_text(file, at, true, &mapping);
-        fclose(file);
-    } else {
-        err = mapping_by_query(at, COVERING_OR_NEXT, &mapping);
-    }
-    *start = mapping.start;
-    *end = mapping.end;
-    return err;
+int os_walk_begin(struct os_walk *walk) {
+    *walk = (struct os_walk){NULL, {0, 0, false}};
+    if (probe.procmap_query && !(walk->text = fopen("/proc/self/maps", "re"))) return errno;
+    return 0;
+}
+
+int os_walk_to(struct os_walk *walk, uintptr_t at) {
+    return walk->text ? mapping_by_text(walk->text, at, &walk->found) : mapping_by_query(at, &walk->found);
+}
+
+void os_walk_end(struct os_walk *walk) {
+    if (walk->text) fclose(walk->text);
 }
 
 int os_check_anonymous(uintptr_t start, uintptr_t end, os_found *mapped, void *context) {
-    FILE *file = NULL;
-    if (probe.procmap_query && !(file = fopen("/proc/self/maps", "re"))) return errno;
-    int err = 0, refused = 0;
-    for (uintptr_t at = start; at < end && !err;) {
-        struct mapping mapping = {0, 0, false};
-        err = file ? mapping_by_text(file, at, false, &mapping) : mapping_by_query(at, 0, &mapping);
+    struct os_walk walk;
+    int err = os_walk_begin(&walk), refused = 0;
+    if (err) return err;
+    for (uintptr_t at = start; at < end; at = walk.found.end) {
+        err = os_walk_to(&walk, at);
+        if (!err && walk.found.start > at) err = ENOMEM;
         if (err) break;
-        if (!mapping.usable)
+        if (!walk.found.usable)
             refused = EINVAL;
         else if (!refused)
             refused = os_cold((char *)at, os_page_size); /* finds mlock and hugetlb; harmless to a page about to be marked */
-        if (!refused) mapped(context, at, mapping.end < end ? mapping.end : end);
-        at = mapping.end;
-        if (file && at < end) rewind(file);
+        if (!refused) mapped(context, at, walk.found.end < end ? walk.found.end : end);
     }
-    if (file) fclose(file);
+    os_walk_end(&walk);
     return err ? err : refused;
 }
 
@@ -317,17 +308,15 @@ int os_zero(char *base, size_t len, size_t *done) {
 
 static int errno_of(int result) { return result < 0 ? errno : 0; }
 
-static void try_advice(void) {
+static int try_advice(void) {
     char *page = mmap(NULL, os_page_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (page == MAP_FAILED) {
-        probe.populate_write = probe.madv_free = probe.pageout = errno;
-        return;
-    }
+    if (page == MAP_FAILED) return errno;
     probe.populate_write = os_populate_write(page, os_page_size);
     probe.madv_free = os_free_lazily(page, os_page_size);
     probe.pageout = os_pageout(page, os_page_size);
     probe.anon_name = errno_of(prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, page, os_page_size, "mvolatile:probe"));
     munmap(page, os_page_size);
+    return 0;
 }
 
 static void nothing_found(void *context, uintptr_t start, uintptr_t end) {
@@ -360,8 +349,8 @@ static void open_maps(void) {
     int fd = open("/proc/self/maps", O_RDONLY | O_CLOEXEC), failed = errno_of(fd);
     maps_inode = !failed && !fstat(fd, &opened) ? opened.st_ino : 0;
     maps = fd;
-    struct mapping mapping;
-    note(&probe.procmap_query, failed ? failed : mapping_by_query((uintptr_t)&probe, 0, &mapping));
+    struct os_mapping mapping;
+    note(&probe.procmap_query, failed ? failed : mapping_by_query((uintptr_t)&probe, &mapping));
 }
 
 /* What is open already stays. Two threads may scan at once where somebody closed all descriptors: one opens. Never outside the fork gate. */
@@ -384,26 +373,41 @@ static size_t read_huge_size(void) {
     return size ? size : (size_t)2 << 20;
 }
 
-enum os_tier os_open(enum os_tier most) {
+static void close_all(void) {
+    if (os_watching()) close(uffd);
+    if (is_ours(pagemap, pagemap_inode)) close(pagemap);
+    if (is_ours(maps, maps_inode)) close(maps);
+    uffd = -1;
+}
+
+static bool passes(int err) { return err == EMFILE || err == ENFILE; }
+
+int os_open(enum os_tier most, enum os_tier *best) {
     os_page_size = (size_t)sysconf(_SC_PAGESIZE);
     os_huge_size = read_huge_size();
-    try_advice();
+    int err = try_advice();
+    if (err) return err;
     open_proc();
     uffd = open_uffd();
+    if (passes(probe.userfaultfd) || passes(probe.pagemap) || passes(probe.procmap_query)) {
+        err = passes(probe.userfaultfd) ? probe.userfaultfd : passes(probe.pagemap) ? probe.pagemap : probe.procmap_query;
+        close_all();
+        pagemap = maps = -1;
+        return err;
+    }
     /* MADV_COLD and MADV_PAGEOUT (5.4) are older than MADV_POPULATE_WRITE (5.14), which decides. */
     bool purges = most != OS_TIER_UNSUPPORTED && !probe.madv_free && !probe.populate_write;
-    if (purges && most == OS_TIER_USERFAULTFD && uffd >= 0) return OS_TIER_USERFAULTFD;
+    if (purges && most == OS_TIER_USERFAULTFD && uffd >= 0) {
+        *best = OS_TIER_USERFAULTFD;
+        return 0;
+    }
     os_stop_watching();
-    return purges && !probe.pagemap ? OS_TIER_FAULTCOUNT : OS_TIER_UNSUPPORTED;
+    *best = purges && !probe.pagemap ? OS_TIER_FAULTCOUNT : OS_TIER_UNSUPPORTED;
+    return 0;
 }
 
 enum os_tier os_open_again(enum os_tier tier, bool close_old) {
-    if (close_old) {
-        if (os_watching()) close(uffd);
-        if (is_ours(pagemap, pagemap_inode)) close(pagemap);
-        if (is_ours(maps, maps_inode)) close(maps);
-        uffd = -1; /* where the tier does not need it, it is not opened again */
-    }
+    if (close_old) close_all(); /* where the tier does not need userfaultfd, it is not opened again */
     open_proc();
     if (tier == OS_TIER_USERFAULTFD && (uffd = open_uffd()) < 0) tier = OS_TIER_FAULTCOUNT;
     return tier;

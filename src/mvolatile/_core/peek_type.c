@@ -9,6 +9,8 @@ typedef struct {
     PyObject_HEAD
     RangeObject *memory;
     Py_ssize_t offset, length;
+    struct peek peek;
+    bool open; /* the peek is; also that of a Peek that is gone, where its pin was refused */
     bool pinned;
 } WindowObject;
 
@@ -19,20 +21,38 @@ enum { OUTSIDE, ENTERING, INSIDE, LEAVING };
 typedef struct {
     PyObject_HEAD
     RangeObject *memory;
-    struct peek peek;
     _Atomic int phase;
     WindowObject *window; /* NULL outside the block */
     PyObject *view;
     Py_ssize_t offset, length;
-    bool open;
 } PeekObject;
+
+static enum peek_verdict end(WindowObject *self) {
+    if (!self->open) return PEEK_WHOLE;
+    enum peek_verdict verdict = range_peek_end(&self->peek);
+    if (verdict == PEEK_UNSURE) {
+        Py_BEGIN_ALLOW_THREADS
+        verdict = range_peek_end_carefully(&self->peek);
+        Py_END_ALLOW_THREADS
+    }
+    self->open = false;
+    return verdict;
+}
 
 static void window_dealloc(WindowObject *self) {
     PyTypeObject *type = Py_TYPE((PyObject *)self);
+    PyObject_GC_UnTrack(self);
+    (void)end(self);
     if (self->pinned) unpin_released(self->memory, false);
     Py_DECREF((PyObject *)self->memory);
-    PyObject_Free(self);
+    PyObject_GC_Del(self);
     Py_DECREF(type);
+}
+
+static int window_traverse(WindowObject *self, visitproc visit, void *arg) {
+    Py_VISIT(Py_TYPE((PyObject *)self));
+    Py_VISIT(self->memory);
+    return 0;
 }
 
 static int window_getbuffer(WindowObject *self, Py_buffer *view, int flags) {
@@ -41,6 +61,7 @@ static int window_getbuffer(WindowObject *self, Py_buffer *view, int flags) {
 
 static PyType_Slot window_slots[] = {
     {Py_tp_dealloc, window_dealloc},
+    {Py_tp_traverse, window_traverse},
     {Py_bf_getbuffer, window_getbuffer},
     {Py_tp_doc, "The bytes of a peek. One that outlives its block holds a pin."},
     {0, NULL},
@@ -48,22 +69,23 @@ static PyType_Slot window_slots[] = {
 PyType_Spec window_spec = {
     .name = "mvolatile._core.Window",
     .basicsize = sizeof(WindowObject),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_HAVE_GC,
     .slots = window_slots,
 };
 
 static WindowObject *window_new(PeekObject *peek) {
-    WindowObject *window = PyObject_New(WindowObject, window_type);
+    WindowObject *window = PyObject_GC_New(WindowObject, window_type);
     if (!window) return NULL;
     window->memory = (RangeObject *)Py_NewRef((PyObject *)peek->memory);
     window->offset = peek->offset;
     window->length = peek->length;
-    window->pinned = false;
+    window->open = window->pinned = false;
+    PyObject_GC_Track(window);
     return window;
 }
 
 PyObject *peek_new(PyTypeObject *type, RangeObject *memory, Py_ssize_t offset, Py_ssize_t length) {
-    PeekObject *self = PyObject_New(PeekObject, type);
+    PeekObject *self = PyObject_GC_New(PeekObject, type);
     if (!self) return NULL;
     self->memory = (RangeObject *)Py_NewRef((PyObject *)memory);
     self->phase = OUTSIDE;
@@ -71,7 +93,7 @@ PyObject *peek_new(PyTypeObject *type, RangeObject *memory, Py_ssize_t offset, P
     self->view = NULL;
     self->offset = offset;
     self->length = length;
-    self->open = false;
+    PyObject_GC_Track(self);
     return (PyObject *)self;
 }
 
@@ -87,15 +109,16 @@ static bool window_lost(PeekObject *self) {
 
 static int begin(PeekObject *self) {
     struct range *range = self->memory->range;
-    enum peek_verdict verdict = range_peek_begin(&self->peek, range, (size_t)self->offset, (size_t)self->length);
+    struct peek *peek = &self->window->peek;
+    enum peek_verdict verdict = range_peek_begin(peek, range, (size_t)self->offset, (size_t)self->length);
     if (verdict == PEEK_UNSURE) {
         Py_BEGIN_ALLOW_THREADS
-        verdict = range_peek_begin_carefully(&self->peek, range, (size_t)self->offset, (size_t)self->length);
+        verdict = range_peek_begin_carefully(peek, range, (size_t)self->offset, (size_t)self->length);
         Py_END_ALLOW_THREADS
     }
-    self->open = verdict == PEEK_WHOLE;
-    if (!self->open) Py_XDECREF(raise_verdict(self, verdict));
-    return self->open ? 0 : -1;
+    self->window->open = verdict == PEEK_WHOLE;
+    if (verdict != PEEK_WHOLE) Py_XDECREF(raise_verdict(self, verdict));
+    return verdict == PEEK_WHOLE ? 0 : -1;
 }
 
 static int pin_window(PeekObject *self) {
@@ -106,9 +129,8 @@ static int pin_window(PeekObject *self) {
 
 static int open_window(PeekObject *self) {
     if (!(self->window = window_new(self))) return -1;
-    bool traps = range_tier == OS_TIER_USERFAULTFD;
     /* Where nothing traps, by a pin. Writers must be noticed there, too. */
-    if ((traps || !pin_window(self)) && !begin(self)) return 0;
+    if ((traps_here() || !pin_window(self)) && !begin(self)) return 0;
     Py_CLEAR(self->window);
     return -1;
 }
@@ -140,18 +162,6 @@ static PyObject *peek_enter(PeekObject *self, PyObject *unused) {
     return view;
 }
 
-static enum peek_verdict end(PeekObject *self) {
-    if (!self->open) return PEEK_WHOLE;
-    enum peek_verdict verdict = range_peek_end(&self->peek);
-    if (verdict == PEEK_UNSURE) {
-        Py_BEGIN_ALLOW_THREADS
-        verdict = range_peek_end_carefully(&self->peek);
-        Py_END_ALLOW_THREADS
-    }
-    self->open = false;
-    return verdict;
-}
-
 /* A system call that met a lost page answers EFAULT and does not trap, so nothing was noted. */
 static bool is_efault(PyObject *error) {
     if (error == Py_None || !PyErr_GivenExceptionMatches(error, PyExc_OSError)) return false;
@@ -169,7 +179,10 @@ static void survey(PeekObject *self) {
     Py_END_ALLOW_THREADS
 }
 
-static PyObject *leave(PeekObject *self, PyObject *const *args, Py_ssize_t count) {
+/* KeyboardInterrupt, SystemExit, GeneratorExit, asyncio.CancelledError: nobody goes on with what was read, and they must arrive. */
+static bool is_no_error(PyObject *error) { return error != Py_None && PyObject_IsInstance(error, PyExc_Exception) == 0; }
+
+static PyObject *leave(PeekObject *self, PyObject *error) {
     if (self->view) {
         release_view(self->view);
         self->view = NULL;
@@ -177,29 +190,53 @@ static PyObject *leave(PeekObject *self, PyObject *const *args, Py_ssize_t count
     /* Something made of the view is left, and what it shows must not go: the peek becomes a pin, before it ends. */
     bool kept = Py_REFCNT((PyObject *)self->window) > 1;
     if (kept && !self->window->pinned && pin_window(self)) return NULL;
-    if (count == 3 && is_efault(args[1])) survey(self); /* while the open peek keeps the range from being closed */
-    enum peek_verdict verdict = end(self);
+    if (is_efault(error)) survey(self); /* while the open peek keeps the range from being closed */
+    enum peek_verdict verdict = end(self->window);
     if (verdict == PEEK_WHOLE && kept && window_lost(self)) verdict = PEEK_LOST;
     Py_CLEAR(self->window);
-    if (verdict != PEEK_WHOLE) return raise_verdict(self, verdict);
+    if (verdict != PEEK_WHOLE && !is_no_error(error)) return raise_verdict(self, verdict);
     Py_RETURN_FALSE;
 }
 
 static PyObject *peek_exit(PeekObject *self, PyObject *const *args, Py_ssize_t count) {
     if (!begin_phase(self, INSIDE, LEAVING, "this peek is not entered")) return NULL;
-    PyObject *done = leave(self, args, count);
+    PyObject *done = leave(self, count == 3 ? args[1] : Py_None);
     end_phase(self);
     return done;
 }
 
+/* Never left. Its view, and what was made of it, may live on, over a pin as after a block; nobody can be raised to, so a loss is reported.
+ * Where the pin is refused, the peek stays open. */
+static void abandon(PeekObject *self) {
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    Py_CLEAR(self->view);
+    if (Py_REFCNT((PyObject *)self->window) > 1) {
+        bool held = self->window->pinned || !pin_window(self);
+        enum peek_verdict verdict = held ? end(self->window) : PEEK_WHOLE;
+        if (held && verdict == PEEK_WHOLE && window_lost(self)) verdict = PEEK_LOST;
+        if (verdict != PEEK_WHOLE) Py_XDECREF(raise_verdict(self, verdict));
+        if (PyErr_Occurred()) PyErr_WriteUnraisable((PyObject *)self->memory);
+    }
+    Py_DECREF((PyObject *)self->window);
+    PyErr_Restore(type, value, traceback);
+}
+
 static void peek_dealloc(PeekObject *self) {
     PyTypeObject *type = Py_TYPE((PyObject *)self);
-    Py_XDECREF(self->view);
-    if (self->open) end(self);
-    Py_XDECREF((PyObject *)self->window);
+    PyObject_GC_UnTrack(self);
+    if (self->window) abandon(self);
     Py_DECREF((PyObject *)self->memory);
-    PyObject_Free(self);
+    PyObject_GC_Del(self);
     Py_DECREF(type);
+}
+
+static int peek_traverse(PeekObject *self, visitproc visit, void *arg) {
+    Py_VISIT(Py_TYPE((PyObject *)self));
+    Py_VISIT(self->memory);
+    Py_VISIT(self->window);
+    Py_VISIT(self->view);
+    return 0;
 }
 
 static PyMethodDef peek_methods[] = {
@@ -211,6 +248,7 @@ static PyMethodDef peek_methods[] = {
 
 static PyType_Slot peek_slots[] = {
     {Py_tp_dealloc, peek_dealloc},
+    {Py_tp_traverse, peek_traverse},
     {Py_tp_methods, peek_methods},
     {Py_tp_doc, "What peek() returns: a validated look at a memory, as a context manager."},
     {0, NULL},
@@ -218,6 +256,6 @@ static PyType_Slot peek_slots[] = {
 PyType_Spec peek_spec = {
     .name = "mvolatile._core.Peek",
     .basicsize = sizeof(PeekObject),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_HAVE_GC,
     .slots = peek_slots,
 };

@@ -7,19 +7,20 @@ typedef struct {
     bool write, pinned;
 } HoldObject;
 
-static void hold_unpin(HoldObject *self) {
-    if (!self->pinned) return;
-    self->pinned = false;
-    unpin_released(self->memory, self->write);
-}
-
 /* Memory stays pinned while anything made of the view lives: a view holds its Hold. */
 static void hold_dealloc(HoldObject *self) {
     PyTypeObject *type = Py_TYPE((PyObject *)self);
-    hold_unpin(self);
-    Py_XDECREF((PyObject *)self->memory);
-    PyObject_Free(self);
+    PyObject_GC_UnTrack(self);
+    if (self->pinned) unpin_released(self->memory, self->write);
+    Py_DECREF((PyObject *)self->memory);
+    PyObject_GC_Del(self);
     Py_DECREF(type);
+}
+
+static int hold_traverse(HoldObject *self, visitproc visit, void *arg) {
+    Py_VISIT(Py_TYPE((PyObject *)self));
+    Py_VISIT(self->memory);
+    return 0;
 }
 
 static int hold_getbuffer(HoldObject *self, Py_buffer *view, int flags) {
@@ -33,11 +34,12 @@ static int hold_getbuffer(HoldObject *self, Py_buffer *view, int flags) {
 
 PyObject *hold_new(RangeObject *memory, bool write) {
     /* The object first: an interrupt after the pin then finds an owner, which unpins. */
-    HoldObject *hold = PyObject_New(HoldObject, hold_type);
+    HoldObject *hold = PyObject_GC_New(HoldObject, hold_type);
     if (!hold) return NULL;
     hold->memory = (RangeObject *)Py_NewRef((PyObject *)memory);
     hold->write = write;
     hold->pinned = false;
+    PyObject_GC_Track(hold);
     if (watch_signals() || pin_released(memory, write)) {
         Py_DECREF(hold);
         return NULL;
@@ -48,6 +50,7 @@ PyObject *hold_new(RangeObject *memory, bool write) {
 
 static PyType_Slot hold_slots[] = {
     {Py_tp_dealloc, hold_dealloc},
+    {Py_tp_traverse, hold_traverse},
     {Py_bf_getbuffer, hold_getbuffer},
     {Py_tp_doc, "A pin of a Range. memoryview(hold) is its bytes; the pin ends when the hold and all views of it are gone."},
     {0, NULL},
@@ -55,7 +58,7 @@ static PyType_Slot hold_slots[] = {
 PyType_Spec hold_spec = {
     .name = "mvolatile._core.Hold",
     .basicsize = sizeof(HoldObject),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_HAVE_GC,
     .slots = hold_slots,
 };
 
@@ -88,7 +91,7 @@ static PyObject *enter(PinObject *self) {
     PyObject *hold = hold_new(self->memory, self->write);
     if (!hold) return NULL;
     if (atomic_load(&self->memory->range->lossy)) {
-        PyObject *done = PyObject_CallMethod((PyObject *)self->memory, "_settle", "O", self->on_purge);
+        PyObject *done = PyObject_CallMethod((PyObject *)self->memory, "_settle", "OO", self->on_purge, self->write ? Py_True : Py_False);
         if (!done) {
             Py_DECREF(hold);
             return NULL;

@@ -72,8 +72,11 @@ struct range *pool_find(uintptr_t address) {
 }
 
 bool pool_owns(uintptr_t start, uintptr_t end) {
-    for (uintptr_t at = start / CHUNK_SIZE * CHUNK_SIZE; at < end; at += CHUNK_SIZE) {
+    const uintptr_t leaf = CHUNK_SIZE << LEAF_BITS, top = leaf << ROOT_BITS;
+    if (end > top) end = top; /* nor does `at` wrap around */
+    for (uintptr_t at = start / CHUNK_SIZE * CHUNK_SIZE, next; at < end; at = next) {
         leaf_entry *entry = leaf_of(at);
+        next = entry ? at + CHUNK_SIZE : at / leaf * leaf + leaf; /* a caller may name half of all addresses */
         struct block *block = entry ? atomic_load(entry) : NULL;
         if (block && (uintptr_t)block->base < end && (uintptr_t)block->base + block->len > start) return true;
     }

@@ -23,6 +23,7 @@ typedef struct {
     PyObject *name;      /* str or None */
     PyObject *weak;
     Py_ssize_t nbytes;
+    uint64_t generation; /* when it was closed */
     bool warned;
 } RangeObject;
 
@@ -45,11 +46,13 @@ void after_use(RangeObject *self);
 int pin_released(RangeObject *self, bool write); /* with the GIL released where it may take long; -1 with an exception set */
 void unpin_released(RangeObject *self, bool write);
 
-PyObject *fail(int err, const char *call); /* OSError naming the call; MemoryError for ENOMEM of ours; NULL */
+PyObject *fail(int err, const char *call); /* OSError naming the call, also for ENOMEM; NULL */
 int ready(void);                           /* opens the kernel's side once; -1 with an exception set */
 int watch_signals(void);                   /* our handler runs first; -1 with an exception set */
+bool traps_here(void);                     /* this thread may read without a hold, as of its last watch_signals() */
 
 /* copies.c */
+#define TO_THE_END PY_SSIZE_T_MIN /* a length that no caller gives */
 int window(struct range *range, Py_ssize_t offset, Py_ssize_t *length); /* -1 with ValueError set */
 bool two_sizes(PyObject *const *args, Py_ssize_t count, Py_ssize_t *first, Py_ssize_t *second, const char *usage); /* or TypeError */
 /* Copy from a range as read() does; 0, EFAULT (lost), EAGAIN (another thread writes) or another errno. May release the GIL. */
@@ -71,6 +74,12 @@ extern PyType_Spec range_spec, hold_spec, pin_spec, peek_spec, window_spec;
 extern PyObject *release_name; /* "release", made once: the hot paths call it */
 extern PyTypeObject *range_type, *hold_type, *pin_type, *peek_type, *window_type;
 
-int add_shelf_types(PyObject *module); /* shelf.c */
+int add_shelf_types(PyObject *module); /* shelf.c, and what is in index.c */
+
+/* index.c. Found values are new references; NULL with or without an exception. */
+int add_index_type(PyObject *module);
+PyObject *index_make(void);
+PyObject *find_in_index(PyObject *index, PyObject *key);
+PyObject *find_in_dict(PyObject *dictionary, PyObject *key);
 
 #endif

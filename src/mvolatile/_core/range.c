@@ -39,9 +39,13 @@ static void make_gate(void) {
     pthread_rwlockattr_destroy(&attributes);
 }
 
-enum os_tier range_init(enum os_tier most) {
+int range_init(enum os_tier most) {
+    enum os_tier tier = OS_TIER_UNSUPPORTED;
+    int err = os_open(most, &tier);
+    if (err) return err;
     make_gate();
-    return range_tier = os_open(most);
+    range_tier = tier;
+    return 0;
 }
 
 /* ---- pins ------------------------------------------------------------------------------------------------------------------------- */
@@ -119,7 +123,7 @@ int range_read(struct range *range, size_t offset, size_t n, void *to) {
         if (extents_overlap(&range->lost, offset, offset + n))
             err = EFAULT;
         else
-            memcpy(to, at_offset(range, offset), n);
+            memmove(to, at_offset(range, offset), n); /* `to` may be a view of the same memory */
         if (again) release_pages(range, pages);
     }
     range_leave(range);
@@ -134,7 +138,7 @@ int range_write(struct range *range, size_t offset, size_t n, const void *from) 
     int err = hold_pages(range, pages, &again);
     if (!err) {
         begin_writing(range);
-        memcpy(at_offset(range, offset), from, n);
+        memmove(at_offset(range, offset), from, n);
         extents_sub(&range->lost, offset, offset + n);
         atomic_store(&range->lossy, range->lost.count > 0);
         end_writing(range);
@@ -161,8 +165,12 @@ static size_t bytes_of(struct range *range, enum os_class class, size_t offset, 
 int range_purge(struct range *range, size_t offset, size_t length, size_t *bytes) {
     *bytes = 0;
     size_t start = page_down(offset), len = page_up(offset + length) - start;
+    if (range->refusal) watch_check();
     range_enter(range);
-    int err = range->pins ? EBUSY : range->marked ? 0 : mark(range);
+    int err = range->pins ? EBUSY : 0;
+    /* Refused perhaps half way, so some may be gone: held first, or it would be taken for what was never written. */
+    if (!err && range->marked && range->refusal && !(err = hold_all(range))) range->marked = false;
+    if (!err && !range->marked) err = mark(range);
     if (!err && length && range_tier != OS_TIER_UNSUPPORTED) {
         size_t before = bytes_of(range, OS_DATA, start, len);
         err = os_pageout(at_offset(range, start), len);

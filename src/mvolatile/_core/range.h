@@ -64,7 +64,7 @@ struct range {
 };
 
 extern _Atomic enum os_tier range_tier; /* set by range_init(); a forked child that cannot watch falls back. Changes under the shut gate */
-enum os_tier range_init(enum os_tier most);
+int range_init(enum os_tier most); /* once; after an error (see os_open()) again */
 
 /* `options`: of enum range_options. What the kernel refuses of them is the answer, and nothing is open. */
 enum range_options {
@@ -125,7 +125,7 @@ bool range_is_valid(struct range *range); /* the invariants, for tests and debug
 /* The trap's part: true when the access at `address` may be tried again: inside a peek, or anywhere in a range when `raw`. [signal] */
 bool range_repair(uintptr_t address, bool raw);
 
-/* Every range, for fork.c: */
+/* Every range, for watch.c: */
 void range_shut_gate(void); /* from here on no operation is half done */
 void range_open_gate(bool in_child);
 /* No trap is half done either: a child copied between a trap's zero page and its note would read zeros and never know. */

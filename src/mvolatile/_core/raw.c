@@ -107,16 +107,29 @@ static void forget_if_mapped_anew(void *context, uintptr_t start, uintptr_t end)
     forget(start, end);
 }
 
+/* Of one marked part; false where the kernel does not say, and it stays marked. */
+static bool forget_unmapped(struct os_walk *walk, struct extent part) {
+    for (uintptr_t from = part.start, start, end; from < part.end; from = end) {
+        int err = os_walk_to(walk, from);
+        if (err && err != ENOMEM) return false;
+        start = end = part.end;
+        if (!err && walk->found.start < end) {
+            start = walk->found.start > from ? walk->found.start : from;
+            if (walk->found.end < end) end = walk->found.end;
+        }
+        if (start > from) forget(from, start);
+        if (start < end) forget_if_mapped_anew(NULL, start, end);
+    }
+    return true;
+}
+
 void raw_before_fork(void) {
     struct extent part;
-    for (uintptr_t at = 0; marked.count && extents_next(&marked, at, UINTPTR_MAX, &part); at = part.end) {
-        for (uintptr_t from = part.start, start, end; from < part.end; from = end) {
-            if (os_mapping_from(from, &start, &end) || start > part.end) start = end = part.end;
-            if (start > from) forget(from, start); /* unmapped */
-            if (end > part.end) end = part.end;
-            if (start < end) forget_if_mapped_anew(NULL, start > from ? start : from, end);
-        }
-    }
+    struct os_walk walk;
+    if (!marked.count || os_walk_begin(&walk)) return;
+    for (uintptr_t at = 0; extents_next(&marked, at, UINTPTR_MAX, &part); at = part.end)
+        if (!forget_unmapped(&walk, part)) break;
+    os_walk_end(&walk);
 }
 
 int raw_mvolatile(uintptr_t start, size_t length, long mode, long flags, int *purged) {

@@ -1,7 +1,7 @@
 /* Shelf and Finder: a cache's hit, in one call. What a shelf is, and all that is not a plain hit, is told in mvolatile/cache.
  *
- * A locator is shelf number << 21 | slot << 4 | kind. The dictionaries `index` (key to locator) and `shelves` (number to Shelf, or to what
- * is none) are changed by Python under the cache's lock; a hit takes no lock but the GIL. Whatever is not as usual (no such key, no such
+ * A locator is shelf number << 21 | slot << 4 | kind. `index` (key to locator; index.c) and the dictionary `shelves` (number to Shelf, or to
+ * what is none) are changed by Python under the cache's lock; a hit takes no lock but the GIL. Whatever is not as usual (no such key, no such
  * shelf, a loss, a value that must be decoded) goes to the methods _find_carefully(key) and _decoded(key, locator, bytes). */
 #include "python.h"
 
@@ -241,7 +241,7 @@ static PyObject *finder_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
     allocfunc allocate = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
     FinderObject *self = (FinderObject *)allocate(type, 0);
     if (!self) return NULL;
-    self->index = PyDict_New();
+    self->index = index_make();
     self->shelves = PyDict_New();
     if (self->index && self->shelves) return (PyObject *)self;
     Py_DECREF((PyObject *)self);
@@ -269,20 +269,10 @@ static void finder_dealloc(FinderObject *self) {
     Py_DECREF(type);
 }
 
-/* A new reference; NULL with or without an exception. */
-static PyObject *look_up(PyObject *dictionary, PyObject *key) {
-#ifdef Py_GIL_DISABLED /* a borrowed one may be gone by now */
-    PyObject *value;
-    return PyDict_GetItemRef(dictionary, key, &value) < 0 ? NULL : value;
-#else
-    return Py_XNewRef(PyDict_GetItemWithError(dictionary, key));
-#endif
-}
-
 /* The bytes of a small value; NULL without an exception for all that is not that simple. */
 static PyObject *find_bytes(FinderObject *self, unsigned long long locator) {
     PyObject *number = PyLong_FromUnsignedLongLong(locator >> NUMBER_SHIFT), *bytes = NULL;
-    ShelfObject *shelf = number ? (ShelfObject *)look_up(self->shelves, number) : NULL;
+    ShelfObject *shelf = number ? (ShelfObject *)find_in_dict(self->shelves, number) : NULL;
     Py_XDECREF(number);
     if (!shelf) return NULL;
     uint32_t slot = (uint32_t)(locator >> KIND_BITS) & ((1u << (NUMBER_SHIFT - KIND_BITS)) - 1);
@@ -299,7 +289,7 @@ static PyObject *find_bytes(FinderObject *self, unsigned long long locator) {
 
 /* A new reference to the value or to `missing`. */
 static PyObject *find(FinderObject *self, PyObject *key) {
-    PyObject *locator = look_up(self->index, key), *value;
+    PyObject *locator = find_in_index(self->index, key), *value;
     if (!locator) return PyErr_Occurred() ? NULL : Py_NewRef(missing);
     unsigned long long packed = PyLong_AsUnsignedLongLong(locator);
     unsigned kind = packed & ((1u << KIND_BITS) - 1);
@@ -338,7 +328,7 @@ static PyObject *finder_get(FinderObject *self, PyObject *const *args, Py_ssize_
     if (named == 1 && count == 1 && !PyUnicode_CompareWithASCIIString(PyTuple_GetItem(names, 0), "default")) {
         fallback = args[1];
     } else if (count < 1 || count > 2 || named) {
-        PyErr_SetString(PyExc_TypeError, "get(key, default=None)");
+        PyErr_SetString(PyExc_TypeError, "get(key, /, default=None)");
         return NULL;
     }
     PyObject *value = find(self, args[0]);
@@ -368,7 +358,7 @@ static PyObject *finder_reset(FinderObject *self, PyObject *unused) {
 static PyMethodDef finder_methods[] = {
     {"_find", (PyCFunction)finder_find, METH_O, "_find($self, key, /)\n--\n\nThe value, or MISSING. Counts hits."},
     {"get", (PyCFunction)(void (*)(void))finder_get, METH_FASTCALL | METH_KEYWORDS,
-     "get($self, key, default=None)\n--\n\nThe value, or `default`."},
+     "get($self, key, /, default=None)\n--\n\nThe value, or `default`."},
     {"_count_miss", (PyCFunction)finder_count_miss, METH_NOARGS, "_count_miss($self, /)\n--\n\nOne miss more."},
     {"_counts", (PyCFunction)finder_counts, METH_NOARGS, "_counts($self, /)\n--\n\n(hits, misses)."},
     {"_reset_counts", (PyCFunction)finder_reset, METH_NOARGS, "_reset_counts($self, /)\n--\n\nBegin to count anew."},
@@ -399,6 +389,7 @@ static PyType_Spec finder_spec = {
 };
 
 int add_shelf_types(PyObject *module) {
+    if (add_index_type(module)) return -1;
     missing = PyObject_CallNoArgs((PyObject *)&PyBaseObject_Type);
     find_carefully = PyUnicode_InternFromString("_find_carefully");
     decoded = PyUnicode_InternFromString("_decoded");

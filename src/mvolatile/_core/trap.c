@@ -101,11 +101,14 @@ void trap_ensure(void) {
     gate_leave();
 }
 
-bool trap_catches(void) {
+bool trap_is_blocked(void) {
     sigset_t blocked;
+    return pthread_sigmask(SIG_SETMASK, NULL, &blocked) || sigismember(&blocked, SIGBUS);
+}
+
+bool trap_catches(void) {
     struct sigaction now;
-    return !pthread_sigmask(SIG_SETMASK, NULL, &blocked) && !sigismember(&blocked, SIGBUS) && !sigaction(SIGBUS, NULL, &now) &&
-           now.sa_sigaction == handle;
+    return !trap_is_blocked() && !sigaction(SIGBUS, NULL, &now) && now.sa_sigaction == handle;
 }
 
 void trap_set_python_handler(bool is_python) { atomic_store(&python_before, is_python); }

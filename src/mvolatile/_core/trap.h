@@ -9,8 +9,10 @@
  * disposition may have changed: another's handler would meet a peek's trap and kill, or (signal.signal) return and fault for ever. */
 void trap_ensure(void);
 
-/* A SIGBUS of this thread would come to ours: it is not blocked (the kernel kills then), and nobody has changed the disposition. Two system
- * calls. */
+/* This thread has SIGBUS blocked: the kernel kills it for a trap, whatever the handler. One system call. */
+bool trap_is_blocked(void);
+
+/* A SIGBUS of this thread would come to ours: it is not blocked, and nobody has changed the disposition. Two system calls. */
 bool trap_catches(void);
 
 /* The handler before ours is Python's, which only notes the signal and returns: it can run only once the faulting instruction is past. */

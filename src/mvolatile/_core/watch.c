@@ -8,6 +8,8 @@
 #include "range_parts.h"
 #include "raw.h"
 
+unsigned watch_forks;
+
 /* The parent stands still: no operation between populating pages and recording what was lost, no trap between its zero page and its note,
  * no peek half listed. So the child, which has one thread and would wait for ever for locks that others held, finds every lock free and every
  * range whole. */
@@ -39,6 +41,7 @@ static void watch_again(bool touched, bool close_old) {
 
 /* What was purged in the parent is missing here too, and nothing of the child has run yet that could have filled it. */
 static void in_child(void) {
+    watch_forks++;
     watch_again(false, true);
     range_after_wipe();
     range_forget_other_threads();

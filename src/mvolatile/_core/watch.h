@@ -4,6 +4,7 @@
 #define MVOLATILE_WATCH_H
 
 void watch_init(void);  /* once: the fork handlers */
+extern unsigned watch_forks; /* how many forks lie between the process that began and this one; a parent's does not move */
 void watch_check(void); /* one cheap system call while all is well */
 
 #endif

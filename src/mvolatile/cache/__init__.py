@@ -12,6 +12,7 @@ The map, from the bottom up::
     hand.py        what goes, and living within what the kernel leaves
     duel.py        SIEVE or CLOCK
     sweep.py       what expired leaves          pressure.py    told of memory pressure
+    notices.py     telling of lost keys         views.py       items() and values()
     flights.py     single-flight                fork.py        after a fork
     cache.py       VolatileCache                statistics.py  CacheInfo
     decorator.py   @volatile_cache

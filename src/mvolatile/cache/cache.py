@@ -6,10 +6,19 @@ import math
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator, MutableMapping
+from collections.abc import (
+    Awaitable,
+    Callable,
+    Hashable,
+    ItemsView,
+    Iterable,
+    Iterator,
+    MutableMapping,
+    ValuesView,
+)
 from contextlib import suppress
 from functools import partial
-from types import SimpleNamespace
+from operator import index
 from typing import Any, NoReturn, TypeVar, cast
 
 from .._core import MISSING, Finder
@@ -20,11 +29,13 @@ from . import fork, pressure
 from .duel import Duel
 from .flights import Flights
 from .hand import Hand
-from .log import Log
+from .log import Log, logs
+from .notices import Notices
 from .segment import KIND_BITS, NUMBER_SHIFT, SLOTS, Range
 from .statistics import CacheInfo
 from .sweep import Sweeper
 from .values import EXPIRES, EXPIRY, Codec, decode, encode
+from .views import Items, Values
 
 __all__ = ["MISSING", "VolatileCache"]
 
@@ -36,11 +47,14 @@ MISSING_TOO: Any = object()
 OWN_RANGE = 64 << 10
 """Values from this size on get memory of their own: a hit is a system call or two, and no copy."""
 
+OWN_PAGES = 16 << 10
+"""So do those from this size on that would waste much of a segment; smaller ones would waste much of a page."""
+
 WORTH_ASKING = 32 << 20
 """Before storing values from this size on, the kernel is asked whether there is room: half a millisecond."""
 
 WORTH_SEALING = 256 << 10
-"""Open segments with less in them stay open under pressure."""
+"""Open segments with less in them stay open under pressure: of one cache. Many share this."""
 
 _SLOT_MASK, _KIND_MASK = SLOTS - 1, (1 << KIND_BITS) - 1
 
@@ -55,13 +69,17 @@ class VolatileCache(Finder[K, V], MutableMapping[K, V]):
 
     Parameters
     ----------
-    max_bytes: a bound on the bytes of all values; None leaves it to the kernel.
+    max_bytes: a bound on the bytes of all values as stored, one of no bytes counting as 8; None leaves it to the
+        kernel. Their memory is at most a third more, and four segments (a 64th of the bound each, or what three values
+        take, or a page); keys and index come on top, some 120 bytes an entry and the key.
     maxsize: a bound on the number of entries; None for no bound.
     ttl: seconds that values live unless `set` says otherwise; None for ever.
     name: shown in maps and in ``mvolatile status``.
     codec: an object with ``dumps`` and ``loads`` for all values, instead of the cache's own formats.
-    on_purge: called with a list of keys that were lost to the kernel, some time after it was noticed, in whatever
-        thread; what it raises goes to `sys.unraisablehook`.
+    on_purge: called with a list of keys that were lost to the kernel, some time after it was noticed, in a daemon
+        thread of its own, which is there only while keys are due: a slow one makes no get slow. It may use the cache.
+        What it raises goes to `threading.excepthook`. `close` does not wait for it; keys lost before are still told
+        then, but at the interpreter's end they may not be.
     dump: with False the values stay out of core dumps.
     inherit: with False a forked child gets none of the values: its cache is empty.
     timer: the clock for ttl, in seconds.
@@ -89,17 +107,24 @@ class VolatileCache(Finder[K, V], MutableMapping[K, V]):
         inherit: bool = True,
         timer: Callable[[], float] = time.monotonic,
     ) -> None:
-        for bound, what in ((max_bytes, "max_bytes"), (maxsize, "maxsize")):
-            if bound is not None and bound < 0:
-                raise ValueError(f"{what} must not be negative, not {bound!r}")
+        max_bytes, maxsize = _checked_bound(max_bytes, "max_bytes"), _checked_bound(maxsize, "maxsize")
+        if name is not None and not isinstance(name, str):
+            raise TypeError(f"name must be a string or None, not {name!r}")
+        if codec is not None and not all(callable(getattr(codec, what, None)) for what in ("dumps", "loads")):
+            raise TypeError(f"codec must have dumps and loads, which {codec!r} has not")
+        for function, what in ((on_purge, "on_purge"), (timer, "timer")):
+            if not callable(function) and (function is not None or what == "timer"):
+                raise TypeError(f"{what} must be callable, not {function!r}")
         self.name: str = name or "cache"
         self._ttl = _checked_ttl(ttl)
         self._codec = codec
-        self._on_purge = on_purge
+        self._notices = None if on_purge is None else Notices(on_purge)
         self._timer = timer
         self._inherit = inherit
         self._new_memory = partial(VolatileMemory, name=self.name, dump=dump, inherit=inherit)
-        self._log = Log(self._new_memory, self._index, self._shelves, max_bytes, on_purge is not None)
+        self._log = Log(self._new_memory, self._index, self._shelves, max_bytes)
+        if self._notices is not None:
+            self._log.tell_lost = self._notices.due.append
         self._hand = Hand(self._log, maxsize, Sweeper(self._log, timer), Duel(self._counts))
         self._flights = Flights()
         self._closed = self._listening = False
@@ -118,7 +143,7 @@ class VolatileCache(Finder[K, V], MutableMapping[K, V]):
 
     def _find_carefully(self, key: Any) -> Any:
         """For `Finder`, when something is not as usual; the value or `MISSING`."""
-        locator, data = self._fetch_carefully(key)
+        locator, data = self._fetch_carefully(key, False)
         return data if data is MISSING else self._decoded(key, locator, data)
 
     def _decoded(self, key: Any, locator: int, data: Any) -> Any:
@@ -131,9 +156,10 @@ class VolatileCache(Finder[K, V], MutableMapping[K, V]):
             data, kind = data[: -EXPIRY.size], kind - EXPIRES
         return decode(kind, data, self._codec)
 
-    def _fetch_carefully(self, key: Any) -> tuple[int, Any]:
+    def _fetch_carefully(self, key: Any, probe: bool) -> tuple[int, Any]:
         """Something was not as usual: the key is not there, its shelf was sealed or dropped meanwhile, or the
-        value is lost. The locator and the bytes found in the end, or `MISSING`.
+        value is lost. The locator and the bytes found in the end, or `MISSING`. A probe marks nothing, and copies no
+        large value.
         """
         while (locator := self._index.get(key)) is not None:
             shelf = self._log.by_number.get(locator >> NUMBER_SHIFT)
@@ -144,7 +170,7 @@ class VolatileCache(Finder[K, V], MutableMapping[K, V]):
                 continue
             slot = locator >> KIND_BITS & _SLOT_MASK
             try:
-                data = shelf.fetch(slot)
+                data = shelf.probe(slot) if probe else shelf.fetch(slot)
             except ValueError:
                 continue  # sealed at this moment
             except KeyError:
@@ -154,13 +180,14 @@ class VolatileCache(Finder[K, V], MutableMapping[K, V]):
                 self._change(self._log.lose, key, locator)
                 break
             else:
-                shelf.mark(slot)
+                if not probe:
+                    shelf.mark(slot)
                 return locator, data
         return 0, MISSING
 
     def __contains__(self, key: object) -> bool:
         """Whether a get would have been a hit now. Counts and marks nothing."""
-        locator, data = self._fetch_carefully(key) if key in self._index else (0, MISSING)
+        locator, data = self._fetch_carefully(key, True)
         if data is MISSING:
             return False
         if locator & EXPIRES and self._timer() >= EXPIRY.unpack_from(data, len(data) - 8)[0]:
@@ -173,6 +200,17 @@ class VolatileCache(Finder[K, V], MutableMapping[K, V]):
         for key in list(self._index):
             if key in self:
                 yield cast(K, key)
+
+    def items(self) -> ItemsView[K, V]:
+        """Pairs of key and value, each read when its turn comes; those that are gone by then are left out.
+
+        ``dict(cache)`` asks for keys and then for each value, and may raise `KeyError`; ``dict(cache.items())`` never.
+        """
+        return Items(self)
+
+    def values(self) -> ValuesView[V]:
+        """Values, each read when its turn comes; those that are gone by then are left out."""
+        return Values(self)
 
     def __len__(self) -> int:
         """Entries not known to be lost or expired."""
@@ -205,19 +243,21 @@ class VolatileCache(Finder[K, V], MutableMapping[K, V]):
             return
         expires = None if lives is None or lives == math.inf else self._timer() + lives
         encoded = encode(value, self._codec)
+        if expires is not None:
+            self._hand.sweeper.needed = True
+        elif not encoded.nbytes:
+            expires = math.inf  # takes some bytes: else nothing would bound how many there are
         most = self._log.max_bytes
         nbytes = encoded.nbytes + (0 if expires is None else EXPIRY.size)
         if (most is not None and nbytes > most) or self._hand.max_entries == 0:
             self._change(self._put_nothing, key, flight)
             if self._hand.max_entries == 0:
                 return
-            raise TooLargeError(f"a value of {encoded.nbytes} bytes is larger than max_bytes={most}")
-        if expires is not None:
-            self._hand.sweeper.needed = True
+            raise TooLargeError(f"a value that takes {nbytes} bytes is larger than max_bytes={most}")
         if nbytes >= WORTH_ASKING and (has := room()) is not None and nbytes + _page_tables(nbytes) > has:
             self._change(self._put_nothing, key, flight)
             raise NoRoomError(f"a value of {encoded.nbytes} bytes, but there is room for {max(0, has)}")
-        if nbytes >= OWN_RANGE or nbytes * 4 > self._log.segment_bytes():
+        if nbytes >= OWN_RANGE or (nbytes >= OWN_PAGES and nbytes * 4 > self._log.segment_bytes()):
             self._change(self._hand.make_room, encoded.nbytes)
             memory = self._new_memory(max(1, encoded.nbytes))
             shelf = Range(self._log.next_number(), key, encoded, memory, expires, self._timer)
@@ -262,6 +302,10 @@ class VolatileCache(Finder[K, V], MutableMapping[K, V]):
         if self._stands(key, flight):
             self._log.remove(key)
 
+    def update(self, other: Any = (), /, **more: Any) -> None:
+        """Store every pair of a mapping or an iterable; what is gone from another cache meanwhile is left out."""
+        super().update(other.items() if isinstance(other, VolatileCache) else other, **more)
+
     def __delitem__(self, key: K) -> None:
         if not self._delete(key):
             raise KeyError(key)
@@ -298,11 +342,16 @@ class VolatileCache(Finder[K, V], MutableMapping[K, V]):
         return True
 
     def popitem(self) -> tuple[K, V]:
-        """Remove and return some key and its value, the one stored last if it is there."""
-        for key in list(self._index)[::-1]:
-            value = self.pop(cast(K, key), MISSING_TOO)
+        """Remove and return some key and its value, in constant time; in a small cache the newest key."""
+        while self._index:
+            with self._lock:
+                key = self._index.last()
+            locator = self._index.get(key)
+            value = self.pop(key, MISSING_TOO)
             if value is not MISSING_TOO:
                 return cast(K, key), cast(V, value)
+            if self._index.get(key) == locator:
+                break  # a finalizer asks in the middle of a change
         raise KeyError("the cache is empty")
 
     def delete_many(self, keys: Iterable[K]) -> int:
@@ -329,13 +378,16 @@ class VolatileCache(Finder[K, V], MutableMapping[K, V]):
 
         Single-flight: while one thread makes the value, others that want it wait, and get it or the exception.
         If the key is set, deleted or cleared meanwhile, the made value is returned but not stored; so is one too
-        large for `max_bytes` or for the memory there is. A factory may use the cache, even for its own key.
+        large for `max_bytes` or for the memory there is. A factory may use the cache, even for its own key, and ask
+        through tasks and `asyncio.to_thread`. A thread of its own, or of an executor, is a stranger unless it runs in a
+        copy of the factory's context (`contextvars`): a factory that waits for one that asks for the same key waits
+        for ever.
         """
+        _checked_ttl(ttl)
         value = self._find(key)
         if value is not MISSING:
             return cast(V, value)
         self._count_miss()
-        _checked_ttl(ttl)
         return cast(V, self._flights.make(self, key, factory, ttl))
 
     async def aget_or_set(
@@ -343,22 +395,21 @@ class VolatileCache(Finder[K, V], MutableMapping[K, V]):
     ) -> V:
         """As `get_or_set` for coroutines: `factory` may return an awaitable; waiting does not block the loop.
 
-        A cancelled maker stores nothing, and one of those that wait takes over.
+        A cancelled maker stores nothing, and one of those that wait takes over; so does one where the maker's event
+        loop was closed.
         """
+        _checked_ttl(ttl)
         value = self._find(key)
         if value is not MISSING:
             return cast(V, value)
         self._count_miss()
-        _checked_ttl(ttl)
         return cast(V, await self._flights.amake(self, key, factory, ttl))
 
     # ---- the whole
 
     def resize(self, max_bytes: int | None) -> None:
         """Change the bound on bytes; what is too much goes now."""
-        if max_bytes is not None and max_bytes < 0:
-            raise ValueError(f"max_bytes must not be negative, not {max_bytes!r}")
-        self._change(self._resize, max_bytes)
+        self._change(self._resize, _checked_bound(max_bytes, "max_bytes"))
 
     def _resize(self, max_bytes: int | None) -> None:
         self._log.max_bytes = max_bytes
@@ -459,35 +510,19 @@ class VolatileCache(Finder[K, V], MutableMapping[K, V]):
                 later, its = self._later.pop(0)
                 later(*its)
             self._torn = False
-        if not self._listening and self._log.ahead:
+        if not self._listening and self._log.by_number:
             self._listening = True
             pressure.listen(self)
-        if self._log.lost_keys:
-            self._report_lost()
+        if self._notices is not None and self._notices.due:
+            self._notices.deliver()
         return result
-
-    def _report_lost(self) -> None:
-        keys, self._log.lost_keys = self._log.lost_keys, []
-        if self._on_purge is None:
-            return
-        try:
-            self._on_purge(keys)
-        except Exception as error:
-            seen: Any = SimpleNamespace(
-                exc_type=type(error),
-                exc_value=error,
-                exc_traceback=error.__traceback__,
-                err_msg=f"on_purge of {self!r} failed",
-                object=self._on_purge,
-            )
-            sys.unraisablehook(seen)
 
     def _under_pressure(self) -> None:
         """Memory grows short somewhere: see what was lost, and let the kernel have what is still being filled."""
         self._change(self._give_way)
 
     def _give_way(self) -> None:
-        self._log.seal_all(at_least=WORTH_SEALING)
+        self._log.seal_all(at_least=WORTH_SEALING // max(1, len(logs)))
         self._log.spare.clear()
         self._hand.survey()
         self._log.clean(4096)
@@ -498,6 +533,8 @@ class VolatileCache(Finder[K, V], MutableMapping[K, V]):
         self._torn = True
         self._listening = self._closed
         self._flights.forget_other_threads()
+        if self._notices is not None:
+            self._notices.after_fork()
         if not self._inherit:
             self._log.clear()
             self._hand.lift()
@@ -513,6 +550,26 @@ def _as_bytes(part: Any) -> Any:
 
 
 def _checked_ttl(ttl: float | None) -> float | None:
-    if ttl is not None and not ttl >= 0:
+    if ttl is None:
+        return None
+    try:
+        seconds = float(None if isinstance(ttl, str | bytes) else ttl)
+    except OverflowError:
+        seconds = math.copysign(math.inf, ttl > 0 or -1)
+    except (TypeError, ValueError):
+        raise TypeError(f"ttl must be a number of seconds, not {ttl!r}") from None
+    if not seconds >= 0:
         raise ValueError(f"ttl must not be negative, not {ttl!r}")
-    return ttl
+    return seconds
+
+
+def _checked_bound(bound: int | None, what: str) -> int | None:
+    if bound is None:
+        return None
+    try:
+        number = index(bound)
+    except TypeError:
+        raise TypeError(f"{what} must be an integer or None, not {bound!r}") from None
+    if number < 0:
+        raise ValueError(f"{what} must not be negative, not {bound!r}")
+    return number

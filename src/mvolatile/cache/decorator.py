@@ -6,13 +6,13 @@ What it makes is a plain function: binding, equality, introspection, pickling by
 from __future__ import annotations
 
 import inspect
-import weakref
 from collections.abc import Callable, Hashable
 from functools import partial, update_wrapper
 from typing import Any, ParamSpec, Protocol, TypeAlias, TypeVar, cast, overload
 
 from .cache import MISSING, VolatileCache
 from .statistics import CacheInfo
+from .sweep import Held
 from .values import Codec
 
 __all__ = ["CachedFunction", "volatile_cache"]
@@ -67,11 +67,11 @@ def make_key(args: tuple[Any, ...], kwargs: dict[str, Any], typed: bool = False)
 
 def _weak_keys(cache: VolatileCache[Any, Any], typed: bool) -> MakeKey:
     """As `make_key`, but the first argument is held weakly, if it can be held so."""
-    ref, sweeper = weakref.ref, cache._hand.sweeper
+    sweeper = cache._hand.sweeper
 
     def weak_key(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Hashable:
         try:
-            key = (ref(args[0]), *args[1:])
+            key = (Held(args[0]), *args[1:])
         except (TypeError, IndexError):
             return make_key(args, kwargs, typed)
         sweeper.needed = True

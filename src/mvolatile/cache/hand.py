@@ -10,10 +10,15 @@ they hold, so each of its purges takes good values with the bad. So its purges a
 losses: what was held before, less a little, becomes the `allowance`, and the hand keeps below it, by which the
 kernel finds nothing to purge; the allowance grows a little with each segment written, faster the longer no loss is
 seen, until it is lifted.
+
+The allowance is over the whole footprint: values, and the ordinary memory that keys and index take, which the kernel
+cannot have. Many small values are mostly that; it would take the last value, and then the process. So values and
+index shrink together, and where the room for ordinary memory grows short, that counts as a loss before it is one.
 """
 
 from __future__ import annotations
 
+from ..kernel.room import room
 from .duel import CLOCK, Duel
 from .log import Log
 from .segment import Range, Segment, Shelf
@@ -31,6 +36,17 @@ QUIET = 16
 """Segments sealed without a loss until growth doubles."""
 SURVEYS = 64
 """While the kernel keeps taking, all is looked through so many times while the cache is filled once."""
+STRIDE = 1 << 20
+"""Bytes of ordinary memory, or a sixteenth of what there is of it, that all caches may enter until the kernel is asked
+for how much more there is room: half a millisecond.
+"""
+STRIDES_LEFT = 4
+"""With less room than so many, nothing grows; and what is held shrinks, to `RETREAT` of it, while the room does."""
+RETREAT = 0.95
+
+
+_unasked = 0
+"""Bytes of ordinary memory that caches entered since the kernel was last asked. Counted without a lock, roughly."""
 
 
 class Hand:
@@ -44,7 +60,8 @@ class Hand:
         self.allowance: float | None = None
         self.growth = SLOWEST
         self.quiet = 0
-        self.sustained = 0  # bytes, when last a segment was filled without a loss
+        self.sustained = 0  # footprint, when last a segment was filled without a loss
+        self.least_room = float("inf")  # seen since there was enough
         self.filled = 0  # bytes, since last all was surveyed
         self._victim: Segment | None = None
         self._at = 0
@@ -52,25 +69,26 @@ class Hand:
 
     @property
     def limit(self) -> float:
-        """Bytes that all shelves together may take now."""
+        """Bytes that the values on all shelves together may take now. Less than nothing where keys take all."""
         most = self.log.max_bytes
         if self.allowance is None:
             return float("inf") if most is None else most
-        return self.allowance if most is None else min(self.allowance, most)
+        left = self.allowance - self.log.beside
+        return left if most is None else min(left, most)
 
     def make_room(self, nbytes: int) -> None:
         """A value of `nbytes` is to be stored: give up others until it fits."""
         limit = self.limit
         if limit == float("inf"):
             return
-        if self.log.nbytes > limit / 2 and self.duel.stored(nbytes, limit):
+        held = self.log.nbytes
+        if held > limit / 2 and self.duel.stored(nbytes, max(limit, held)):
             self._change_policy()
         self.fit(nbytes)
 
     def fit(self, nbytes: int) -> None:
         """Give up values until `nbytes` more fit."""
-        limit = self.limit
-        while self.log.nbytes + nbytes > limit and self._advance():
+        while self.log.nbytes + nbytes > self.limit and self._advance():
             pass
 
     def _change_policy(self) -> None:
@@ -155,20 +173,36 @@ class Hand:
             oldest = next((oldest for oldest in order.values() if not oldest.gone), None)
             if oldest is not None:
                 self.log.inspect(oldest)
+        self._ask_for_room(shelf.beside)
         if self.log.taken:
             if self.filled * SURVEYS >= self.log.nbytes:
                 self.survey()
             return
-        self.sustained = self.log.nbytes
-        if self.allowance is None:
+        self.sustained = self.log.footprint
+        if self.allowance is None or self.least_room < float("inf"):
             return
-        self.allowance += self.growth * shelf.used
+        self.allowance += self.growth * (shelf.used + shelf.beside)
         self.quiet += 1
         if self.quiet >= QUIET:
             self.quiet = 0
             self.growth *= 2
             if self.growth > 1:
                 self.allowance = None
+
+    def _ask_for_room(self, entered: int) -> None:
+        global _unasked
+        _unasked += entered
+        stride = max(STRIDE, self.log.beside // 16)
+        if _unasked < stride:
+            return
+        _unasked = 0
+        has = room()
+        if has is None or has >= STRIDES_LEFT * stride:
+            self.least_room = float("inf")
+            return
+        # What entries leave is filled by others, and seldom the kernel's again: less for us would not mean more room.
+        self._back_off(self.log.footprint * (RETREAT if has < self.least_room else 1))
+        self.least_room = min(has, self.least_room)
 
     def survey(self) -> None:
         """Ask about every shelf what the kernel took, and keep below what it let us have before.
@@ -181,10 +215,15 @@ class Hand:
             self.log.inspect(shelf)
         if self.log.taken:
             self.log.taken = False
-            self.allowance = max(LEAST, BACKED_OFF * max(self.sustained, self.log.nbytes))
-            self.growth, self.quiet = SLOWEST, 0
-            self.sustained = self.log.nbytes
+            self._back_off(BACKED_OFF * max(self.sustained, self.log.footprint))
+
+    def _back_off(self, footprint: float) -> None:
+        self.allowance = max(LEAST, footprint)
+        self.growth, self.quiet = SLOWEST, 0
+        self.sustained = self.log.footprint
 
     def lift(self) -> None:
         """As if the kernel had never taken anything."""
         self.allowance, self.growth, self.quiet, self.sustained = None, SLOWEST, 0, 0
+        self.filled, self.least_room = 0, float("inf")
+        self.log.taken = False

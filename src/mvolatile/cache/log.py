@@ -1,8 +1,8 @@
 """The log: the index, the shelves it points into, and the order in which they are given up.
 
 All changes are made under the cache's lock. Readers take no lock: they look a locator up in `index`, its shelf in
-`shelves`, and read; whichever of these is gone meanwhile is a miss or a reason to look again. So the two
-dictionaries are only ever changed in place, and a value is published last: written, then entered in `index`.
+`shelves`, and read; whichever of these is gone meanwhile is a miss or a reason to look again. So these two
+are only ever changed in place, and a value is published last: written, then entered in `index`.
 
 A change may be cut short anywhere by `KeyboardInterrupt`. What was published stays true; `mend` recounts the rest.
 """
@@ -15,14 +15,19 @@ from collections.abc import Callable, Hashable
 from itertools import count
 from typing import Any, TypeAlias
 
+from .._core import Index
 from ..errors import Extents, Purged
 from ..memory import VolatileMemory
 from .segment import KIND_BITS, NUMBER_SHIFT, Range, Segment, Shelf
 
 __all__ = ["SMALLEST_SEGMENT", "Log"]
 
-SMALLEST_SEGMENT, LARGEST_SEGMENT = 1024, 2 << 20
-FIRST_SEGMENT = 64 << 10
+SMALLEST_SEGMENT, LARGEST_SEGMENT = 4096, 2 << 20
+FIRST_SEGMENT, FIRST_OF_MANY = 64 << 10, 8 << 10
+ALL_FIRST = 4 << 20
+"""A segment being filled is held. A thousand small caches would hold all they have; so they begin with less."""
+VALUES, PAGE = 3, 4096
+"""A segment has room for so many of the values it is opened for: with fewer, much of it would stay empty."""
 MOSTLY = 2 / 3
 """A segment with so large a part of it dead is compacted."""
 SPARE = 2
@@ -34,6 +39,9 @@ MOST_SEGMENTS = 8192
 
 Order: TypeAlias = OrderedDict[int, Shelf]
 
+logs: weakref.WeakSet[Log] = weakref.WeakSet()
+"""Of all caches there are."""
+
 
 class Log:
     """`index` (key to locator) and `shelves` (number to what readers need), and the segments behind them.
@@ -44,10 +52,9 @@ class Log:
     def __init__(
         self,
         new_memory: Callable[[int], VolatileMemory],
-        index: dict[Hashable, int],
+        index: Index,
         shelves: dict[int, Any],
         max_bytes: int | None,
-        collect_lost: bool,
     ) -> None:
         self.new_memory = new_memory
         self.index = index
@@ -63,15 +70,21 @@ class Log:
             weakref.WeakSet()
         )  # given up, and pinned by arrays still
         self.spare: list[VolatileMemory] = []
-        self.nbytes = 0
+        self.nbytes = 0  # of values
+        self.beside = 0  # ordinary memory, for what they need beside
         self.purged = 0
         self.taken = False  # the kernel took something, and nobody has acted on it
         self.survivors_are_young = False
-        self.collect_lost = collect_lost
-        self.lost_keys: list[Hashable] = []
+        self.tell_lost: Callable[[Hashable], object] | None = None
         self.max_bytes = max_bytes
         self.sealed: Callable[[Shelf], object] = lambda shelf: None
         self._numbers = count(1)
+        logs.add(self)
+
+    @property
+    def footprint(self) -> int:
+        """All bytes that the cache costs, about."""
+        return self.nbytes + self.beside
 
     def next_number(self) -> int:
         """For a shelf to be made."""
@@ -83,9 +96,11 @@ class Log:
         if total > MOST_SEGMENTS * LARGEST_SEGMENT:
             return 1 << (total // MOST_SEGMENTS).bit_length()
         wanted = 1 << max(0, (total // 64).bit_length() - 1)
-        return max(
-            SMALLEST_SEGMENT if self.max_bytes is not None else FIRST_SEGMENT, min(wanted, LARGEST_SEGMENT)
-        )
+        least = SMALLEST_SEGMENT
+        if self.max_bytes is None:
+            share = 1 << (ALL_FIRST // max(1, len(logs))).bit_length() >> 1
+            least = max(FIRST_OF_MANY, min(share, FIRST_SEGMENT))
+        return max(least, min(wanted, LARGEST_SEGMENT))
 
     # ---- in
 
@@ -100,15 +115,15 @@ class Log:
 
     def put_range(self, shelf: Range) -> None:
         """Store a value that brings its own memory."""
-        self._register(shelf)
+        self._count_in(shelf)
         self.ahead[shelf.number] = shelf
-        self.nbytes += shelf.used
         self._publish(shelf.keys[0], shelf.number << NUMBER_SHIFT | shelf.kind)
         self.sealed(shelf)
 
     def _open(self, nbytes: int) -> Segment:
-        segment = Segment(self.next_number(), self._memory(max(nbytes, self.segment_bytes())))
-        self._register(segment)
+        wanted = max(self.segment_bytes(), VALUES * nbytes)
+        segment = Segment(self.next_number(), self._memory(-(-wanted // PAGE) * PAGE))
+        self._count_in(segment)
         return segment
 
     def _memory(self, nbytes: int) -> VolatileMemory:
@@ -122,9 +137,16 @@ class Log:
         self.by_number[shelf.number] = shelf
         self.shelves[shelf.number] = shelf.row
 
+    def _count_in(self, shelf: Shelf) -> None:
+        self._register(shelf)
+        self.nbytes += shelf.used
+        self.beside += shelf.beside
+
     def _append(self, segment: Segment, key: Hashable, kind: int, data: bytes, mark: int) -> int:
+        before = segment.beside
         slot = segment.append(key, data, mark)
         self.nbytes += len(data)
+        self.beside += segment.beside - before
         return segment.number << NUMBER_SHIFT | slot << KIND_BITS | kind
 
     def _publish(self, key: Hashable, locator: int) -> None:
@@ -183,8 +205,8 @@ class Log:
     def note_lost(self, key: Hashable) -> None:
         """Count a key that the kernel took."""
         self.purged += 1
-        if self.collect_lost:
-            self.lost_keys.append(key)
+        if self.tell_lost is not None:
+            self.tell_lost(key)
 
     def _died(self, locator: int) -> None:
         shelf = self.by_number.get(locator >> NUMBER_SHIFT)
@@ -209,6 +231,7 @@ class Log:
         if self.ahead.pop(shelf.number, None) is None:
             self.behind.pop(shelf.number, None)
         self.nbytes -= shelf.used - shelf.emptied
+        self.beside -= shelf.beside - shelf.emptied_beside
         if isinstance(shelf, Segment) and shelf.view is None and len(self.spare) < SPARE:
             memory = shelf.let_go()
             if memory is not None:
@@ -278,6 +301,9 @@ class Log:
         if segment.number in self.by_number:
             before, segment.emptied = segment.emptied, max(segment.emptied, sum(segment.row.bounds(slot)))
             self.nbytes -= segment.emptied - before
+            before = segment.emptied_beside
+            segment.emptied_beside = max(before, segment.beside * (slot + 1) // len(segment.keys))
+            self.beside -= segment.emptied_beside - before
 
     def lives(self, shelf: Shelf, slot: int) -> bool:
         """Whether the index still points there."""
@@ -312,7 +338,7 @@ class Log:
             table.clear()
         for jobs in (self.dropped, self.sparse, self.spare):
             jobs.clear()
-        self.nbytes = 0
+        self.nbytes = self.beside = 0
 
     def mend(self) -> None:
         """A change was interrupted, or its thread left behind by a fork: recount, and put every shelf in order."""
@@ -344,3 +370,4 @@ class Log:
                 if locator >> NUMBER_SHIFT in dangling - known:
                     del self.index[key]
         self.nbytes = sum(shelf.used - shelf.emptied for shelf in self.by_number.values())
+        self.beside = sum(shelf.beside - shelf.emptied_beside for shelf in self.by_number.values())

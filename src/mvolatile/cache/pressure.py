@@ -1,8 +1,12 @@
 """Told of memory pressure, all caches look at once what they lost, and let go what they were still filling.
 
-One daemon thread for the process. It starts when a cache first has something to lose, and ends with the last such
+One daemon thread for the process. It starts when a cache first stores a value, and ends with the last such
 cache. Where nothing tells of pressure, losses are still noticed: when they are read, and whenever a segment fills.
 A service manager turns it off with ``MEMORY_PRESSURE_WATCH=/dev/null``, as systemd's protocol says.
+
+Python 3.12 and later warn (`DeprecationWarning`) when a process that has a thread forks. To end it before a fork
+would have the fork wait for it, and it may wait for a cache in whose middle the forking thread is; so it stays, and
+a child begins without it.
 """
 
 from __future__ import annotations
@@ -41,9 +45,13 @@ def listen(cache: Listener) -> None:
         if _monitor is not None:
             return
         try:
-            _monitor = PressureMonitor()
+            monitor = PressureMonitor()
         except (UnsupportedError, OSError):
             return
+        if not monitor.sources:
+            monitor.close()
+            return
+        _monitor = monitor
         thread = _thread = threading.Thread(
             target=_run, args=(_monitor,), name="mvolatile-cache", daemon=True
         )

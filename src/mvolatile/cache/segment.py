@@ -11,6 +11,7 @@ so readers of an open segment need no lock. Offsets, marks and the fast way to r
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from sys import getsizeof
 from typing import Any, TypeAlias
 
 from .._core import Shelf as Row
@@ -27,11 +28,36 @@ SLOTS = 1 << NUMBER_SHIFT - KIND_BITS
 NOBODY = object()
 """The key of a slot that was never published."""
 
+ENTRY, OBJECT, OWN_MEMORY = 120, 200, 1000
+"""Bytes of ordinary memory that an entry costs beside its value and its key: the index, the locator, the slot and the
+allocator's rounding; an object as key, which may be anything; and what a memory of its own costs.
+"""
+
+
+def weight(key: Hashable) -> int:
+    """About how many bytes a key takes."""
+    kind = type(key)
+    if kind is int or kind is str or kind is bytes or kind is float:
+        return getsizeof(key)
+    return getsizeof(key) + sum(map(weight, key)) if isinstance(key, tuple) else OBJECT
+
 
 class Segment:
     """A memory for many values: slot i of `row` has the key ``keys[i]``."""
 
-    __slots__ = ("capacity", "dead", "emptied", "gone", "keys", "memory", "number", "row", "view")
+    __slots__ = (
+        "beside",
+        "capacity",
+        "dead",
+        "emptied",
+        "emptied_beside",
+        "gone",
+        "keys",
+        "memory",
+        "number",
+        "row",
+        "view",
+    )
 
     def __init__(self, number: int, memory: VolatileMemory) -> None:
         self.number = number
@@ -44,6 +70,8 @@ class Segment:
         self.keys: list[Hashable] = []
         self.dead = 0  # bytes of values that were overwritten or deleted
         self.emptied = 0  # bytes, from the front, that were moved or given up
+        self.beside = OWN_MEMORY  # ordinary memory that it and its entries cost
+        self.emptied_beside = 0
         self.gone = False
 
     @property
@@ -61,6 +89,7 @@ class Segment:
             self.mend()
         slot = self.row.append(data, mark)
         self.keys.append(key)
+        self.beside += ENTRY + weight(key)
         return slot
 
     def mend(self) -> None:
@@ -106,6 +135,8 @@ class Segment:
             raise ValueError("another segment has the memory now")
         return data
 
+    probe = fetch  # what it copies is small
+
     def let_go(self) -> VolatileMemory | None:
         """Its memory, to be filled by another; None if somebody holds it."""
         self.row.let_go()
@@ -118,9 +149,21 @@ class Range:
     Its reader gives bytes, or a pin to make arrays over: the memory stays pinned as long as one of them lives.
     """
 
-    __slots__ = ("_make", "_marked", "expires", "gone", "keys", "kind", "memory", "number", "timer", "used")
+    __slots__ = (
+        "_make",
+        "_marked",
+        "beside",
+        "expires",
+        "gone",
+        "keys",
+        "kind",
+        "memory",
+        "number",
+        "timer",
+        "used",
+    )
 
-    dead = emptied = 0
+    dead = emptied = emptied_beside = 0
     view = None
 
     def __init__(
@@ -136,6 +179,7 @@ class Range:
         self.keys: list[Hashable] = [key]
         self._marked = False
         self.used = encoded.nbytes
+        self.beside = OWN_MEMORY + ENTRY + weight(key)
         self._make = array_maker(encoded) if encoded.kind == ARRAY else None
         self.kind = encoded.kind if self._make is None else MADE
         self.expires = expires
@@ -150,12 +194,22 @@ class Range:
 
     def fetch(self, slot: int) -> Any:
         """What `decode` makes the value of; `Purged` if any of it was lost, `KeyError` if its time is over."""
-        if self.expires is not None and self.timer() >= self.expires:
-            raise KeyError(self.keys[0])
+        self._check_time()
         if self.kind == BYTES:
             return self.memory.read(0)
         hold = self.memory._whole_hold()
         return hold if self._make is None else self._make(hold)
+
+    def probe(self, slot: int) -> bytes:
+        """As `fetch`, for the exceptions alone."""
+        self._check_time()
+        if self.memory.purged():
+            raise Purged(self.memory.name)
+        return b""
+
+    def _check_time(self) -> None:
+        if self.expires is not None and self.timer() >= self.expires:
+            raise KeyError(self.keys[0])
 
     @property
     def row(self) -> Range:

@@ -14,7 +14,13 @@ from .log import Log
 from .segment import Range
 from .values import EXPIRES, EXPIRY
 
-__all__ = ["Sweeper"]
+__all__ = ["Held", "Sweeper"]
+
+
+class Held(weakref.ref):  # type: ignore[type-arg]
+    """How a method's key holds its object. Of a type of its own: a user's key may begin with a weak reference too."""
+
+    __slots__ = ()
 
 
 class Sweeper:
@@ -65,5 +71,5 @@ class Sweeper:
 
 
 def _is_orphan(key: Hashable) -> bool:
-    """A method's key holds its object weakly; once that is gone, no key is equal to it."""
-    return type(key) is tuple and bool(key) and type(key[0]) is weakref.ref and key[0]() is None
+    """Once a method's object is gone, no key is equal to its keys."""
+    return type(key) is tuple and bool(key) and type(key[0]) is Held and key[0]() is None

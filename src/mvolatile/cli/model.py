@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -11,36 +12,40 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from ..explore import parse_schedule
 from ..model import drawing
-from ..model.properties import NO_DEADLOCK, NO_KERNEL_BUG, PROPERTIES
 from ..model.races import LITMUS
 from ..model.trace import follow
 from ..model.variants import VARIANTS
-from .searching import Row, examine_all, litmus_named
+from .searching import EVERY_PROPERTY, Row, litmus_named, read_schedule
+from .verdicts import print_first, print_json, print_races, print_rows
+from .workers import examine_all
 
 TABLE = ("posted", "v14", "fixed")
 GENERATED = range(8)
 """The generated programs that `races` searches besides the named races."""
+STATUS = (
+    "exit status: 0 if all holds, 1 if something is violated, 3 if a search gave up before it could tell,"
+    " 2 for misuse"
+)
 
 
 def check(args: argparse.Namespace) -> int:
     """``model check``: do the properties hold?"""
-    races = args.race or list(LITMUS)
-    rows = [
-        row
-        for found in examine_all(
-            [(race, variant) for variant in args.variant or ["fixed"] for race in races],
-            processes=args.jobs,
-            quiet=args.json,
-            properties=tuple(args.property or ()),
-            preemptions=args.bound,
-            max_states=args.max_states,
-        )
-        for row in found
-    ]
-    _print_rows(rows, args.json)
-    return 0 if all(row.holds for row in rows) else 1
+    pairs = [(race, variant) for variant in args.variant or ["fixed"] for race in args.race or LITMUS]
+    answers = examine_all(
+        pairs,
+        processes=args.jobs,
+        quiet=args.json,
+        properties=tuple(args.property or ()),
+        preemptions=args.bound,
+        max_states=args.max_states,
+    )
+    rows = [row for found in answers for row in found]
+    if args.json:
+        print_json(rows)
+    else:
+        print_rows(rows, all_of_them=bool(args.property))
+    return _status(rows)
 
 
 def races(args: argparse.Namespace) -> int:
@@ -48,97 +53,51 @@ def races(args: argparse.Namespace) -> int:
     begin = perf_counter()
     names = args.race or [*LITMUS, *(f"generated-{number}" for number in GENERATED)]
     variants = args.variant or list(TABLE)
-    answers = list(
-        examine_all(
-            [(race, variant) for race in names for variant in variants],
-            processes=args.jobs,
-            quiet=args.json,
-            max_states=args.max_states,
-        )
-    )
+    pairs = [(race, variant) for race in names for variant in variants]
+    answers = list(examine_all(pairs, processes=args.jobs, quiet=args.json, max_states=args.max_states))
     rows = [row for found in answers for row in found]
     if args.json:
-        _print_rows(rows, True)
+        print_json(rows)
     else:
-        _print_table(names, variants, answers)
-        _print_first(rows)
+        print_races(names, variants, dict(zip(pairs, answers, strict=True)))
+        print_first(rows)
         seconds = perf_counter() - begin
         states = sum(found[0].states for found in answers)
         print(f"\n{states:,} states in {seconds:.1f} s, with {args.jobs} processes.")
-    return 0 if all(row.holds for row in rows if row.variant == "fixed") else 1
+    return _status([row for row in rows if row.variant == "fixed"] or rows)
 
 
 def replay_schedule(args: argparse.Namespace) -> int:
     """``model replay``: one schedule, drawn."""
     try:
-        head, _, schedule = args.schedule.partition(":")
-        variant, _, race = head.strip().partition("/")
-        if variant not in VARIANTS:
-            raise ValueError(f"a schedule reads 'variant/race: cpu0*3 kswapd ...'; no variant {variant!r}")
+        variant, race, cpus = read_schedule(args.schedule)
         litmus = litmus_named(race)
-        events = follow(litmus, variant, [actor for actor, _ in parse_schedule(schedule)])
-    except ValueError as error:
-        print(f"mvolatile model replay: {error}", file=sys.stderr)
+        events = follow(litmus, variant, cpus)
+        lanes = list(litmus.threads)
+        title = f"{race}, {variant}"
+        if args.svg:
+            Path(args.svg).write_text(drawing.svg(events, lanes, title), encoding="utf-8")
+        if args.html:
+            page = drawing.html(events, lanes, title, litmus.question, args.schedule)
+            Path(args.html).write_text(page, encoding="utf-8")
+    except (ValueError, OSError) as error:
+        why = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else error
+        print(f"mvolatile model replay: {why}", file=sys.stderr)
         return 2
-    cpus = list(litmus.threads)
-    title = f"{race}, {variant}"
-    wrong = events[-1].wrong if events else None
-    if args.svg:
-        Path(args.svg).write_text(drawing.svg(events, cpus, title), encoding="utf-8")
-    if args.html:
-        page = drawing.html(events, cpus, title, litmus.question, args.schedule)
-        Path(args.html).write_text(page, encoding="utf-8")
+    wrong = [event.wrong for event in events if event.wrong]
     if args.json:
         print(json.dumps([asdict(event) for event in events], indent=1))
     else:
         print(f"{title}: {litmus.question}\n")
-        print(drawing.text(events, cpus))
-        print(f"\nviolated: {wrong}" if wrong else "\nnothing is violated so far")
+        print(drawing.text(events, lanes))
+        print("\n" + ("\n".join(f"violated: {found}" for found in wrong) or "nothing is violated so far"))
     return 1 if wrong else 0
 
 
-def _print_rows(rows: Sequence[Row], as_json: bool) -> None:
-    if as_json:
-        print(json.dumps([row.public() for row in rows], indent=1))
-        return
-    for row in rows:
-        verdict = "holds" if row.holds else "VIOLATED" if row.schedule else "undecided"
-        print(f"{verdict:10} {row.variant:8} {row.race}: {row.property} ({row.states:,} states; {row.bound})")
-        if row.schedule:
-            print(f"           {row.message}\n           {row.schedule}")
-
-
-def _print_table(names: Sequence[str], variants: Sequence[str], answers: Sequence[list[Row]]) -> None:
-    width = max(map(len, names))
-    print(f"{'race':{width}}  " + "".join(f"{variant:30}" for variant in variants))
-    for at, name in enumerate(names):
-        cells = [_verdict(answers[at * len(variants) + column]) for column in range(len(variants))]
-        print(f"{name:{width}}  " + "".join(f"{cell:30}" for cell in cells).rstrip())
-
-
-def _verdict(rows: list[Row]) -> str:
-    if rows[0].schedule:
-        more = f" +{len(rows) - 1}" if len(rows) > 1 else ""
-        return f"not {rows[0].property}{more}"
-    return f"holds ({rows[0].states:,})" if rows[0].holds else f"undecided ({rows[0].states:,})"
-
-
-def _print_first(rows: Sequence[Row]) -> None:
-    """The schedule that most deserves to be seen: in a program that nobody aimed, a lost report, and short."""
-    found = [row for row in rows if row.schedule]
-    if not found:
-        return
-
-    def rank(row: Row) -> tuple[bool, bool, int]:
-        length = len(parse_schedule((row.schedule or "").partition(":")[2]))
-        return not row.race.startswith("generated-"), row.property != "no_lost_report", length
-
-    row = min(found, key=rank)
-    litmus = litmus_named(row.race)
-    moves = parse_schedule((row.schedule or "").partition(":")[2])
-    print(f"\n{row.property} is violated in {row.race}: {litmus.question}\n")
-    print(drawing.text(follow(litmus, row.variant, [actor for actor, _ in moves]), list(litmus.threads)))
-    print(f"\nagain: mvolatile model replay '{row.schedule}'")
+def _status(rows: Sequence[Row]) -> int:
+    if any(row.schedule for row in rows):
+        return 1
+    return 0 if all(row.holds for row in rows) else 3
 
 
 # The parser
@@ -153,17 +112,25 @@ def add_parser(subparsers: Any) -> None:
     )
     commands = model.add_subparsers(dest="model_command", required=True, metavar="COMMAND")
     _add_search(
-        commands.add_parser("check", help="do the properties hold? (exit status 1 if not)"),
+        commands.add_parser("check", help="do the properties hold?", epilog=STATUS),
         check,
         "fixed",
         with_properties=True,
     )
     _add_search(
-        commands.add_parser("races", help="the table of races: the patch as mailed, v14, and fixed"),
+        commands.add_parser(
+            "races",
+            help="the table of races: the patch as mailed, v14, and fixed",
+            epilog=f"{STATUS}; only 'fixed' counts, if it is among the variants",
+        ),
         races,
         ", ".join(TABLE),
     )
-    again = commands.add_parser("replay", help="draw a schedule, one lane for each processor")
+    again = commands.add_parser(
+        "replay",
+        help="draw a schedule, one lane for each processor",
+        epilog="exit status: 0 if nothing is violated, 1 if something is, 2 for misuse",
+    )
     again.add_argument("schedule", help="as printed by check and races: 'variant/race: cpu0*3 kswapd ...'")
     again.add_argument("--svg", metavar="FILE", help="write a drawing")
     again.add_argument("--html", metavar="FILE", help="write a page for a bug report")
@@ -180,14 +147,48 @@ def _add_search(
     parser.add_argument(
         "--variant", action="append", choices=list(VARIANTS), metavar="NAME", help=f"default: {default}"
     )
-    parser.add_argument("--race", action="append", metavar="NAME", help="default: all; also generated-N")
+    parser.add_argument(
+        "--race", action="append", type=_race, metavar="NAME", help="default: all; also generated-N"
+    )
     if with_properties:
-        names = [*PROPERTIES, NO_KERNEL_BUG, NO_DEADLOCK]
-        parser.add_argument("--property", action="append", choices=names, metavar="NAME", help="default: all")
         parser.add_argument(
-            "--bound", type=int, metavar="N", help="at most N preemptions (default: no bound)"
+            "--property",
+            action="append",
+            choices=EVERY_PROPERTY,
+            metavar="NAME",
+            help=f"{', '.join(EVERY_PROPERTY)} (default: all)",
         )
-    parser.add_argument("--max-states", type=int, default=400_000, metavar="N", help="give up after N states")
-    parser.add_argument("--jobs", type=int, default=2, metavar="N", help="processes (default 2)")
-    parser.add_argument("--json", action="store_true", help="print a list of objects")
+        parser.add_argument(
+            "--bound", type=_at_least(0), metavar="N", help="at most N preemptions (default: no bound)"
+        )
+    parser.add_argument(
+        "--max-states",
+        type=_at_least(1),
+        default=400_000,
+        metavar="N",
+        help="give up after N states (default %(default)s)",
+    )
+    parser.add_argument(
+        "--jobs", type=_at_least(1), default=2, metavar="N", help="processes (default %(default)s)"
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print a list of objects, one for each race, variant and property"
+    )
     parser.set_defaults(func=run)
+
+
+def _race(name: str) -> str:
+    try:
+        litmus_named(name)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return name
+
+
+def _at_least(least: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text!r} is no number of {least} or more")
+        return int(text)
+
+    return number

@@ -1,35 +1,43 @@
-"""Searching the races of the model: one of them in one variant, or many in several processes."""
+"""Searching one race of the model in one variant, and putting what was found into rows."""
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from multiprocessing import get_context
-from time import perf_counter
 from typing import Any
 
-from ..explore import Exhaustive, ThreadedSystem, Violation, explore, replay, shrink
-from ..explore.system import findings_of, property_of
+from ..explore import (
+    Exhaustive,
+    Result,
+    ThreadedSystem,
+    Violation,
+    explore,
+    parse_schedule,
+    replay,
+    shrink,
+)
+from ..explore.system import Answer, findings_of, property_of
 from ..model.generate import generated
 from ..model.litmus import Litmus
 from ..model.properties import NO_DEADLOCK, NO_KERNEL_BUG, PROPERTIES
 from ..model.races import LITMUS
 from ..model.state import Kernel, World
+from ..model.variants import VARIANTS
 
 SHRINK_STATES = 60_000
+EVERY_PROPERTY = (*PROPERTIES, NO_KERNEL_BUG, NO_DEADLOCK)
+
+Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One answer: does `property` hold for `variant` in the race, and if not, a schedule that shows it.
+    """One answer: does `property` hold for `variant` in the race?
 
-    `holds` is False only with a schedule; `bound` says within what it was searched, and begins with 'cut short'
-    if the search gave up before it had seen everything.
+    `holds` is True only when it was proved within `bound`, and False otherwise: violated if there is a `schedule` that
+    shows it, else undecided, because the search gave up before it had seen everything; `bound` then begins with 'cut
+    short'.
     """
 
     race: str
@@ -39,15 +47,13 @@ class Row:
     schedule: str | None
     states: int
     bound: str
-    steps: int = 0
-    seconds: float = 0.0
     message: str = ""
 
     def public(self) -> dict[str, Any]:
         """What --json prints."""
-        fields = ("race", "variant", "property", "holds", "schedule", "states", "bound")
         row = asdict(self)
-        return {name: row[name] for name in fields}
+        del row["message"]
+        return row
 
 
 def litmus_named(name: str) -> Litmus:
@@ -60,19 +66,51 @@ def litmus_named(name: str) -> Litmus:
     raise ValueError(f"no race {name!r}; there are {', '.join(LITMUS)}, and generated-0, generated-1, ...")
 
 
+def read_schedule(text: str) -> tuple[str, str, list[str]]:
+    """Variant, race and the processors in turn, of a schedule as it was printed."""
+    head, _, schedule = text.partition(":")
+    variant, _, race = head.strip().partition("/")
+    if variant not in VARIANTS:
+        raise ValueError(f"a schedule reads 'variant/race: cpu0*3 kswapd ...'; no variant {variant!r}")
+    if not race:
+        raise ValueError("a schedule reads 'variant/race: cpu0*3 kswapd ...'; the race is missing")
+    moves = parse_schedule(schedule)
+    if chosen := [f"{cpu}.{choice}" for cpu, choice in moves if choice]:
+        raise ValueError(f"{chosen[0]}: a processor has one next step, and no choice")
+    return variant, race, [cpu for cpu, _ in moves]
+
+
+class _UntilTheCrash(ThreadedSystem[World]):
+    """A race in which nothing counts that happens after a processor has crashed: its locks are held for ever."""
+
+    def check(self, state: tuple[int, ...]) -> tuple[str, ...]:
+        """The crash, or else what is wrong."""
+        findings = super().check(state)
+        return _crash(findings) or findings
+
+    def check_final(self, state: tuple[int, ...]) -> Answer:
+        """Nothing more, after a crash."""
+        return None if _crash(super().check(state)) else super().check_final(state)
+
+
+def _crash(findings: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(finding for finding in findings if property_of(finding) == NO_KERNEL_BUG)
+
+
 def system_for(litmus: Litmus, variant: str, *, early: bool = False) -> ThreadedSystem[World]:
     """The race as a system for the explorer.
 
     Findings are remembered in the world, so asking in final states is enough to find them, and lets the reduction
-    do its best. `early`: ask in every state, to end a schedule at its violation.
+    do its best. `early`: ask in every state, and not beyond a crash, to end a schedule at its violation; not to be
+    reduced, since a crash hides what other processors do.
     """
     k = litmus.kernel(variant)
-    return ThreadedSystem(
+    kind = _UntilTheCrash if early else ThreadedSystem
+    return kind(
         litmus.world(k),
         litmus.programs(k),
         check=partial(_check, litmus, k) if early else None,
         check_final=partial(_check_final, litmus, k),
-        watches=frozenset(k.watched) if early else None,
     )
 
 
@@ -84,6 +122,23 @@ def _check_final(litmus: Litmus, k: Kernel, world: World, outcomes: Any) -> tupl
     return litmus.check(k, world, True)
 
 
+def search(
+    litmus: Litmus,
+    variant: str,
+    *,
+    preemptions: int | None = None,
+    max_states: int | None = None,
+    progress: Progress | None = None,
+) -> Result:
+    """Everything that is wrong with a variant in a race, but for what goes wrong only after a crash."""
+    options: dict[str, Any] = {"stop_at_first": False, "max_states": max_states, "progress": progress}
+    result = explore(system_for(litmus, variant), Exhaustive(preemptions=preemptions), **options)
+    if NO_KERNEL_BUG in result.properties and len(result.properties) > 1:
+        plain = Exhaustive(preemptions=preemptions, reduce=False)
+        result = explore(system_for(litmus, variant, early=True), plain, **options)
+    return result
+
+
 def examine(
     race: str,
     variant: str,
@@ -91,66 +146,26 @@ def examine(
     *,
     preemptions: int | None = None,
     max_states: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> list[Row]:
-    """Search one race in one variant: a row for each property that is violated, or one row that says it holds."""
+    """Search one race in one variant: a row for each wanted property (default: all), the race's question first."""
     litmus = litmus_named(race)
-    wanted = tuple(properties) or (*PROPERTIES, NO_KERNEL_BUG, NO_DEADLOCK)
-    begin = perf_counter()
-    result = explore(
-        system_for(litmus, variant),
-        Exhaustive(preemptions=preemptions),
-        stop_at_first=False,
-        max_states=max_states,
-        progress=progress,
-    )
+    wanted = sorted(properties or EVERY_PROPERTY, key=lambda name: name != litmus.asks)
+    result = search(litmus, variant, preemptions=preemptions, max_states=max_states, progress=progress)
     bound = litmus.bound + ("" if preemptions is None else f", at most {preemptions} preemptions")
     if not result.complete:
         bound = f"cut short at {result.states} states; {bound}"
-    row = partial(
-        Row,
-        race,
-        variant,
-        states=result.states,
-        bound=bound,
-        steps=result.steps,
-        seconds=perf_counter() - begin,
-    )
+    row = partial(Row, race, variant, states=result.states, bound=bound)
+    found = {violation.violated: violation for violation in result.violations}
     rows = []
-    violations = without_consequences(litmus, variant, result.violations)
-    for found in sorted(violations, key=lambda violation: violation.violated != litmus.asks):
-        if found.violated in wanted:
-            shown = shortest(litmus, variant, found)
-            rows.append(
-                row(
-                    found.violated,
-                    False,
-                    schedule=f"{variant}/{race}: {shown.schedule}",
-                    message=shown.message,
-                )
-            )
-    if not rows:
-        asked = litmus.asks if litmus.asks in wanted else ", ".join(wanted)
-        rows.append(row(asked, result.complete, schedule=None))
+    for name in wanted:
+        if name in found:
+            shown = shortest(litmus, variant, found[name])
+            schedule = f"{variant}/{race}: {shown.schedule}"
+            rows.append(row(name, False, schedule, message=shown.message))
+        else:
+            rows.append(row(name, result.complete, None))
     return rows
-
-
-def without_consequences(litmus: Litmus, variant: str, violations: Iterable[Violation]) -> list[Violation]:
-    """Leave out what is wrong only because a processor has crashed by then: its locks are held for ever."""
-    return [
-        violation
-        for violation in violations
-        if violation.violated == NO_KERNEL_BUG or not _crashes(system_for(litmus, variant), violation)
-    ]
-
-
-def _crashes(system: ThreadedSystem[World], violation: Violation) -> bool:
-    run = replay(system, violation.schedule)
-    return any(
-        property_of(finding) == NO_KERNEL_BUG
-        for state in run.states
-        for finding in findings_of(system.check(state))
-    )
 
 
 def shortest(litmus: Litmus, variant: str, violation: Violation) -> Violation:
@@ -170,57 +185,3 @@ def shortest(litmus: Litmus, variant: str, violation: Violation) -> Violation:
         if property_of(finding) == violation.violated
     ]
     return shrink(system, cut[0], max_states=SHRINK_STATES) if cut else violation
-
-
-def examine_all(
-    jobs: Iterable[tuple[str, str]], *, processes: int, quiet: bool, **options: Any
-) -> Iterator[list[Row]]:
-    """Examine (race, variant) pairs, several at once, and hand the rows over in the order of the pairs."""
-    pairs = list(jobs)
-    if processes == 1:
-        with _progress(len(pairs), quiet) as advance:
-            for race, variant in pairs:
-                rows = examine(race, variant, **options)
-                advance(rows[0].states, rows[0].steps, rows[0].seconds)
-                yield rows
-        return
-    context = get_context("spawn")  # a fork would copy the progress bar's thread and its locks
-    with (
-        _progress(len(pairs), quiet) as advance,
-        ProcessPoolExecutor(processes, mp_context=context) as pool,
-    ):
-        futures = [pool.submit(examine, race, variant, **options) for race, variant in pairs]
-        for future in as_completed(futures):
-            rows = future.result()
-            advance(rows[0].states, rows[0].steps, rows[0].seconds)
-        for future in futures:
-            yield future.result()
-
-
-@contextmanager
-def _progress(total: int, quiet: bool) -> Iterator[Callable[[int, int, float], None]]:
-    """A bar on standard error with states per second, where there is a terminal and rich is installed."""
-    if quiet or not sys.stderr.isatty() or importlib.util.find_spec("rich") is None:
-        yield lambda states, steps, seconds: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    seen = {"states": 0, "seconds": 0.0}
-    columns = (
-        TextColumn("searching"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=total, rate="")
-
-        def advance(states: int, steps: int, seconds: float) -> None:
-            seen["states"] += states
-            seen["seconds"] += seconds
-            rate = seen["states"] / seen["seconds"] if seen["seconds"] else 0
-            bar.update(task, advance=1, rate=f"{seen['states']:,} states, {rate:,.0f}/s each")
-
-        yield advance

@@ -19,6 +19,7 @@ from __future__ import annotations
 import gc
 import re
 from collections.abc import Callable, Generator, Hashable
+from dataclasses import fields, is_dataclass
 from types import (
     BuiltinFunctionType,
     CellType,
@@ -27,6 +28,7 @@ from types import (
     FunctionType,
     GeneratorType,
     MethodType,
+    MethodWrapperType,
     ModuleType,
     NoneType,
 )
@@ -39,7 +41,9 @@ __all__ = ["Node", "Program", "Thread"]
 Program = Callable[[], Generator[Any, Any, Any]]
 
 BY_IDENTITY = (BuiltinFunctionType, type, ModuleType, CodeType, NoneType, EllipsisType)
+BOUND = (BuiltinFunctionType, MethodWrapperType)
 IDENTITY_HASH: Any = object.__hash__
+TUPLE_HASH: Any = tuple.__hash__
 
 UNMERGED_AT_MOST = 1000
 
@@ -52,27 +56,40 @@ class _Snapshot:
     """Turns values into something that is equal for values that behave equally: `True` and `1` do not.
 
     Lists, dicts, sets and functions count by their contents, and by which of them are one and the same
-    object.
+    object. A function's contents are its closure and its attributes; a bound method's, what it is bound to.
+    Classes and modules count by identity: what they hold is global, and no program may change it. A class
+    that is made inside a function may be the program's own, so nothing is told of it.
     """
 
     __slots__ = ("_met",)
 
     def __init__(self) -> None:
-        self._met: dict[int, int] = {}
+        # The values are kept: what `__reduce__` made for us would go, and the next would have its id.
+        self._met: dict[int, tuple[int, Any]] = {}
 
     def take(self, value: Any) -> Hashable:
         kind = type(value)
-        if kind is tuple:
-            return (kind, *map(self.take, value))
+        if kind is tuple or kind is frozenset:
+            return (kind, kind(map(self.take, value)))
         if kind in (list, dict, set, FunctionType):
             if id(value) in self._met:
-                return (kind, self._met[id(value)])
-            self._met[id(value)] = number = len(self._met)
+                return (kind, self._met[id(value)][0])
+            number = len(self._met)
+            self._met[id(value)] = number, value
             return (kind, number, self._contents(value))
+        if kind in BOUND and not isinstance(value.__self__, (ModuleType, type, NoneType)):
+            return (kind, value.__name__, self.take(value.__self__))
+        made = value if isinstance(value, type) else kind
+        if "<locals>" in made.__qualname__:
+            raise _Opaque(made.__name__)
         if isinstance(value, BY_IDENTITY):
             return (kind, value)
         if kind is MethodType:
-            return (kind, value.__func__, self.take(value.__self__))
+            return (kind, self.take(value.__func__), self.take(value.__self__))
+        if kind is float:
+            return (kind, value.hex())
+        if kind.__hash__ is TUPLE_HASH:
+            return (kind, tuple(map(self.take, value)), self.take(getattr(value, "__dict__", None)))
         if kind.__hash__ is IDENTITY_HASH:
             # Equal only to itself, and so says nothing of its contents; but a builtin iterator can tell them.
             if kind.__module__ == "builtins" and hasattr(kind, "__next__") and kind is not GeneratorType:
@@ -82,6 +99,8 @@ class _Snapshot:
             hash(value)
         except TypeError:
             raise _Opaque(kind.__name__) from None
+        if is_dataclass(kind):
+            return (kind, *(self.take(getattr(value, field.name, None)) for field in fields(kind)))
         return (kind, value)
 
     def _contents(self, value: Any) -> Hashable:
@@ -97,7 +116,8 @@ class _Snapshot:
             cells = [cell.cell_contents for cell in value.__closure__ or ()]
         except ValueError:
             raise _Opaque("function with a free variable that is not bound") from None
-        return (value.__code__, *map(self.take, (value.__defaults__, value.__kwdefaults__, *cells)))
+        held = (value.__defaults__, value.__kwdefaults__, value.__dict__, *cells)
+        return (value.__code__, *map(self.take, held))
 
 
 def local_state(generator: Generator[Any, Any, Any]) -> Hashable:
@@ -113,7 +133,8 @@ def local_state(generator: Generator[Any, Any, Any]) -> Hashable:
             raise _Opaque("a generator that has ended")
         named = frame.f_locals
         parts.append((inner.gi_code, frame.f_lasti))
-        parts.extend((name, take(value)) for name, value in named.items())
+        # Their order tells when somebody first looked at the frame, and nothing else.
+        parts.extend((name, take(named[name])) for name in sorted(named))
         for held in gc.get_referents(inner):
             # The locals once more, and what lies on the stack. A cell's contents are among the locals.
             if held is not frame and held is not named and held is not further and type(held) is not CellType:

@@ -18,7 +18,9 @@ __all__ = ["Move", "choice_at", "format_schedule", "located", "move_at", "parse_
 Move = tuple[str, int]
 """An actor, and which of its own enabled steps (0 is the first)."""
 
-TOKEN = re.compile(r"(?P<actor>[^\s.*]+)(?:\.(?P<choice>\d+))?(?:\*(?P<count>[1-9]\d*))?")
+TOKEN = re.compile(r"(?P<actor>[^\s.*]+)(?:\.(?P<choice>[0-9]{1,9}))?(?:\*(?P<count>[1-9][0-9]*))?")
+LONGEST = 1_000_000
+"""Moves in a schedule that is read: far more than a search can make, and few enough to hold."""
 
 
 def format_schedule(moves: Iterable[Move]) -> str:
@@ -31,7 +33,7 @@ def format_schedule(moves: Iterable[Move]) -> str:
 
 
 def parse_schedule(text: str) -> list[Move]:
-    """Read them back; `ValueError` names the word that is not one."""
+    """Read them back, at most a million; `ValueError` names the word that is not one."""
     moves: list[Move] = []
     words = text.split()
     if words == ["-"]:
@@ -45,7 +47,10 @@ def parse_schedule(text: str) -> list[Move]:
                 f"not a move of a schedule: {word!r} (expected actor, actor*count or actor.choice)"
             )
         move = (match["actor"], int(match["choice"] or 0))
-        moves += [move] * int(match["count"] or 1)
+        count = match["count"] or "1"
+        if len(count) > len(str(LONGEST)) or len(moves) + int(count) > LONGEST:
+            raise ValueError(f"a schedule has at most {LONGEST:,} moves; {word[:40]!r} goes beyond")
+        moves += [move] * int(count)
     return moves
 
 

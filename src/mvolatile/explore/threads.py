@@ -293,7 +293,7 @@ class ThreadedSystem(Generic[W]):
 
     def fresh(self, *, merge: bool | None = None) -> ThreadedSystem[W]:
         """The same system, nothing remembered."""
-        return ThreadedSystem(
+        return type(self)(
             self._first_world,
             self._programs,
             check=self._check,

@@ -107,7 +107,8 @@ class Features:
 
 def features() -> Features:
     """Probe the kernel and read the limits; needs no privilege, changes nothing and raises nothing of its
-    own.
+    own. At the first use of the library in a process, here or elsewhere, `OSError` (``EMFILE``, ``ENFILE``) where no
+    descriptors are left; the next use tries again.
 
     >>> features().tier in ("userfaultfd", "faultcount", "unsupported")
     True

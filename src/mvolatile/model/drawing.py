@@ -74,7 +74,7 @@ def svg(events: Sequence[Event], cpus: Sequence[str], title: str) -> str:
 
 def html(events: Sequence[Event], cpus: Sequence[str], title: str, question: str, replay: str) -> str:
     """A page that stands alone: the question, the drawing, and the command that shows the same schedule again."""
-    wrong = next((event.wrong for event in events if event.wrong), "nothing is violated")
+    wrong = "; ".join(event.wrong for event in events if event.wrong) or "nothing is violated"
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
         "<style>body{font-family:sans-serif;margin:2em}pre{background:#eee;padding:.6em;white-space:pre-wrap}"

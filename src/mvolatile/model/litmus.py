@@ -67,9 +67,8 @@ class Litmus:
         """In words, within which bounds a search of all its interleavings proves."""
         c = self.config
         torn = ", ptes read in two halves" if c.torn_reads else ""
-        return (
-            f"{len(self.threads)} threads, {c.processes} processes, {c.frames} frames, {c.slots} slots{torn}"
-        )
+        threads = "1 thread" if len(self.threads) == 1 else f"{len(self.threads)} threads"
+        return f"{threads}, {c.processes} processes, {c.frames} frames, {c.slots} slots{torn}"
 
 
 def mark(k: Kernel, mm: int, start: int = 0, length: int = 1) -> Steps[tuple[int, int]]:

@@ -60,6 +60,7 @@ from .steps import (
     wait_on_page_locked,
 )
 from .swap import (
+    NO_FRAME,
     free_swap_and_cache,
     lookup_swap_cache,
     read_swap_cache_async,
@@ -75,6 +76,8 @@ VM_FAULT_SIGBUS = 0x0002
 VM_FAULT_RETRY = 0x0400
 VM_FAULT_LOST = 0x10000
 """Not the kernel's: the page was lost when the pte was looked at, so a SIGBUS is right."""
+VM_FAULT_NO_FRAME = 0x20000
+"""Not the kernel's: something was to be allocated and none was left, so VM_FAULT_OOM is right."""
 
 FAULT_FLAG_WRITE = 0x01
 FAULT_FLAG_ALLOW_RETRY = 0x08
@@ -117,10 +120,10 @@ def do_anonymous_page(k: Kernel, vma: VmArea, address: int, flags: int) -> Steps
         return 0
     prepared = yield anon_vma_prepare(k, vma.vma)
     if not prepared:
-        return VM_FAULT_OOM
+        return VM_FAULT_OOM | VM_FAULT_NO_FRAME
     page = yield alloc_page(k, 0)
     if not page:
-        return VM_FAULT_OOM
+        return VM_FAULT_OOM | VM_FAULT_NO_FRAME
     yield spin_lock(k, mm)
     pte = yield pte_under_lock(k, mm, address)
     if not pte_none(pte):
@@ -168,11 +171,13 @@ def do_swap_page(k: Kernel, vma: VmArea, address: int, flags: int, orig_pte: int
     page = yield lookup_swap_cache(k, entry)
     if not page:
         page = yield from read_swap_cache_async(k, entry)
-    if not page:
+    if page in (0, NO_FRAME):
         yield spin_lock(k, mm)
         pte = yield pte_under_lock(k, mm, address)
         yield pte_unmap_unlock(k, mm)
-        return VM_FAULT_OOM if pte == orig_pte else 0
+        if pte != orig_pte:
+            return 0
+        return VM_FAULT_OOM | (VM_FAULT_NO_FRAME if page == NO_FRAME else 0)
     locked = yield from lock_page_or_retry(k, page, mm, flags)
     if not locked:
         yield page_cache_release(k, page)
@@ -294,7 +299,7 @@ def _copy_on_write(k: Kernel, vma: VmArea, address: int, orig_pte: int, old: int
     if not new:
         if old != ZERO_PAGE:
             yield page_cache_release(k, old)
-        return VM_FAULT_OOM
+        return VM_FAULT_OOM | VM_FAULT_NO_FRAME
     if old != ZERO_PAGE:
         yield copy_user_page(k, new, old)
     yield mmu_notifier_invalidate_range_start(k, mm, address, address + 1)

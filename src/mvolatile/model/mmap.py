@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from .memory import VM_FAULT_RETRY, VM_FAULT_SIGBUS, zap_pte_range
+from .memory import VM_FAULT_OOM, VM_FAULT_RETRY, VM_FAULT_SIGBUS, zap_pte_range
 from .page import clear_page_mlock, mlock_vma_page
 from .pgtable import (
     non_swap_entry,
@@ -55,7 +55,7 @@ from .vma import (
     write_vm_flags,
 )
 
-EINVAL, ENOMEM, EFAULT, EAGAIN = 22, 12, 14, 11
+EINVAL, ENOMEM, EFAULT = 22, 12, 14
 
 
 def do_mmap(k: Kernel, mm: int, start: int, end: int, flags: int = VM_WRITE) -> Steps[int]:
@@ -327,7 +327,7 @@ def _populate(k: Kernel, mm: int, address: int) -> Steps[int]:
     """`__mm_populate()`: `follow_page_mask` with FOLL_MLOCK and FOLL_WRITE, faulting until the page is there."""
     from .user import handle_mm_fault  # the fault path's front end is above this module
 
-    for _attempt in range(4):
+    while True:
         yield down_read(k, mm)
         yield spin_lock(k, mm)
         pte = yield pte_under_lock(k, mm, address)
@@ -343,11 +343,11 @@ def _populate(k: Kernel, mm: int, address: int) -> Steps[int]:
             ret = yield from handle_mm_fault(k, mm, address, write=True, allow_retry=True)
         if not ret & VM_FAULT_RETRY:
             yield up_read(k, mm)
-        if ret & VM_FAULT_SIGBUS:
-            return -EFAULT
+        if ret & (VM_FAULT_SIGBUS | VM_FAULT_OOM):
+            return -EFAULT if ret & VM_FAULT_SIGBUS else -ENOMEM
         if page != ZERO_PAGE:
             return 0
-    return -EAGAIN
+        del page, pte, ret
 
 
 def munlock_vma_pages_range(k: Kernel, mm: int, start: int, end: int) -> Steps[None]:

@@ -12,6 +12,7 @@ from .pgtable import describe, non_swap_entry, pte_pfn, pte_present, pte_to_swp_
 from .state import (
     BAD_DATA,
     BAD_PAGE,
+    FALSE_OOM,
     FALSE_REPORT,
     HALF_PURGED,
     LOST_REPORT,
@@ -21,6 +22,7 @@ from .state import (
     STALE_SECONDARY,
     STARVED,
     SWAP_HAS_CACHE,
+    WASTED,
     ZERO_PAGE,
     Kernel,
     PG_lru,
@@ -86,6 +88,16 @@ def no_starvation(k: Kernel, world: World, done: bool) -> str | None:
     return _on_page(
         k, world, STARVED, "was kept by a failed purge, and every later scan must end the same way"
     )
+
+
+def no_wasted_purge(k: Kernel, world: World, done: bool) -> str | None:
+    """A purge that leaves the page to the swap cache alone frees it, and its slot."""
+    return _on_page(k, world, WASTED, "was purged, nobody but the swap cache has it, and it was kept")
+
+
+def no_false_oom(k: Kernel, world: World, done: bool) -> str | None:
+    """A fault ends in VM_FAULT_OOM only if something that it asked for was not to be had."""
+    return _on_virtual_page(k, world, (FALSE_OOM, "out of memory, and nothing was refused"))
 
 
 def no_stale_secondary(k: Kernel, world: World, done: bool) -> str | None:
@@ -174,6 +186,8 @@ PROPERTIES: dict[str, Property] = {
         no_false_report,
         all_sharers_or_none,
         no_starvation,
+        no_wasted_purge,
+        no_false_oom,
         no_stale_secondary,
         exact_accounting,
     )

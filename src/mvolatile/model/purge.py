@@ -17,15 +17,17 @@ from .page import (
     read_flags,
     update_hiwater_rss,
 )
-from .pgtable import PTE_PURGED, pte_pfn, pte_present, swp_entry_to_pte
+from .pgtable import PTE_PURGED, pte_pfn, pte_present, swp_entry_to_pte, swp_offset
 from .ptes import pte_under_lock, ptep_clear_flush, set_pte_at
 from .rmap import page_check_address, page_lock_anon_vma_read
 from .state import (
     HALF_PURGED,
     LOST,
     PURGED_NONVOLATILE,
+    SWAP_HAS_CACHE,
     VM_LOCKED,
     VM_VOLATILE,
+    WASTED,
     Kernel,
     KernelBug,
     PG_lru,
@@ -168,7 +170,10 @@ def _refused_by_swap_sharer(k: Kernel, page: int) -> Steps[int]:
 
 @cache
 def page_may_be_purged(k: Kernel, page: int) -> Op:
-    """`PageAnon()`, after the two VM_BUG_ON at the head of `purge_volatile_page`: locked, and off the LRU."""
+    """`PageAnon()`, after the two VM_BUG_ON at the head of `purge_volatile_page`: locked, and off the LRU.
+
+    One step: who locked and isolated the page is this processor, and a page in use does not stop being anonymous.
+    """
     lock, flags, mapping = k.page_lock(page), k.flags(page), k.mapping(page)
 
     def perform(world: World) -> tuple[World, bool]:
@@ -179,6 +184,32 @@ def page_may_be_purged(k: Kernel, page: int) -> Op:
         return world, world[mapping] >= 0
 
     return Op(f"PageAnon(page {page})", perform, reads=(lock, flags, mapping))
+
+
+@cache
+def freeze_purged_page(k: Kernel, page: int) -> Op:
+    """`page_freeze_refs(page, 1)`, and what a failure leaves behind: a page that only the swap cache has, for a slot
+    that nobody holds, could have been freed here."""
+    freeze, wrong = page_freeze_refs(k, page, 1), k.page_wrong(page)
+
+    def idle_slot(world: World) -> int:
+        """The slot of a page that the swap cache and this processor have, and nobody else; 0 for any other."""
+        cached = world[k.flags(page)] & PG_swapcache and world[k.count(page)] == 2
+        return k.swap_map(swp_offset(world[k.private(page)])) if cached else 0
+
+    def perform(world: World) -> tuple[World, bool]:
+        after, frozen = freeze.perform(world)
+        slot = idle_slot(world)
+        if slot and world[slot] == SWAP_HAS_CACHE:
+            after = put(after, wrong, after[wrong] | WASTED)
+        return after, frozen
+
+    def footprint(world: World) -> tuple[frozenset[int], frozenset[int]]:
+        slot = idle_slot(world)
+        reads = {k.count(page), k.flags(page), k.private(page), *((slot,) if slot else ())}
+        return frozenset((*reads, wrong)), frozenset((k.count(page), wrong))
+
+    return Op(freeze.label, perform, footprint=footprint)
 
 
 def purge_volatile_page(k: Kernel, page: int) -> Steps[int]:
@@ -192,7 +223,7 @@ def purge_volatile_page(k: Kernel, page: int) -> Steps[int]:
     flags = yield read_flags(k, page, "PageSwapCache")
     if flags & PG_swapcache:
         yield from try_to_free_swap(k, page)
-    frozen = yield page_freeze_refs(k, page, 1)
+    frozen = yield freeze_purged_page(k, page)
     if not frozen:
         return -1
     yield unlock_page(k, page)

@@ -36,7 +36,7 @@ from .steps import (
     up_read,
 )
 from .swap import swap_duplicate
-from .vma import Sharer, anon_vma_interval_tree, read_root, read_vm_flags
+from .vma import Sharer, anon_vma_interval_tree, put_anon_vma, read_root, read_vm_flags
 
 SWAP_SUCCESS, SWAP_AGAIN, SWAP_FAIL, SWAP_MLOCK = range(4)
 
@@ -58,7 +58,11 @@ def page_check_address(k: Kernel, page: int, mm: int, address: int) -> Steps[int
 
 
 def page_lock_anon_vma_read(k: Kernel, page: int) -> Steps[tuple[int, int]]:
-    """`page_lock_anon_vma_read()`: the page's (anon_vma, its root) with the root's rwsem held; or (-1, -1)."""
+    """`page_lock_anon_vma_read()`: the page's (anon_vma, its root) with the root's rwsem held; or (-1, -1).
+
+    The page may be unmapped, and its anon_vma freed, at any time before the lock is held. A page that is still mapped
+    then keeps its anon_vma; who has to sleep for the lock takes a reference (`put_anon_vma` is its end).
+    """
     anon_vma = yield read(f"page {page}->mapping", k.mapping(page))
     if anon_vma < 0:
         return -1, -1
@@ -73,16 +77,20 @@ def page_lock_anon_vma_read(k: Kernel, page: int) -> Steps[tuple[int, int]]:
     if not mapped:
         return -1, -1
     if not locked:
-        # The slow path sleeps for the lock and does not look again whether the page is mapped.
         yield anon_vma_lock_read(k, root)
+        last = yield put_anon_vma(k, anon_vma)
+        if last:
+            yield anon_vma_unlock_read(k, root)
+            return -1, -1
     return anon_vma, root
 
 
 class References(NamedTuple):
-    """What `page_referenced` answers: how many VMAs used the page, and the flags of those that count."""
+    """`struct page_referenced_arg`: how many VMAs used the page, the flags of those that count, how many are left."""
 
     referenced: int
     vm_flags: int
+    mapcount: int
 
 
 def page_referenced_one(
@@ -98,22 +106,25 @@ def page_referenced_one(
     flags = yield read_vm_flags(k, sharer.vma)
     if flags & VM_LOCKED:
         yield pte_unmap_unlock(k, sharer.mm)
-        return References(so_far.referenced, so_far.vm_flags | VM_LOCKED), False
+        return so_far._replace(vm_flags=so_far.vm_flags | VM_LOCKED), False
     young = yield ptep_clear_flush_young_notify(k, sharer.mm, sharer.address)
     yield pte_unmap_unlock(k, sharer.mm)
     flags = yield read_vm_flags(k, sharer.vma)
     if flags & VM_VOLATILE:
+        so_far = so_far._replace(vm_flags=so_far.vm_flags | VM_VOLATILE)
         if k.variant.referenced_returns_early:
-            return References(so_far.referenced, so_far.vm_flags | VM_VOLATILE), False
-        so_far = References(so_far.referenced, so_far.vm_flags | VM_VOLATILE)
+            return so_far._replace(mapcount=0), False
     if young:
-        so_far = References(so_far.referenced + 1, so_far.vm_flags | flags)
-    return so_far, True
+        flags = yield read_vm_flags(k, sharer.vma)
+        so_far = so_far._replace(referenced=so_far.referenced + 1, vm_flags=so_far.vm_flags | flags)
+    so_far = so_far._replace(mapcount=so_far.mapcount - 1)
+    return so_far, so_far.mapcount != 0
 
 
 def page_referenced(k: Kernel, page: int) -> Steps[References]:
     """`page_referenced()`: asks and resets the young bits of all that map the page."""
-    found = References(0, 0)
+    mapcount = yield read(f"page_mapcount(page {page})", k.mapcount(page))
+    found = References(0, 0, mapcount)
     mapped = yield page_mapped(k, page)
     if not mapped:
         return found

@@ -64,6 +64,8 @@ HALF_PURGED: Final = 1 << 5
 STARVED: Final = 1 << 6
 BAD_PAGE: Final = 1 << 7
 FALSE_REPORT: Final = 1 << 8
+FALSE_OOM: Final = 1 << 9
+WASTED: Final = 1 << 10
 
 
 class KernelBug(AssertionError):  # noqa: N818 - what lkml calls it

@@ -26,6 +26,8 @@ from .state import (
 )
 from .steps import Op, Steps, lock_page, put, puts, read, trylock_page, unlock_page
 
+NO_FRAME = -1
+
 
 @cache
 def get_swap_page(k: Kernel) -> Op:
@@ -88,13 +90,20 @@ def page_swapcount(k: Kernel, page: int) -> Op:
 
 @cache
 def lookup_swap_cache(k: Kernel, entry: int) -> Op:
-    """`lookup_swap_cache()`, `find_get_page()` on the swap cache: the page with a reference, or 0."""
+    """`lookup_swap_cache()`, `find_get_page()` on the swap cache: the page with a reference, or 0.
+
+    `__remove_mapping` freezes a page and takes it out under one hold of tree_lock. Whoever looks meanwhile gets no
+    reference (`page_cache_get_speculative`) and looks again until the page is out: here the step waits. Answering 0
+    would send the fault on to VM_FAULT_OOM.
+    """
     cell = k.swap_page(swp_offset(entry))
+
+    def ready(world: World) -> bool:
+        return not world[cell] or bool(world[k.count(world[cell])])
 
     def perform(world: World) -> tuple[World, int]:
         page = world[cell]
-        # find_get_page takes a reference only if there is one; a frozen page counts as gone.
-        if not page or not world[k.count(page)]:
+        if not page:
             return world, 0
         return put(world, k.count(page), world[k.count(page)] + 1), page
 
@@ -104,7 +113,7 @@ def lookup_swap_cache(k: Kernel, entry: int) -> Op:
             return frozenset((cell,)), frozenset()
         return frozenset((cell, k.count(page))), frozenset((k.count(page),))
 
-    return Op(f"lookup_swap_cache(slot {swp_offset(entry)})", perform, footprint=footprint)
+    return Op(f"lookup_swap_cache(slot {swp_offset(entry)})", perform, ready=ready, footprint=footprint)
 
 
 @cache
@@ -225,8 +234,8 @@ def delete_from_swap_cache(k: Kernel, page: int) -> Steps[None]:
 
 def try_to_free_swap(k: Kernel, page: int) -> Steps[bool]:
     """`try_to_free_swap()`, the page locked: takes it out of the swap cache unless a pte holds the slot."""
-    flags = yield read_flags(k, page, "PageSwapCache")
-    if not flags & PG_swapcache or flags & PG_writeback:
+    cached = yield from _cached_and_written(k, page)
+    if not cached:
         return False
     holders = yield page_swapcount(k, page)
     if holders:
@@ -239,14 +248,18 @@ def try_to_free_swap(k: Kernel, page: int) -> Steps[bool]:
 def reuse_swap_page(k: Kernel, page: int) -> Steps[bool]:
     """`reuse_swap_page()`, the page locked: whether a write may go to this page, nobody else having it."""
     count = yield page_mapped(k, page)
+    if count > 1:
+        return False
     flags = yield read_flags(k, page, "PageSwapCache")
-    if count <= 1 and flags & PG_swapcache:
-        holders = yield page_swapcount(k, page)
-        count += holders
-        if count == 1 and not flags & PG_writeback:
+    if not flags & PG_swapcache:
+        return True
+    holders = yield page_swapcount(k, page)
+    if count + holders == 1:
+        flags = yield read_flags(k, page, "PageWriteback")
+        if not flags & PG_writeback:
             yield from delete_from_swap_cache(k, page)
             yield change_flags(k, page, "SetPageDirty", PG_dirty)
-    return bool(count <= 1)
+    return bool(count + holders <= 1)
 
 
 def free_swap_and_cache(k: Kernel, entry: int) -> Steps[None]:
@@ -261,13 +274,24 @@ def free_swap_and_cache(k: Kernel, entry: int) -> Steps[None]:
         return
     locked = yield trylock_page(k, page)
     if locked:
-        flags = yield read_flags(k, page, "PageSwapCache")
-        mapped = yield page_mapped(k, page)
-        if flags & PG_swapcache and not flags & PG_writeback and not mapped:
+        cached = yield from _cached_and_written(k, page)
+        mapped = 0
+        if cached:
+            mapped = yield page_mapped(k, page)
+        if cached and not mapped:
             yield from delete_from_swap_cache(k, page)
             yield change_flags(k, page, "SetPageDirty", PG_dirty)
         yield unlock_page(k, page)
     yield page_cache_release(k, page)
+
+
+def _cached_and_written(k: Kernel, page: int) -> Steps[bool]:
+    """``PageSwapCache(page) && !PageWriteback(page)``, two looks."""
+    flags = yield read_flags(k, page, "PageSwapCache")
+    if not flags & PG_swapcache:
+        return False
+    flags = yield read_flags(k, page, "PageWriteback")
+    return not flags & PG_writeback
 
 
 def swap_writepage(k: Kernel, page: int) -> Steps[None]:
@@ -284,14 +308,17 @@ def swap_writepage(k: Kernel, page: int) -> Steps[None]:
 
 
 def read_swap_cache_async(k: Kernel, entry: int) -> Steps[int]:
-    """`read_swap_cache_async()`: the page for a slot, in the swap cache and with a reference; 0 if it cannot be had."""
-    for _attempt in range(3):
+    """`read_swap_cache_async()`: the page for a slot, in the swap cache and with a reference; 0 if the slot is gone
+    by now, NO_FRAME if there is no page to read it into. A page allocated once is kept while it looks again."""
+    new = 0
+    while True:
         page = yield lookup_swap_cache(k, entry)
         if page:
-            return int(page)
-        new = yield alloc_page(k)
+            break
         if not new:
-            return 0
+            new = yield alloc_page(k)
+            if not new:
+                return NO_FRAME
         claim = yield swapcache_prepare(k, entry)
         if claim == "claimed":
             yield lock_page(k, new)
@@ -301,7 +328,9 @@ def read_swap_cache_async(k: Kernel, entry: int) -> Steps[int]:
             yield change_flags(k, new, "SetPageUptodate", PG_uptodate)
             yield unlock_page(k, new)
             return int(new)
-        yield page_cache_release(k, new)
         if claim == "gone":
-            return 0
-    return 0
+            break
+        del claim, page
+    if new:
+        yield page_cache_release(k, new)
+    return int(page)

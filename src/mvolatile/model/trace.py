@@ -29,7 +29,10 @@ SOURCES = {
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One step: on which processor, in which kernel functions (outermost first), what, and what changed."""
+    """One step: on which processor, in which kernel functions (outermost first), what, and what changed.
+
+    `wrong` is what is wrong since this step and was not before.
+    """
 
     cpu: str
     functions: tuple[str, ...]
@@ -51,26 +54,34 @@ def follow(litmus: Litmus, variant: Variant | str, cpus: Iterable[str]) -> list[
     threads: dict[str, Steps[Any]] = {name: program() for name, program in litmus.programs(k).items()}
     pending: dict[str, Op] = {}
     events: list[Event] = []
+    told: set[str] = set()
+    crashed = False
     for name, thread in threads.items():
         _advance(thread, pending, name, None)
     for at, cpu in enumerate(cpus, 1):
+        if cpu not in threads:
+            raise ValueError(
+                f"step {at} of the schedule: no processor {cpu!r}; there are {', '.join(threads)}"
+            )
         op = pending.get(cpu)
         if op is None or not op.ready(world):
             why = "has ended" if op is None else f"waits at {op.label}"
             raise ValueError(f"step {at} of the schedule: {cpu} {why}")
         functions, source = _where(threads[cpu])
         before = world
-        wrong: str | None = None
+        found: tuple[str, ...] = ()
         try:
             world, answer = op.perform(world)
             _advance(threads[cpu], pending, cpu, answer)
         except AssertionError as bug:
             del pending[cpu]
-            wrong = str(bug)
-        wrong = wrong or "; ".join(litmus.check(k, world, not pending)) or None
+            crashed = True
+            found = (str(bug),)
+        # The books of a machine on which a processor has crashed are never closed.
+        found = found or litmus.check(k, world, not pending and not crashed)
+        wrong = "; ".join(finding for finding in found if finding not in told) or None
+        told |= set(found)
         events.append(Event(cpu, functions, source, op.label, _changes(k, before, world), wrong))
-        if wrong:
-            break
     return events
 
 

@@ -8,25 +8,35 @@ from .memory import (
     FAULT_FLAG_ALLOW_RETRY,
     FAULT_FLAG_WRITE,
     VM_FAULT_LOST,
+    VM_FAULT_NO_FRAME,
     VM_FAULT_OOM,
     VM_FAULT_RETRY,
     VM_FAULT_SIGBUS,
     handle_pte_fault,
 )
 from .mmu_notifier import map_secondary, mmu_notifier_seq
+from .page import page_cache_release
 from .pgtable import pte_pfn, pte_present, pte_write
 from .ptes import pte_under_lock, sigbus, touch
-from .state import ZERO_PAGE, Kernel, World
-from .steps import Op, Steps, down_read, pte_unmap_unlock, puts, spin_lock, up_read
+from .state import FALSE_OOM, ZERO_PAGE, Kernel, World
+from .steps import Op, Steps, down_read, pte_unmap_unlock, put, puts, spin_lock, up_read
 from .vma import find_vma
 
 SIGBUS = "SIGBUS"
 SIGSEGV = "SIGSEGV"
 EFAULT = "EFAULT"
 OOM = "OOM"
-RETRY = "RETRY"
-ATTEMPTS = 6
-"""How often a touch is tried before the program is said to be stuck; a bound of the model."""
+
+
+@cache
+def out_of_memory(k: Kernel, mm: int, address: int) -> Op:
+    """Ghost: VM_FAULT_OOM, and nothing that was asked for was refused."""
+    wrong = k.wrong(mm, address)
+    return Op(
+        f"VM_FAULT_OOM (mm{mm} page {address})",
+        lambda world: (put(world, wrong, world[wrong] | FALSE_OOM), None),
+        writes=(wrong,),
+    )
 
 
 def handle_mm_fault(k: Kernel, mm: int, address: int, *, write: bool, allow_retry: bool) -> Steps[int]:
@@ -36,32 +46,35 @@ def handle_mm_fault(k: Kernel, mm: int, address: int, *, write: bool, allow_retr
         return VM_FAULT_SIGBUS | VM_FAULT_OOM
     flags = (FAULT_FLAG_WRITE if write else 0) | (FAULT_FLAG_ALLOW_RETRY if allow_retry else 0)
     ret = yield from handle_pte_fault(k, vma, address, flags)
+    if ret & VM_FAULT_OOM and not ret & VM_FAULT_NO_FRAME:
+        yield out_of_memory(k, mm, address)
     return ret
 
 
-def do_page_fault(k: Kernel, mm: int, address: int, write: bool, retry: bool) -> Steps[int]:
-    """`__do_page_fault()` (arch/x86/mm/fault.c): the fault handler's answer."""
-    yield down_read(k, mm)
-    ret = yield from handle_mm_fault(k, mm, address, write=write, allow_retry=retry)
-    if not ret & VM_FAULT_RETRY:
-        yield up_read(k, mm)
+def do_page_fault(k: Kernel, mm: int, address: int, write: bool) -> Steps[int]:
+    """`__do_page_fault()` (arch/x86/mm/fault.c): the fault handler's answer. It retries once, and then waits."""
+    for allow_retry in (True, False):
+        yield down_read(k, mm)
+        ret = yield from handle_mm_fault(k, mm, address, write=write, allow_retry=allow_retry)
+        if not ret & VM_FAULT_RETRY:
+            break
+    yield up_read(k, mm)
     return ret
 
 
 def _access(k: Kernel, mm: int, address: int, value: int | None, in_kernel: bool) -> Steps[int | str]:
-    for attempt in range(ATTEMPTS):
+    while True:
         done, found = yield touch(k, mm, address, value)
         if done:
             return int(found)
         del done, found
-        ret = yield from do_page_fault(k, mm, address, value is not None, attempt == 0)
+        ret = yield from do_page_fault(k, mm, address, value is not None)
         if ret & VM_FAULT_OOM:
             return SIGSEGV if ret & VM_FAULT_SIGBUS else OOM
         if ret & VM_FAULT_SIGBUS:
             yield sigbus(k, mm, address, bool(ret & VM_FAULT_LOST))
             return EFAULT if in_kernel else SIGBUS
         del ret
-    return RETRY
 
 
 def load(k: Kernel, mm: int, address: int) -> Steps[int | str]:
@@ -96,25 +109,25 @@ def pin(k: Kernel, page: int, by: int) -> Op:
 
 
 def get_user_pages(k: Kernel, mm: int, address: int, write: bool = True) -> Steps[int]:
-    """`get_user_pages()`: the page with a reference taken under the pte lock, faulted in if need be; 0 on failure."""
-    for attempt in range(ATTEMPTS):
-        yield down_read(k, mm)
+    """`get_user_pages()`: the page with a reference taken under the pte lock, faulted in if need be; 0 on failure.
+
+    `mmap_sem` is held for reading throughout, so its faults may not retry.
+    """
+    yield down_read(k, mm)
+    ret = 0
+    while not ret & (VM_FAULT_SIGBUS | VM_FAULT_OOM):
         yield spin_lock(k, mm)
         pte = yield pte_under_lock(k, mm, address)
         page = k.page(pte_pfn(pte)) if pte_present(pte) and (pte_write(pte) or not write) else ZERO_PAGE
         if page != ZERO_PAGE:
             yield pin(k, page, 1)
         yield pte_unmap_unlock(k, mm)
-        ret = 0
-        if page == ZERO_PAGE:
-            ret = yield from handle_mm_fault(k, mm, address, write=write, allow_retry=attempt == 0)
-        if not ret & VM_FAULT_RETRY:
-            yield up_read(k, mm)
         if page != ZERO_PAGE:
+            yield up_read(k, mm)
             return page
-        if ret & (VM_FAULT_SIGBUS | VM_FAULT_OOM):
-            return 0
-        del page, ret, pte
+        del page, pte
+        ret = yield from handle_mm_fault(k, mm, address, write=write, allow_retry=False)
+    yield up_read(k, mm)
     return 0
 
 
@@ -131,8 +144,6 @@ def forget_pin(k: Kernel, page: int) -> Op:
 
 def put_user_page(k: Kernel, page: int) -> Steps[None]:
     """`put_page()` on what `get_user_pages` gave."""
-    from .page import page_cache_release
-
     yield forget_pin(k, page)
     yield page_cache_release(k, page)
 

@@ -328,6 +328,32 @@ def adjust_extents(
     )
 
 
+def _is_freed(k: Kernel, world: World, anon_vma: int) -> bool:
+    """No VMA is filed under it, and none under an anon_vma that has it for its root: `anon_vma_free()` has run."""
+    return not any(
+        world[k.tree(at)]
+        for at in range(k.config.anon_vmas)
+        if at == anon_vma or world[k.root(at)] == anon_vma
+    )
+
+
+def _lifeline(k: Kernel, world: World, anon_vma: int) -> tuple[int, ...]:
+    """The cells that decide whether it is freed."""
+    if world[k.tree(anon_vma)]:
+        return (k.tree(anon_vma),)
+    return tuple(cell for at in range(k.config.anon_vmas) for cell in (k.root(at), k.tree(at)))
+
+
+@cache
+def put_anon_vma(k: Kernel, anon_vma: int) -> Op:
+    """``atomic_dec_and_test(&anon_vma->refcount)`` in `page_lock_anon_vma_read`: was this the last reference?"""
+    return Op(
+        f"put_anon_vma(anon_vma{anon_vma})",
+        lambda world: (world, _is_freed(k, world, anon_vma)),
+        footprint=lambda world: (frozenset(_lifeline(k, world, anon_vma)), frozenset()),
+    )
+
+
 class Sharer(NamedTuple):
     """A VMA that may map a page, as the interval tree gives it, with `vma_address()`."""
 
@@ -338,10 +364,15 @@ class Sharer(NamedTuple):
 
 @cache
 def anon_vma_interval_tree(k: Kernel, anon_vma: int, page: int) -> Op:
-    """`anon_vma_interval_tree_foreach(avc, root, pgoff, pgoff)`, all of it: the anon_vma's lock is held."""
+    """`anon_vma_interval_tree_foreach(avc, root, pgoff, pgoff)`, all of it: the anon_vma's lock is held.
+
+    To walk an anon_vma that was freed is a kernel bug, though here none is used a second time.
+    """
     tree = k.tree(anon_vma)
 
     def perform(world: World) -> tuple[World, tuple[Sharer, ...]]:
+        if _is_freed(k, world, anon_vma):
+            raise KernelBug(f"use after free: anon_vma{anon_vma} is walked after it was freed")
         pgoff = world[k.index(page)]
         found = []
         for vma in world[tree]:
@@ -351,7 +382,8 @@ def anon_vma_interval_tree(k: Kernel, anon_vma: int, page: int) -> Op:
         return world, tuple(found)
 
     def footprint(world: World) -> tuple[frozenset[int], frozenset[int]]:
-        return frozenset((tree, k.index(page), *(k.extent(vma) for vma in world[tree]))), frozenset()
+        extents = (k.extent(vma) for vma in world[tree])
+        return frozenset((*_lifeline(k, world, anon_vma), k.index(page), *extents)), frozenset()
 
     return Op(
         f"anon_vma_interval_tree_foreach(anon_vma{anon_vma}, page {page})",

@@ -56,7 +56,7 @@ def page_check_references(k: Kernel, page: int) -> Steps[tuple[str, str]]:
     """`page_check_references()` with v13 4/4's hook: what to do with the page, and what if it cannot be purged.
 
     VM_LOCKED is asked before VM_VOLATILE, and both before the references: a volatile page at the tail goes,
-    however recently it was used.
+    however recently it was used. PG_swapbacked comes with PG_referenced: a page on the LRU keeps it to its end.
     """
     found = yield from page_referenced(k, page)
     old = yield change_flags(k, page, "TestClearPageReferenced", 0, PG_referenced)
@@ -111,8 +111,10 @@ def shrink_page_list(k: Kernel, page: int) -> Steps[int]:
     flags = yield read_flags(k, page, "page_evictable")
     if flags & PG_mlocked:
         return (yield from _cull_mlocked(k, page))
+    flags = yield read_flags(k, page, "PageWriteback")
     if flags & PG_writeback:
         return (yield from _keep_locked(k, page))
+    del flags
     references, otherwise = yield from page_check_references(k, page)
     if references == PAGEREF_PURGE:
         failed = yield from purge_volatile_page(k, page)
@@ -158,18 +160,31 @@ def _swap_out(k: Kernel, page: int, references: str) -> Steps[int]:
         written = yield from pageout(k, page)
         if written == "PAGE_KEEP":
             return (yield from _keep_locked(k, page))
-        locked = yield trylock_page(k, page)
-        if not locked:
-            return (yield from _keep(k, page))
-        flags = yield read_flags(k, page, "PageDirty || PageWriteback")
-        if flags & (PG_dirty | PG_writeback):
-            return (yield from _keep_locked(k, page))
+        kept = yield from _try_again_after_pageout(k, page)
+        if kept is not None:
+            return kept
     removed = yield from __remove_mapping(k, page)
     if not removed:
         return (yield from _keep_locked(k, page))
     yield unlock_page(k, page)
     yield free_hot_cold_page(k, page)
     return 1
+
+
+def _try_again_after_pageout(k: Kernel, page: int) -> Steps[int | None]:
+    """The case PAGE_SUCCESS: None if the page, written by now, is locked again and still clean; else it is kept."""
+    for what, bit in (("PageWriteback", PG_writeback), ("PageDirty", PG_dirty)):
+        flags = yield read_flags(k, page, what)
+        if flags & bit:
+            return (yield from _keep(k, page))
+    locked = yield trylock_page(k, page)
+    if not locked:
+        return (yield from _keep(k, page))
+    for what, bit in (("PageDirty", PG_dirty), ("PageWriteback", PG_writeback)):
+        flags = yield read_flags(k, page, what)
+        if flags & bit:
+            return (yield from _keep_locked(k, page))
+    return None
 
 
 def pageout(k: Kernel, page: int) -> Steps[str]:

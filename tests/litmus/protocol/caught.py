@@ -117,6 +117,12 @@ CAUGHT = [
         schedule="a*12 b*7",
     ),
     Caught(
+        switch="blocked_reads_unheld",
+        race="pin vs read, signal blocked",
+        violates="no_stray_sigbus",
+        schedule="reclaim0 b*6",
+    ),
+    Caught(
         switch="count_faults_late",
         race="pin vs reclaim and a signal, faultcount",
         violates="no_lost_report",

@@ -48,6 +48,8 @@ OUTCOMES: dict[str, dict[str, set[Any]]] = {
     },
     "write pin vs peek": {"a": {"lost", "whole"}, "b": {"lost", "overwritten", "whole"}},
     "write pin vs peek, faultcount": {"a": {"lost", "whole"}, "b": {"lost", "overwritten", "whole"}},
+    "write pin vs peek, signal blocked": {"a": {"lost", "whole"}, "b": {"lost", "overwritten", "whole"}},
+    "pin vs read, signal blocked": {"a": {"rebuilt", "whole"}, "b": {"EAGAIN", "EFAULT", (1, 1), (2, 2)}},
     "write vs peek": {"b": {"lost", "overwritten", "whole"}},
     "write vs peek, large": {"b": {"lost", "overwritten", "whole"}},
     "first write vs peek": {"b": {"lost", "overwritten", "whole"}},

@@ -88,6 +88,12 @@ RACES = [
     ),
     Litmus("write pin vs peek", SMALL, {"a": do(pin, write=2), "b": do(peek)}),
     Litmus("write pin vs peek, faultcount", COUNTED, {"a": do(pin, write=2), "b": do(peek)}, purges=2),
+    Litmus("write pin vs peek, signal blocked", SMALL, {"a": do(pin, write=2), "b": do(peek, blocked=True)}),
+    Litmus(
+        "pin vs read, signal blocked",
+        SMALL,
+        {"a": do(pin, rebuild=2), "b": do(copy_out, pages=3, blocked=True)},
+    ),
     Litmus("write vs peek", SMALL, {"a": do(write, pages=3, version=2), "b": do(peek)}),
     Litmus("write vs peek, large", LARGE, {"a": do(write, pages=3, version=2), "b": do(peek)}),
     Litmus(

@@ -1,4 +1,4 @@
-"""A test's caches go when it ends, and their thread with them."""
+"""A test's caches go when it ends, and their threads with them."""
 
 from __future__ import annotations
 
@@ -8,11 +8,18 @@ from collections.abc import Iterator
 
 import pytest
 
+from mvolatile.cache import pressure
+
 
 @pytest.fixture(autouse=True)
 def _thread_ends(_leaves_nothing: None) -> Iterator[None]:
     yield
     gc.collect()
+    for cache in list(
+        pressure._listeners.values()
+    ):  # of a module's own functions: they listen again when they store
+        cache._listening = False  # type: ignore[attr-defined]
+        pressure.ignore(cache)
     for thread in threading.enumerate():
-        if thread.name == "mvolatile-cache":
+        if thread.name.startswith("mvolatile-"):
             thread.join(60)

@@ -1,7 +1,11 @@
-"""Losing parts of a cache on purpose."""
+"""Losing parts of a cache on purpose, forking, and what must hold."""
 
 from __future__ import annotations
 
+import os
+import threading
+import traceback
+from collections.abc import Callable
 from contextlib import suppress
 from random import Random
 from typing import Any
@@ -35,10 +39,47 @@ def purge_some(cache: VolatileCache[Any, Any], random: Random) -> None:
         testing.purge(memory, [(first * 4096, length)])
 
 
+def in_child(body: Callable[[], None]) -> None:
+    """Run `body` in a forked child, which must end well."""
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.close(read)
+            try:
+                body()
+            except BaseException:
+                os.write(write, traceback.format_exc().encode())
+                os._exit(1)
+            os._exit(0)
+        finally:
+            os._exit(2)
+    os.close(write)
+    said = b""
+    while piece := os.read(read, 65536):
+        said += piece
+    os.close(read)
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 0, said.decode()
+
+
+def told(cache: VolatileCache[Any, Any]) -> None:
+    """Until `on_purge` was told of all that was noticed."""
+    assert cache._notices is not None
+    for _ in range(10_000):
+        threads = [thread for thread in threading.enumerate() if thread.name == "mvolatile-on-purge"]
+        if cache._notices.idle and not threads:
+            return
+        for thread in threads:
+            thread.join(0.01)
+    raise AssertionError("on_purge never ends")
+
+
 def is_valid(cache: VolatileCache[Any, Any]) -> bool:
     """The invariants of a cache at rest."""
     log = cache._log
     assert log.nbytes == sum(shelf.used - shelf.emptied for shelf in log.by_number.values())
+    assert log.beside == sum(shelf.beside - shelf.emptied_beside for shelf in log.by_number.values())
     assert set(log.shelves) == set(log.by_number)
     open_ones = {shelf.number for shelf in (log.newest, log.survivors) if shelf is not None}
     ordered = [*log.ahead, *log.behind]

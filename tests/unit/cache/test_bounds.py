@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
+import math
 import random
+from typing import Any
 
 import pytest
 
+import mvolatile as mv
 from mvolatile import VolatileCache
 
 from .helpers import is_valid
@@ -24,6 +28,22 @@ def test_max_bytes_is_never_exceeded(max_bytes: int, size: int) -> None:
     assert cache._log.nbytes > 0.5 * max_bytes
     for i, value in cache.items():
         assert value == i.to_bytes(4, "little") * (size // 4)
+
+
+@pytest.mark.parametrize("max_bytes", [64 << 10, 1 << 20])
+@pytest.mark.parametrize("size", [0, 1, 300, 1100, 4200, 9000, 15_000])
+def test_the_memory_is_bounded_too(max_bytes: int, size: int) -> None:
+    rng = random.Random(1)
+    cache: VolatileCache[int, bytes] = VolatileCache(max_bytes)
+    fits = max_bytes // max(size, 8)
+    segment = max(max_bytes // 64, 3 * size + 4096)
+    for i in range(min(4 * fits, 40_000)):
+        cache[i] = bytes(size)
+        cache.get(rng.randrange(max(0, i - fits), i + 1))
+        if i % (fits // 8 + 1) == 0:
+            assert cache.cache_info().resident_bytes <= max_bytes * 4 / 3 + 4 * segment
+    assert len(cache) <= max_bytes // max(size, 1)
+    is_valid(cache)
 
 
 def test_large_values_count_too() -> None:
@@ -86,6 +106,34 @@ def test_resize() -> None:
             cache.resize(wrong)
     with pytest.raises(ValueError, match="maxsize must not be negative"):
         VolatileCache(maxsize=-1)
+
+
+@pytest.mark.parametrize("wrong", [1.5, math.nan, "a", [1]])
+def test_bounds_are_integers(wrong: Any) -> None:
+    for make in (VolatileCache, lambda n: VolatileCache(maxsize=n), VolatileCache().resize):
+        with pytest.raises(TypeError, match=r"must be an integer or None"):
+            make(wrong)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"on_purge": 5}, {"timer": 5}, {"timer": None}, {"codec": 5}, {"name": b"x"}]
+)
+def test_arguments_are_checked_when_a_cache_is_made(wrong: dict[str, Any]) -> None:
+    with pytest.raises(TypeError, match=f"^{next(iter(wrong))} must"):
+        VolatileCache(**wrong)
+
+
+def test_the_bytes_of_a_time_to_live_count() -> None:
+    cache: VolatileCache[str, bytes] = VolatileCache(max_bytes=100)
+    cache["k"] = bytes(100)
+    with pytest.raises(mv.TooLargeError, match="takes 108 bytes is larger than max_bytes=100"):
+        cache.set("k", bytes(100), ttl=5)
+
+
+def test_get_takes_its_key_by_position() -> None:
+    assert str(inspect.signature(VolatileCache.get)) == "(self, key, /, default=None)"
+    with pytest.raises(TypeError, match="get"):
+        VolatileCache().get(key="k")  # type: ignore[call-arg]
 
 
 def test_a_thousand_caches() -> None:

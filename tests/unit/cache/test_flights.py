@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import gc
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +15,8 @@ import pytest
 from mvolatile import VolatileCache
 from mvolatile.cache import flights
 
+from .helpers import in_child
+
 
 @pytest.fixture
 def cache() -> VolatileCache[Any, Any]:
@@ -21,8 +25,12 @@ def cache() -> VolatileCache[Any, Any]:
 
 def await_waiters(count: int) -> None:
     """Until so many callers wait for others."""
-    while len(flights.waiting) < count:
-        threading.Event().wait(0.001)
+    patience = threading.Event()
+    for _ in range(20_000):
+        if len(flights.waiting) >= count:
+            return
+        patience.wait(0.001)
+    pytest.fail(f"{len(flights.waiting)} wait, not {count}")
 
 
 def test_many_threads_make_it_once(cache: VolatileCache[str, Any]) -> None:
@@ -82,8 +90,8 @@ def test_a_maker_that_vanished_without_a_word_is_replaced(
 ) -> None:
     monkeypatch.setattr(flights, "ORPHAN_SECONDS", 0.01)
     token = flights.Token()
-    lost = flights.Flight("k", -1, token)
-    lost.thread = -1
+    lost = flights.Flight("k", token)
+    lost.crew.thread = -1
     cache._flights._flights["k"] = lost
     with ThreadPoolExecutor(1) as pool:
         waiter = pool.submit(cache.get_or_set, "k", lambda: "made")
@@ -231,3 +239,137 @@ def test_a_thread_waits_for_a_task(cache: VolatileCache[str, Any]) -> None:
 
 async def _call(cache: VolatileCache[str, Any], make: Callable[[], Any]) -> Any:
     return await cache.aget_or_set("k", make)
+
+
+def test_a_factory_that_asks_for_its_own_key_through_a_task(cache: VolatileCache[str, Any]) -> None:
+    async def inner() -> int:
+        return 1
+
+    async def gathered() -> int:
+        (value,) = await asyncio.gather(cache.aget_or_set("gather", inner))
+        return value + 1
+
+    async def waited_for() -> int:
+        return 1 + await asyncio.wait_for(cache.aget_or_set("wait_for", inner), 5)
+
+    async def in_a_thread() -> int:
+        return 1 + await asyncio.to_thread(cache.get_or_set, "thread", lambda: 1)
+
+    async def main() -> list[int]:
+        return [
+            await asyncio.wait_for(cache.aget_or_set(key, make), 5)
+            for key, make in {"gather": gathered, "wait_for": waited_for, "thread": in_a_thread}.items()
+        ]
+
+    assert asyncio.run(main()) == [2, 2, 2]
+    assert cache.get_or_set("own loop", lambda: asyncio.run(cache.aget_or_set("own loop", inner)) + 1) == 2
+    assert not flights.waiting
+
+
+def test_a_thread_in_a_copy_of_the_factorys_context(cache: VolatileCache[str, Any]) -> None:
+    def make() -> int:
+        with ThreadPoolExecutor(1) as pool:
+            copy = contextvars.copy_context()
+            return 1 + pool.submit(copy.run, cache.get_or_set, "k", lambda: 1).result(10)
+
+    assert cache.get_or_set("k", make) == 2
+
+
+@pytest.mark.parametrize("ring", [2, 3, 5])
+def test_a_circle_of_makers_that_ask_through_tasks(cache: VolatileCache[int, Any], ring: int) -> None:
+    async def main() -> list[int]:
+        all_make = asyncio.Barrier(ring)
+
+        async def make(number: int) -> int:
+            await all_make.wait()
+            other = (number + 1) % ring
+            (value,) = await asyncio.gather(cache.aget_or_set(other, lambda: 0))
+            return value + 1
+
+        calls = (cache.aget_or_set(number, lambda number=number: make(number)) for number in range(ring))
+        return await asyncio.wait_for(asyncio.gather(*calls), 10)
+
+    assert sorted(asyncio.run(main())) == list(range(1, ring + 1))
+    assert not flights.waiting
+
+
+def test_a_waiting_thread_keeps_its_loops_makers_waiting(cache: VolatileCache[str, Any]) -> None:
+    """A task makes k1; another task of its loop waits, as a thread does, for k2, whose maker waits for k1."""
+    making_both, asked = threading.Event(), threading.Event()
+
+    def make_k2() -> str:
+        making_both.wait()
+        asked.wait(0.05)
+        return "k2 of " + cache.get_or_set("k1", lambda: "my own k1")
+
+    async def main() -> None:
+        async def make_k1() -> str:
+            making_both.set()
+            await asyncio.sleep(0.01)
+            return "k1"
+
+        maker = asyncio.create_task(cache.aget_or_set("k1", make_k1))
+        await asyncio.sleep(0)
+        assert cache.get_or_set("k2", lambda: "my own k2") in ("k2 of my own k1", "my own k2")
+        assert await maker == "k1"
+
+    with ThreadPoolExecutor(2) as pool:
+        other = pool.submit(cache.get_or_set, "k2", make_k2)
+        while "k2" not in cache._flights._flights:
+            threading.Event().wait(0.001)
+        pool.submit(asyncio.run, main()).result(10)
+        other.result(10)
+
+
+def abandon(cache: VolatileCache[str, Any]) -> None:
+    """A maker whose loop is closed before it is done."""
+    loop = asyncio.new_event_loop()
+
+    async def begin() -> None:
+        kept.append(asyncio.create_task(cache.aget_or_set("k", asyncio.Event().wait)))
+        await asyncio.sleep(0)
+
+    loop.run_until_complete(begin())
+    loop.close()
+
+
+kept: list[asyncio.Task[Any]] = []
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("held", [True, False], ids=["task held", "task collected"])
+def test_a_maker_in_a_closed_loop_is_replaced(cache: VolatileCache[str, Any], held: bool) -> None:
+    def in_a_thread() -> str:
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(cache.get_or_set, "k", lambda: "thread").result(10)
+
+    async def ask() -> str:
+        return await asyncio.wait_for(cache.aget_or_set("k", lambda: "loop"), 10)
+
+    for name, askers in {"thread": in_a_thread, "loop": lambda: asyncio.run(ask())}.items():
+        abandon(cache)
+        if not held:
+            kept.clear()
+            gc.collect()
+            assert "k" not in cache._flights._flights, "nothing of ours keeps the task"
+        assert askers() == name
+        cache.clear()
+        for task in kept:
+            task._log_destroy_pending = False  # type: ignore[attr-defined]
+        kept.clear()
+
+
+def test_a_fork_while_a_task_makes_it(cache: VolatileCache[str, Any]) -> None:
+    async def main() -> None:
+        maker = asyncio.create_task(cache.aget_or_set("k", asyncio.Event().wait))
+        await asyncio.sleep(0)
+
+        def child() -> None:
+            with ThreadPoolExecutor(1) as pool:
+                assert pool.submit(cache.get_or_set, "k", lambda: "child").result(10) == "child"
+            assert cache["k"] == "child"
+
+        in_child(child)
+        maker.cancel()
+
+    asyncio.run(main())

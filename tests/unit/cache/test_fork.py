@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,31 +12,7 @@ import pytest
 
 from mvolatile import VolatileCache
 
-from .helpers import is_valid, purge, seal
-
-
-def in_child(body: Callable[[], None]) -> None:
-    """Run `body` in a forked child, which must end well."""
-    read, write = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            os.close(read)
-            try:
-                body()
-            except BaseException:
-                os.write(write, traceback.format_exc().encode())
-                os._exit(1)
-            os._exit(0)
-        finally:
-            os._exit(2)
-    os.close(write)
-    said = b""
-    while piece := os.read(read, 65536):
-        said += piece
-    os.close(read)
-    _, status = os.waitpid(pid, 0)
-    assert os.waitstatus_to_exitcode(status) == 0, said.decode()
+from .helpers import in_child, is_valid, purge, seal
 
 
 @pytest.fixture

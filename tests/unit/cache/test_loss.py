@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from itertools import count
 from typing import Any
@@ -12,10 +11,10 @@ import pytest
 
 import mvolatile as mv
 from mvolatile import VolatileCache, testing
-from mvolatile.cache import pressure
+from mvolatile.cache import hand, pressure
 from support.processes import run_python
 
-from .helpers import is_valid, purge, seal
+from .helpers import in_child, is_valid, purge, seal, told
 
 purges = pytest.mark.skipif(mv.features().can_purge is False, reason="nothing is purged in this tier")
 pytestmark = purges
@@ -124,13 +123,18 @@ def test_purging_at_every_chance() -> None:
 
 
 def test_on_purge_is_told_of_each_lost_key_once() -> None:
-    told: list[int] = []
-    cache = filled(on_purge=told.extend)
+    lost: list[int] = []
+    cache = filled(on_purge=lost.extend)
     purge(cache, 0)
-    right(cache)
+    threads = [threading.Thread(target=right, args=(cache,)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
     info = cache.cache_info()
-    assert len(told) == len(set(told)) == info.purged > 0
-    assert not set(told) & set(cache)
+    told(cache)
+    assert len(lost) == len(set(lost)) == info.purged > 0
+    assert not set(lost) & set(cache)
 
 
 def test_on_purge_may_use_the_cache_and_may_fail(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,12 +143,87 @@ def test_on_purge_may_use_the_cache_and_may_fail(monkeypatch: pytest.MonkeyPatch
         raise LookupError("but then")
 
     failures: list[Any] = []
-    monkeypatch.setattr(sys, "unraisablehook", failures.append)
+    monkeypatch.setattr(threading, "excepthook", lambda failure: failures.append(failure.exc_type))
     cache = filled(on_purge=rebuild)
     purge(cache)
     cache.cache_info()
+    told(cache)
     assert right(cache) == 5000
-    assert [type(failure.exc_value) for failure in failures] == [LookupError]
+    assert set(failures) == {LookupError}
+
+
+def test_an_on_purge_that_fails_disturbs_nobody() -> None:
+    def child() -> None:
+        import threading
+
+        import mvolatile as mv
+
+        def fail(keys: list[int]) -> None:
+            raise LookupError("the callback failed")
+
+        cache = mv.VolatileCache(on_purge=fail)
+        for i in range(5):
+            cache[i] = bytes(70_000)
+        cache.purge()
+        assert cache.get(1) is None
+        cache["n"] = b"1"
+        assert cache.cache_info().purged == 5
+        for thread in threading.enumerate():
+            if thread.name == "mvolatile-on-purge":
+                thread.join()
+        assert cache["n"] == b"1"
+
+    done = run_python(child).check()
+    assert "the callback failed" in done.stderr
+    assert "mvolatile-on-purge" in done.stderr
+
+
+def test_a_slow_on_purge_makes_nobody_wait() -> None:
+    go_on, lost = threading.Event(), []
+
+    def slow(keys: list[int]) -> None:
+        assert go_on.wait(10)
+        lost.extend(keys)
+
+    cache = filled(on_purge=slow)
+    purge(cache)
+    assert right(cache) == 0
+    cache[1] = b"new"
+    assert cache.cache_info().purged == 5000
+    cache.close()
+    assert not lost
+    go_on.set()
+    told(cache)
+    assert sorted(lost) == list(range(5000)), "what was lost before is told after closing"
+    assert "mvolatile-on-purge" not in [thread.name for thread in threading.enumerate()]
+
+
+def test_on_purge_after_a_fork() -> None:
+    go_on, lost = threading.Event(), []
+
+    def slow(keys: list[int]) -> None:
+        assert go_on.wait(10)
+        lost.extend(keys)
+
+    cache = filled(on_purge=slow)
+    purge(cache, 0)
+    assert cache.get(0) is None
+
+    def child() -> None:
+        go_on.set()
+        cache.update({-i: b"the child's own" for i in range(1, 1000)})
+        seal(cache)
+        for shelf in list(cache._log.by_number.values())[-1:]:
+            shelf.memory.purge()
+        cache.cache_info()
+        told(cache)
+        assert {*range(-999, 0)} <= set(lost)
+        assert 0 not in lost, "what the parent's thread was telling is the parent's to tell"
+        assert len(lost) == len(set(lost))
+
+    in_child(child)
+    go_on.set()
+    told(cache)
 
 
 def test_pressure_finds_losses_and_lets_open_segments_go() -> None:
@@ -166,26 +245,70 @@ def purge_but_newest(cache: VolatileCache[Any, Any]) -> None:
 
 def test_the_kernels_taking_sets_an_allowance_that_grows_until_it_is_lifted() -> None:
     cache = filled(100_000)
-    hand = cache._hand
-    before = cache._log.nbytes
-    assert hand.allowance is None
+    kept = cache._hand
+    before = cache._log.footprint
+    assert kept.allowance is None
     oldest = list(cache._log.by_number.values())[:3]
     for shelf in oldest:
         shelf.memory.purge()
     numbers = count(100_000)
-    while hand.allowance is None:
+    while kept.allowance is None:
         store(cache, next(numbers))
-    assert 0.95 * before < hand.allowance < before
-    allowed = hand.allowance
+    assert 0.95 * before < kept.allowance < before
+    allowed = kept.allowance
     for _ in range(200_000):
         store(cache, next(numbers))
-        if hand.allowance is None:
+        if kept.allowance is None:
             break
-        assert cache._log.nbytes <= hand.limit + 400_000
-        assert hand.allowance >= allowed
-        allowed = hand.allowance
-    assert hand.allowance is None
+        assert cache._log.nbytes <= max(kept.limit, 0) + 400_000
+        assert kept.allowance >= allowed
+        allowed = kept.allowance
+    assert kept.allowance is None
     assert allowed > 1.1 * before
+    is_valid(cache)
+
+
+def test_clear_forgets_a_loss_that_nobody_has_acted_on() -> None:
+    """The allowance would be that of an empty cache."""
+    cache = filled(100_000)
+    shelves = list(cache._log.by_number.values())
+    shelves[1].memory.purge()
+    assert cache.get(shelves[1].keys[0]) is None  # type: ignore[arg-type]
+    cache.clear()
+    for number in range(100_000, 120_000):
+        store(cache, number)
+    assert cache._hand.allowance is None
+
+
+@pytest.mark.parametrize("size", [0, 16])
+def test_where_room_grows_short_entries_are_given_up_before_the_kernel_takes_values(
+    size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache: VolatileCache[int, bytes] = VolatileCache()
+    spare = [1 << 30]
+    monkeypatch.setattr(hand, "room", lambda: spare[0])
+    for number in range(60_000):
+        cache[number] = bytes(size)
+    assert len(cache) == 60_000
+    spare[0] = 1 << 20
+    for number in range(60_000, 90_000):
+        cache[number] = bytes(size)
+    held = len(cache)
+    assert held < 80_000
+    for number in range(90_000, 150_000):
+        cache[number] = bytes(size)
+    assert 0.9 * held < len(cache) < 1.1 * held, "no less while the room does not shrink"
+    spare[0] = 1000
+    for number in range(150_000, 200_000):
+        cache[number] = bytes(size)
+    assert len(cache) < 0.97 * held
+    spare[0] = 1 << 30
+    for number in range(200_000, 2_000_000):
+        cache[number] = bytes(size)
+        if len(cache) > 1.2 * held:
+            break
+    assert len(cache) > 1.2 * held, "it grows again"
+    assert cache.cache_info().purged == 0
     is_valid(cache)
 
 
@@ -195,10 +318,10 @@ def store(cache: VolatileCache[int, bytes], number: int) -> None:
 
 def test_what_was_held_before_is_allowed_again_however_much_the_kernel_took() -> None:
     cache = filled(100_000)
-    before = cache._log.nbytes
+    before = cache._log.footprint
     purge(cache)
     cache.cache_info()
-    assert cache._log.nbytes < 0.1 * before
+    assert cache._log.footprint < 0.1 * before
     assert cache._hand.allowance is not None
     assert 0.95 * before < cache._hand.allowance < before
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import MutableMapping
 from random import Random
 
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import mvolatile as mv
 from mvolatile import VolatileCache
 
 from .helpers import is_valid, purge, purge_some, seal
@@ -107,6 +109,67 @@ def test_delete_many() -> None:
 def test_popitem_of_an_empty_cache() -> None:
     with pytest.raises(KeyError, match="empty"):
         VolatileCache().popitem()
+
+
+def test_popitem_until_nothing_is_left() -> None:
+    """Quadratic, this would take hours."""
+    cache: VolatileCache[int, int] = VolatileCache()
+    model = {i: i * i for i in range(60_000)}
+    cache.update(model)
+    seal(cache)
+    assert dict(cache.popitem() for _ in range(60_000)) == model
+    assert len(cache) == 0
+    cache[1] = 1
+    purge(cache)
+    if mv.features().can_purge:
+        with pytest.raises(KeyError, match="empty"):
+            cache.popitem()
+    is_valid(cache)
+
+
+def test_a_value_that_goes_while_items_are_read_is_left_out() -> None:
+    now = [0.0]
+
+    def timer() -> float:
+        now[0] += 1
+        return now[0]
+
+    for read in (lambda c: list(c.items()), lambda c: list(c.values()), lambda c: 5 in c.values(), copied):
+        now[0] = 0
+        cache: VolatileCache[str, int] = VolatileCache(timer=timer)
+        cache.set("a", 1, ttl=0.5)
+        assert not read(cache)
+    cache = VolatileCache()
+    cache.update(a=1, b=2)
+    assert 2 in cache.values()
+    assert ("b", 2) in cache.items()
+    assert ("b", 3) not in cache.items()
+
+
+def copied(cache: VolatileCache[str, int]) -> VolatileCache[str, int]:
+    other: VolatileCache[str, int] = VolatileCache()
+    other.update(cache)
+    return other
+
+
+@pytest.mark.parametrize("size", [100, 64 << 20])
+def test_in_neither_marks_nor_copies(size: int) -> None:
+    cache: VolatileCache[str, bytes] = VolatileCache()
+    cache["k"] = bytes(size)
+    seal(cache)
+    shelf = cache._log.by_number[cache._index["k"] >> 21]
+    tracemalloc.start()
+    assert "k" in cache
+    assert list(cache) == ["k"]
+    assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    tracemalloc.stop()
+    assert not shelf.marked(0)
+    assert cache.cache_info()[:2] == (0, 0)
+    assert shelf.memory._pins == 0
+    if mv.features().can_purge:
+        shelf.memory.purge()
+        assert "k" not in cache
+        assert cache.cache_info().purged == 1
 
 
 def test_iterating_while_changing() -> None:

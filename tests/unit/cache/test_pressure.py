@@ -14,6 +14,7 @@ from mvolatile import VolatileCache
 from mvolatile.cache import pressure
 from mvolatile.errors import UnsupportedError
 from mvolatile.kernel.pressure import PressureMonitor
+from support.processes import run_python
 
 from .helpers import seal
 
@@ -81,3 +82,17 @@ def test_a_finalizer_in_the_thread_itself(monkeypatch: pytest.MonkeyPatch) -> No
     assert finalized_in == [thread]
     assert not thread.is_alive()
     assert pressure._thread is None
+
+
+def test_a_service_manager_may_turn_it_off() -> None:
+    def child() -> None:
+        import threading
+
+        import mvolatile as mv
+
+        cache = mv.VolatileCache()
+        cache["k"] = bytes(100_000)
+        assert threading.enumerate() == [threading.main_thread()]
+        cache.close()
+
+    run_python(child, env={"MEMORY_PRESSURE_WATCH": "/dev/null"}).check()

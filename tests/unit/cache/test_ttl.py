@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import datetime
 import math
+import weakref
+from fractions import Fraction
+from typing import Any
 
 import pytest
 
@@ -85,7 +89,37 @@ def test_bad_times(ttl: float) -> None:
         cache.set("k", 1, ttl=ttl)
     with pytest.raises(ValueError, match="ttl must not be negative"):
         cache.get_or_set("k", lambda: 1, ttl=ttl)
-    assert len(cache) == 0
+    cache["k"] = 1
+    with pytest.raises(ValueError, match="ttl must not be negative"):
+        cache.get_or_set("k", lambda: 1, ttl=ttl)
+    assert cache["k"] == 1
+
+
+@pytest.mark.parametrize("ttl", ["x", "3", b"3", 1j, [], datetime.timedelta(1)])
+def test_what_is_no_time(ttl: Any) -> None:
+    with pytest.raises(TypeError, match="ttl must be a number of seconds"):
+        VolatileCache(ttl=ttl)
+    with pytest.raises(TypeError, match="ttl must be a number of seconds"):
+        VolatileCache[str, int]().set("k", 1, ttl=ttl)
+
+
+@pytest.mark.parametrize("ttl", [1, 1.5, Fraction(1, 2), 10**400, True])
+def test_what_is_a_time(ttl: Any) -> None:
+    cache: VolatileCache[str, int] = VolatileCache(ttl=ttl)
+    cache["k"] = 1
+    assert cache["k"] == 1
+
+
+def test_users_keys_with_dead_weak_references_stay(clock: Clock) -> None:
+    cache: VolatileCache[Any, int] = VolatileCache(ttl=100, timer=clock)
+    owner = Clock()
+    key = (weakref.ref(owner), 1)
+    cache[key] = 5
+    del owner
+    assert key[0]() is None
+    for i in range(200):
+        cache[i] = i
+    assert cache.get(key) == 5
 
 
 def test_no_time_at_all() -> None:

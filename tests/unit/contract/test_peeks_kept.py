@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
-from collections.abc import Callable
+import sys
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
-from mvolatile import Purged
-from support.memories import PAGE, filled, lose, pattern
+from mvolatile import Purged, VolatileMemory
+from support.memories import PAGE, filled, lose, page_out, pattern
 from support.tiers import exact
 
 
@@ -75,3 +79,130 @@ def test_many_peeks_at_once() -> None:
         for peek in reversed(peeks):
             peek.__exit__(None, None, None)
         assert memory._pins == 0
+
+
+def test_a_view_kept_of_a_peek_that_is_dropped_is_over_a_pin() -> None:
+    """Otherwise the next purge would kill, or zero, whoever has it."""
+    with filled("pooled") as memory:
+        peek = memory.peek()
+        view = peek.__enter__()
+        del peek
+        assert memory._pins == 1
+        with pytest.raises(BufferError):
+            memory.purge()
+        page_out(memory.address, memory.nbytes)
+        assert bytes(view) == pattern(memory.nbytes)
+        view.release()
+        assert memory._pins == 0
+
+
+@exact
+def test_a_loss_in_a_peek_that_is_dropped_is_reported() -> None:
+    unraised: list[Any] = []
+    hook, sys.unraisablehook = sys.unraisablehook, unraised.append
+    try:
+        with filled("pooled") as memory:
+            peek = memory.peek()
+            view = peek.__enter__()
+            lose(memory, [(0, PAGE)])
+            assert not any(view[:PAGE])
+            del peek
+            assert [type(one.exc_value) for one in unraised] == [Purged]
+            assert unraised[0].exc_value.extents == ((0, PAGE),)
+            unraised.clear()
+            assert bytes(view[PAGE:]) == pattern(memory.nbytes)[PAGE:]
+            view.release()
+    finally:
+        sys.unraisablehook = hook
+
+
+def test_a_peek_that_is_dropped_leaves_the_exception_in_flight_alone() -> None:
+    class Holder:
+        def __init__(self, memory: VolatileMemory) -> None:
+            self.peek = memory.peek()
+            self.view = self.peek.__enter__()
+
+    with filled("pooled") as memory:
+        kept = []
+
+        def fail() -> None:
+            holder = Holder(memory)
+            kept.append(holder.view)
+            del holder.view
+            raise KeyError("mine")
+
+        with pytest.raises(KeyError, match="mine"):
+            fail()
+        gc.collect()
+        assert memory._pins == 1
+        kept.pop().release()
+
+
+class Owner(VolatileMemory):
+    """A memory that refers to what was made of it."""
+
+    kept: object
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda memory: memory.pin().__enter__(),
+        lambda memory: (pin := memory.pin(), pin.__enter__()),
+        lambda memory: memory._hold(True),
+        lambda memory: memory.peek().__enter__(),
+        lambda memory: (peek := memory.peek(), peek.__enter__()),
+        memoryview,
+    ],
+    ids=["view of a pin", "pin", "hold", "view of a peek", "peek", "export"],
+)
+def test_a_cycle_through_its_memory_is_collected(make: Callable[[VolatileMemory], object]) -> None:
+    memory = Owner(9 * PAGE)
+    memory.write(pattern(9 * PAGE))
+    memory.kept = make(memory)
+    gone = weakref.ref(memory)
+    del memory
+    gc.collect()
+    assert gone() is None
+
+
+# ---- exceptions that end the block
+
+
+@exact
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, GeneratorExit, asyncio.CancelledError])
+def test_what_is_no_error_passes(error: type[BaseException]) -> None:
+    with filled("pooled") as memory:
+        with pytest.raises(error) as passed, memory.peek() as view:
+            lose(memory, [(0, PAGE)])
+            assert not any(view[:PAGE])
+            raise error
+        assert passed.value.__context__ is None
+        assert memory.purged() == ((0, PAGE),)
+        with pytest.raises(Purged):
+            memory.read(0)
+
+
+@exact
+def test_a_generator_over_a_peek_can_be_closed() -> None:
+    def pages(memory: VolatileMemory) -> Iterator[bytes]:
+        with memory.peek() as view:
+            for offset in range(0, memory.nbytes, PAGE):
+                yield bytes(view[offset : offset + PAGE])
+
+    with filled("pooled") as memory:
+        generator = pages(memory)
+        next(generator)
+        lose(memory, [(PAGE, PAGE)])
+        next(generator)
+        generator.close()
+
+
+@exact
+def test_an_error_is_the_context_of_the_loss() -> None:
+    """It may come from the zeros that were read."""
+    with filled("pooled") as memory:
+        with pytest.raises(Purged) as lost, memory.peek() as view:
+            lose(memory, [(0, PAGE)])
+            raise ZeroDivisionError(1 // view[0])
+        assert isinstance(lost.value.__context__, ZeroDivisionError)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 
 import pytest
 
-from mvolatile import Purged, UnsupportedError, VolatileMemory, testing
-from support.memories import HUGE, PAGE, filled, pattern
+from mvolatile import Purged, UnsupportedError, VolatileMemory, VolatilityWarning, status, testing
+from support.areas import lock, unlock
+from support.libc import missing
+from support.memories import HUGE, PAGE, filled, page_out, pattern
 from support.tiers import loses
 
 
@@ -225,3 +228,43 @@ def test_threads_on_one_memory() -> None:
             thread.join()
         assert memory._pins == 0
     assert not wrong
+
+
+# ---- memory that the kernel refuses to make volatile
+
+
+@pytest.fixture
+def locked() -> Iterator[VolatileMemory]:
+    """Written while its second half is locked; lost by nobody's doing yet."""
+    with VolatileMemory(16 * PAGE, "locked") as memory:
+        half = memory.address + 8 * PAGE
+        lock(half, 8 * PAGE)
+        with pytest.warns(VolatilityWarning, match="mlock") as caught:
+            memory.write(pattern(16 * PAGE))
+        assert [one.filename for one in caught] == [__file__], "the caller's line"
+        yield memory
+
+
+@loses
+def test_it_is_not_called_volatile(locked: VolatileMemory) -> None:
+    assert "not volatile (refused)" in repr(locked)
+    assert [one.volatile for one in status().memories if one.name == "locked"] == [0]
+    with pytest.raises(OSError, match="MADV_FREE"):
+        locked.purge()
+    unlock(locked.address + 8 * PAGE, 8 * PAGE)
+    assert locked.purge() == 16 * PAGE
+    assert repr(locked).endswith("bytes, volatile>")
+    assert locked.purged() == ((0, 16 * PAGE),)
+
+
+@loses
+def test_what_went_of_the_half_that_was_not_refused_is_lost(locked: VolatileMemory) -> None:
+    """The mark is tried again, over holes that are purged pages and not pages never written."""
+    page_out(locked.address, 8 * PAGE)
+    unlock(locked.address + 8 * PAGE, 8 * PAGE)
+    gone = [page for page in range(8) if page not in missing(locked.address, 8 * PAGE)]
+    locked.purge()
+    assert not gone, "the kernel reclaimed nothing"
+    with pytest.raises(Purged) as lost:
+        locked.read(0, PAGE)
+    assert lost.value.extents == ((0, 16 * PAGE),)

@@ -48,19 +48,38 @@ def test_a_range_that_cannot_be(area: Area, mode: int) -> None:
     refused(errno.EINVAL, -PAGE, PAGE, mode)
     refused(errno.EINVAL, 2**64 - PAGE, 2 * PAGE, mode)
     refused(errno.EINVAL, 2**64, PAGE, mode)
+    for length in (2**63, 2**64, -(2**70)):
+        refused(errno.EINVAL, area.address, length, mode)
+    refused(errno.ENOMEM, area.address, 2**63 - PAGE, mode)
+    refused(errno.ENOMEM, 2**64 - 2 * PAGE, PAGE, mode)
 
 
-@pytest.mark.parametrize("mode", [-1, 2, 3, 2**31, -(2**63)])
+@pytest.mark.parametrize("mode", [-1, 2, 3, 2**31, -(2**63), 2**63, 2**64, 2**64 + 1])
 def test_an_unknown_mode(area: Area, mode: int) -> None:
     refused(errno.EINVAL, area.address, PAGE, mode)
     refused(errno.EINVAL, area.address, 0, mode)
 
 
-@pytest.mark.parametrize("flags", [1, -1, 2**62])
+@pytest.mark.parametrize("flags", [1, -1, 2**62, 2**63, 2**64])
 def test_unknown_flags(area: Area, flags: int) -> None:
     for mode in (0, 1):
         refused(errno.EINVAL, area.address, PAGE, mode, flags)
         refused(errno.EINVAL, area.address, 0, mode, flags)
+
+
+def test_whatever_is_an_index_is_a_number(area: Area) -> None:
+    class Index:
+        def __init__(self, value: int) -> None:
+            self.value = value
+
+        def __index__(self) -> int:
+            return self.value
+
+    for kind in (Index, pytest.importorskip("numpy").uint64):
+        arguments = [kind(one) for one in (area.address, PAGE, 1, 0)]
+        assert mvolatile(*arguments) == (PAGE, 0)
+    with pytest.raises(OSError, match="mvolatile: "):
+        mvolatile(Index(2**64), Index(PAGE), Index(1))  # type: ignore[arg-type]
 
 
 def test_wrong_types(area: Area) -> None:

@@ -59,7 +59,18 @@ def test_writing_nothing_writes_nothing() -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [(-1,), (9 * PAGE + 1,), (0, 9 * PAGE + 1), (9 * PAGE, 1), (5, -1), (2**62, 2**62), (1, 2**63 - 2)],
+    [
+        (-1,),
+        (9 * PAGE + 1,),
+        (0, 9 * PAGE + 1),
+        (9 * PAGE, 1),
+        (5, -1),
+        (2**62, 2**62),
+        (1, 2**63 - 2),
+        (0, 2**63 - 1),
+        (0, -(2**63)),
+        (2**63 - 1,),
+    ],
 )
 def test_a_window_outside(arguments: tuple[int, ...]) -> None:
     with filled("pooled") as memory:
@@ -262,3 +273,19 @@ def test_a_memory_written_from_itself() -> None:
         assert memory.read(3 * PAGE, PAGE) == pattern(9 * PAGE)[PAGE : 2 * PAGE]
         memory.readinto(memory)
         assert memory._pins == 0
+
+
+@every_layout
+def test_copies_within_the_memory(layout: str) -> None:
+    """As memmove(3): what is read and where it goes may overlap."""
+    with filled(layout) as memory:
+        wanted = bytearray(pattern(memory.nbytes))
+        wanted[PAGE : PAGE + 5000] = bytes(range(250)) * 20
+        memory.write(wanted)
+        with memory.pin(write=True) as view:
+            assert memory.readinto(view[PAGE + 7 : PAGE + 4007], PAGE) == 4000
+            wanted[PAGE + 7 : PAGE + 4007] = wanted[PAGE : PAGE + 4000]
+            assert view == wanted
+            assert memory.write(view[PAGE + 9 : PAGE + 4009], PAGE + 1) == 4000
+            wanted[PAGE + 1 : PAGE + 4001] = wanted[PAGE + 9 : PAGE + 4009]
+            assert view == wanted

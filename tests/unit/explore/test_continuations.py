@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import pytest
 
@@ -137,6 +138,23 @@ class Point:
     value: int
 
 
+class Pair(NamedTuple):
+    value: object
+
+
+@pytest.mark.parametrize(
+    "make", [Pair, Point, lambda value: frozenset([value]), lambda value: 0.0 if value is True else -0.0]
+)
+def test_values_that_compare_equal_and_print_otherwise_are_not_one(make):
+    def program():
+        value = make(bool(1)) if (yield Read("x")) else make(1)
+        yield Read("x")
+        return repr(value)
+
+    assert make(True) == make(1)
+    assert len(same_with_and_without_merging(program, times=2)) == 2
+
+
 class Identity:
     def __init__(self, value):
         self.value = value
@@ -152,6 +170,60 @@ def test_objects_merge_if_they_compare_by_value():
         return explore(ThreadedSystem(world(x=0), {"a": partial(program, kind), "b": flip(3)})).states
 
     assert states(Point) < states(Identity)
+
+
+def test_the_attributes_of_a_local_function_are_local_state():
+    """A counter kept on the function: a search that takes two values of it for one proves what is false."""
+
+    def program():
+        def ticket():
+            ticket.next += 1
+            return ticket.next
+
+        ticket.next = 0
+        if (yield Read("x")):
+            ticket()
+        yield Write("x", 0)
+        assert ticket() < 2, "ticket: taken twice"
+
+    found = explore(ThreadedSystem(world(x=0), {"a": program, "b": flip(3)}))
+    assert found.properties == {"ticket"}
+    same_with_and_without_merging(program)
+
+
+@pytest.mark.parametrize("name", ["append", "__iadd__"])
+def test_what_a_builtin_method_is_bound_to_is_local_state(name):
+    def program():
+        push = getattr([], name)
+        while len(push.__self__) < 3:
+            push([(yield Read("x"))])
+        return str(push.__self__)
+
+    same_with_and_without_merging(program)
+
+
+def test_a_class_of_the_programs_own_is_not_taken_for_another():
+    def program():
+        class Seen:
+            number = 0
+
+        while Seen.number < 3:
+            value = yield Read("x")
+            Seen.number += 1 + value
+            del value
+        return Seen.number
+
+    same_with_and_without_merging(program)
+
+
+def test_iterators_that_reduce_to_a_copy_keep_their_contents_apart():
+    def program():
+        first = iter({1: 0})
+        second = iter({2: 0} if (yield Read("x")) else {3: 0})
+        yield Read("x")
+        return next(first), next(second)
+
+    assert {values for values, _ in same_with_and_without_merging(program, times=2)} == {(1, 2), (1, 3)}
 
 
 def test_a_loop_that_can_never_close_is_refused():

@@ -160,18 +160,19 @@ def test_merging_is_checked_against_not_merging(increments):
     assert unmerged.holds
 
 
+class Box:
+    """Equal to every other box, whatever it holds."""
+
+    held = 0
+
+    def __eq__(self, other):
+        return isinstance(other, Box)
+
+    def __hash__(self):
+        return 1
+
+
 def test_merging_that_is_fooled_is_noticed():
-    class Box:
-        """Equal to every other box, whatever it holds."""
-
-        held = 0
-
-        def __eq__(self, other):
-            return isinstance(other, Box)
-
-        def __hash__(self):
-            return 1
-
     def program():
         box = Box()
         box.held = yield Read("x")

@@ -352,3 +352,43 @@ assert in_child(lambda: [lost(memory) or os._exit(1) for memory in memories]) ==
 """,
         tier,
     )
+
+
+@both_tiers
+@pytest.mark.parametrize("fork", ["os.fork", "ctypes.PyDLL(None).fork"])
+def test_beside_a_thread_that_rebuilds(fork: str, tier: str) -> None:
+    """The child does not have that thread, which has the lock under which one rebuilds. Nor has the child's child."""
+    story(
+        f"""
+import threading
+os.fork = {fork}
+inside, go_on = threading.Event(), threading.Event()
+memory = lossy(16, [1])
+def slow(view, extents):
+    inside.set()
+    assert go_on.wait(20)
+    view[:] = b"slow" * (len(view) // 4)
+def quick(view, extents):
+    assert extents == ((PAGE, PAGE),)
+    view[:] = b"quik" * (len(view) // 4)
+def hold(rebuild):
+    with memory.pin(on_purge=rebuild) as view: return bytes(view[:4])
+rebuilder = threading.Thread(target=hold, args=(slow,))
+rebuilder.start()
+assert inside.wait(20)
+def child():
+    assert in_child(lambda: hold(quick) == b"quik" or sys.exit(1)) == 0
+    assert hold(quick) == b"quik"
+assert in_child(child) == 0
+
+# The parent's lock is the same as before.
+waits = threading.Thread(target=hold, args=(quick,))
+waits.start()
+time.sleep(0.1)
+assert waits.is_alive()
+go_on.set()
+waits.join(), rebuilder.join()
+assert hold(quick) == b"slow"
+""",
+        tier,
+    )

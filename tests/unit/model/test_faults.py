@@ -5,7 +5,10 @@ import pytest
 from mvolatile.model.fork import fork
 from mvolatile.model.litmus import mark, unmark
 from mvolatile.model.mmap import do_mmap, do_munmap, exit_mmap, madvise_dontneed, mincore, mlock
+from mvolatile.model.pgtable import swp_entry
 from mvolatile.model.state import KernelBug
+from mvolatile.model.steps import put
+from mvolatile.model.swap import lookup_swap_cache
 from mvolatile.model.user import copy_from_user, copy_to_user, get_user_pages, load, put_user_page, store
 
 from .machine import Machine
@@ -196,3 +199,18 @@ def test_hiwater_remembers_the_peak(machine):
     machine.scan(2)
     assert machine.rss(0) == 0
     assert machine.world[machine.k.hiwater(0)] == 2
+
+
+def test_a_lookup_in_the_swap_cache_waits_for_a_frozen_page(machine):
+    """3.14 looks again until `__remove_mapping` has taken the page out; to call it gone would end in an OOM."""
+    machine(store, 0, 0, 5)
+    machine.age()
+    machine.scan()
+    machine(load, 0, 0)
+    k, world = machine.k, machine.world
+    page = world[k.swap_page(1)]
+    lookup = lookup_swap_cache(k, swp_entry(0, 1))
+    assert lookup.ready(world)
+    assert not lookup.ready(put(world, k.count(page), 0))
+    assert lookup.ready(put(world, k.swap_page(1), 0))
+    assert lookup.perform(world) == (put(world, k.count(page), world[k.count(page)] + 1), page)

@@ -2,10 +2,12 @@
 
 import pytest
 
+from mvolatile.model.fork import fork
 from mvolatile.model.litmus import mark
 from mvolatile.model.mmap import do_mmap
 from mvolatile.model.page import alloc_page, isolate_lru_page, lru_cache_add
 from mvolatile.model.purge import purge_volatile_page
+from mvolatile.model.rmap import page_referenced
 from mvolatile.model.state import (
     ACTIVE_ANON,
     INACTIVE_ANON,
@@ -75,6 +77,30 @@ def test_volatile_comes_before_referenced_and_after_locked(variant, flags, used,
     if used:
         m(load, 0, 0)
     assert m(page_check_references, 1)[0] == answer
+
+
+@pytest.mark.parametrize(("variant", "referenced"), [("posted", 0), ("posted+referenced_returns_early", 1)])
+def test_the_first_volatile_vma_ends_the_walk(variant, referenced):
+    """The parent's is volatile; the child behind it has used the page, which is seen only if the walk goes on."""
+    m = with_page(variant)
+    m(fork, 0, 1)
+    m.age()
+    m(load, 1, 0)
+    found = m(page_referenced, 1)
+    assert (found.referenced, found.mapcount) == (referenced, 0)
+    assert found.vm_flags & VM_VOLATILE
+
+
+def test_the_walk_ends_when_every_mapping_was_asked():
+    """3.14 counts `pra->mapcount` down: a VMA behind the last that maps the page is not looked at."""
+    m = with_page("fixed", volatile=False)
+    m(fork, 0, 1)
+    m(store, 1, 0, 9)
+    before = m.world
+    m.world = put(m.world, m.k.vm_flags(1), VM_WRITE | VM_LOCKED)
+    assert m(page_referenced, 1).vm_flags & VM_LOCKED == 0
+    m.world = put(before, m.k.mapcount(1), 2)
+    assert m(page_referenced, 1).mapcount == 1
 
 
 @pytest.mark.parametrize("variant", ["posted", "v14"])

@@ -121,6 +121,9 @@ class Broken:
     plain_pin_peek: bool = False
     """Where nothing traps, a peek is a pin and does not look at writers."""
 
+    blocked_reads_unheld: bool = False
+    """A thread that has the signal blocked reads and peeks like any other."""
+
     count_faults_late: bool = False
     """The faultcount tier ignores the faults of a populate that failed half way."""
 

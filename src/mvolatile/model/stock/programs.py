@@ -41,8 +41,9 @@ REBUILT: Final = "rebuilt"
 CLOSED: Final = "closed"
 
 
-def touch(t: Task, page: int, raw: bool = False) -> Steps[int | None]:
-    """A load with the handler behind it (`trap.c`): the value, or None where the signal is handed on and kills."""
+def touch(t: Task, page: int, raw: bool = False, blocked: bool = False) -> Steps[int | None]:
+    """A load with the handler behind it (`trap.c`): the value, or None where the signal kills: it is handed on, or
+    `blocked`."""
     while True:
         value = yield load(t, page)
         if value == ENOMEM:  # unmapped: SIGSEGV
@@ -50,7 +51,7 @@ def touch(t: Task, page: int, raw: bool = False) -> Steps[int | None]:
         if value != TRAP:
             return int(value)
         del value
-        if not (yield from range_repair(t, page, raw)):
+        if blocked or not (yield from range_repair(t, page, raw)):
             return None
 
 
@@ -119,19 +120,25 @@ def pin(t: Task, write: int | None = None, rebuild: int | None = None, nested: b
     return found
 
 
-def peek_enter(t: Task, pages: int, r: int = 0) -> Steps[tuple[str, Peek | None]]:
-    """`peek_enter()`: in the faultcount tier a pin first (`begin_pinned()`), which a loss or a writer ends at once."""
+def traps_here(t: Task, blocked: bool) -> bool:
+    """`traps_here()`. A mask that has changed since the last tick is not modelled."""
+    return t.tier == USERFAULTFD and (not blocked or t.broken.blocked_reads_unheld)
+
+
+def peek_enter(t: Task, pages: int, r: int = 0, blocked: bool = False) -> Steps[tuple[str, Peek | None]]:
+    """`peek_enter()`: where nothing traps, or the thread has the signal `blocked`, a pin first, which a loss or a
+    writer ends at once."""
     closes = t.m.config.ranges > 1
     if closes and not (yield use_range(t, r)):
         return CLOSED, None
-    verdict, peek = yield from _peek_begin(t, pages, r)
+    verdict, peek = yield from _peek_begin(t, pages, r, blocked)
     if closes:
         yield unuse_range(t, r)
     return verdict, peek
 
 
-def _peek_begin(t: Task, pages: int, r: int) -> Steps[tuple[str, Peek | None]]:
-    pinned = t.tier != USERFAULTFD
+def _peek_begin(t: Task, pages: int, r: int, blocked: bool) -> Steps[tuple[str, Peek | None]]:
+    pinned = not traps_here(t, blocked)
     if pinned:
         error = yield from range_pin(t, r, False)
         assert not error, f"no_lost_report: a pin fails with {error}"
@@ -157,43 +164,43 @@ def peek_exit(t: Task, peek: Peek | None, r: int = 0) -> Steps[str]:
     return verdict
 
 
-def read_peeked(t: Task, pages: int) -> Steps[tuple[int, ...]]:
+def read_peeked(t: Task, pages: int, blocked: bool = False) -> Steps[tuple[int, ...]]:
     """Touch each page once, inside a peek."""
     values = []
     for page in t.m.pages_in(pages):
-        value = yield from touch(t, page)
+        value = yield from touch(t, page, blocked=blocked)
         must("no_stray_sigbus", "a touch inside a peek kills" if value is None else None)
         values.append(value or 0)
         del value
     return tuple(values)
 
 
-def peek(t: Task, pages: int | None = None, zeros: bool = False) -> Steps[str]:
+def peek(t: Task, pages: int | None = None, zeros: bool = False, blocked: bool = False) -> Steps[str]:
     """``with mem.peek()``: read, and learn at the end whether it was whole. `zeros`: data never written is whole."""
     pages = t.m.all_pages if pages is None else pages
-    verdict, opened = yield from peek_enter(t, pages)
+    verdict, opened = yield from peek_enter(t, pages, blocked=blocked)
     if verdict != WHOLE:
         return verdict
     if t.broken.validate_first:
         verdict = yield from peek_exit(t, opened)
-        values = yield from read_peeked(t, pages)
+        values = yield from read_peeked(t, pages, blocked)
     else:
-        values = yield from read_peeked(t, pages)
+        values = yield from read_peeked(t, pages, blocked)
         verdict = yield from peek_exit(t, opened)
     if verdict == WHOLE and not zeros:
         must("peek_reads_whole", peek_reads_whole(values))
     return verdict
 
 
-def copy_out(t: Task, pages: int, zeros: bool = False) -> Steps[str | tuple[int, ...]]:
+def copy_out(t: Task, pages: int, zeros: bool = False, blocked: bool = False) -> Steps[str | tuple[int, ...]]:
     """`copy_out()`, which `read()` is: a peek first, and under the lock where only that can tell.
 
     `zeros`: they are no sign of a loss that nobody told of.
     """
-    if t.tier == USERFAULTFD:
+    if traps_here(t, blocked):
         verdict, opened = yield from range_peek_begin(t, 0, pages)
         if opened is not None:
-            values = yield from read_peeked(t, pages)
+            values = yield from read_peeked(t, pages, blocked)
             verdict = yield from peek_exit(t, opened)
             if verdict == WHOLE:
                 must("peek_reads_whole", None if zeros else peek_reads_whole(values))

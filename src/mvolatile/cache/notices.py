@@ -1,0 +1,56 @@
+"""Telling a program which keys its cache lost, off the hot path: in a thread that is there only while some are due.
+
+A thread of its own for each cache, since a callback may take its time, and not the thread that is told of memory
+pressure, which must not wait for it. It is started outside of the cache's lock: starting waits for the new thread,
+which may run a finalizer first that wants the lock.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+__all__ = ["Notices"]
+
+
+class Notices:
+    """Keys due, and who is to be told. It knows nothing of the cache, which may be gone when the last are told."""
+
+    __slots__ = ("_running", "_tell", "due")
+
+    def __init__(self, tell: Callable[[list[Any]], object]) -> None:
+        self._tell = tell
+        self._running = threading.Lock()  # held from before a thread starts until it finds nothing more
+        self.due: deque[Any] = deque()
+
+    def deliver(self) -> None:
+        """Have a thread tell what is due, if there is none."""
+        if not self._running.acquire(blocking=False):
+            return
+        try:
+            threading.Thread(target=self._run, name="mvolatile-on-purge", daemon=True).start()
+        except BaseException as failure:
+            self._running.release()
+            if not isinstance(failure, RuntimeError):  # no thread to be had: with the next loss, then
+                raise
+
+    def _run(self) -> None:
+        try:
+            while self.due:
+                keys = [self.due.popleft() for _ in range(len(self.due))]
+                self._tell(keys)
+        finally:  # what it raises is for threading.excepthook
+            self._running.release()
+            if self.due:  # added after we looked
+                self.deliver()
+
+    @property
+    def idle(self) -> bool:
+        """Whether all is told."""
+        return not self.due and not self._running.locked()
+
+    def after_fork(self) -> None:
+        """The thread stayed in the parent, with the keys it was telling."""
+        self._running = threading.Lock()
