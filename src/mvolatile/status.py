@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 from dataclasses import dataclass
 
 from . import _core
-from .memory import live_memories
+from .memory import VolatileMemory, live_memories
 
 __all__ = ["MemoryStatus", "Status", "status"]
-
-_UNREADABLE = (errno.ENOENT, errno.EACCES, errno.EPERM)
-"""How ``/proc/self/pagemap`` fails where there is no ``/proc`` or where it belongs to somebody else."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +57,13 @@ class Status:
         return sum(memory.lost for memory in self.memories)
 
 
+def _resident(memory: VolatileMemory) -> int | None:
+    try:
+        return memory.resident()
+    except (FileNotFoundError, PermissionError):  # no /proc, or a daemon that has changed its user
+        return None
+
+
 def status() -> Status:
     """A snapshot of every open `VolatileMemory`; the cost is a page-table walk over each.
 
@@ -75,20 +78,16 @@ def status() -> Status:
     rows: dict[str, list[int]] = {}
     unreadable = False
     for memory in live_memories():
-        resident = 0
         try:
             lost = sum(length for _, length in memory.purged())
-            resident = memory.resident()
+            resident = _resident(memory)
         except ValueError:
             continue  # closed meanwhile
-        except OSError as error:
-            if error.errno not in _UNREADABLE:
-                raise
-            unreadable = True
+        unreadable = unreadable or resident is None
         row = rows.setdefault(memory.name or "unnamed", [0, 0, 0, 0, 0, 0])
         volatile = memory.nbytes if memory._volatile and not memory._refusal else 0
         pinned = memory.nbytes if memory._pins else 0
-        for i, value in enumerate((1, memory.nbytes, volatile, resident, lost, pinned)):
+        for i, value in enumerate((1, memory.nbytes, volatile, resident or 0, lost, pinned)):
             row[i] += value
     memories = tuple(
         MemoryStatus(name, count, nbytes, volatile, None if unreadable else resident, lost, pinned)

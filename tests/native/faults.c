@@ -5,7 +5,8 @@
  * Two builds: calls to the system layer fail (failing_layer.h), or, with SYSTEM_CALLS, those that it makes to the kernel (failing_calls.h).
  *
  * usage: faults TIER PAGES HUGE [old]    prints the number of runs, and of different (operation, call, error) among them, and these, a line
- * each; exits 1 and names the run that went wrong; 3: no such tier here. `old`: without PAGEMAP_SCAN (6.7) and PROCMAP_QUERY (6.11), which only SYSTEM_CALLS hides. */
+ * each; exits 1 and names the run that went wrong; 3: no such tier here. `old`: without PAGEMAP_SCAN (6.7) and PROCMAP_QUERY (6.11), which
+ * only SYSTEM_CALLS hides. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
