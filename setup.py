@@ -4,6 +4,8 @@ MVOLATILE_SANITIZE=address,undefined (or thread) builds it with those sanitizers
 """
 
 import os
+import pathlib
+import re
 import shlex
 import shutil
 import sys
@@ -19,6 +21,14 @@ NO_COMPILER = (
     "install gcc (Debian, Ubuntu: apt-get install gcc python3-dev; Fedora: dnf install gcc python3-devel; "
     "Alpine: apk add gcc musl-dev linux-headers python3-dev) and run the same command again."
 )
+
+
+def long_description():
+    """README.md for an index, where its pictures and its links to files of the source would lead nowhere."""
+    text = pathlib.Path(__file__).with_name("README.md").read_text(encoding="utf-8")
+    text = re.sub(r"!\[([^\]]*)\]\((?!https?://)[^)]*\)", r"*Picture: \1.*", text)
+    text = re.sub(r"\[([^\]]*)\]\((?!https?://)[^)]*\)", r"\1", text)
+    return f"{text}\nThe pages and pictures named here are files of the source distribution, in `docs/`.\n"
 
 
 class BuildCore(build_ext):
@@ -48,6 +58,8 @@ sanitize = os.environ.get("MVOLATILE_SANITIZE")
 sanitizer_flags = [f"-fsanitize={sanitize}", "-fno-omit-frame-pointer", "-g"] if sanitize else []
 
 setup(
+    long_description=long_description(),
+    long_description_content_type="text/markdown",
     ext_modules=[
         Extension(
             "mvolatile._core",

@@ -5,20 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from . import _core
-from .memory import live_memories
+from .memory import VolatileMemory, live_memories
 
 __all__ = ["MemoryStatus", "Status", "status"]
 
 
 @dataclass(frozen=True)
 class MemoryStatus:
-    """The memories of one name, summed; sizes in bytes."""
+    """The memories of one name, summed; sizes in bytes.
+
+    `resident` is None where this process may not read its own ``/proc/self/pagemap``: there is no ``/proc``, or it is a
+    daemon that has changed its user.
+    """
 
     name: str
     memories: int
     nbytes: int
     volatile: int
-    resident: int
+    resident: int | None
     lost: int
     pinned: int
 
@@ -42,14 +46,22 @@ class Status:
         return sum(memory.volatile for memory in self.memories)
 
     @property
-    def resident(self) -> int:
-        """Bytes in RAM."""
-        return sum(memory.resident for memory in self.memories)
+    def resident(self) -> int | None:
+        """Bytes in RAM, or None where that cannot be read (see `MemoryStatus`)."""
+        known = [memory.resident for memory in self.memories if memory.resident is not None]
+        return sum(known) if len(known) == len(self.memories) else None
 
     @property
     def lost(self) -> int:
         """Bytes lost and not yet rebuilt."""
         return sum(memory.lost for memory in self.memories)
+
+
+def _resident(memory: VolatileMemory) -> int | None:
+    try:
+        return memory.resident()
+    except (FileNotFoundError, PermissionError):  # no /proc, or a daemon that has changed its user
+        return None
 
 
 def status() -> Status:
@@ -64,15 +76,21 @@ def status() -> Status:
     [65536]
     """
     rows: dict[str, list[int]] = {}
+    unreadable = False
     for memory in live_memories():
         try:
-            resident, lost = memory.resident(), sum(length for _, length in memory.purged())
+            lost = sum(length for _, length in memory.purged())
+            resident = _resident(memory)
         except ValueError:
             continue  # closed meanwhile
+        unreadable = unreadable or resident is None
         row = rows.setdefault(memory.name or "unnamed", [0, 0, 0, 0, 0, 0])
         volatile = memory.nbytes if memory._volatile and not memory._refusal else 0
         pinned = memory.nbytes if memory._pins else 0
-        for i, value in enumerate((1, memory.nbytes, volatile, resident, lost, pinned)):
+        for i, value in enumerate((1, memory.nbytes, volatile, resident or 0, lost, pinned)):
             row[i] += value
-    memories = tuple(MemoryStatus(name, *row) for name, row in sorted(rows.items()))
+    memories = tuple(
+        MemoryStatus(name, count, nbytes, volatile, None if unreadable else resident, lost, pinned)
+        for name, (count, nbytes, volatile, resident, lost, pinned) in sorted(rows.items())
+    )
     return Status(_core.tier(), memories, _core.raw_volatile_bytes())

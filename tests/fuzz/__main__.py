@@ -11,11 +11,11 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from .edges import counting_core
-from .fuzzer import Fuzzer, Judge, save
+from .fuzzer import Fuzzer, Judge, SwapError, save
 
 
 def main() -> int:
-    """0 if the two sides agreed, 1 if they diverged."""
+    """0 if the two sides agreed, 1 if they diverged, 2 if a swap device ended it."""
     parser = argparse.ArgumentParser(prog="python -m fuzz", description=__doc__)
     parser.add_argument("--operations", type=int, default=1_000_000, help="how many (default: %(default)s)")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="end after so long in any case")
@@ -27,7 +27,7 @@ def main() -> int:
     console = Console(stderr=True)
     console.print(f"seed {seed}")
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    start = time.monotonic()
+    start, stopped = time.monotonic(), None
     with counting_core() as edges, Judge() as judge:
         fuzzer = Fuzzer(judge, edges, seed)
         with Progress(*columns, console=console, transient=True) as bar:
@@ -39,9 +39,12 @@ def main() -> int:
                 )
                 bar.update(task, completed=now.operations, description=told)
 
-            fuzzer.fuzz(options.operations, options.minutes, show)
+            try:
+                fuzzer.fuzz(options.operations, options.minutes, show)
+            except SwapError as error:
+                stopped = str(error)
         kept = fuzzer.minimised()
-    if options.save and not fuzzer.divergences:
+    if options.save and not fuzzer.divergences and not stopped:
         save(kept)
     operations = judge.tally.operations
     summary = {
@@ -51,17 +54,21 @@ def main() -> int:
         "by tier and kind": {f"{tier} {name}": n for (tier, name), n in sorted(operations.items())},
         "allowed differences": {f"{t} {name}": n for (t, name), n in sorted(judge.tally.differences.items())},
         "programs": fuzzer.programs,
+        "outgrown": judge.outgrown,
         "edges": edges.total(),
         "corpus": len(kept),
         "divergences": fuzzer.divergences,
         "unrepeated": fuzzer.unrepeated,
+        "stopped": stopped,
     }
     if options.json:
         print(json.dumps(summary, indent=1))
     else:
         for name, value in summary.items():
             console.print(f"{name}: {value}", markup=False, highlight=False)
-    return 1 if fuzzer.divergences or fuzzer.unrepeated else 0
+    if fuzzer.divergences or fuzzer.unrepeated:
+        return 1
+    return 2 if stopped else 0
 
 
 if __name__ == "__main__":

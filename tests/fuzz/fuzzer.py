@@ -16,10 +16,26 @@ from support.libc import has_swap
 from .edges import Edges
 from .encoding import COMMANDS, TARGETS, run, target_of
 
-__all__ = ["CORPUS", "Fuzzer", "Judge", "load", "save"]
+__all__ = ["CORPUS", "Fuzzer", "Judge", "SwapError", "load", "save"]
 
 CORPUS = Path(__file__).with_name("corpus.txt")
 LONGEST = 200
+SWAP_SECONDS = 60
+"""A test that turns one on for a moment may run beside."""
+
+
+class SwapError(Exception):
+    """A swap device is on: the kernel keeps what the model does not, and nothing can be judged."""
+
+
+def _wait_for_no_swap() -> None:
+    end = time.monotonic() + SWAP_SECONDS
+    while has_swap():
+        if time.monotonic() > end:
+            raise SwapError(
+                f"a swap device has been on for {SWAP_SECONDS} s (see /proc/swaps): turn it off, and again"
+            )
+        time.sleep(0.2)
 
 
 def load(path: Path = CORPUS) -> list[bytes]:
@@ -36,6 +52,8 @@ class Judge:
 
     def __init__(self) -> None:
         self.tally = Tally()
+        self.outgrown = 0
+        """Programs that the model's machine is too small for: half run, and judged up to there."""
         self._stack = ExitStack()
         self._nurseries: dict[str, Nursery] = {}
 
@@ -46,9 +64,10 @@ class Judge:
         """
         try:
             run(data, self._nursery(data), self.tally)
-        except RuntimeError:
-            return None  # the program has outgrown the model's machine
-        except (Divergence, TimeoutError, OSError, KeyError) as error:
+        except (Divergence, TimeoutError, OSError, KeyError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and "raise Config." in str(error):
+                self.outgrown += 1
+                return None
             self.close()
             return None if has_swap() else f"{error!r}" if not isinstance(error, Divergence) else str(error)
         return None
@@ -103,9 +122,8 @@ class Fuzzer:
             progress(self)
 
     def one(self, data: bytes, *, keep: bool = False) -> None:
-        """Run it, and keep it if it is news."""
-        while has_swap():
-            time.sleep(1)
+        """Run it, and keep it if it is news. Waits while a swap device is on, and raises SwapError when that stays."""
+        _wait_for_no_swap()
         self.edges.clear()
         self.programs += 1
         told = self.judge.divergence(data)

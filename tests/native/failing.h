@@ -9,11 +9,13 @@ static struct call {
 } *recorded; /* shared, as the next */
 static int *reached;
 
-static bool recording;
+static bool left_locked; /* munlock(2) failed: the program finds its memory locked, and has to unlock it itself */
+static bool recording, suspended; /* suspended: calls of the check itself */
 static int calls, target = -1, failure, half;
 
 /* 0: go on; else the errno to fail with. */
 static int script(const char *name, const int *errors, int halves) {
+    if (suspended) return 0;
     if (recording && calls < 2 * MOST) recorded[calls] = (struct call){name, step, errors, halves};
     if (calls++ != target) return 0;
     *reached = 1;

@@ -138,6 +138,7 @@ long failing_syscall(long number, ...) {
     if (half && number == SYS_mlock2) {
         syscall(number, args[0], PART((size_t)args[1]), args[2]);
     }
+    left_locked = left_locked || number == SYS_munlock;
     FAIL(err);
 }
 

@@ -4,8 +4,9 @@
  *
  * Two builds: calls to the system layer fail (failing_layer.h), or, with SYSTEM_CALLS, those that it makes to the kernel (failing_calls.h).
  *
- * usage: faults TIER PAGES HUGE [old]    prints the number of runs, and of different (operation, call, error) among them; exits 1 and names
- * the run that went wrong; 3: no such tier here. `old`: without PAGEMAP_SCAN (6.7) and PROCMAP_QUERY (6.11), which only SYSTEM_CALLS hides. */
+ * usage: faults TIER PAGES HUGE [old]    prints the number of runs, and of different (operation, call, error) among them, and these, a line
+ * each; exits 1 and names the run that went wrong; 3: no such tier here. `old`: without PAGEMAP_SCAN (6.7) and PROCMAP_QUERY (6.11), which
+ * only SYSTEM_CALLS hides. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -146,13 +147,29 @@ static void raw_program(void) {
         for (int i = 0; i < 4; i++) CHECK(holds(area + i * os_page_size, 7));
         CHECK(holds(area + 4 * os_page_size, 0));
     }
-    step = "raw unmark";
     int reported = 0;
+    size_t part = 2 * os_page_size; /* in the middle: what is marked is split, and put together again */
+    step = "raw unmark of a part";
+    if (!raw_mvolatile((uintptr_t)area + part, part, MVOLATILE_NONVOLATILE, 0, &lost)) {
+        CHECK(!exact || !lost);
+        reported |= lost;
+        os_pageout(area + part, part);
+        for (int i = 2; i < 4; i++) CHECK(lost || holds(area + i * os_page_size, 7));
+    }
+    step = "raw mark of the part";
+    raw_mvolatile((uintptr_t)area + part, part, MVOLATILE_VOLATILE, 0, &lost);
+    step = "raw unmark of the end";
+    if (!raw_mvolatile((uintptr_t)area + len - part, part, MVOLATILE_NONVOLATILE, 0, &lost)) {
+        CHECK(!exact || !lost);
+        reported |= lost;
+    }
+    step = "raw unmark";
     for (int tries = 0; tries < 2; tries++) {
         err = raw_mvolatile((uintptr_t)area, len, MVOLATILE_NONVOLATILE, 0, &lost);
         reported |= !err && lost;
         if (!err) break;
         stop_failing();
+        if (left_locked) munlock(area, len);
     }
     CHECK(!err);
     bool whole = true;
@@ -175,6 +192,18 @@ static void open_private(void) {
     if (range_open(pages * os_page_size, false, RANGE_WIPE, "private", &private)) return;
     atomic_fetch_add(&private->users, 1);
     if (range_close(private)) atomic_fetch_sub(&private->users, 1);
+}
+
+/* Whatever went wrong when the old one closed. */
+static void new_owner(bool huge) {
+    struct range *range;
+    CHECK(!range_open(pages * os_page_size, huge, true, "new owner", &range));
+    atomic_fetch_add(&range->users, 1);
+    memset(stamp, 0, pages);
+    memset(purged, 0, pages * sizeof *purged);
+    CHECK(!range->lost.count);
+    pin_and_check(range);
+    CHECK(!range_close(range));
 }
 
 static void program(bool huge) {
@@ -222,14 +251,19 @@ static void program(bool huge) {
     purge(range, 0, 1);
     pin_and_check(range);
     raw_program();
-    step = "afterwards";
-    stop_failing();
+    suspended = true;
     CHECK(!range_pin(range, true));
     check_held(range);
     fill(range, 50);
     range_unpin(range, true);
     pin_and_check(range);
+    purge(range, 2, 1);
+    suspended = false;
+    step = "close";
     CHECK(!range_close(range));
+    step = "afterwards";
+    stop_failing();
+    new_owner(huge);
     CHECK(descriptors() <= had_descriptors);
 }
 
@@ -241,6 +275,8 @@ static struct {
     int error;
 } triples[4096];
 static int count;
+
+static int runs, wrong;
 
 static void count_triple(const struct call *call, int error) {
     for (int i = 0; i < count; i++)
@@ -262,6 +298,36 @@ static bool is_enough(const struct call *call) {
     return earlier >= 4 && later >= 4;
 }
 
+/* The first probe of the kernel, with which every process begins: it ends in a tier, the wanted one or a lesser, that works. */
+static void begin(enum os_tier tier, bool huge) {
+    step = "probe";
+    had_descriptors = descriptors() + 3; /* the userfaultfd, pagemap and maps: one that could not be opened is opened later */
+    (void)range_init(tier);
+    stop_failing();
+    CHECK(range_tier <= tier);
+    if (range_tier == OS_TIER_UNSUPPORTED) return;
+    watch_init();
+    if (range_tier == OS_TIER_USERFAULTFD) trap_ensure();
+    program(huge);
+}
+
+static int run_begin(int call, int error, enum os_tier tier, bool huge) {
+    calls = *reached = 0;
+    target = call;
+    failure = error;
+    half = 0;
+    pid_t child = fork();
+    if (!child) {
+        alarm(20);
+        begin(tier, huge);
+        _exit(0);
+    }
+    stop_failing();
+    int status;
+    waitpid(child, &status, 0);
+    return status;
+}
+
 /* Started before the fork, as what the core opens again in the child may fail, too. */
 static int run(int call, int error, int halved, bool huge) {
     step = "start after a fork";
@@ -280,6 +346,22 @@ static int run(int call, int error, int halved, bool huge) {
     return status;
 }
 
+static void tell(const struct call *call, int error, int halved, int status) {
+    if (*reached) runs++, count_triple(call, error);
+    if (!status) return;
+    wrong++;
+    fprintf(stderr, "in '%s', %s fails with '%s'%s: status %d\n", call->step, call->name, strerror(error), halved ? " half way" : "", status);
+}
+
+static void try_begin(enum os_tier tier, bool huge) {
+    recording = true;
+    run_begin(-1, 0, tier, huge); /* where there is no such tier, the caller finds out */
+    for (struct call *call = recorded; call < recorded + MOST && call->name; call++)
+        for (int i = 0; call->errors[i]; i++)
+            tell(call, call->errors[i], 0, run_begin((int)(call - recorded), call->errors[i], tier, huge));
+    memset(recorded, 0, 2 * MOST * sizeof *recorded);
+}
+
 static void *shared(size_t size) { return mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0); }
 
 int main(int argc, char **argv) {
@@ -292,12 +374,13 @@ int main(int argc, char **argv) {
     recorded = shared(2 * MOST * sizeof *recorded);
     reached = shared(sizeof *reached);
     enum os_tier tier = strcmp(argv[1], "userfaultfd") ? OS_TIER_FAULTCOUNT : OS_TIER_USERFAULTFD;
-    if (range_init(tier) || range_tier != tier) return 3;
-    watch_init();
-    if (tier == OS_TIER_USERFAULTFD) trap_ensure();
     stamp = calloc(pages, 1);
     purged = calloc(pages, sizeof *purged);
-    int runs = 0, wrong = 0;
+    try_begin(tier, huge);
+    (void)range_init(tier);
+    if (range_tier != tier) return 3;
+    watch_init();
+    if (tier == OS_TIER_USERFAULTFD) trap_ensure();
     had_descriptors = descriptors();
     calls = 0;
     recording = true;
@@ -312,13 +395,10 @@ int main(int argc, char **argv) {
             for (int halved = 0; halved <= call->halves; halved++) {
                 calls = *reached = 0;
                 status = run((int)(call - recorded), call->errors[i], halved, huge);
-                if (*reached) runs++, count_triple(call, call->errors[i]);
-                if (!status) continue;
-                wrong++;
-                fprintf(stderr, "in '%s', %s fails with '%s'%s: status %d\n", call->step, call->name, strerror(call->errors[i]),
-                        halved ? " half way" : "", status);
+                tell(call, call->errors[i], halved, status);
             }
     }
     printf("%d %d\n", runs, count);
+    for (int i = 0; i < count; i++) printf("%s|%s|%d\n", triples[i].step, triples[i].name, triples[i].error);
     return wrong > 0;
 }

@@ -7,8 +7,10 @@ was lost, and must be among the extents that the library reports.
 from __future__ import annotations
 
 import ctypes
+import importlib.util
 import json
 import mmap
+import os
 import sys
 import traceback
 import warnings
@@ -73,6 +75,66 @@ def _raw_call() -> dict[str, Any]:
     return {"marked": marked[0], "unmarked": unmarked[0], "told": bool(unmarked[1]), "whole": whole}
 
 
+def _cache() -> dict[str, Any]:
+    """Small values, a large one, an array that is held: what a cache gives is whole or a miss."""
+    import mvolatile
+
+    values: dict[Any, bytes] = {number: _page(number)[:700] for number in range(200)}
+    values["large"] = b"".join(map(_page, range(80)))
+    with mvolatile.VolatileCache[Any, Any]() as cache:
+        for key, value in values.items():
+            cache[key] = value
+        found = {key: cache.get(key) for key in values}
+        info = cache.cache_info()
+    whole = all(value is None or value == values[key] for key, value in found.items())
+    return {"whole": whole, "hits": info.hits, "resident": info.resident_bytes, "purged": info.purged}
+
+
+def _array() -> dict[str, Any]:
+    """NumPy is not to be had everywhere; its dtype is a plain one."""
+    import numpy as np
+
+    import mvolatile
+
+    values = np.arange(40_000, dtype=np.int64)
+    array = mvolatile.array(values)
+    try:
+        with array.pin() as view:
+            whole = bool((view == values).all())
+            del view
+    except mvolatile.Purged:
+        whole = True  # and told
+    array.close()
+    return {"whole": whole}
+
+
+def _fork() -> dict[str, Any]:
+    """Parent and child each find the bytes or are told of a loss, whoever loses them first."""
+    import mvolatile
+
+    data = b"".join(map(_page, range(64)))
+    with mvolatile.VolatileMemory(len(data), "forked") as memory:
+        memory.write(data)
+
+        def whole() -> bool:
+            try:
+                return memory.read(0) == data
+            except mvolatile.Purged:
+                return True
+
+        pid = os.fork()
+        if pid == 0:
+            good = False
+            try:
+                good = whole()
+                memory.write(data)
+                good = good and memory.read(0) == data
+            finally:
+                os._exit(0 if good else 1)
+        child = os.waitpid(pid, 0)[1] == 0
+        return {"whole": whole() and child}
+
+
 def _guarded(part: Callable[[], object]) -> object:
     """Its result; or, for an exception, what it says to the user."""
     try:
@@ -93,7 +155,13 @@ def exercise() -> dict[str, Any]:
         for layout in SIZES:
             told[layout] = _guarded(lambda layout=layout: _one_memory(layout))  # type: ignore[misc]
         told["raw"] = _guarded(_raw_call)
-        told["status"] = _guarded(lambda: mvolatile.status().volatile)
+        told["cache"] = _guarded(_cache)
+        if importlib.util.find_spec("numpy"):
+            told["array"] = _guarded(_array)
+        told["fork"] = _guarded(_fork)
+        with mvolatile.VolatileMemory(PAGE, "told of") as memory:
+            memory.write(b"x")
+            told["status"] = _guarded(lambda: {"resident": mvolatile.status().resident})
     told["warnings"] = sorted({f"{one.category.__name__}: {one.message}" for one in caught})
     return told
 

@@ -92,6 +92,17 @@ def test_imports_follow_the_table(path: Path) -> None:
     assert not wrong, f"{here} may not import {', '.join(sorted(wrong))}"
 
 
+def test_the_document_has_the_same_table() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "architecture.md").read_text()
+    told: dict[str, set[str]] = {}
+    for rooms, allowed in re.findall(
+        r"^\| (`.*?`) \| (.*?) \|$", page.split("| room | may import |")[1], re.MULTILINE
+    ):
+        for here in re.findall(r"`(\w+)`", rooms):
+            told.setdefault(here, set(re.findall(r"`(\w+)`", allowed)))
+    assert {here: told[here] for here in MAY_IMPORT} == MAY_IMPORT
+
+
 @pytest.mark.parametrize(
     ("module", "statement", "rooms"),
     [

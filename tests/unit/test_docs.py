@@ -114,6 +114,15 @@ def test_commands(page: Path, tmp_path: Path) -> None:
         COMMANDS[words[0]](words[1:], page, tmp_path, env)
 
 
+def test_every_benchmark_is_in_the_table() -> None:
+    here = ROOT / "benchmarks"
+    listed = set(
+        re.findall(r"`python benchmarks/(\w+\.py)`\|$", (here / "README.md").read_text(), re.MULTILINE)
+    )
+    scripts = {path.name for path in here.glob("*.py") if "__main__" in path.read_text()}
+    assert listed == scripts - {"report.py"}
+
+
 def check_json(block: Block) -> None:
     rule = json.loads(block.code)
     assert rule["names"] == ["userfaultfd"]
@@ -173,7 +182,7 @@ def test_every_public_name_is_in_the_reference(module: str) -> None:
     if re.search(rf"automodule:: {re.escape(module)}\n +:members:", reference):
         return
     names = importlib.import_module(module).__all__
-    entries = re.findall(r":: mvolatile[\w.]*\.(\w+)", reference)
+    entries = re.findall(r":: (?:mvolatile[\w.]*\.)?(\w+)", reference)
     errors = importlib.import_module("mvolatile.errors").__all__
     missing = set(names) - set(entries) - set(errors)
     assert not missing

@@ -21,6 +21,8 @@ ROOT = Path(__file__).resolve().parents[2]
 def kernels(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The package, with the modules that these tests use."""
     monkeypatch.syspath_prepend(ROOT)
+    import tools.kernels.code
+    import tools.kernels.machine
     import tools.kernels.matrix
     import tools.kernels.results
     import tools.kernels.table
@@ -84,16 +86,37 @@ def test_results_are_kept_and_shown(kernels: ModuleType, tmp_path: Path) -> None
     first, second, third = kernels.matrix.covering()[:3]
     good = results.Result("6.1", first.as_dict(), "2026-01-01", "6.1.0-1", passed=5, error=None)
     bad = results.Result("6.1", second.as_dict(), "2026-01-01", "6.1.0-1", passed=5, error=None)
-    bad.failures["test_one"] = "assert 1 == 2"
+    bad.failures["test_one"] = ">   assert a == 2\nE   assert 1 == 2\n\none.py:5: AssertionError"
     results.save(kept, [good, bad])
     waiting = results.not_run("6.1", "6.1.0-1", [first, second, third], kept)
     assert [one.cell for one in waiting] == [third.as_dict()]
     assert results.save(kept, waiting) == [good, bad, *waiting]
-    assert results.good(kept) == {good.key}
+    assert results.good(kept, lambda code: True) == {good.key}
+    assert results.good(kept, lambda code: code.commit == "abc") == set()
     kernels.table.write(tmp_path / "kernels.md", results.load(kept), 1024)
     rows = [line for line in (tmp_path / "kernels.md").read_text().splitlines() if "6.1.0-1 |" in line]
     assert [row.split(" | ")[7] for row in rows] == ["good", "**failed**", results.NOT_RUN]
-    assert "`test_one: assert 1 == 2`" in (tmp_path / "kernels.md").read_text()
+    assert [row.split(" | ")[8] for row in rows] == ["5 / 0 / 0", "5 / 1 / 0", ""]
+    assert "`test_one`: `assert 1 == 2 at one.py:5: AssertionError`" in (tmp_path / "kernels.md").read_text()
+
+
+def test_a_result_holds_while_what_ran_is_the_same(kernels: ModuleType) -> None:
+    code, result = kernels.code, kernels.results.Code
+    today = code.today()
+    if today.commit == "unknown":
+        pytest.skip("no repository")
+    assert code.same_release(result(today.release, "of old"))
+    assert not code.same_release(result("0.0.1", today.commit))
+    assert not code.same(result(today.release, ""))
+    assert not code.same(result(today.release, "of old"))
+    assert not code.same(result(today.release, f"{today.commit}+"))
+    assert code.same(today) == (not today.commit.endswith("+"))
+
+
+def test_the_page_is_what_the_results_say(kernels: ModuleType, tmp_path: Path) -> None:
+    results, machine = kernels.results.load(ROOT / "docs/kernels.json"), kernels.machine
+    kernels.table.write(tmp_path / "kernels.md", results, machine.MEGABYTES)
+    assert (tmp_path / "kernels.md").read_text() == (ROOT / "docs/kernels.md").read_text()
 
 
 @pytest.mark.parametrize(("flags", "code", "word"), [(["--if-possible"], 0, "skipped"), ([], 2, "cannot")])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,7 +16,12 @@ import pytest
 import mvolatile
 
 ROOT = Path(__file__).resolve().parents[2]
-SOURCES = ("src", "pyproject.toml", "setup.py", "README.md", "LICENSE", "MANIFEST.in")
+DIRECTORIES = ("src", "tests", "docs", "tools", "examples", "benchmarks", ".ci", ".github")
+FILES = (
+    *("pyproject.toml", "setup.py", "MANIFEST.in", "Makefile", "LICENSE"),
+    *("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"),
+)
+SOURCES = (*DIRECTORIES, *FILES)
 BUILT = ("*.so", "*.egg-info", "__pycache__", "build", "dist")
 
 
@@ -71,12 +77,16 @@ def wheel(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_sdist_is_complete(sdist: Path) -> None:
-    here = ROOT / "src" / "mvolatile"
-    wanted = {path.relative_to(ROOT) for kind in ("*.py", "*.pyi", "*.c", "*.h") for path in here.rglob(kind)}
+    wanted = {Path(name) for name in FILES} | {
+        path.relative_to(ROOT)
+        for name in DIRECTORIES
+        for path in (ROOT / name).rglob("*")
+        if path.is_file() and not any(path.match(f"{kind}/*") or path.match(kind) for kind in BUILT)
+    }
+    wanted = {path for path in wanted if not {"__pycache__", "mvolatile.egg-info"} & set(path.parts)}
     found = {path.relative_to(sdist) for path in sdist.rglob("*")}
-    assert len(wanted) > 30
+    assert len(wanted) > 300
     assert wanted <= found, f"missing: {sorted(map(str, wanted - found))}"
-    assert Path("LICENSE") in found
 
 
 def test_one_wheel_for_every_python(wheel: Path) -> None:
@@ -90,6 +100,8 @@ def test_one_wheel_for_every_python(wheel: Path) -> None:
         text = opened.read(metadata).decode()
     assert f"Version: {version}" in text
     assert "License-Expression: MIT" in text
+    assert "# mvolatile\n" in text
+    assert not re.findall(r"\]\((?!https?://).*?\)", text), "an index has neither the pictures nor the pages"
     for extra in ("numpy", "demo", "test", "bench", "all"):
         assert f"Provides-Extra: {extra}\n" in text
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import tarfile
+import tomllib
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -35,6 +37,59 @@ def test_the_changelog_tells_of_the_version(tmp_path: Path, monkeypatch: pytest.
         (tmp_path / "CHANGELOG.md").write_text(text)
         with pytest.raises(ReleaseError, match="says nothing about"):
             judge.version_is_told()
+
+
+def test_a_tag_is_no_longer_unreleased(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(judge, "ROOT", tmp_path)
+    (tmp_path / "CHANGELOG.md").write_text(f"# Changelog\n\n## {run.version()} (unreleased)\n\nFirst.\n")
+    assert judge.version_is_told() == run.version()
+    monkeypatch.setenv("GITHUB_REF_NAME", f"v{run.version()}")
+    with pytest.raises(ReleaseError, match="unreleased"):
+        judge.version_is_told()
+    (tmp_path / "CHANGELOG.md").write_text(f"# Changelog\n\n## {run.version()} (2026-11-24)\n\nFirst.\n")
+    assert judge.version_is_told() == run.version()
+
+
+def test_uncommitted_changes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(judge, "run", lambda *command: " M README.md\n" if "status" in command else "abc\n")
+    with pytest.raises(ReleaseError, match=r"README\.md"):
+        judge.committed()
+    monkeypatch.setattr(judge, "run", lambda *command: "" if "status" in command else "abc\n")
+    assert judge.committed() == "abc"
+
+
+def test_an_sdist_that_lacks_a_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sdist = tmp_path / "mvolatile-1.tar.gz"
+    with tarfile.open(sdist, "w:gz") as archive:
+        archive.add(ROOT / "README.md", "mvolatile-1/README.md")
+    monkeypatch.setattr(judge, "run", lambda *command: "README.md\0")
+    judge.complete(sdist)
+    monkeypatch.setattr(judge, "run", lambda *command: "README.md\0tests/conftest.py\0")
+    with pytest.raises(ReleaseError, match=r"tests/conftest\.py"):
+        judge.complete(sdist)
+
+
+@pytest.mark.parametrize(
+    ("text", "good"),
+    [
+        ("see [there](https://example.org/x)", True),
+        ("see [there](docs/demo.md)", False),
+        ("![a picture](docs/images/demo.png)", False),
+        ('<img src="docs/images/demo.png">', False),
+    ],
+)
+def test_links_that_lead_nowhere_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, good: bool
+) -> None:
+    monkeypatch.setattr(judge, "run", lambda *command: "")
+    file = tmp_path / "mvolatile-1-cp311-abi3-manylinux_2_34_x86_64.whl"
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("mvolatile-1.dist-info/METADATA", text)
+    if good:
+        judge.descriptions(Built(file, file))
+    else:
+        with pytest.raises(ReleaseError, match="lead nowhere"):
+            judge.descriptions(Built(file, file))
 
 
 def wheel(path: Path, text: str) -> Path:
@@ -72,12 +127,18 @@ def workflow(name: str) -> dict[str, Any]:
 
 
 def test_ci_runs_what_everybody_can_run() -> None:
-    steps = workflow("ci.yml")["jobs"]["all"]["steps"]
+    job = workflow("ci.yml")["jobs"]["all"]
+    known = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["classifiers"]
+    for python in job["strategy"]["matrix"]["python"]:
+        assert f"Programming Language :: Python :: {python}" in known
+    steps = job["steps"]
     assert [step["run"] for step in steps if "run" in step] == [".ci/run"]
 
 
 def test_releases_are_published_without_a_secret() -> None:
     jobs = workflow("release.yml")["jobs"]
+    assert [step["run"] for step in jobs["test"]["steps"] if "run" in step] == [".ci/run"]
+    assert jobs["build"]["needs"] == "test"
     assert any(step.get("run", "").startswith("make release-check") for step in jobs["build"]["steps"])
     publish = jobs["publish"]
     assert publish["needs"] == "build"

@@ -16,17 +16,21 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from . import debian, image, machine, results, table
+from . import code, debian, image, machine, results, table
 from .matrix import AXES, Cell, covering
 from .results import RUNNING, Result
 
 BUILD = machine.ROOT / "build/kernels"
-RESULTS = BUILD / "results.json"
+RESULTS = machine.ROOT / "docs/kernels.json"
+TABLE = machine.ROOT / "docs/kernels.md"
 
 
 def main() -> int:
     """0 if every cell that ran was good, 1 if not."""
     options = _parser().parse_args()
+    if options.only_table:
+        table.write(TABLE, results.load(RESULTS), machine.MEGABYTES)
+        return 0
     options.kernel = options.kernel or ["6.1", "6.12", RUNNING]
     (BUILD / "logs").mkdir(parents=True, exist_ok=True)
     if options.tests:
@@ -78,13 +82,19 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--missing",
         action="store_true",
-        help="only combinations of which no good result is kept (build/kernels)",
+        help="only combinations of which docs/kernels.json has no good result of this code: nothing that ran there, "
+        "the sources and the tests, has changed since its commit",
+    )
+    parser.add_argument(
+        "--any-commit",
+        action="store_true",
+        help="with --missing: a good result of an older commit of the same release counts, too",
     )
     parser.add_argument(
         "--jobs", type=int, default=1, help="virtual machines at a time (default: %(default)s)"
     )
     parser.add_argument(
-        "--timeout", type=float, default=1200, help="seconds for one combination (default: %(default)s)"
+        "--timeout", type=float, default=3600, help="seconds for one combination (default: %(default)s)"
     )
     parser.add_argument(
         "--tests",
@@ -95,6 +105,9 @@ def _parser() -> argparse.ArgumentParser:
         "--if-possible",
         action="store_true",
         help="where the kernels cannot be had or booted (no apt, no network, no room), say so and end well",
+    )
+    parser.add_argument(
+        "--only-table", action="store_true", help="run nothing; write docs/kernels.md from docs/kernels.json"
     )
     parser.add_argument(
         "--no-table", dest="table", action="store_false", help="leave docs/kernels.md as it is"
@@ -108,7 +121,14 @@ def _keep(some: list[Result], options: argparse.Namespace) -> None:
     if not options.tests:
         kept = results.save(RESULTS, some)
         if options.table:
-            table.write(machine.ROOT / "docs/kernels.md", kept, machine.MEGABYTES)
+            table.write(TABLE, kept, machine.MEGABYTES)
+
+
+def _kept(options: argparse.Namespace) -> set[tuple[str, ...]]:
+    """The cells that need no other run."""
+    if not options.missing:
+        return set()
+    return results.good(RESULTS, code.same_release if options.any_commit else code.same)
 
 
 def _emulated(series: str, options: argparse.Namespace, progress: Progress) -> Iterator[Result]:
@@ -119,7 +139,7 @@ def _emulated(series: str, options: argparse.Namespace, progress: Progress) -> I
     missing = frozenset() if kernel.has("MEMCG_V1") or series == "6.1" else frozenset({"v1"})
     planned = covering(missing)
     _keep(results.not_run(series, kernel.release, planned, RESULTS), options)
-    kept = results.good(RESULTS) if options.missing else set()
+    kept = _kept(options)
     cells = [
         cell
         for cell in planned
@@ -149,7 +169,7 @@ def _running(series: str, options: argparse.Namespace, progress: Progress) -> It
                 root, user, tier, log, options.timeout, lambda one: _show(progress, task, one)
             )
 
-    kept = results.good(RESULTS) if options.missing else set()
+    kept = _kept(options)
     with tempfile.TemporaryDirectory(prefix="mvolatile-kernels-") as name:
         root = Path(name)
         with _task(progress, "running: image"):

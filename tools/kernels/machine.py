@@ -16,6 +16,7 @@ from pathlib import Path
 
 from mvolatile import features
 
+from .code import today
 from .debian import Kernel, UnavailableError
 from .matrix import Cell
 from .results import RUNNING, Result
@@ -50,7 +51,7 @@ def boot(
 
     The console goes to `log`. After `timeout` seconds the machine is ended, whatever it does.
     """
-    result = Result(series, cell.as_dict(), _today(), kernel.release)
+    result = _begun(series, cell.as_dict(), kernel.release)
     hierarchy = "cgroup_no_v1=all" if cell.cgroup == "v2" else "swapaccount=1"
     # What mitigations guard against is not there under emulation, and walking five levels of page tables takes time.
     words = ["console=ttyS0", "panic=-1", "quiet", "mitigations=off", hierarchy]
@@ -69,7 +70,7 @@ def boot(
 
 def run_here(root: Path, user: str, tier: str, log: Path, timeout: float, progress: Progress) -> Result:
     """The same tests on the running kernel, in the conditions that it happens to be in; `root` is an unpacked image."""
-    result = Result(RUNNING, {"tier": tier, "user": user}, _today(), platform.release())
+    result = _begun(RUNNING, {"tier": tier, "user": user}, platform.release())
     command = [str(root / "py/bin/python3"), str(root / "project/run.py")]
     environment = {
         "PYTHONHOME": str(root / "py"),
@@ -146,5 +147,6 @@ def _die_with_parent() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _today() -> str:
-    return datetime.datetime.now(datetime.UTC).date().isoformat()
+def _begun(series: str, cell: dict[str, str], kernel: str) -> Result:
+    date = datetime.datetime.now(datetime.UTC).date().isoformat()
+    return Result(series, cell, date, kernel, today().release, today().commit)

@@ -5,20 +5,28 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from .matrix import AXES, Cell
 
-__all__ = ["NOT_RUN", "RUNNING", "Result", "good", "key", "load", "not_run", "reasons", "save"]
+__all__ = ["NOT_RUN", "RUNNING", "Code", "Result", "good", "key", "load", "not_run", "reasons", "save"]
 
 RUNNING = "running"
 """The series of the kernel that runs this."""
 
 NOT_RUN = "not run yet"
 """The error of a cell that is in the plan."""
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """What ran: the release that it is on the way to, and its commit, with a ``+`` if files differed from it."""
+
+    release: str
+    commit: str
 
 
 @dataclass(slots=True)
@@ -29,6 +37,8 @@ class Result:
     cell: dict[str, str]
     date: str
     kernel: str = ""
+    release: str = ""
+    commit: str = ""
     collected: int = 0
     passed: int = 0
     failures: dict[str, str] = field(default_factory=dict)
@@ -84,9 +94,9 @@ def key(series: str, cell: Mapping[str, str]) -> tuple[str, ...]:
     return (series, *(cell[name] for name in conditions))
 
 
-def good(path: Path) -> set[tuple[str, ...]]:
-    """The keys of the good results in `path`."""
-    return {one.key for one in load(path) if one.good}
+def good(path: Path, holds: Callable[[Code], bool]) -> set[tuple[str, ...]]:
+    """The keys of the good results in `path` whose code `holds`."""
+    return {one.key for one in load(path) if one.good and holds(Code(one.release, one.commit))}
 
 
 def load(path: Path) -> list[Result]:

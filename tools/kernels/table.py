@@ -19,10 +19,14 @@ conditions meet at least once on each kernel. Debian's cloud kernels run under Q
 row a boot of its own with {memory}; *running* is the kernel of the machine that wrote this table, in whatever
 conditions it has. Seconds compare rows of one run at best: emulation takes what processor is left.
 
+*Tests* are those passed / failed / skipped; *commit* is the code that ran, with a `+` where files differed from it.
+
 Linux 6.12 as Debian builds it has no memory controller for cgroup v1 (`CONFIG_MEMCG_V1` is off): it has no rows of v1.
 Under emulation the tests that take minutes there are left out (`TOO_LONG` in `tools/kernels/guest/run.py`).
 
-`python -m tools.kernels --missing` runs what is not good yet; `--help` says how to choose.
+The results are kept in `docs/kernels.json`, from which this page is written. `python -m tools.kernels --missing` runs
+what is not good yet, or whose code has changed since; with `--any-commit`, a good row of the same release stays.
+`--help` says how to choose.
 """
 
 
@@ -41,14 +45,15 @@ def write(path: Path, results: Iterable[Result], megabytes: int) -> None:
 
 
 def _rows(results: list[Result]) -> list[str]:
-    titles = ["kernel", *AXES, "result", "passed", "failed", "skipped", "seconds", "date"]
+    titles = ["kernel", *AXES, "result", "tests", "seconds", "date", "commit"]
     lines = ["| " + " | ".join(titles) + " |", "|" + "---|" * len(titles)]
     for one in results:
         name = f"{one.kernel} (running)" if one.series == RUNNING else one.kernel
         outcome = "good" if one.good else one.error or "**failed**"
         conditions = [one.cell.get(axis, "") for axis in AXES]
-        counts = [one.passed, one.failed, one.skipped, round(one.seconds)]
-        lines.append("| " + " | ".join(map(str, [name, *conditions, outcome, *counts, one.date])) + " |")
+        counts = f"{one.passed} / {one.failed} / {one.skipped}" if one.date else ""
+        told = [name, *conditions, outcome, counts, round(one.seconds) or "", one.date, one.commit]
+        lines.append("| " + " | ".join(map(str, told)) + " |")
     return [*lines, ""]
 
 
@@ -56,13 +61,18 @@ def _failures(results: list[Result]) -> list[str]:
     found: dict[str, list[str]] = {}
     for one in results:
         for test, said in one.failures.items():
-            cells = found.setdefault(
-                f"{test}: {said.strip().splitlines()[-1][:200] if said.strip() else ''}", []
-            )
+            cells = found.setdefault(f"`{test}`: {_essence(said)}", [])
             cells.append(" ".join([one.kernel, *one.cell.values()]))
     if not found:
         return []
-    return ["## Failures", "", *(f"- `{test}` on {'; '.join(cells)}" for test, cells in found.items()), ""]
+    return ["## Failures", "", *(f"- {what}, on {'; '.join(cells)}" for what, cells in found.items()), ""]
+
+
+def _essence(said: str) -> str:
+    """The assertion's own words, with Hypothesis's example if there is one, and where: the last line."""
+    lines = [line.strip() for line in said.strip().splitlines()]
+    told = " ".join(line.removeprefix("E").strip() for line in lines if line.startswith("E  "))
+    return f"`{' at '.join(filter(None, [told[:300], *lines[-1:]]))}`".replace("|", "/")
 
 
 def _skips(results: list[Result]) -> list[str]:

@@ -24,7 +24,6 @@ OURS, OURS_TOO, OTHER, OTHER_TOO, BARE, LOSS = (
     "#6b7280",
     "#dc2626",
 )
-MIB = 1 << 20
 _DIGEST = "results sha256 "
 
 

@@ -39,9 +39,11 @@ def main() -> int:
 def _check(scratch: Path) -> list[Path]:
     step("the version", judge.version_is_told)
     step("the workflows", judge.workflows)
+    step("the commit", judge.committed)
     first = step("build", lambda: build.built(scratch / "first"))
     second = step("build again, elsewhere and later", lambda: build.built(scratch / "second" / "deeper"))
     step("the same bytes", lambda: judge.same_bytes(first, second))
+    step("the sdist is complete", lambda: judge.complete(first.sdist))
     step("the sdist's and the wheel's descriptions", lambda: judge.descriptions(first))
     step("the limited API", lambda: judge.limited_api(first.wheel))
     step(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import sys
 import tarfile
@@ -11,18 +12,49 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .build import Built
-from .run import ROOT, ReleaseError, run, tool, version
+from .run import ROOT, ReleaseError, ended, run, tool, version
 
-__all__ = ["descriptions", "limited_api", "same_bytes", "version_is_told", "workflows"]
+__all__ = [
+    "committed",
+    "complete",
+    "descriptions",
+    "limited_api",
+    "same_bytes",
+    "version_is_told",
+    "workflows",
+]
 
 
 def version_is_told() -> str:
-    """The changelog has a section for it, with something in it."""
+    """The changelog has a section for it, with something in it; if the version's tag is being released, with a date."""
     changelog = (ROOT / "CHANGELOG.md").read_text()
     section = re.search(rf"^## {re.escape(version())}\b[^\n]*\n(.*?)(?=^## |\Z)", changelog, re.M | re.S)
     if section is None or not section[1].strip():
         raise ReleaseError(f"CHANGELOG.md says nothing about {version()}")
+    if "unreleased" in section[0].partition("\n")[0] and is_tagged():
+        raise ReleaseError(f"CHANGELOG.md calls {version()} unreleased, and v{version()} is being released")
     return version()
+
+
+def is_tagged() -> bool:
+    """Whether what is checked is the version's tag: of this commit, or the one that a workflow runs for."""
+    tags = ended("git", "tag", "--points-at", "HEAD").stdout.split()
+    return f"v{version()}" in (*tags, os.environ.get("GITHUB_REF_NAME"))
+
+
+def committed() -> str:
+    """What is built is what the commit says. Answers the commit."""
+    if changed := run("git", "status", "--porcelain", "--untracked-files=no").strip():
+        raise ReleaseError(f"uncommitted changes would be built:\n{changed}")
+    return run("git", "rev-parse", "--short", "HEAD").strip()
+
+
+def complete(sdist: Path) -> None:
+    """The source distribution has every file of the repository."""
+    with tarfile.open(sdist) as archive:
+        inside = {name.partition("/")[2] for name in archive.getnames()}
+    if missing := set(filter(None, run("git", "ls-files", "-z").split("\0"))) - inside:
+        raise ReleaseError(f"{sdist.name} lacks {sorted(missing)}; see MANIFEST.in")
 
 
 def workflows() -> None:
@@ -54,8 +86,24 @@ def _inside(archive: Path) -> Iterator[tuple[str, str]]:
 
 
 def descriptions(files: Built) -> None:
-    """Metadata and README as an index would show them."""
+    """Metadata and README as an index would show them: no link of theirs leads to a file that is not there."""
     run(sys.executable, "-m", "twine", "check", "--strict", *files)
+    for file in files:
+        if found := re.findall(r"\]\((?!https?://)[^)]*\)|(?:src|href)=\S*", _metadata(file)):
+            raise ReleaseError(
+                f"{file.name}: the description has links that lead nowhere on an index: {found}"
+            )
+
+
+def _metadata(archive: Path) -> str:
+    if archive.suffix == ".whl":
+        with zipfile.ZipFile(archive) as wheel:
+            (name,) = (one for one in wheel.namelist() if one.endswith(".dist-info/METADATA"))
+            return wheel.read(name).decode()
+    with tarfile.open(archive) as sdist:
+        file = sdist.extractfile(f"{archive.name.removesuffix('.tar.gz')}/PKG-INFO")
+        assert file is not None
+        return file.read().decode()
 
 
 def limited_api(wheel: Path) -> str:

@@ -96,7 +96,7 @@ static int hold_counted_part(struct range *range, size_t start, size_t end, bool
         /* Also where it failed half way: it has filled a lost page by then, which the next scan would take for data. */
         if (!resident && os_minor_faults() != before) lose_all(range, part.start, part.end);
     }
-    if (resident) os_let_go(base, end - start);
+    if (shared) os_let_go(base, end - start); /* a refusal may have come after some of the mappings were locked */
     return err;
 }
 

@@ -437,6 +437,11 @@ class VolatileCache(Finder[K, V], MutableMapping[K, V]):
         hits, misses = self._counts()
         pinned = sum(shelf.memory.nbytes for shelf in shelves if shelf.memory._pins)
         pinned += sum(memory.nbytes for memory in log.leaving if memory._pins)
+        resident: int | None
+        try:
+            resident = sum(memory.resident() for memory in [shelf.memory for shelf in shelves] + log.spare)
+        except (FileNotFoundError, PermissionError):  # no /proc, or a daemon that has changed its user
+            resident = None
         return CacheInfo(
             hits=hits,
             misses=misses,
@@ -444,9 +449,7 @@ class VolatileCache(Finder[K, V], MutableMapping[K, V]):
             currsize=len(self._index),
             purged=log.purged,
             bytes=log.nbytes,
-            resident_bytes=sum(
-                memory.resident() for memory in [shelf.memory for shelf in shelves] + log.spare
-            ),
+            resident_bytes=resident,
             pinned_bytes=pinned,
             segments=len(shelves),
         )

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import errno
 import json
+import os
 from pathlib import Path
 
 from ..kernel import files, smaps
@@ -23,19 +25,21 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="what the volatile memory of running processes holds",
         description="Shows how much volatile memory a process holds, by name, what of it is resident, and "
         "what the kernel may take at any time ('lazily freed'), all from /proc/PID/smaps. Without PID: every "
-        "process of this user that uses mvolatile. What was lost only the process itself can tell: "
-        "mvolatile.status().",
+        "process of this user that uses mvolatile. What is volatile, pinned or lost only the process itself can "
+        "tell, by mvolatile.status(): from outside, a lost page looks like one that was never written.",
     )
-    parser.add_argument("pid", nargs="?", type=int, metavar="PID", help="the process to look at")
+    parser.add_argument("pid", nargs="?", type=_pid, metavar="PID", help="the process to look at")
     parser.add_argument("--json", action="store_true", help="print one JSON list instead of tables")
     parser.set_defaults(func=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print one table for each process."""
+    if not os.access("/proc/self/smaps", os.R_OK):
+        raise OSError(errno.ENOENT, "/proc cannot be read: what processes hold stands in /proc/PID/smaps")
     usages: dict[int, list[NamedUsage]] = {}
     if arguments.pid is not None:
-        usages[arguments.pid] = smaps.usage_by_name(arguments.pid)
+        usages[arguments.pid] = _one(arguments.pid)
     else:
         usages = _everybody()
     if arguments.json:
@@ -43,12 +47,36 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     for pid, found in usages.items():
         _print(pid, found)
+    if any(usages.values()):
+        print("What was lost only the process itself can tell: mvolatile.status().")
     if not usages:
         print("No process of this user holds volatile memory.")
     if any(usage.name == NAMELESS for found in usages.values() for usage in found):
         print("This kernel keeps no names (CONFIG_ANON_VMA_NAME is off): memory watched by a userfaultfd,")
         print("or lazily freed, is taken for volatile.")
     return 0
+
+
+def _pid(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"a process id is 1 or more, not {text}")
+    return number
+
+
+_pid.__name__ = "process id"  # argparse names the type of what is no number
+
+
+def _one(pid: int) -> list[NamedUsage]:
+    try:
+        return smaps.usage_by_name(pid)
+    except PermissionError:
+        if os.geteuid():
+            raise
+        raise PermissionError(
+            errno.EACCES,
+            f"process {pid} may not be looked into, not even by root: that takes CAP_SYS_PTRACE here",
+        ) from None
 
 
 def _everybody() -> dict[int, list[NamedUsage]]:

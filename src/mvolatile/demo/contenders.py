@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -67,30 +67,11 @@ CONTENDERS = (
 """In the order of the run: a bound left out, guessed too large, guessed too small, and left to the kernel."""
 
 
-class _Everything:
-    """An unbounded dict."""
+class _Guessed:
+    """Tiles in a mapping that somebody else bounds, or nobody: cachetools.LRUCache, or a dict."""
 
-    def __init__(self) -> None:
-        self._tiles: dict[int, bytes] = {}
-
-    def serve(self, key: int, decode: Decode) -> tuple[int, Source]:
-        tile = self._tiles.get(key)
-        if tile is not None:
-            return use(tile), Source.HIT
-        tile = self._tiles[key] = decode(key)
-        return use(tile), Source.BUILT
-
-    def shed(self, nbytes: int) -> int:
-        return 0
-
-
-class _Lru:
-    """cachetools.LRUCache, bounded in bytes."""
-
-    def __init__(self, cap: int) -> None:
-        from cachetools import LRUCache
-
-        self._tiles: LRUCache[int, bytes] = LRUCache(cap, getsizeof=len)
+    def __init__(self, tiles: MutableMapping[int, bytes]) -> None:
+        self._tiles = tiles
 
     def serve(self, key: int, decode: Decode) -> tuple[int, Source]:
         tile = self._tiles.get(key)
@@ -129,9 +110,11 @@ class _Volatile:
 def keeper(name: str, cap: int | None = None) -> Keeper:
     """The keeper of contender `name`; `cap` in bytes, for those that need one."""
     if name == "dict":
-        return _Everything()
+        return _Guessed({})
     if name == "volatile":
         return _Volatile()
     if name.startswith("lru") and cap is not None and cap >= TILE_BYTES:
-        return _Lru(cap)
+        from cachetools import LRUCache
+
+        return _Guessed(LRUCache(cap, getsizeof=len))
     raise ValueError(f"no contender {name!r} with a cap of {cap} bytes")

@@ -74,6 +74,27 @@ def test_a_process_that_is_gone(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == f"mvolatile: no process {pid} (any more)\n"
 
 
+@pytest.mark.parametrize("text", ["-1", "0", "self"])
+def test_what_is_no_process_id(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["status", text])
+    assert ended.value.code == 2
+    assert "process id" in capsys.readouterr().err
+
+
+def test_root_without_the_right(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(pid: int) -> list[NamedUsage]:
+        raise PermissionError(13, "it is shown to its own user and to root")
+
+    monkeypatch.setattr(smaps, "usage_by_name", refuse)
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    assert cli.main(["status", "1"]) == 1
+    assert "not even by root: that takes CAP_SYS_PTRACE" in capsys.readouterr().err
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    assert cli.main(["status", "1"]) == 1
+    assert "to its own user" in capsys.readouterr().err
+
+
 def test_the_table_names_what_the_kernel_names(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -81,7 +102,8 @@ def test_the_table_names_what_the_kernel_names(
     monkeypatch.setattr(smaps, "usage_by_name", lambda pid: [usage])
     assert cli.main(["status", "1"]) == 0
     said = capsys.readouterr().out
-    assert said.split("tiles")[1].split() == [
+    assert "What was lost only the process itself can tell: mvolatile.status()." in said
+    assert said.split("tiles")[1].split("\n")[0].split() == [
         "3",
         "64.0",
         "MiB",

@@ -38,6 +38,11 @@ def contained() -> Contained:
                 assert one["untold"] == [], f"{layout}: pages were lost and not told: {told}"
                 assert one["whole"], f"{layout}: what was just written is not there: {told}"
                 assert one["rebuilt"], f"{layout}: what was rebuilt is not there: {told}"
+        for part in ("cache", "array", "fork"):
+            if part in told and "error" not in told[part]:
+                assert told[part]["whole"], f"{part}: {told}"
+        assert "error" not in told["cache"], told
+        assert "error" not in told["status"], told
         if "error" not in told["raw"]:
             assert told["raw"]["whole"] or told["raw"]["told"], told
         return told

@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import itertools
 import signal
+import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -18,6 +19,14 @@ import pytest
 from mvolatile import Purged, VolatileMemory
 from support.memories import LAYOUTS, PAGE, every_layout, filled, lose, pattern
 from support.tiers import loses
+
+pytestmark = [
+    # An interrupt inside coverage.py's tracer leaves its lock locked for good.
+    pytest.mark.skipif(
+        sys.gettrace() is not None, reason="interrupts strike a tracer, too, which is not made for it"
+    ),
+    pytest.mark.timeout(method="thread"),  # the other method is SIGALRM, which is ours here
+]
 
 
 class Interrupted(BaseException):
@@ -47,6 +56,7 @@ def _weather(action: FunctionType, strikes: int) -> None:
         begin = max(1e-6, begin * 0.9) if frame else begin * 1.5
         raise Interrupted
 
+    timer = signal.setitimer(signal.ITIMER_REAL, 0)
     before = signal.signal(signal.SIGALRM, strike)
     try:
         for number in itertools.count():
@@ -59,7 +69,9 @@ def _weather(action: FunctionType, strikes: int) -> None:
                 while True:
                     action()
     finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_REAL, *timer)
 
 
 def _check_at_rest(memory: VolatileMemory) -> None:

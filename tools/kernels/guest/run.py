@@ -47,6 +47,9 @@ TOO_LONG = (
 order of signal handlers is the library's own and the same on all kernels.
 """
 
+SECONDS = 900
+"""For one test: several times what the slowest takes under emulation on an idle machine, for this one may be busy."""
+
 MOST_FAILURES = 20
 """When one cause fails everything, the tracebacks take longer than the tests."""
 
@@ -92,7 +95,9 @@ class Reporter:
             if report.skipped and isinstance(report.longrepr, tuple):
                 reason = report.longrepr[2].removeprefix("Skipped: ")
             elif report.failed:
-                reason = report.longreprtext[-3000:]
+                # What Hypothesis says of itself (the seed, above all) stands in a section of its own.
+                told = [text for title, text in report.sections if title == "Hypothesis"]
+                reason = "\n".join([*told, report.longreprtext])[-4000:]
             self.tell(
                 test=report.nodeid, outcome=report.outcome, seconds=round(report.duration, 2), reason=reason
             )
@@ -138,7 +143,14 @@ def main() -> int:
             reporter.tell(error=f"not as asked: {wrong}")
             return 0
         began = time.monotonic()
-        arguments = ["-q", "--color=no", "-p", "no:cacheprovider", "--import-mode=importlib", "--timeout=300"]
+        arguments = [
+            "-q",
+            "--color=no",
+            "-p",
+            "no:cacheprovider",
+            "--import-mode=importlib",
+            f"--timeout={SECONDS}",
+        ]
         wanted = os.environ.get("CELL_TESTS", "short")
         paths = {"short": SHORT, "quick": QUICK}.get(wanted) or wanted.split(",")
         code = pytest.main([*arguments, f"--maxfail={MOST_FAILURES}", *paths], plugins=[reporter])
