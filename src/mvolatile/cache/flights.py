@@ -242,7 +242,8 @@ async def _made(factory: Callable[[], Any]) -> Any:
 
 
 def closes_a_circle(caller: Caller, flight: Flight, loop: Any, crews: tuple[Crew, ...]) -> bool:
-    """Note that `caller`, who works for `crews`, waits for `flight`, unless that would close a circle; then True, and nothing is noted.
+    """Note that `caller`, who works for `crews`, waits for `flight`, and False; if that would close a circle, True, and
+    nothing is noted.
 
     A thread that waits keeps all that is made in it waiting, its event loop's tasks too. A task (`loop` is its own)
     keeps those only who work as it does; but a thread that makes something further down its stack waits for us.
