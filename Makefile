@@ -30,7 +30,7 @@ sanitize: $(VENV)/ready  ## the C core with AddressSanitizer and UndefinedBehavi
 	PYTHONPATH=$(CURDIR)/build/sanitize/lib \
 	LD_PRELOAD="$$($${CC:-gcc} -print-file-name=libasan.so) $$($${CC:-gcc} -print-file-name=libubsan.so)" \
 	ASAN_OPTIONS=detect_leaks=0:handle_sigbus=0:handle_segv=0:allocator_may_return_null=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
-	$(RUN)pytest tests/unit/contract tests/unit/trap
+	$(RUN)pytest tests/unit/contract tests/unit/trap tests/unit/fork tests/unit/cache
 
 tsan: $(VENV)/ready  ## the C core with ThreadSanitizer: threads in every operation, and the forced schedules
 	MVOLATILE_STRESS=full $(RUN)pytest tests/unit/native/test_threads.py --timeout 3600

@@ -160,14 +160,13 @@ class VolatileMemory(Range):
             if not extents:  # another thread has rebuilt it while we waited
                 return
             view = memoryview(self._hold(True))
-            outer, rebuilding.thread = rebuilding.thread, threading.get_ident()
-            try:
+            outer = rebuilding.thread
+            try:  # an interrupt must not leave `thread` behind: this thread's later write pins would settle nothing
+                rebuilding.thread = threading.get_ident()
                 on_purge(view, extents)
             finally:
                 rebuilding.thread = outer
-                with suppress(
-                    BufferError
-                ):  # something was made of it, and holds the memory as what a pin gave does
+                with suppress(BufferError):  # something was made of it, and holds the memory as a pin's would
                     view.release()
             self._forgive()
 

@@ -49,7 +49,7 @@ struct range {
     uint32_t pins, writers;
     _Atomic uint64_t writer; /* the thread, if all writers are one; else 0 */
     uint64_t fork_count;  /* forks seen when the pages were last held; faultcount tier */
-    int refusal;          /* why the kernel last refused to mark, or 0 */
+    _Atomic int refusal;  /* why the kernel last refused to mark, or 0; read without the lock, to warn */
     uint64_t generation;  /* grows by one with each detected loss */
     struct extents data;  /* byte offsets, whole pages */
     struct extents lost;  /* byte offsets */
