@@ -22,7 +22,8 @@ conditions it has. Seconds compare rows of one run at best: emulation takes what
 *Tests* are those passed / failed / skipped; *commit* is the code that ran, with a `+` where files differed from it.
 
 Linux 6.12 as Debian builds it has no memory controller for cgroup v1 (`CONFIG_MEMCG_V1` is off): it has no rows of v1.
-Under emulation the tests that take minutes there are left out (`TOO_LONG` in `tools/kernels/guest/run.py`).
+Under emulation the tests that take minutes there are left out (`TOO_LONG` in `tools/kernels/guest/run.py`),
+and properties are tried on 20 examples.
 
 The results are kept in `docs/kernels.json`, from which this page is written. `python -m tools.kernels --missing` runs
 what is not good yet, or whose code has changed since; with `--any-commit`, a good row of the same release stays.

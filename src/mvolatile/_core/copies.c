@@ -23,7 +23,7 @@ int window(struct range *range, Py_ssize_t offset, Py_ssize_t *length) {
 /* Optimistic, without a kernel call; false where only range_read() can tell. */
 static bool peek_copy(struct range *range, Py_ssize_t offset, Py_ssize_t n, char *to) {
     struct peek peek;
-    if (range_peek_begin(&peek, range, (size_t)offset, (size_t)n) != PEEK_WHOLE) return false;
+    if (range_copy_begin(&peek, range, (size_t)offset, (size_t)n) != PEEK_WHOLE) return false;
     memmove(to, range->base + offset, (size_t)n);
     enum peek_verdict verdict = range_peek_end(&peek);
     if (verdict == PEEK_UNSURE) verdict = range_peek_end_carefully(&peek);

@@ -4,10 +4,12 @@
 
 #include "pool.h"
 #include "range_parts.h"
+#include "watch.h"
 
 /* Open peeks are listed, so that a forked child can tell its own from those of threads it does not have: a count alone would keep a range
  * repaired (silently!) and unclosable for ever. In shards, so that threads do not wait for each other. */
 #define SHARDS 16
+enum { FORGOTTEN = SHARDS, UNLISTED };
 static struct shard {
     pthread_mutex_t lock;
     struct peek *first;
@@ -27,8 +29,20 @@ static void open_peek(struct peek *peek) {
     pthread_mutex_unlock(&shard->lock);
 }
 
+/* A copy's peek ends before its thread can fork, and the count is set anew in a child; so it is counted alone, for two locks less. Its thread
+ * forks inside of it if a signal handler does: then the child's count is without it. */
+static void open_copy(struct peek *peek) {
+    peek->shard = UNLISTED;
+    peek->forks = watch_forks;
+    atomic_fetch_add(&peek->range->peeks, 1);
+}
+
 static void close_peek(struct peek *peek) {
-    if (peek->shard == SHARDS) return;
+    if (peek->shard == FORGOTTEN) return;
+    if (peek->shard == UNLISTED) {
+        if (peek->forks == watch_forks) atomic_fetch_sub(&peek->range->peeks, 1);
+        return;
+    }
     struct shard *shard = &shards[peek->shard];
     pthread_mutex_lock(&shard->lock);
     if (peek->next) peek->next->prev = peek->prev;
@@ -53,7 +67,7 @@ void peek_keep_only(uint64_t thread) {
         struct peek **link = &shards[i].first, *last = NULL;
         for (struct peek *peek = *link; peek; peek = peek->next) {
             if (peek->thread != thread) {
-                peek->shard = SHARDS; /* its object may still be freed here */
+                peek->shard = FORGOTTEN; /* its object may still be freed here */
                 continue;
             }
             atomic_fetch_add(&peek->range->peeks, 1);
@@ -72,16 +86,24 @@ static bool another_writes(struct range *range) {
     return atomic_load(&range->writing) && atomic_load(&range->writer) != os_thread_id();
 }
 
-enum peek_verdict range_peek_begin(struct peek *peek, struct range *range, size_t offset, size_t length) {
+static enum peek_verdict begin(struct peek *peek, struct range *range, size_t offset, size_t length, void (*open)(struct peek *)) {
     peek->range = range;
     peek->offset = offset;
     peek->length = length;
-    open_peek(peek);
+    open(peek);
     /* First `changes`, then the rest: a loss or a writer announced after this moves it, one announced before is seen below. */
     peek->changes = atomic_load(&range->changes);
     if (!atomic_load(&range->writing) && !atomic_load(&range->lossy) && !atomic_load(&range->notes)) return PEEK_WHOLE;
     close_peek(peek);
     return PEEK_UNSURE;
+}
+
+enum peek_verdict range_peek_begin(struct peek *peek, struct range *range, size_t offset, size_t length) {
+    return begin(peek, range, offset, length, open_peek);
+}
+
+enum peek_verdict range_copy_begin(struct peek *peek, struct range *range, size_t offset, size_t length) {
+    return begin(peek, range, offset, length, open_copy);
 }
 
 enum peek_verdict range_peek_begin_carefully(struct peek *peek, struct range *range, size_t offset, size_t length) {

@@ -95,7 +95,7 @@ struct peek {
     size_t offset, length;
     uint64_t changes, thread;
     struct peek *next, *prev;
-    unsigned shard;
+    unsigned shard, forks;
 };
 enum peek_verdict {
     PEEK_WHOLE,
@@ -105,6 +105,8 @@ enum peek_verdict {
 };
 /* Open a window for reading without a hold. Only PEEK_WHOLE opens it. Not for the faultcount tier, where nothing traps. */
 enum peek_verdict range_peek_begin(struct peek *peek, struct range *range, size_t offset, size_t length);
+/* The same for a thread that copies the window and ends it at once, and calls nothing meanwhile. */
+enum peek_verdict range_copy_begin(struct peek *peek, struct range *range, size_t offset, size_t length);
 enum peek_verdict range_peek_begin_carefully(struct peek *peek, struct range *range, size_t offset, size_t length);
 /* Close it; no kernel call and no lock of the range unless something is wrong. After PEEK_UNSURE it is still open. */
 enum peek_verdict range_peek_end(struct peek *peek);

@@ -74,6 +74,7 @@ OUTCOMES: dict[str, dict[str, set[Any]]] = {
     "fork vs pin": {"a": {"rebuilt", "whole"}, "child": {"lost", "whole"}, "forker": {"whole"}},
     "fork vs pin, large": {"a": {"rebuilt", "whole"}, "child": {"lost", "whole"}, "forker": {"whole"}},
     "fork vs peek": {"a": {"lost", "whole"}, "child": {"lost", "whole"}, "forker": {"whole"}},
+    "fork vs read": {"a": {"EFAULT", (1, 1)}, "child": {"lost", "whole"}, "forker": {"whole"}},
     "fork vs peek, pages first": {"a": {"lost", "whole"}, "child": {"lost", "whole"}, "forker": {"whole"}},
     "fork inside a peek": {"a": {"lost", "whole"}, "child": {"lost", "whole"}, "forker": {"lost", "whole"}},
     "fork inside a peek, falling back": {"child": {"lost", "whole"}, "forker": {"lost", "whole"}},

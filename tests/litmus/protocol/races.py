@@ -134,6 +134,7 @@ RACES = [
         "fork vs pin, large", FORKS_LARGE, {"a": do(pin, rebuild=2), "forker": do(forker), "child": do(child)}
     ),
     Litmus("fork vs peek", FORKS, {"a": do(peek), "forker": do(forker), "child": do(child)}),
+    Litmus("fork vs read", FORKS, {"a": do(copy_out, pages=3), "forker": do(forker), "child": do(child)}),
     Litmus(
         "fork vs peek, pages first",
         FORKS,

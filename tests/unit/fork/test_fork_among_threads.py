@@ -114,3 +114,40 @@ def storm(nbytes: int, huge: bool, times: int, raw: bool) -> None:
 def test_forks_in_the_middle_of_everything(tier: str, nbytes: int, huge: bool, times: int, raw: bool) -> None:
     done = run_python(storm, nbytes, huge, times, raw, env={"MVOLATILE_TIER": tier}).check()
     assert json.loads(done.stdout)["statuses"] == [0] * times, f"{done}"
+
+
+def fork_beside_a_reader(times: int) -> None:
+    import os
+    import threading
+
+    import mvolatile as mv
+
+    memory = mv.VolatileMemory(32 << 20)
+    memory.write(b"x" * memory.nbytes)
+    over = threading.Event()
+
+    def read_on() -> None:
+        while not over.is_set():
+            memory.read(0)
+
+    reader = threading.Thread(target=read_on)
+    reader.start()
+    try:
+        for _ in range(times):
+            pid = os.fork()
+            if pid == 0:
+                try:
+                    memory.close()
+                except BufferError:
+                    os._exit(1)
+                os._exit(0)
+            assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0, (
+                "a thread that is not there holds it"
+            )
+    finally:
+        over.set()
+        reader.join()
+
+
+def test_a_read_of_another_thread_holds_nothing_in_the_child() -> None:
+    run_python(fork_beside_a_reader, 30).check()

@@ -50,6 +50,9 @@ order of signal handlers is the library's own and the same on all kernels.
 SECONDS = 900
 """For one test: several times what the slowest takes under emulation on an idle machine, for this one may be busy."""
 
+EXAMPLES = 20
+"""Of a property, under emulation; a test that asks for a number of its own gets that."""
+
 MOST_FAILURES = 20
 """When one cause fails everything, the tracebacks take longer than the tests."""
 
@@ -69,7 +72,11 @@ class Reporter:
         import hypothesis  # not before pytest, which wants to see it imported
 
         slow = [hypothesis.HealthCheck.too_slow]
-        hypothesis.settings.register_profile("cell", database=None, deadline=None, suppress_health_check=slow)
+        emulated = "CELL_RESULTS" not in os.environ
+        examples = EXAMPLES if emulated else hypothesis.settings().max_examples
+        hypothesis.settings.register_profile(
+            "cell", database=None, deadline=None, max_examples=examples, suppress_health_check=slow
+        )
         hypothesis.settings.load_profile("cell")
 
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -33,25 +33,25 @@ class Peek(NamedTuple):
     pages: int
     changes: int
     pinned: bool = False
+    listed: bool = True
 
 
 @cache
-def _list_peek(t: Task, r: int, more: int) -> Op:
-    """Under the shard's lock, which only a fork takes as well: one step."""
-    peeks, listed = t.cell(r, "peeks"), t.cell("open_peeks")
-    forks = t.m.config.child_tier is not None
+def _list_peek(t: Task, r: int, more: int, listed: bool) -> Op:
+    """Under the shard's lock, which only a fork takes as well: one step. A copy is counted alone, without it."""
+    peeks, names_of = t.cell(r, "peeks"), t.cell("open_peeks")
+    forks = listed and t.m.config.child_tier is not None
     shards = t.cell("shards")
 
     def perform(world: World) -> tuple[World, None]:
-        names = list(world[listed])
+        names = list(world[names_of])
         if more > 0:
             names.append((t.name, r))
         elif (t.name, r) in names:
             names.remove((t.name, r))
         else:
             return world, None
-        after = puts(world, (peeks, world[peeks] + more))
-        return (puts(after, (listed, tuple(sorted(names)))) if forks else after), None
+        return puts(world, (peeks, world[peeks] + more), (names_of, tuple(sorted(names)))), None
 
     def count(world: World) -> tuple[World, None]:
         return puts(world, (peeks, world[peeks] + more)), None
@@ -59,17 +59,19 @@ def _list_peek(t: Task, r: int, more: int) -> Op:
     label = "open_peek" if more > 0 else "close_peek"
     if not forks:
         return Op(label, count, writes=(peeks,))
-    return Op(label, perform, reads=(shards,), writes=(peeks, listed), ready=lambda world: not world[shards])
+    return Op(
+        label, perform, reads=(shards,), writes=(peeks, names_of), ready=lambda world: not world[shards]
+    )
 
 
-def open_peek(t: Task, r: int) -> Op:
-    """`open_peek()`."""
-    return _list_peek(t, r, 1)
+def open_peek(t: Task, r: int, listed: bool = True) -> Op:
+    """`open_peek()`; `open_copy()` where it is not listed."""
+    return _list_peek(t, r, 1, listed)
 
 
-def close_peek(t: Task, r: int) -> Op:
+def close_peek(t: Task, r: int, listed: bool = True) -> Op:
     """`close_peek()`."""
-    return _list_peek(t, r, -1)
+    return _list_peek(t, r, -1, listed)
 
 
 def another_writes(t: Task, r: int) -> Steps[bool]:
@@ -77,17 +79,17 @@ def another_writes(t: Task, r: int) -> Steps[bool]:
     return bool((yield atomic_load(t, r, "writing"))) and (yield atomic_load(t, r, "writer")) != t.name
 
 
-def range_peek_begin(t: Task, r: int, pages: int) -> Steps[tuple[str, Peek | None]]:
-    """`range_peek_begin()`."""
-    yield open_peek(t, r)
+def range_peek_begin(t: Task, r: int, pages: int, listed: bool = True) -> Steps[tuple[str, Peek | None]]:
+    """`range_peek_begin()`; `range_copy_begin()` where it is not listed."""
+    yield open_peek(t, r, listed)
     changes = yield atomic_load(t, r, "changes")
     if (
         not (yield atomic_load(t, r, "writing"))
         and not (yield atomic_load(t, r, "lossy"))
         and not (yield atomic_load(t, r, "notes"))
     ):
-        return WHOLE, Peek(r, pages, changes)
-    yield close_peek(t, r)
+        return WHOLE, Peek(r, pages, changes, listed=listed)
+    yield close_peek(t, r, listed)
     return UNSURE, None
 
 
@@ -121,7 +123,7 @@ def range_peek_end(t: Task, peek: Peek) -> Steps[str]:
     if unsure:
         return UNSURE
     del unsure
-    yield close_peek(t, r)
+    yield close_peek(t, r, peek.listed)
     return WHOLE
 
 
@@ -140,7 +142,7 @@ def range_peek_end_carefully(t: Task, peek: Peek) -> Steps[str]:
         verdict = OVERWRITTEN
     del changed
     yield from range_leave(t, r, g)
-    yield close_peek(t, r)
+    yield close_peek(t, r, peek.listed)
     return verdict
 
 

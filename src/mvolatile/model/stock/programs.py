@@ -198,7 +198,7 @@ def copy_out(t: Task, pages: int, zeros: bool = False, blocked: bool = False) ->
     `zeros`: they are no sign of a loss that nobody told of.
     """
     if traps_here(t, blocked):
-        verdict, opened = yield from range_peek_begin(t, 0, pages)
+        verdict, opened = yield from range_peek_begin(t, 0, pages, listed=False)
         if opened is not None:
             values = yield from read_peeked(t, pages, blocked)
             verdict = yield from peek_exit(t, opened)
