@@ -552,10 +552,12 @@ def _as_bytes(part: Any) -> Any:
 def _checked_ttl(ttl: float | None) -> float | None:
     if ttl is None:
         return None
+    if isinstance(ttl, str | bytes):  # which float() would read
+        raise TypeError(f"ttl must be a number of seconds, not {ttl!r}")
     try:
-        seconds = float(None if isinstance(ttl, str | bytes) else ttl)
+        seconds = float(ttl)
     except OverflowError:
-        seconds = math.copysign(math.inf, ttl > 0 or -1)
+        seconds = math.inf if ttl > 0 else -math.inf
     except (TypeError, ValueError):
         raise TypeError(f"ttl must be a number of seconds, not {ttl!r}") from None
     if not seconds >= 0:

@@ -79,7 +79,7 @@ class _Snapshot:
             return (kind, number, self._contents(value))
         if kind in BOUND and not isinstance(value.__self__, (ModuleType, type, NoneType)):
             return (kind, value.__name__, self.take(value.__self__))
-        made = value if isinstance(value, type) else kind
+        made: type[Any] = value if isinstance(value, type) else kind
         if "<locals>" in made.__qualname__:
             raise _Opaque(made.__name__)
         if isinstance(value, BY_IDENTITY):
