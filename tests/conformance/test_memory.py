@@ -79,9 +79,9 @@ class MemoryMachine(ProgramMachine):
 def test_programs_agree(tier: str) -> None:
     tally = explore(MemoryMachine, MEMORY, tier, 75)
     assert tally.met[tier, "purged"] > 20
-    assert tally.met[tier, "pin: purged"] > 2
-    assert tally.met[tier, "peek: purged"] > 2
-    assert tally.met[tier, "read: purged"] > 2
+    # Of which kind is Hypothesis's choice, even with the same seed: it draws from the constants of what is imported.
+    # test_memory_programs() meets each.
+    assert sum(tally.met[tier, f"{what}: purged"] for what in ("pin", "peek", "read")) > 5
 
 
 @pytest.mark.stress

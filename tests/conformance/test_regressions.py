@@ -126,10 +126,12 @@ def test_memory_programs(memory: Nursery, tier: str) -> None:
         (1, "pin", True, "rebuild", 9),
         (1, "store", 0, 5),
         (0, "read", 1, 1),
+        (0, "peek", 1, 2),
         (1, "unpin"),
         (0, "purge"),
     )
-    assert tally.met[tier, "pin: purged"] == 1
+    for what in ("pin", "peek", "read"):
+        assert tally.met[tier, f"{what}: purged"] == 1
     assert tally.met[tier, "purged"] >= 2
 
 
