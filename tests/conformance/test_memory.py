@@ -77,11 +77,11 @@ class MemoryMachine(ProgramMachine):
 
 @pytest.mark.parametrize("tier", TIERS)
 def test_programs_agree(tier: str) -> None:
-    tally = explore(MemoryMachine, MEMORY, tier, 75)
-    assert tally.met[tier, "purged"] > 20
+    tally = explore(MemoryMachine, MEMORY, tier, 150)
+    assert tally.met[tier, "purged"] > 5
     # Of which kind is Hypothesis's choice, even with the same seed: it draws from the constants of what is imported.
     # test_memory_programs() meets each.
-    assert sum(tally.met[tier, f"{what}: purged"] for what in ("pin", "peek", "read")) > 5
+    assert sum(tally.met[tier, f"{what}: purged"] for what in ("pin", "peek", "read")) > 2
 
 
 @pytest.mark.stress

@@ -119,9 +119,9 @@ class RawMachine(ProgramMachine):
 
 @pytest.mark.parametrize("tier", TIERS)
 def test_programs_agree(tier: str) -> None:
-    tally = explore(RawMachine, RAW, tier, 75)
-    assert tally.met[tier, "purge reported"] > 20
-    assert tally.met[tier, "purged"] > 20
+    tally = explore(RawMachine, RAW, tier, 150)
+    assert tally.met[tier, "purge reported"] > 5
+    assert tally.met[tier, "purged"] > 5
     assert tally.met[tier, "read"] > 100
 
 
