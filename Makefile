@@ -59,7 +59,7 @@ coverage: $(VENV)/ready  ## lines and branches of the Python and C sources that 
 	PYTHONPATH=$(COVERAGE)/lib $(RUN)coverage run -m pytest --timeout 1200 $(COVERED)
 	$(RUN)coverage combine -q
 	$(RUN)coverage report --show-missing --skip-covered
-	$(RUN)gcovr --root . --object-directory $(COVERAGE) --filter src/mvolatile/_core --branches
+	$(RUN)gcovr --root . --object-directory $(COVERAGE) --filter src/mvolatile/_core --txt-metric branch
 	$(RUN)gcovr --root . --object-directory $(COVERAGE) --filter src/mvolatile/_core
 
 kernels: $(VENV)/ready  ## the contract's tests on Debian's 6.1 and 6.12 under QEMU and on this kernel; writes docs/kernels.md
