@@ -25,9 +25,10 @@ from .tally import Tally
 __all__ = ["Report", "soak"]
 
 MIB = 1 << 20
-LOW, HIGH = 96 * MIB, 208 * MIB
+LOW, HIGH = 120 * MIB, 208 * MIB
 """The limit, for each process. What a worker cannot give (its interpreter, its pins, the oracle's copies, a forked
-child's pages) comes to some 60 MiB, at moments to 90; with less the kernel would kill, and be right.
+child's pages) comes to some 60 MiB, at moments to near 90; with less the kernel would kill, and be right. On a machine
+of many processors all workers have their moment at once, and a killed worker's child stays for a while beside them.
 """
 
 STALLED = 180.0

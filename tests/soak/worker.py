@@ -37,7 +37,8 @@ def say_wrong(seed: int) -> None:
 
 def works() -> list[Work]:
     """What this worker's threads share."""
-    arrays = ArrayWork((64 << 10, 512 << 10, *([2 << 20] * 6), *([4 << 20] * 6)))
+    # No larger ones: each thread holds one, a copy and what it should be, all of which the kernel cannot take.
+    arrays = ArrayWork((64 << 10, 512 << 10, *([2 << 20] * 32)))
     return [CacheWork(THREADS, None), CacheWork(THREADS, 8 << 20), arrays, RawWork(THREADS)]
 
 
