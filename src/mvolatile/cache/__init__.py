@@ -14,7 +14,8 @@ The map, from the bottom up::
     sweep.py       what expired leaves          pressure.py    told of memory pressure
     notices.py     telling of lost keys         views.py       items() and values()
     flights.py     single-flight                fork.py        after a fork
-    cache.py       VolatileCache                statistics.py  CacheInfo
+    checks.py      the user's arguments         statistics.py  CacheInfo
+    engine.py      find, store, change          cache.py       VolatileCache
     decorator.py   @volatile_cache
 """
 

@@ -10,7 +10,8 @@ from collections.abc import Callable, Hashable
 from functools import partial, update_wrapper
 from typing import Any, ParamSpec, Protocol, TypeAlias, TypeVar, cast, overload
 
-from .cache import MISSING, VolatileCache
+from .._core import MISSING
+from .cache import VolatileCache
 from .statistics import CacheInfo
 from .sweep import Held
 from .values import Codec
