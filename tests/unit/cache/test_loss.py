@@ -182,7 +182,7 @@ def test_a_slow_on_purge_makes_nobody_wait() -> None:
     go_on, lost = threading.Event(), []
 
     def slow(keys: list[int]) -> None:
-        assert go_on.wait(10)
+        assert go_on.wait(200)
         lost.extend(keys)
 
     cache = filled(on_purge=slow)
@@ -202,7 +202,7 @@ def test_on_purge_after_a_fork() -> None:
     go_on, lost = threading.Event(), []
 
     def slow(keys: list[int]) -> None:
-        assert go_on.wait(10)
+        assert go_on.wait(200)
         lost.extend(keys)
 
     cache = filled(on_purge=slow)

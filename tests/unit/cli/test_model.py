@@ -142,17 +142,21 @@ def test_an_interrupt_ends_it_and_its_workers(group):
     with subprocess.Popen(LARGE, stderr=subprocess.PIPE, start_new_session=True) as command:
         children = Path(f"/proc/{command.pid}/task/{command.pid}/children")
         deadline = time.monotonic() + 60
-        while len(children.read_text().split()) < 3 and time.monotonic() < deadline:
-            time.sleep(0.05)  # two workers and the tracker of multiprocessing
-        time.sleep(1)  # a worker that is still being started would say so on standard error
-        workers = [int(pid) for pid in children.read_text().split()]
-        assert len(workers) >= 2
+        # Two workers and the tracker of multiprocessing; one that is still being started would complain.
+        while len(workers := children.read_text().split()) < 3 or not all(map(ignores_interrupts, workers)):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
         (os.killpg if group else os.kill)(command.pid, signal.SIGINT)
         _, said = command.communicate(timeout=30)
         assert (command.returncode, said) == (130, b"")
         while any(map(alive, workers)) and time.monotonic() < deadline + 30:
             time.sleep(0.05)
         assert not any(map(alive, workers))
+
+
+def ignores_interrupts(pid):
+    mask = re.search(r"^SigIgn:\t(\w+)$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    return int(mask[1], 16) & 1 << signal.SIGINT - 1
 
 
 def alive(pid):
