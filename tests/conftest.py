@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 import gc
+import os
 from collections.abc import Callable, Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from support import cgroups, leaks
 from support.cgroups import Limited
+
+# In children, mostly: NumPy takes 40 MiB of addresses, and some memory, for each processor; limits are for one.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+# A stalled machine is no failure, and what is drawn does not change from run to run but in the long forms.
+settings.register_profile(
+    "tests",
+    deadline=None,
+    database=None,
+    derandomize=os.environ.get("MVOLATILE_STRESS") != "full",
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("tests")
 
 
 def pytest_collection_finish() -> None:

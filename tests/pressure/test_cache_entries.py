@@ -13,7 +13,10 @@ import mvolatile as mv
 from support.cgroups import Limited
 
 MIB = 1 << 20
-pytestmark = pytest.mark.skipif(not mv.features().can_purge, reason="nothing is purged here")
+pytestmark = [
+    pytest.mark.skipif(not mv.features().can_purge, reason="nothing is purged here"),
+    pytest.mark.timeout(900),
+]
 
 
 def store_small_values(key_of: str, size: int, ttl: float | None) -> None:
@@ -41,7 +44,7 @@ def store_small_values(key_of: str, size: int, ttl: float | None) -> None:
 def test_three_million_small_values(
     key_of: str, size: int, ttl: float | None, run_limited: Callable[..., Limited]
 ) -> None:
-    done = run_limited(store_small_values, 112 * MIB, key_of, size, ttl, timeout=400)
+    done = run_limited(store_small_values, 112 * MIB, key_of, size, ttl, timeout=800)
     assert done.oom_kills == 0, done
     done.check()
 
@@ -63,7 +66,7 @@ def call_a_function() -> None:
 
 
 def test_a_cached_function_of_an_integer(run_limited: Callable[..., Limited]) -> None:
-    done = run_limited(call_a_function, 112 * MIB, timeout=400)
+    done = run_limited(call_a_function, 112 * MIB, timeout=800)
     assert done.oom_kills == 0, done
     done.check()
 
@@ -80,7 +83,7 @@ def store_nothing_much() -> None:
 
 def test_values_of_no_bytes(run_limited: Callable[..., Limited]) -> None:
     """There is nothing for the kernel to take, and so nothing to learn from."""
-    done = run_limited(store_nothing_much, 112 * MIB, timeout=400)
+    done = run_limited(store_nothing_much, 112 * MIB, timeout=800)
     assert done.oom_kills == 0, done
     done.check()
 
@@ -109,6 +112,6 @@ def fill_many_caches() -> None:
 
 def test_many_small_caches(run_limited: Callable[..., Limited]) -> None:
     """140 MB in all, each cache's share smaller than what one alone would keep open."""
-    done = run_limited(fill_many_caches, 128 * MIB, timeout=400)
+    done = run_limited(fill_many_caches, 128 * MIB, timeout=800)
     assert done.oom_kills == 0, done
     done.check()

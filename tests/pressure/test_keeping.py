@@ -61,7 +61,7 @@ def test_a_gibibyte_volatile_under_a_quarter_of_it(tier: str, nbytes: int) -> No
     done = run_limited(keep, LIMIT, tier, nbytes, count, True, env={"MVOLATILE_TIER": tier})
     assert done.returncode == 0, f"{done}"
     assert done.oom_kills == 0
-    assert done.peak is None or done.peak <= LIMIT
+    assert done.peak is None or done.peak <= LIMIT + (1 << 20)  # some charges must not fail
     found = json.loads(done.stdout)
     whole = found["whole"]
     assert found["lost"] >= (1 << 30) - LIMIT - len(whole) * nbytes

@@ -72,9 +72,9 @@ def _left(before: Holdings) -> list[str]:
 
 
 @contextlib.contextmanager
-def leaves_nothing() -> Iterator[None]:
-    """Fails if the block leaves descriptors, threads or child cgroups behind; mappings need
-    `assert_no_growth`.
+def leaves_nothing(patience: float = 60) -> Iterator[None]:
+    """Fails if the block leaves descriptors, threads or child cgroups behind, after `patience` seconds still; mappings
+    need `assert_no_growth`.
     """
     before = holdings()
     yield
@@ -82,7 +82,7 @@ def leaves_nothing() -> Iterator[None]:
         # A collection at every test would cost more than the tests: only what it cannot free is a leak.
         gc.collect()
         # A finalizer tells its thread to end and does not wait for it.
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + patience
         while (left := _left(before)) and time.monotonic() < deadline:
             time.sleep(0.01)
         assert not left, f"left behind: {left}"

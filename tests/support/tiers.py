@@ -49,6 +49,10 @@ def _own_tier() -> str:
     return os.environ.get("MVOLATILE_TIER") or _core.tier()
 
 
+_TAKES_PART = pytest.StashKey[bool]()
+"""Set for the tests of directories that take these hooks; others have a parameter of that name for themselves."""
+
+
 def _tier_of(item: pytest.Item) -> str | None:
     callspec = getattr(item, "callspec", None)
     return callspec.params.get("tier") if callspec else None
@@ -71,6 +75,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
+    item.stash[_TAKES_PART] = True
     if _tier_of(item) == "unsupported":
         item.add_marker(pytest.mark.filterwarnings("ignore::mvolatile.UnsupportedKernelWarning"))
 
@@ -134,7 +139,11 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Before the fixtures, which look for descriptors left open."""
     wanted = _tier_of(item)
     if wanted is not None and wanted != _own_tier() and wanted not in _children:
-        nodeids = [other.nodeid for other in item.session.items if _tier_of(other) == wanted]
+        nodeids = [
+            other.nodeid
+            for other in item.session.items
+            if _TAKES_PART in other.stash and _tier_of(other) == wanted
+        ]
         _children[wanted] = Child(wanted, nodeids, item.config)
 
 

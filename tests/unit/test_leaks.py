@@ -114,7 +114,7 @@ can_purge = pytest.mark.skipif(not mv.features().can_purge, reason="nothing is e
         pytest.param(lambda: _use_every_method(HUGE + PAGE), 20, id="large"),
         pytest.param(_fail, 50, id="failures"),
         pytest.param(_raw, 50, id="raw"),
-        pytest.param(_threads, 30, id="threads"),
+        pytest.param(_threads, 100, id="threads"),  # once, the stacks and arenas of as many as run at a time
         pytest.param(_purging, 50, id="purging", marks=can_purge),
         pytest.param(_forget, 30, id="forgotten"),
         pytest.param(mv.features, 30, id="features"),

@@ -14,7 +14,7 @@ from support.processes import run_python
 
 def test_a_descriptor_left_open_is_seen() -> None:
     opened: list[int] = []
-    with pytest.raises(AssertionError, match="/dev/null"), leaves_nothing():
+    with pytest.raises(AssertionError, match="/dev/null"), leaves_nothing(0.1):
         opened.append(os.open("/dev/null", os.O_RDONLY))
     os.close(opened[0])
 
@@ -22,7 +22,7 @@ def test_a_descriptor_left_open_is_seen() -> None:
 def test_a_thread_left_running_is_seen() -> None:
     stop = threading.Event()
     thread = threading.Thread(target=stop.wait, name="forgotten")
-    with pytest.raises(AssertionError, match="thread forgotten"), leaves_nothing():
+    with pytest.raises(AssertionError, match="thread forgotten"), leaves_nothing(0.1):
         thread.start()
     stop.set()
     thread.join()
@@ -30,7 +30,7 @@ def test_a_thread_left_running_is_seen() -> None:
 
 def test_a_cgroup_left_behind_is_seen(needs_cgroup: None) -> None:
     made: list[ChildCgroup] = []
-    with pytest.raises(AssertionError, match=r"cgroup .*mvolatile-"), leaves_nothing():
+    with pytest.raises(AssertionError, match=r"cgroup .*mvolatile-"), leaves_nothing(0.1):
         made.append(ChildCgroup(64 << 20))
     made[0].close()
 

@@ -41,7 +41,7 @@ def test_holes_and_what_cannot_be_marked() -> None:
     assert refusal(area, 0, 16) == errno.ENOMEM and mv.status().raw == 8 * PAGE
     assert mv.mvolatile(area.address + 12 * PAGE, PAGE, 0) == (PAGE, 1)
     """
-    run_python(PRELUDE + dedent(program), timeout=30).check()
+    run_python(PRELUDE + dedent(program)).check()
 
 
 def test_a_fork_forgets_what_was_unmapped() -> None:
@@ -58,7 +58,7 @@ def test_a_fork_forgets_what_was_unmapped() -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     assert mv.status().raw == left * PAGE
     """
-    run_python(PRELUDE + dedent(program), timeout=30).check()
+    run_python(PRELUDE + dedent(program)).check()
 
 
 def test_a_call_and_a_fork_are_one_pass_each() -> None:
@@ -89,4 +89,4 @@ def test_a_call_and_a_fork_are_one_pass_each() -> None:
     assert passes(lambda: mv.mvolatile(area.address, 2 * MARKS * PAGE, 1)) < 2
     assert passes(lambda: mv.mvolatile(area.address, 2 * MARKS * PAGE, 0)) < 2
     """
-    run_python(PRELUDE + dedent(program), timeout=120).check()
+    run_python(PRELUDE + dedent(program)).check()

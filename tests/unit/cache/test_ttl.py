@@ -105,7 +105,7 @@ def test_what_is_no_time(ttl: Any) -> None:
 
 @pytest.mark.parametrize("ttl", [1, 1.5, Fraction(1, 2), 10**400, True])
 def test_what_is_a_time(ttl: Any) -> None:
-    cache: VolatileCache[str, int] = VolatileCache(ttl=ttl)
+    cache: VolatileCache[str, int] = VolatileCache(ttl=ttl, timer=lambda: 0.0)
     cache["k"] = 1
     assert cache["k"] == 1
 

@@ -14,6 +14,7 @@ import pytest
 from mvolatile import cli
 from mvolatile.kernel import smaps
 from mvolatile.kernel.smaps import NamedUsage
+from support.processes import LONGEST
 
 HOLDER = """
 import mmap
@@ -36,7 +37,7 @@ def holder(code: str = HOLDER) -> Iterator[int]:
         assert process.stdout is not None
         assert process.stdout.readline() == "up\n"
         yield process.pid
-        process.communicate("\n", 10)
+        process.communicate("\n", LONGEST)
 
 
 def test_one_process_as_json(capsys: pytest.CaptureFixture[str]) -> None:

@@ -84,6 +84,7 @@ def _reclaim(memory: VolatileMemory) -> None:
 
 
 @loses
+@pytest.mark.usefixtures("_one_cpu")
 def test_the_same_reclaim_takes_it_unpinned() -> None:
     """Else the test above proves nothing."""
     with filled("base") as memory:

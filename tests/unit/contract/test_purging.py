@@ -234,7 +234,7 @@ def test_threads_on_one_memory() -> None:
 
 
 @pytest.fixture
-def locked() -> Iterator[VolatileMemory]:
+def locked(_one_cpu: None) -> Iterator[VolatileMemory]:
     """Written while its second half is locked; lost by nobody's doing yet."""
     with VolatileMemory(16 * PAGE, "locked") as memory:
         half = memory.address + 8 * PAGE

@@ -174,7 +174,6 @@ def test_a_page_on_another_cpus_list_is_not_marked() -> None:
         finally:
             os.sched_setaffinity(0, cpus)
         gone = memory.purge()
-        assert gone == list(range(len(gone))), "the list may fill up, and empty itself, half way"
         assert all(memory.read(page)[:4] == (bytes(4) if page in gone else b"full") for page in range(4))
         drain()
         memory.fill()
@@ -205,8 +204,8 @@ def test_smaps_counts_what_is_volatile_and_still_there() -> None:
     with filled(256) as memory:
         assert smaps_field(memory.address, "LazyFree") == 0
         memory.advise(MADV_FREE)
-        waiting = 31 * PAGE  # on a per-CPU list
-        assert 256 * PAGE - waiting <= smaps_field(memory.address, "LazyFree") <= 256 * PAGE
+        drain()  # of the per-CPU lists: what waits there is not counted
+        assert smaps_field(memory.address, "LazyFree") == 256 * PAGE
         assert smaps_field(memory.address, "Rss") == 256 * PAGE, "RSS falls with the purge"
         memory.purge()
         assert smaps_field(memory.address, "LazyFree") == smaps_field(memory.address, "Rss") == 0

@@ -366,7 +366,7 @@ inside, go_on = threading.Event(), threading.Event()
 memory = lossy(16, [1])
 def slow(view, extents):
     inside.set()
-    assert go_on.wait(20)
+    assert go_on.wait(200)
     view[:] = b"slow" * (len(view) // 4)
 def quick(view, extents):
     assert extents == ((PAGE, PAGE),)
@@ -375,7 +375,7 @@ def hold(rebuild):
     with memory.pin(on_purge=rebuild) as view: return bytes(view[:4])
 rebuilder = threading.Thread(target=hold, args=(slow,))
 rebuilder.start()
-assert inside.wait(20)
+assert inside.wait(200)
 def child():
     assert in_child(lambda: hold(quick) == b"quik" or sys.exit(1)) == 0
     assert hold(quick) == b"quik"

@@ -42,7 +42,7 @@ def test_a_child_over_the_limit_is_killed_and_one_under_it_is_not() -> None:
     killed = run_limited("block = bytes(1) * (2 * int(__import__('sys').argv[1]))", LIMIT, LIMIT)
     assert killed.returncode == -signal.SIGKILL
     assert killed.oom_kills == 1
-    assert killed.peak is None or LIMIT * 0.9 < killed.peak <= LIMIT
+    assert killed.peak is None or LIMIT * 0.9 < killed.peak <= LIMIT + (1 << 20)  # some charges must not fail
 
     def small() -> None:
         print(len(b"x" * (16 << 20)))

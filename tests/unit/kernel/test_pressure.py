@@ -170,8 +170,7 @@ def test_a_removed_cgroup_is_no_longer_listened_to(needs_cgroup: None) -> None:
     cgroup = ChildCgroup(LIMIT)
     with PressureMonitor(cgroup.cgroup, stall_ms=1900, environ={}) as monitor:
         cgroup.close()
-        events = [monitor.wait(0.05) for _ in range(3)]
-        assert events[-1] is None
+        assert any(monitor.wait(1) is None for _ in range(3))
 
 
 def test_systemd_names_a_fifo(tmp_path: Path) -> None:
