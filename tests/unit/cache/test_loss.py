@@ -316,7 +316,10 @@ def store(cache: VolatileCache[int, bytes], number: int) -> None:
     cache[number] = b"%d." % number * 20
 
 
-def test_what_was_held_before_is_allowed_again_however_much_the_kernel_took() -> None:
+def test_what_was_held_before_is_allowed_again_however_much_the_kernel_took(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pressure, "listen", lambda cache: None)  # the machine's would be looked at half way
     cache = filled(100_000)
     before = cache._log.footprint
     purge(cache)
