@@ -34,7 +34,8 @@ def store_small_values(key_of: str, size: int, ttl: float | None) -> None:
                 recent += value is not None
                 wrong += value is not None and value != max(0, number - age).to_bytes(size, "little")
     assert not wrong
-    assert recent > 0.9 * asked, f"{recent} of {asked}"
+    # How far back the kernel leaves whole is its own affair: of three ages, the nearer two and some of the farthest.
+    assert recent > 0.7 * asked, f"{recent} of {asked}"
     assert 100_000 < len(cache) < 1_500_000
 
 
