@@ -28,6 +28,8 @@ ADVICE(scripted_populate_read, os_populate_read, populate_errors)
 ADVICE(scripted_pageout, os_pageout, advice_errors)
 ADVICE(scripted_discard, os_discard, advice_errors)
 ADVICE(scripted_watch, os_watch, watch_errors)
+ADVICE(scripted_watch_again, os_watch_again, watch_errors)
+ADVICE(scripted_fill_unwatched, os_fill_unwatched, populate_errors)
 ADVICE(scripted_unwatch, os_unwatch, watch_errors)
 ADVICE(scripted_hold_resident, os_hold_resident, lock_errors)
 

@@ -375,11 +375,7 @@ static void new_owner(void) {
 
 /* ---- main ------------------------------------------------------------------------------------------------------------------------- */
 
-#define SCHEDULE(name) {#name, name}
-static const struct {
-    const char *name;
-    void (*run)(void);
-} schedules[] = {
+static const struct schedule schedules[] = {
     SCHEDULE(repair_then_pin_then_note),
     SCHEDULE(pin_while_a_trap_waits),
     SCHEDULE(late_note),
@@ -399,23 +395,6 @@ static const struct {
 };
 
 int main(int count, char **arguments) {
-    size_t known = sizeof schedules / sizeof *schedules;
-    if (count < 3) {
-        for (size_t i = 0; i < known; i++) puts(schedules[i].name);
-        return 0;
-    }
-    alarm(250);
-    pages = (size_t)atoi(arguments[2]);
-    running = arguments[1];
     pthread_atfork(during_fork, NULL, NULL); /* runs after the core's own, which is registered later */
-    if (range_init(OS_TIER_USERFAULTFD) || range_tier != OS_TIER_USERFAULTFD) return 3;
-    watch_init();
-    trap_ensure();
-    for (size_t i = 0; i < known; i++)
-        if (!strcmp(schedules[i].name, running)) {
-            schedules[i].run();
-            return 0;
-        }
-    fprintf(stderr, "no schedule %s\n", running);
-    return 2;
+    return run_schedule(schedules, sizeof schedules / sizeof *schedules, count, arguments);
 }

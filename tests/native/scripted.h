@@ -8,6 +8,8 @@
 #define os_discard scripted_discard
 #define os_hold_resident scripted_hold_resident
 #define os_watch scripted_watch
+#define os_watch_again scripted_watch_again
+#define os_fill_unwatched scripted_fill_unwatched
 #define os_unwatch scripted_unwatch
 #define os_zero scripted_zero
 #define os_scan scripted_scan

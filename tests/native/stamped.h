@@ -4,6 +4,8 @@
 
 #include "stops.h"
 
+#pragma GCC diagnostic ignored "-Wunused-function" /* each program does some of this */
+
 /* ---- ranges with stamps ----------------------------------------------------------------------------------------------------------- */
 
 static size_t pages; /* of each range */
@@ -147,6 +149,34 @@ static void check_child(struct task *task) {
     int status;
     CHECK(waitpid(task->child, &status, 0) == task->child);
     CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
+/* ---- main ------------------------------------------------------------------------------------------------------------------------- */
+
+struct schedule {
+    const char *name;
+    void (*run)(void);
+};
+#define SCHEDULE(name) {#name, name}
+
+static int run_schedule(const struct schedule *schedules, size_t known, int count, char **arguments) {
+    if (count < 3) {
+        for (size_t i = 0; i < known; i++) puts(schedules[i].name);
+        return 0;
+    }
+    alarm(250);
+    pages = (size_t)atoi(arguments[2]);
+    running = arguments[1];
+    if (range_init(OS_TIER_USERFAULTFD) || range_tier != OS_TIER_USERFAULTFD) return 3;
+    watch_init();
+    trap_ensure();
+    for (size_t i = 0; i < known; i++)
+        if (!strcmp(schedules[i].name, running)) {
+            schedules[i].run();
+            return 0;
+        }
+    fprintf(stderr, "no schedule %s\n", running);
+    return 2;
 }
 
 #endif

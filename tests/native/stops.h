@@ -194,6 +194,15 @@ int scripted_unwatch(char *base, size_t len) {
     return err;
 }
 
+static void (*before_watching_again)(void); /* one call */
+static _Atomic int refuse_to_watch_again;   /* an errno */
+
+int scripted_watch_again(char *base, size_t len) {
+    call_once(&before_watching_again);
+    return refuse_to_watch_again ? refuse_to_watch_again : os_watch_again(base, len);
+}
+
+int scripted_fill_unwatched(char *base, size_t len) { return os_fill_unwatched(base, len); }
 int scripted_reserve(size_t len, size_t align, char **out) { return os_reserve(len, align, out); }
 int scripted_release(char *base, size_t len) { return os_release(base, len); }
 int scripted_populate_read(char *base, size_t len) { return os_populate_read(base, len); }

@@ -194,7 +194,7 @@ int hold_all(struct range *range) {
     /* What survived is held, so nothing more can go. Fresh pages can be huge again: where nothing watches, and where khugepaged may work. */
     if (large) {
         range->watched = false; /* also if the kernel does only a part of it: the next mark watches the whole again */
-        if (os_unwatch(range->base, range->mapped)) return settle(range, 0, range->mapped);
+        if (os_unwatch(range->base, range->mapped)) return range->refusal = settle(range, 0, range->mapped);
         await_traps(range); /* as in settle() */
         if (range->huge) make_room_for_huge_pages(range);
         return 0;

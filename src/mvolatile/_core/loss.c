@@ -112,6 +112,25 @@ void loss_record_all(struct range *range, size_t start, size_t end) {
     range->generation++;
 }
 
+void loss_take_stock(struct range *range, size_t start, size_t end) {
+    bool any;
+    struct extent part;
+    uint64_t generation = range->generation + 1;
+    if (!loss_find_missing(range, start, end, true, &any)) return;
+    for (size_t at = start; extents_next(&range->data, at, end, &part); at = part.end) {
+        loss_record_all(range, part.start, part.end);
+        range->generation = generation; /* one loss */
+    }
+}
+
+void loss_fill_unwatched(struct range *range, size_t start, size_t end) {
+    struct extent part;
+    for (size_t at = start; extents_next(&range->lost, at, end, &part); at = part.end) {
+        size_t first = page_down(part.start);
+        (void)os_fill_unwatched(at_offset(range, first), page_up(part.end) - first);
+    }
+}
+
 /* ---- as others see it ------------------------------------------------------------------------------------------------------------- */
 
 int range_survey(struct range *range) {

@@ -73,6 +73,9 @@ int os_let_go(char *base, size_t len);         /* munlock */
 /* Watching: a missing page in watched memory traps instead of being filled. */
 int os_watch(char *base, size_t len);   /* [signal] UFFDIO_REGISTER; idempotent */
 int os_unwatch(char *base, size_t len); /* UFFDIO_UNREGISTER */
+/* Of memory that a userfaultfd watched which the program has closed: both wait, a second at most, until that is over. [signal] */
+int os_watch_again(char *base, size_t len);
+int os_fill_unwatched(char *base, size_t len); /* os_populate_read(); EAGAIN: watched again by now */
 void os_stop_watching(void);            /* everything, at once [signal] */
 bool os_watching(void);                 /* the descriptor is still ours: programs that close all descriptors end it */
 

@@ -14,6 +14,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 /* Newer than the headers this may be built against. */
@@ -252,6 +253,7 @@ static int open_uffd(void) {
     if (fd < 0) return -1;
     struct uffdio_api api = {.api = UFFD_API, .features = UFFD_FEATURE_SIGBUS};
     if (ioctl(fd, UFFDIO_API, &api)) {
+        if (errno == EBADF) return open_uffd(); /* the program has closed this one, too */
         probe.uffd_sigbus = errno;
         close(fd);
         return -1;
@@ -265,19 +267,44 @@ int os_watch(char *base, size_t len) {
     return ioctl(uffd, UFFDIO_REGISTER, &arg) ? errno : 0;
 }
 
+/* close() frees the number first and lets go of the memory at its end, and the thread that called it may stand in between; a child on its way to
+ * exec() that has a copy keeps the memory watched until it gets there. */
+static bool wait_for_close(int *waits) {
+    nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    return ++*waits < 1000;
+}
+
+int os_watch_again(char *base, size_t len) {
+    int err, waits = 0;
+    do err = os_watch(base, len);
+    while (err == EBUSY && wait_for_close(&waits));
+    return err;
+}
+
+int os_fill_unwatched(char *base, size_t len) {
+    int err, waits = 0;
+    while ((err = os_populate_read(base, len)) == EFAULT) {
+        if (os_watching()) return EAGAIN;
+        if (!wait_for_close(&waits)) break;
+    }
+    return err;
+}
+
 int os_unwatch(char *base, size_t len) {
     struct uffdio_range arg = {(uintptr_t)base, len};
     return ioctl(uffd, UFFDIO_UNREGISTER, &arg) ? errno : 0;
 }
 
 void os_stop_watching(void) {
-    if (uffd >= 0) close(uffd);
+    if (os_watching()) close(uffd);
     uffd = -1;
 }
 
+/* Nobody sleeps, so waking does nothing. A second handshake would tell as well, by its refusal, but for the bad schedule: the number is by now
+ * that of a new userfaultfd, which another thread is just opening, and this would be its first handshake, without our features. */
 bool os_watching(void) {
-    struct uffdio_api api = {.api = UFFD_API};
-    return ioctl(uffd, UFFDIO_API, &api) && errno == EINVAL; /* a second handshake; another kind of file says ENOTTY */
+    struct uffdio_range here = {(uintptr_t)&probe & ~(os_page_size - 1), os_page_size};
+    return !ioctl(uffd, UFFDIO_WAKE, &here);
 }
 
 bool os_is_watched(char *page) {
@@ -374,10 +401,9 @@ static size_t read_huge_size(void) {
 }
 
 static void close_all(void) {
-    if (os_watching()) close(uffd);
+    os_stop_watching();
     if (is_ours(pagemap, pagemap_inode)) close(pagemap);
     if (is_ours(maps, maps_inode)) close(maps);
-    uffd = -1;
 }
 
 static bool passes(int err) { return err == EMFILE || err == ENFILE; }

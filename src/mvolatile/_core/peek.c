@@ -165,13 +165,18 @@ bool range_repair(uintptr_t address, bool raw) {
     size_t offset = address - (uintptr_t)range->base; /* wraps around, and is too large then, for a stale range */
     if (atomic_load(&range->live) && offset < range->mapped && (raw || atomic_load(&range->peeks))) {
         size_t page = offset / os_page_size, done;
-        int err = os_zero(range->base + page * os_page_size, os_page_size, &done);
-        if (done) {
+        char *base = range->base + page * os_page_size;
+        int err = os_zero(base, os_page_size, &done);
+        /* The program has closed the descriptor; its number may be another file, or one that is just being opened again. What is missing is lost
+         * even so. */
+        bool closed = err == EBADF || err == ENOTTY || err == EINVAL;
+        if (closed) err = os_fill_unwatched(base, os_page_size);
+        if (done || (closed && !err)) {
             atomic_fetch_or(&range->noted[page / 64], (uint64_t)1 << page % 64);
             atomic_fetch_add(&range->notes, 1);
         }
         /* EEXIST: somebody else filled it, and notes it or has announced it. ENOENT: a pin has settled the loss meanwhile. */
-        again = !err || err == EEXIST || err == ENOENT || err == ENOMEM;
+        again = !err || err == EEXIST || err == ENOENT || err == ENOMEM || (closed && err == EAGAIN);
     }
     atomic_fetch_sub(&range->traps, 1);
     return again;

@@ -273,10 +273,7 @@ void pool_give(struct block *block, char *base, size_t len) {
 
 int pool_watch_again(void) {
     int err = 0;
-    for (struct arena *arena = arenas; arena; arena = arena->next)
-        if (arena->base && arena->kind & WATCHED) {
-            int failed = os_watch(arena->base, ARENA_CHUNKS * CHUNK_SIZE);
-            if (failed) err = failed;
-        }
+    for (struct arena *arena = arenas; arena && !err; arena = arena->next)
+        if (arena->base && arena->kind & WATCHED) err = os_watch_again(arena->base, ARENA_CHUNKS * CHUNK_SIZE);
     return err;
 }

@@ -43,7 +43,7 @@ void pool_give(struct block *block, char *base, size_t len);
 struct range *pool_find(uintptr_t address); /* [signal] */
 bool pool_owns(uintptr_t start, uintptr_t end);
 
-/* Watch every arena again in a forked child, which inherits the mappings but not the registrations. 0 or an errno. */
+/* Watch every arena again, where nothing does any more. 0 or an errno. */
 int pool_watch_again(void);
 
 void pool_lock(void); /* held over a fork */

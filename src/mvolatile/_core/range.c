@@ -102,10 +102,12 @@ static struct extent pages_under(struct range *range, size_t offset, size_t n) {
     return (struct extent){start, end < range->mapped ? end : range->mapped};
 }
 
-/* Make them safe to touch, whoever pins; `again`: mark them afterwards. */
+/* Make them safe to touch, whoever pins; `again`: mark them afterwards. Not what a pin that failed left unwatched: it is held, all of it, and
+ * marked alone it would go unseen. The next mark watches it first. */
 static int hold_pages(struct range *range, struct extent pages, bool *again) {
-    *again = !range->pins && range->marked;
-    return *again ? hold_part(range, pages.start, pages.end) : 0;
+    bool held = !range->pins && range->marked;
+    *again = held && (range->watched || range_tier != OS_TIER_USERFAULTFD);
+    return held ? hold_part(range, pages.start, pages.end) : 0;
 }
 
 static void release_pages(struct range *range, struct extent pages) {
@@ -308,7 +310,7 @@ bool range_is_valid(struct range *range) {
                  !(range->marked && range->pins) && atomic_load(&range->writing) == range->writers &&
                  atomic_load(&range->lossy) >= (range->lost.count > 0) &&
                  (!range->small || range_tier != OS_TIER_USERFAULTFD || range->watched) &&
-                 !(range_tier == OS_TIER_USERFAULTFD && range->marked && !range->watched);
+                 !(range_tier == OS_TIER_USERFAULTFD && range->marked && !range->watched && !range->refusal);
     range_leave(range);
     return valid;
 }
@@ -334,15 +336,7 @@ void range_shut_out_traps(void) {
         while (atomic_load(&range->traps)) os_pause();
 }
 
-/* What was purged up to now is found, and what cannot be told counts as lost. */
-static void take_stock(struct range *range) {
-    bool any;
-    if (range->marked && loss_find_missing(range, 0, range->mapped, true, &any))
-        loss_record_all(range, 0, range->mapped);
-}
-
-void range_watch_again(enum os_tier was, bool touched) {
-    if (was != OS_TIER_USERFAULTFD) return;
+bool range_watch_again(bool touched) {
     for (struct range *range = ranges; range && !touched; range = range->next) {
         if (!range->watched) continue;
         if (!range->marked)
@@ -353,15 +347,17 @@ void range_watch_again(enum os_tier was, bool touched) {
     bool watching = range_tier == OS_TIER_USERFAULTFD && !pool_watch_again();
     for (struct range *range = ranges; range && watching; range = range->next) {
         if (!range->watched) continue;
-        if (touched) take_stock(range);
-        if (!range->small && os_watch(range->base, range->mapped)) watching = false;
+        if (!range->small && os_watch_again(range->base, range->mapped)) watching = false;
+        if (touched && range->marked) loss_take_stock(range, 0, range->mapped); /* once watched: from here on a touch traps */
     }
-    if (watching) return;
-    os_stop_watching();
-    range_tier = OS_TIER_FAULTCOUNT;
+    return watching;
+}
+
+void range_do_without_watch(void) {
     for (struct range *range = ranges; range; range = range->next) {
         if (!range->watched) continue;
-        take_stock(range);
+        if (range->marked) loss_take_stock(range, 0, range->mapped);
+        loss_fill_unwatched(range, 0, range->mapped);
         atomic_fetch_add(&range->changes, 1); /* a peek that is open reads zeros from here on, and no trap tells */
         range->watched = false;
         range->may_collapse = range->huge;

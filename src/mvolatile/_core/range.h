@@ -132,9 +132,10 @@ void range_shut_gate(void); /* from here on no operation is half done */
 void range_open_gate(bool in_child);
 /* No trap is half done either: a child copied between a trap's zero page and its note would read zeros and never know. */
 void range_shut_out_traps(void);
-/* Nothing watches our memory now; watch it again, or fall back. `touched`: the program may have run since the watch ended, so holes may
+/* Nothing watches our memory now: watch it again, or answer false. `touched`: the program may have run since the watch ended, so holes may
  * read as zeros by now. */
-void range_watch_again(enum os_tier was, bool touched);
+bool range_watch_again(bool touched);
+void range_do_without_watch(void); /* from now on it is OS_TIER_FAULTCOUNT */
 /* RANGE_WIPE. Before: what such ranges hold, where no mark has told. After, in the child: it is lost there. */
 void range_before_wipe(void);
 void range_after_wipe(void);

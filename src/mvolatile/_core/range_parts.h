@@ -24,6 +24,8 @@ void loss_fold_notes(struct range *range);
 bool loss_take_notes(struct range *range); /* the same, without counting it as a loss; whether there was any */
 int loss_find_missing(struct range *range, size_t start, size_t end, bool zeroed, bool *any);
 void loss_record_all(struct range *range, size_t start, size_t end);
+void loss_take_stock(struct range *range, size_t start, size_t end); /* where nothing watched it: what cannot be told counts as lost */
+void loss_fill_unwatched(struct range *range, size_t start, size_t end); /* or what is lost would trap under a pin, and nobody repair it */
 
 /* hold.c; under the range's lock */
 int hold_all(struct range *range); /* for a pin: nothing of the range is volatile afterwards */

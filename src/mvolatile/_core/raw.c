@@ -107,8 +107,8 @@ static void forget_if_mapped_anew(void *context, uintptr_t start, uintptr_t end)
     forget(start, end);
 }
 
-/* Of one marked part; false where the kernel does not say, and it stays marked. */
-static bool forget_unmapped(struct os_walk *walk, struct extent part) {
+/* Of one marked part; false where the kernel does not say, and it stays marked. `watching`: what is not watched is forgotten, too. */
+static bool forget_unmapped(struct os_walk *walk, struct extent part, bool watching) {
     for (uintptr_t from = part.start, start, end; from < part.end; from = end) {
         int err = os_walk_to(walk, from);
         if (err && err != ENOMEM) return false;
@@ -118,19 +118,25 @@ static bool forget_unmapped(struct os_walk *walk, struct extent part) {
             if (walk->found.end < end) end = walk->found.end;
         }
         if (start > from) forget(from, start);
-        if (start < end) forget_if_mapped_anew(NULL, start, end);
+        if (start >= end) continue;
+        if (watching)
+            forget_if_mapped_anew(NULL, start, end);
+        else if (!walk->found.usable)
+            forget(start, end);
     }
     return true;
 }
 
-void raw_before_fork(void) {
+static void forget_what_is_gone(bool watching) {
     struct extent part;
     struct os_walk walk;
     if (!marked.count || os_walk_begin(&walk)) return;
     for (uintptr_t at = 0; extents_next(&marked, at, UINTPTR_MAX, &part); at = part.end)
-        if (!forget_unmapped(&walk, part)) break;
+        if (!forget_unmapped(&walk, part, watching)) break;
     os_walk_end(&walk);
 }
+
+void raw_before_fork(void) { forget_what_is_gone(true); }
 
 int raw_mvolatile(uintptr_t start, size_t length, long mode, long flags, int *purged) {
     uintptr_t end = start + length;
@@ -157,10 +163,12 @@ int raw_mvolatile(uintptr_t start, size_t length, long mode, long flags, int *pu
 }
 
 size_t raw_volatile_bytes(void) {
+    gate_enter(); /* who watches again shuts it, and takes no lock */
     raw_lock();
     set_up();
     size_t bytes = extents_bytes(&marked);
     raw_unlock();
+    gate_leave();
     return bytes;
 }
 
@@ -171,15 +179,21 @@ bool raw_repair(uintptr_t address) {
     return !err || err == EEXIST;
 }
 
-void raw_watch_again(enum os_tier was) {
+bool raw_watch_again(bool touched) {
     struct extent part;
-    bool any;
-    if (was != OS_TIER_USERFAULTFD || !marked.count) return;
+    if (touched) forget_what_is_gone(false); /* which cannot be watched; what was mapped there anew cannot be told from what was marked */
     for (uintptr_t at = 0; extents_next(&marked, at, UINTPTR_MAX, &part); at = part.end) {
         fill_never_written(&raw, part.start, part.end);
-        if (range_tier == OS_TIER_USERFAULTFD)
-            os_watch((char *)part.start, part.end - part.start);
-        else
-            loss_find_missing(&raw, part.start, part.end, true, &any);
+        if (os_watch_again((char *)part.start, part.end - part.start)) return false;
+        if (touched) loss_take_stock(&raw, part.start, part.end);
+    }
+    return true;
+}
+
+void raw_do_without_watch(void) {
+    struct extent part;
+    for (uintptr_t at = 0; extents_next(&marked, at, UINTPTR_MAX, &part); at = part.end) {
+        loss_take_stock(&raw, part.start, part.end);
+        loss_fill_unwatched(&raw, part.start, part.end);
     }
 }

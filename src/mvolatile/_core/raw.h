@@ -25,6 +25,7 @@ bool raw_repair(uintptr_t address); /* [signal] see trap.c */
 void raw_lock(void);                /* held over a fork */
 void raw_unlock(void);
 void raw_before_fork(void);             /* under the lock: the child could not tell what is not there any more */
-void raw_watch_again(enum os_tier was); /* see watch.h */
+bool raw_watch_again(bool touched);     /* as of ranges; see range.h */
+void raw_do_without_watch(void);
 
 #endif

@@ -32,11 +32,16 @@ static void let_go(bool in_child) {
     range_open_gate(in_child);
 }
 
+/* The bad schedule: another thread closes what has just been opened, before it watches. Then nothing has changed, and the next check finds out. */
 static void watch_again(bool touched, bool close_old) {
     enum os_tier was = range_tier;
     range_tier = os_open_again(range_tier, close_old);
-    range_watch_again(was, touched);
-    raw_watch_again(was);
+    if (was != OS_TIER_USERFAULTFD || (range_watch_again(touched) && raw_watch_again(touched))) return;
+    if (range_tier == OS_TIER_USERFAULTFD && !os_watching()) return;
+    os_stop_watching();
+    range_tier = OS_TIER_FAULTCOUNT;
+    range_do_without_watch();
+    raw_do_without_watch();
 }
 
 /* What was purged in the parent is missing here too, and nothing of the child has run yet that could have filled it. */

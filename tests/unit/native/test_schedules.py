@@ -1,4 +1,7 @@
-"""The bad schedules of the protocol, each forced: a thread is stopped between two steps, in ``schedules.c``."""
+"""The bad schedules of the protocol, each forced.
+
+Threads are stopped between two steps, in ``schedules.c``; descriptors are closed between two, in ``closings.c``.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,14 @@ SCHEDULES = [
     "close_inside_a_peek",
     "new_owner",
 ]
-
+CLOSINGS = [
+    "pin_while_the_other_closes",
+    "fall_back_while_the_other_closes",
+    "peek_while_the_other_closes",
+    "closed_again_at_once",
+    "closed_inside_a_pin",
+    "raw_memory_read_meanwhile",
+]
 
 ONLY_POPULATING = (
     "a_real_page_among_the_lost",
@@ -45,7 +55,17 @@ ONLY_POPULATING = (
     ],
 )
 def test_schedule(name: str, pages: int) -> None:
-    program = core_program("schedules", scripted=True)
+    run_schedule("schedules", name, pages)
+
+
+@pytest.mark.parametrize("name", CLOSINGS)
+@pytest.mark.parametrize("pages", [pytest.param(16, id="small"), pytest.param(2100, id="large")])
+def test_closing(name: str, pages: int) -> None:
+    run_schedule("closings", name, pages)
+
+
+def run_schedule(source: str, name: str, pages: int) -> None:
+    program = core_program(source, scripted=True)
     done = subprocess.run(
         [program, name, str(pages)], capture_output=True, text=True, timeout=280, check=False
     )
@@ -54,6 +74,7 @@ def test_schedule(name: str, pages: int) -> None:
     assert done.returncode == 0, f"{done.returncode}: {done.stderr}"
 
 
-def test_none_is_forgotten() -> None:
-    program = core_program("schedules", scripted=True)
-    assert subprocess.run([program], capture_output=True, text=True, check=True).stdout.split() == SCHEDULES
+@pytest.mark.parametrize(("source", "names"), [("schedules", SCHEDULES), ("closings", CLOSINGS)])
+def test_none_is_forgotten(source: str, names: list[str]) -> None:
+    program = core_program(source, scripted=True)
+    assert subprocess.run([program], capture_output=True, text=True, check=True).stdout.split() == names

@@ -11,7 +11,7 @@ import pytest
 
 from support.core_program import core_program
 from support.native import SOURCES
-from unit.native.test_schedules import ONLY_POPULATING, SCHEDULES
+from unit.native.test_schedules import CLOSINGS, ONLY_POPULATING, SCHEDULES
 
 STRESS = os.environ.get("MVOLATILE_STRESS") == "full"
 ENVIRONMENT = {"thread": {"TSAN_OPTIONS": f"suppressions={SOURCES / 'tsan.supp'}:exitcode=66"}}
@@ -53,9 +53,18 @@ def test_threads(tier: str, pages: int, huge: int, rounds: int, sanitizer: str) 
 
 
 @pytest.mark.parametrize("tier", ["userfaultfd", "faultcount"])
-def test_descriptors_closed_meanwhile(tier: str) -> None:
+@pytest.mark.parametrize(
+    ("pages", "huge", "rounds"),
+    [
+        pytest.param(9, 0, 300, id="small"),
+        pytest.param(70, 0, 150, id="touched"),
+        pytest.param(1024, 1, 15, id="huge"),
+    ],
+)
+def test_descriptors_closed_meanwhile(tier: str, pages: int, huge: int, rounds: int) -> None:
     program = core_program("threads", sanitize="thread")
-    run(program, tier, 9, 0, 1, 2000 if STRESS else 300, "closing", env=ENVIRONMENT["thread"])
+    for seed in range(1, 10 if STRESS else 2):
+        run(program, tier, pages, huge, seed, rounds, "closing", env=ENVIRONMENT["thread"])
 
 
 @pytest.mark.parametrize("tier", ["userfaultfd", "faultcount"])
@@ -70,6 +79,11 @@ def test_schedules_race_nowhere(name: str) -> None:
     large = (2100,) if name in ONLY_POPULATING else (600, 2100)
     for pages in (16, *(large if STRESS else ())):
         run(program, name, pages, env=ENVIRONMENT["thread"])
+
+
+@pytest.mark.parametrize("name", CLOSINGS)
+def test_closings_race_nowhere(name: str) -> None:
+    run(core_program("closings", scripted=True, sanitize="thread"), name, 16, env=ENVIRONMENT["thread"])
 
 
 def test_the_sanitizer_sees_the_races_that_there_are() -> None:
