@@ -318,7 +318,7 @@ static int run_begin(int call, int error, enum os_tier tier, bool huge) {
     half = 0;
     pid_t child = fork();
     if (!child) {
-        alarm(20);
+        alarm(200);
         begin(tier, huge);
         _exit(0);
     }

@@ -46,7 +46,7 @@ def in_child(body: Callable[[], None]) -> None:
     pid = os.fork()
     if pid == 0:
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.alarm(60)  # what hangs there ends
+        signal.alarm(200)  # what hangs there ends
         try:
             os.close(read)
             try:

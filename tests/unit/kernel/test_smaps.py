@@ -178,5 +178,5 @@ def test_processes_that_use_the_library_are_found() -> None:
         assert ours.pid in found
         assert other.pid not in found
         for process in (ours, other):
-            process.communicate("\n", 10)
+            process.communicate("\n", 200)
     assert ours.pid not in smaps.our_processes()

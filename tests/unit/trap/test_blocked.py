@@ -80,7 +80,7 @@ WHEN = {
 
 def run(body: str, **parts: str) -> None:
     parts = {"first": "", "before": "", "then": "", **parts, "body": textwrap.indent(body, "    ").strip()}
-    run_python(SETUP.format(**parts), timeout=30).check()
+    run_python(SETUP.format(**parts)).check()
 
 
 @pytest.mark.parametrize("when", WHEN)
