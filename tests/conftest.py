@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -14,6 +15,10 @@ from support.cgroups import Limited
 
 # In children, mostly: NumPy takes 40 MiB of addresses, and some memory, for each processor; limits are for one.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+# Shells start what runs in the background with SIGINT ignored, and every child would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A stalled machine is no failure, and what is drawn does not change from run to run but in the long forms.
 settings.register_profile(
