@@ -51,7 +51,16 @@ KNOWS_PYTHON = {
     "pin_type.c",
     "peek_type.c",
 }
-SAFE_IN_A_HANDLER = {"sigaction", "raise", "ioctl", "sched_yield", "sa_handler", "sa_sigaction"}
+SAFE_IN_A_HANDLER = {
+    "sigaction",
+    "raise",
+    "ioctl",
+    "madvise",
+    "nanosleep",
+    "sched_yield",
+    "sa_handler",
+    "sa_sigaction",
+}
 """The calls that the handler may make outside of the core: bare system calls, and the handler that was there before
 ours. Atomic operations and compiler builtins go without saying.
 """
