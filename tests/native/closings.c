@@ -6,10 +6,17 @@
  * usage: as of schedules */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/userfaultfd.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 
 #include "raw.h"
 #include "stamped.h"
+
+#ifndef UFFD_USER_MODE_ONLY /* headers before 5.11 */
+#define UFFD_USER_MODE_ONLY 1
+#endif
 
 static int userfaultfd_number(void) {
     char path[64], target[64];
@@ -63,11 +70,16 @@ static void check_that_it_goes_on(struct range *range) {
     end_and_close(range);
 }
 
-/* It is watched again by the same means, as soon as the other is through. */
-static void pin_while_the_other_closes(void) {
+static struct range *open_with_a_known_loss(void) {
     struct range *range = open_filled();
     lose(range, 2, 1);
     CHECK(!range_survey(range) && page_lost(range, 2));
+    return range;
+}
+
+/* It is watched again by the same means, as soon as the other is through. */
+static void pin_while_the_other_closes(void) {
+    struct range *range = open_with_a_known_loss();
     int copy = close_half();
     struct task other = {.page = 2};
     start(&other, OTHER, range, pin_and_touch);
@@ -80,9 +92,7 @@ static void pin_while_the_other_closes(void) {
 
 /* It cannot be watched again: what is lost must not trap under a pin, now that nobody would repair it. */
 static void fall_back_while_the_other_closes(void) {
-    struct range *range = open_filled();
-    lose(range, 2, 1);
-    CHECK(!range_survey(range) && page_lost(range, 2));
+    struct range *range = open_with_a_known_loss();
     int copy = close_half();
     atomic_store(&refuse_to_watch_again, ENOMEM);
     struct task other = {.page = 2};
@@ -124,6 +134,19 @@ static void closed_again_at_once(void) {
     CHECK(!before_watching_again && range_tier == OS_TIER_USERFAULTFD);
     struct task here = {.page = 2, .range = range};
     pin_and_touch(&here);
+    check_that_it_goes_on(range);
+}
+
+/* The number is that of one which another thread has created and not yet shaken hands with: to ask whether it is ours must not do that. */
+static void asked_while_another_opens(void) {
+    struct range *range = open_filled();
+    int number = userfaultfd_number();
+    close_it_all();
+    int created = (int)syscall(SYS_userfaultfd, O_CLOEXEC | UFFD_USER_MODE_ONLY);
+    CHECK(created == number && !os_watching());
+    struct uffdio_api api = {.api = UFFD_API, .features = UFFD_FEATURE_SIGBUS};
+    CHECK(!ioctl(created, UFFDIO_API, &api));
+    close(created);
     check_that_it_goes_on(range);
 }
 
@@ -177,6 +200,7 @@ static const struct schedule schedules[] = {
     SCHEDULE(fall_back_while_the_other_closes),
     SCHEDULE(peek_while_the_other_closes),
     SCHEDULE(closed_again_at_once),
+    SCHEDULE(asked_while_another_opens),
     SCHEDULE(closed_inside_a_pin),
     SCHEDULE(raw_memory_read_meanwhile),
 };

@@ -77,7 +77,7 @@ int os_unwatch(char *base, size_t len); /* UFFDIO_UNREGISTER */
 int os_watch_again(char *base, size_t len);
 int os_fill_unwatched(char *base, size_t len); /* os_populate_read(); EAGAIN: watched again by now */
 void os_stop_watching(void);            /* everything, at once [signal] */
-bool os_watching(void);                 /* the descriptor is still ours: programs that close all descriptors end it */
+bool os_watching(void);                 /* the descriptor is still ours: programs that close all descriptors end it [signal] */
 
 /* Map zero pages into the missing pages of [base, base+len) from the front. `*done` bytes were missing and are filled now. 0: all
  * of it; EEXIST: the page at base+*done is there already; ENOENT: it is not watched. [signal] */

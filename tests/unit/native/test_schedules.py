@@ -34,6 +34,7 @@ CLOSINGS = [
     "fall_back_while_the_other_closes",
     "peek_while_the_other_closes",
     "closed_again_at_once",
+    "asked_while_another_opens",
     "closed_inside_a_pin",
     "raw_memory_read_meanwhile",
 ]
