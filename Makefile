@@ -4,24 +4,38 @@ VENV := .venv
 RUN := $(VENV)/bin/
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test stress lint docs pictures release-check api format bench sanitize tsan soak kernels kernels-short clean fuzz bench-cache analyze coverage
+.PHONY: help demo test check stress lint docs pictures release-check api format hooks lock bench sanitize tsan soak kernels kernels-short clean fuzz bench-cache analyze coverage
 
 help:  ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-$(VENV)/ready: pyproject.toml setup.py $(wildcard src/mvolatile/_core/*.[ch])
+# The tools and libraries are those of the lock, with the hashes that it names; of them setuptools builds the package.
+$(VENV)/ready: requirements/test.txt pyproject.toml setup.py $(shell find src/mvolatile/_core -name '*.[ch]')
 	test -x $(RUN)python || $(PYTHON) -m venv $(VENV)
-	$(RUN)pip install --quiet --editable '.[all]'
+	$(RUN)pip install --quiet --require-hashes -r requirements/test.txt
+	$(RUN)pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+# What not everybody needs, on top of that.
+$(VENV)/ready-dev: requirements/dev.txt $(VENV)/ready
+	$(RUN)pip install --quiet --require-hashes -r requirements/dev.txt
 	touch $@
 
 demo: $(VENV)/ready  ## set up, then serve real map tiles under a real memory limit, four ways side by side
 	$(RUN)mvolatile demo
 
-test: $(VENV)/ready  ## set up, then run the tests
-	$(RUN)pytest
+# A worker a processor. Tests that share something costly are run by one worker (`xdist_group`), others by any.
+WORKERS ?= logical
+SIDE_BY_SIDE := -n $(WORKERS) --maxprocesses 8 --dist loadgroup
+
+test: $(VENV)/ready  ## set up, then run the tests but for the slow ones (minutes); ARGS='tests/unit/cache -x'
+	$(RUN)pytest $(SIDE_BY_SIDE) -m 'not stress and not slow' $(ARGS)
+
+check: $(VENV)/ready  ## the tests, and the slow ones
+	$(RUN)pytest $(SIDE_BY_SIDE) $(ARGS)
 
 stress: $(VENV)/ready  ## the long forms: races, fuzzing, faults, exploration (an hour or so)
-	MVOLATILE_STRESS=full $(RUN)pytest -m stress --timeout 7200
+	MVOLATILE_STRESS=full $(RUN)pytest $(SIDE_BY_SIDE) -m stress --timeout 7200 $(ARGS)
 
 # A build of its own, which goes before the installed one. Python itself leaks by design; SIGBUS is the library's.
 sanitize: $(VENV)/ready  ## the C core with AddressSanitizer and UndefinedBehaviorSanitizer, under its tests
@@ -30,10 +44,10 @@ sanitize: $(VENV)/ready  ## the C core with AddressSanitizer and UndefinedBehavi
 	PYTHONPATH=$(CURDIR)/build/sanitize/lib \
 	LD_PRELOAD="$$($${CC:-gcc} -print-file-name=libasan.so) $$($${CC:-gcc} -print-file-name=libubsan.so)" \
 	ASAN_OPTIONS=detect_leaks=0:handle_sigbus=0:handle_segv=0:allocator_may_return_null=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
-	$(RUN)pytest tests/unit/contract tests/unit/trap tests/unit/fork tests/unit/cache
+	$(RUN)pytest $(SIDE_BY_SIDE) tests/unit/contract tests/unit/trap tests/unit/fork tests/unit/cache
 
 tsan: $(VENV)/ready  ## the C core with ThreadSanitizer: threads in every operation, and the forced schedules
-	MVOLATILE_STRESS=full $(RUN)pytest tests/unit/native/test_threads.py --timeout 3600
+	MVOLATILE_STRESS=full $(RUN)pytest $(SIDE_BY_SIDE) tests/unit/native/test_threads.py --timeout 3600
 
 OPERATIONS ?= 1000000
 fuzz: $(VENV)/ready  ## OPERATIONS=1000000 on the raw call and on memories, guided by coverage, judged by the model; SEED=n
@@ -51,12 +65,11 @@ analyze: $(VENV)/ready  ## gcc's -fanalyzer over the C core: no warning
 
 COVERED ?= tests
 COVERAGE := $(CURDIR)/build/coverage
-coverage: $(VENV)/ready  ## lines and branches of the Python and C sources that the tests run; COVERED=tests/unit for a part
-	$(RUN)pip install --quiet --editable '.[coverage]'
+coverage: $(VENV)/ready-dev  ## lines and branches of the Python and C sources that the tests run; COVERED=tests/unit for a part
 	rm -rf build/coverage && mkdir -p $(COVERAGE)/python
 	CFLAGS="--coverage -O0 -fprofile-update=atomic" LDFLAGS=--coverage \
 	  $(RUN)python setup.py -q build --build-base $(COVERAGE) --build-lib $(COVERAGE)/lib
-	PYTHONPATH=$(COVERAGE)/lib $(RUN)coverage run -m pytest --timeout 1200 $(COVERED)
+	PYTHONPATH=$(COVERAGE)/lib $(RUN)coverage run -m pytest $(SIDE_BY_SIDE) --timeout 1200 $(COVERED)
 	$(RUN)coverage combine -q
 	$(RUN)coverage report --show-missing --skip-covered
 	$(RUN)gcovr --root . --object-directory $(COVERAGE) --filter src/mvolatile/_core --txt-metric branch
@@ -76,31 +89,24 @@ bench: $(VENV)/ready  ## run the benchmarks of the core; figures go to benchmark
 
 CACHE_BENCHMARKS := cache_speed cache_hit_ratio cache_under_limit
 
-bench-cache: $(VENV)/ready-peers  ## measure the cache, and write its tables and pictures (some ten minutes; QUICK=1: four, and writes nothing)
+bench-cache: $(VENV)/ready-dev  ## measure the cache, and write its tables and pictures (some ten minutes; QUICK=1: four, and writes nothing)
 	for name in $(CACHE_BENCHMARKS); do echo; echo "$$name"; \
 	$(RUN)python benchmarks/$$name.py $(if $(QUICK),--quick,--json benchmarks/$$name.json) || true; done
 	$(if $(QUICK),,$(RUN)python -m tools.pictures)
 
-# An extra that not everybody needs, on top of the rest.
-$(VENV)/ready-%: $(VENV)/ready
-	$(RUN)pip install --quiet --editable '.[$*]'
-	touch $@
-
-lint: $(VENV)/ready-lint  ## ruff, mypy, stubtest and pyright
-	$(RUN)ruff check .
-	$(RUN)ruff format --check .
-	$(RUN)mypy
+lint: $(VENV)/ready-dev  ## what git runs before a commit (`make hooks`), over all files; stubtest and pyright
+	$(RUN)pre-commit run --all-files --show-diff-on-failure
 	$(RUN)python -m mypy.stubtest mvolatile._core --allowlist tests/stubtest.txt --ignore-unused-allowlist
 	$(RUN)pyright
 
-docs: $(VENV)/ready-docs  ## the site, in build/site; any warning is an error
+docs: $(VENV)/ready-dev  ## the site, in build/site; any warning is an error
 	$(RUN)sphinx-build -q -W --keep-going -j auto -b html -d build/doctrees docs build/site
 	@echo "build/site/index.html"
 
 pictures: $(VENV)/ready  ## draw the pictures of the docs from benchmarks/*.json
 	$(RUN)python -m tools.pictures
 
-release-check: $(VENV)/ready-release  ## build, judge and try what would be uploaded; leaves it in dist/
+release-check: $(VENV)/ready-dev  ## build, judge and try what would be uploaded; leaves it in dist/
 	PYTHONPATH=tests $(RUN)python -m tools.release
 
 api: $(VENV)/ready  ## record the public names and signatures anew, in tests/unit/api.txt
@@ -109,6 +115,14 @@ api: $(VENV)/ready  ## record the public names and signatures anew, in tests/uni
 format: $(VENV)/ready  ## let ruff rewrite
 	$(RUN)ruff check --fix .
 	$(RUN)ruff format .
+
+hooks: $(VENV)/ready-dev  ## have git run ruff, mypy and the rest before each commit
+	$(RUN)pre-commit install
+
+LOCK := $(RUN)uv pip compile --quiet --python-version 3.11 $(if $(UPGRADE),--upgrade) pyproject.toml
+lock: $(VENV)/ready-dev  ## lock what pyproject.toml asks for, for every Python, in requirements/; UPGRADE=1: the newest of all
+	$(LOCK) --extra dev --output-file requirements/dev.txt
+	$(LOCK) --extra all --constraints requirements/dev.txt --output-file requirements/test.txt
 
 clean:  ## remove what was built
 	rm -rf $(VENV) build dist src/*.egg-info src/mvolatile/*.so .pytest_cache .mypy_cache .ruff_cache

@@ -1,17 +1,22 @@
-"""Fixtures for every test: limited child processes, and the check that a test leaves nothing behind."""
+"""For every test: its turn among others, limited child processes, the check that it leaves nothing behind; and what was
+not run is told at the end.
+"""
 
 from __future__ import annotations
 
 import gc
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from support import cgroups, leaks
 from support.cgroups import Limited
+from support.native import built_directory
+from support.turns import INSIDE, Turns
 
 # In children, mostly: NumPy takes 40 MiB of addresses, and some memory, for each processor; limits are for one.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -31,10 +36,87 @@ settings.register_profile(
 settings.load_profile("tests")
 
 
+# ---- whose turn it is
+
+_turns = None if INSIDE in os.environ else Turns(built_directory())
+
+
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in the same hook
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("alone"):
+            item.add_marker(pytest.mark.xdist_group("alone"))
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)  # before the clock of pytest-timeout runs
+def pytest_runtest_protocol(
+    item: pytest.Item, nextitem: pytest.Item | None
+) -> Generator[None, object, object]:
+    if _turns is None:
+        return (yield)
+    alone = item.get_closest_marker("alone") is not None
+    if not (alone and INSIDE in os.environ):
+        _turns.take(alone)
+        os.environ[INSIDE] = "1"
+    try:
+        return (yield)
+    finally:
+        # A fixture of the module may live from one such test to the next: so does the turn.
+        if not (alone and nextitem is not None and nextitem.get_closest_marker("alone")):
+            os.environ.pop(INSIDE, None)
+            _turns.give()
+
+
+# ---- what was left out
+
+_LEFT = pytest.StashKey[int]()
+
+
+def pytest_deselected(items: Sequence[pytest.Item]) -> None:
+    config = items[0].config
+    if "not slow" in config.option.markexpr:
+        slow = [
+            one for one in items if one.get_closest_marker("slow") and not one.get_closest_marker("stress")
+        ]
+        config.stash[_LEFT] = config.stash.get(_LEFT, 0) + len(slow)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["left"] = session.config.stash.get(_LEFT, 0)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Of pytest-xdist: each worker has left out the same."""
+    node.config.stash[_LEFT] = getattr(node, "workeroutput", {}).get("left", 0)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Generator[None, object, object]:
+    told = yield
+    if left := config.stash.get(_LEFT, 0):
+        terminalreporter.write_line(f"{left} slow tests are left to `make check`")
+    return told
+
+
+# ---- garbage
+
+
 def pytest_collection_finish() -> None:
     """What was imported and collected need not be looked through again by every test's `gc.collect()`."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _what_others_left_is_not_looked_through() -> None:
+    """Nor need what the tests of other modules keep: the explorer's results are some hundred MB."""
+    gc.collect()
+    gc.freeze()
+
+
+# ---- fixtures
 
 
 @pytest.fixture(autouse=True)

@@ -14,12 +14,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from support.native import shared_library
+from support.native import build_once, digest, shared_library
 
 __all__ = ["Edges", "counting_core"]
 
 ROOT = Path(__file__).resolve().parents[2]
-BUILD = ROOT / "build/fuzz"
 SIZE = 65536
 
 _BUCKET = np.array([min(8, int(n).bit_length()) for n in range(256)], np.uint8)
@@ -59,15 +58,28 @@ class Edges:
         return int(self._seen.any(axis=1).sum())
 
 
+def _built() -> Path:
+    flags = "-fsanitize-coverage=trace-pc"
+
+    def build(directory: Path) -> None:
+        command = [sys.executable, "setup.py", "-q", "build", "--build-lib", str(directory)]
+        with tempfile.TemporaryDirectory(prefix="mvolatile-edges-") as objects:
+            subprocess.run(
+                [*command, "--build-base", objects],
+                cwd=ROOT,
+                env={**os.environ, "CFLAGS": flags},
+                check=True,
+                stdout=subprocess.DEVNULL,
+            )
+
+    sources = [path for path in (ROOT / "src").rglob("*") if path.suffix in (".c", ".h", ".py", ".pyi")]
+    return build_once(f"counting-{digest(sorted(sources), flags, sys.version)}", build)
+
+
 @contextlib.contextmanager
 def counting_core() -> Iterator[Edges]:
     """Processes started inside load such a core; the first use builds it."""
-    flags = "-fsanitize-coverage=trace-pc"
-    command = [sys.executable, "setup.py", "-q", "build"]
-    command += ["--build-base", str(BUILD), "--build-lib", str(BUILD / "lib")]
-    subprocess.run(
-        command, cwd=ROOT, env={**os.environ, "CFLAGS": flags}, check=True, stdout=subprocess.DEVNULL
-    )
+    package = _built()
     preload = shared_library("coverage", ("-ldl",))
     with tempfile.TemporaryDirectory(prefix="mvolatile-edges-") as directory:
         file = Path(directory) / "edges"
@@ -75,7 +87,7 @@ def counting_core() -> Iterator[Edges]:
         mine = {
             "LD_PRELOAD": str(preload),
             "MVOLATILE_EDGES": str(file),
-            "PYTHONPATH": os.pathsep.join(filter(None, [str(BUILD / "lib"), os.environ.get("PYTHONPATH")])),
+            "PYTHONPATH": os.pathsep.join(filter(None, [str(package), os.environ.get("PYTHONPATH")])),
         }
         before = {name: os.environ.get(name) for name in mine}
         os.environ.update(mine)

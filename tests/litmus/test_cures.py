@@ -78,6 +78,7 @@ NEEDED = {
 space when they are missing, but no property: see docs/patch-executed.md."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("switch", CURES)
 def test_one_change(switch):
     variant = f"posted+{switch}"
@@ -90,6 +91,7 @@ def test_the_fix_without(switch):
         assert violated(race, f"fixed-{switch}"), race
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("switch", ["only_mappers_count", "referenced_returns_early", "merge_result"])
 def test_the_fix_can_do_without(switch):
     for race in SICK:

@@ -40,7 +40,13 @@ def store_small_values(key_of: str, size: int, ttl: float | None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("key_of", "size", "ttl"), [("int", 16, None), ("int", 16, 3600), ("str", 16, None), ("str", 100, None)]
+    ("key_of", "size", "ttl"),
+    [
+        ("int", 16, None),
+        pytest.param("int", 16, 3600, marks=pytest.mark.slow),
+        pytest.param("str", 16, None, marks=pytest.mark.slow),
+        pytest.param("str", 100, None, marks=pytest.mark.slow),
+    ],
 )
 def test_three_million_small_values(
     key_of: str, size: int, ttl: float | None, run_limited: Callable[..., Limited]
@@ -66,6 +72,7 @@ def call_a_function() -> None:
     assert info.currsize > 100_000
 
 
+@pytest.mark.slow
 def test_a_cached_function_of_an_integer(run_limited: Callable[..., Limited]) -> None:
     done = run_limited(call_a_function, 112 * MIB, timeout=800)
     assert done.oom_kills == 0, done
@@ -82,6 +89,7 @@ def store_nothing_much() -> None:
     assert len(cache) < 1_500_000
 
 
+@pytest.mark.slow
 def test_values_of_no_bytes(run_limited: Callable[..., Limited]) -> None:
     """There is nothing for the kernel to take, and so nothing to learn from."""
     done = run_limited(store_nothing_much, 112 * MIB, timeout=800)

@@ -10,7 +10,7 @@ import pytest
 from support.cgroups import run_limited
 from support.zram import Unavailable, zram_swap
 
-pytestmark = pytest.mark.usefixtures("needs_cgroup")
+pytestmark = [pytest.mark.usefixtures("needs_cgroup"), pytest.mark.alone]
 
 LIMIT = 64 << 20
 SWAP = 192 << 20

@@ -21,6 +21,7 @@ from soak.works import ArrayWork, CacheWork, RawWork
 SECONDS = 45
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("needs_cgroup")
 def test_a_minute_of_it() -> None:
     seed = int(os.environ.get("MVOLATILE_SEED", time.time_ns() % 10**6))

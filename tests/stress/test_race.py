@@ -31,7 +31,10 @@ def race(tier: str, nbytes: int, huge: bool, rounds: int, looking: bool, longest
 
 
 @KINDS
-@pytest.mark.parametrize("looking", [False, True], ids=["alone", "beside readers"])
+@pytest.mark.parametrize(
+    "looking",
+    [pytest.param(False, id="alone"), pytest.param(True, id="beside readers", marks=pytest.mark.slow)],
+)
 def test_no_wrong_answer_in_some_hundred_rounds(tier: str, nbytes: int, huge: bool, looking: bool) -> None:
     race(tier, nbytes, huge, max(300, (256 << 20) // nbytes), looking, LONGEST)
 

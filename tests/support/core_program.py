@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import functools
-import hashlib
-import subprocess
-import tempfile
 from pathlib import Path
 
-from .native import SOURCES, built_directory, compiler
+from .native import SOURCES, build_once, digest, run_compiler
 
 __all__ = ["core_program"]
 
@@ -39,31 +36,25 @@ def core_program(
     if page is not None:
         sources[sources.index(KERNEL)] = PAGES
         defines = (*defines, f"FAKE_PAGE={page}ul")
-    read = [*sources, KERNEL, *sorted(CORE.glob("*.h")), program, *sorted(SOURCES.glob("*.h"))]
-    key = hashlib.sha256(
-        b"".join(path.read_bytes() for path in read) + f"{scripted}{sanitize}{defines}".encode()
-    )
-    directory = built_directory()
-    target = directory / f"{name}-{key.hexdigest()[:16]}"
-    if target.exists():
-        return target
-    found = compiler()
-    assert found is not None, "the tests build small C programs: install gcc"
     flags = ["-std=gnu11", "-D_GNU_SOURCE", "-O2", "-g", "-Wall", "-Wextra", f"-I{CORE}"]
     flags += [f"-D{macro}" for macro in defines]
     if sanitize:
         flags += [f"-fsanitize={sanitize}", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"]
-    with tempfile.TemporaryDirectory(dir=directory) as scratch:
-        objects = []
-        for source in [*sources, program]:
-            redirect = scripted and source != program and (source in (KERNEL, PAGES)) == deep
-            script = SOURCES / ("scripted_calls.h" if deep else "scripted.h")
-            extra = ["-include", str(script)] if redirect else []
-            objects.append(str(Path(scratch) / f"{source.stem}.o"))
-            subprocess.run([found, *flags, *extra, "-c", str(source), "-o", objects[-1]], check=True)
-        if page is not None:
-            flags = [*flags, *PAGED]
-        unfinished = Path(scratch) / name
-        subprocess.run([found, *flags, *objects, "-o", str(unfinished), "-pthread"], check=True)
-        unfinished.rename(target)
-    return target
+    objects = []
+    for source in [*sources, program]:
+        redirect = scripted and source != program and (source in (KERNEL, PAGES)) == deep
+        script = SOURCES / ("scripted_calls.h" if deep else "scripted.h")
+        objects.append(_object(source, [*flags, *(["-include", str(script)] if redirect else [])]))
+    linked = [*flags, *(PAGED if page is not None else []), "-pthread"]
+    return build_once(
+        f"{name}-{digest(objects, linked)}", lambda target: run_compiler(*linked, *objects, "-o", target)
+    )
+
+
+def _object(source: Path, flags: list[str]) -> Path:
+    """Programs that differ in one source share the others."""
+    headers = [*sorted(CORE.glob("*.h")), *sorted(SOURCES.glob("*.h"))]
+    key = digest([source, KERNEL, *headers], flags)  # pages.c includes the kernel's source
+    return build_once(
+        f"{source.stem}-{key}.o", lambda target: run_compiler(*flags, "-c", source, "-o", target)
+    )

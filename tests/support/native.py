@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import functools
 import hashlib
 import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-__all__ = ["SOURCES", "built_directory", "compiler", "load", "shared_library"]
+__all__ = [
+    "SOURCES",
+    "build_once",
+    "built_directory",
+    "compiler",
+    "digest",
+    "load",
+    "run_compiler",
+    "shared_library",
+]
 
 SOURCES = Path(__file__).resolve().parents[1] / "native"
 
@@ -20,6 +30,14 @@ SOURCES = Path(__file__).resolve().parents[1] / "native"
 def compiler() -> str | None:
     """The C compiler, or None."""
     return shutil.which(os.environ.get("CC", "cc")) or shutil.which("gcc")
+
+
+def digest(files: Iterable[Path], *rest: object) -> str:
+    """A name for what is built of these files, in this way."""
+    key = hashlib.sha256(repr((compiler(), *rest)).encode())
+    for file in files:
+        key.update(file.name.encode() + file.read_bytes())
+    return key.hexdigest()[:16]
 
 
 def built_directory() -> Path:
@@ -31,20 +49,35 @@ def built_directory() -> Path:
     return directory
 
 
+def build_once(name: str, build: Callable[[Path], None]) -> Path:
+    """The file or directory `name`, which `build` makes where it is told; once, whoever wants it at the same time."""
+    target = built_directory() / name
+    if not target.exists():
+        with (built_directory() / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not target.exists():
+                with tempfile.TemporaryDirectory(dir=built_directory()) as scratch:
+                    unfinished = Path(scratch) / target.name
+                    build(unfinished)
+                    unfinished.rename(target)
+    return target
+
+
+def run_compiler(*arguments: str | Path) -> None:
+    """It must be there, and end well."""
+    found = compiler()
+    assert found is not None, "the tests build small C programs: install gcc"
+    subprocess.run([found, *arguments], check=True)
+
+
 @functools.cache
 def shared_library(name: str, flags: Sequence[str] = ()) -> Path:
     """Build ``tests/native/<name>.c`` once for each content, and answer where the library lies."""
     source = SOURCES / f"{name}.c"
-    key = hashlib.sha256(source.read_bytes() + repr(tuple(flags)).encode()).hexdigest()[:16]
-    library = built_directory() / f"{name}-{key}.so"
-    if not library.exists():
-        found = compiler()
-        assert found is not None, "the tests build small C helpers: install gcc"
-        unfinished = library.with_suffix(f".{os.getpid()}")
-        command = [found, "-std=gnu11", "-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", *flags]
-        subprocess.run([*command, str(source), "-o", str(unfinished), "-pthread"], check=True)
-        unfinished.rename(library)
-    return library
+    wanted = ["-std=gnu11", "-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-pthread", *flags]
+    return build_once(
+        f"{name}-{digest([source], wanted)}.so", lambda target: run_compiler(*wanted, source, "-o", target)
+    )
 
 
 def load(name: str) -> ctypes.CDLL:

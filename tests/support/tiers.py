@@ -3,7 +3,7 @@
 A process has one tier for life. So a test that takes part (it lies in a directory whose conftest imports this
 module's hooks) is collected once for each tier; those of this process's tier run here, the others in one child
 pytest per tier that is started when the first of them is due and tells how each went. Nothing is skipped for
-being of another tier.
+being of another tier. Workers of pytest-xdist do the same, each other tier in one of them.
 """
 
 from __future__ import annotations
@@ -49,8 +49,10 @@ def _own_tier() -> str:
     return os.environ.get("MVOLATILE_TIER") or _core.tier()
 
 
-_TAKES_PART = pytest.StashKey[bool]()
-"""Set for the tests of directories that take these hooks; others have a parameter of that name for themselves."""
+_NODEID = pytest.StashKey[str]()
+"""Of the tests of directories that take these hooks; others have a parameter of that name for themselves. As it was
+collected, and as the children know it: pytest-xdist writes the group behind it.
+"""
 
 
 def _tier_of(item: pytest.Item) -> str | None:
@@ -75,8 +77,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    item.stash[_TAKES_PART] = True
-    if _tier_of(item) == "unsupported":
+    item.stash[_NODEID] = item.nodeid
+    tier = _tier_of(item)
+    if tier != _own_tier():
+        item.add_marker(pytest.mark.xdist_group(f"tier {tier}"))
+    if tier == "unsupported":
         item.add_marker(pytest.mark.filterwarnings("ignore::mvolatile.UnsupportedKernelWarning"))
 
 
@@ -140,9 +145,9 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     wanted = _tier_of(item)
     if wanted is not None and wanted != _own_tier() and wanted not in _children:
         nodeids = [
-            other.nodeid
+            other.stash[_NODEID]
             for other in item.session.items
-            if _TAKES_PART in other.stash and _tier_of(other) == wanted
+            if _NODEID in other.stash and _tier_of(other) == wanted
         ]
         _children[wanted] = Child(wanted, nodeids, item.config)
 
@@ -152,7 +157,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     wanted = _tier_of(pyfuncitem)
     if wanted is None or wanted == _own_tier():
         return None
-    for report in _children[wanted].reports(pyfuncitem.nodeid):
+    for report in _children[wanted].reports(pyfuncitem.stash[_NODEID]):
         if report.skipped:
             assert isinstance(report.longrepr, tuple | list), "a path, a line, and the reason"
             pytest.skip(str(report.longrepr[2]).removeprefix("Skipped: "))

@@ -16,10 +16,11 @@ import pytest
 import mvolatile
 
 ROOT = Path(__file__).resolve().parents[2]
-DIRECTORIES = ("src", "tests", "docs", "tools", "examples", "benchmarks", ".ci", ".github")
+DIRECTORIES = ("src", "tests", "docs", "tools", "examples", "benchmarks", "requirements", ".ci", ".github")
 FILES = (
     *("pyproject.toml", "setup.py", "MANIFEST.in", "Makefile", "LICENSE"),
-    *("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"),
+    *("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "CITATION.cff"),
+    *(".editorconfig", ".pre-commit-config.yaml"),
 )
 SOURCES = (*DIRECTORIES, *FILES)
 BUILT = ("*.so", "*.egg-info", "__pycache__", "build", "dist")

@@ -47,8 +47,8 @@ def test_the_protocol_against_an_oracle(page: int, tier: str, kind: str) -> None
 @pytest.mark.parametrize(
     "files", [pytest.param(SHORT, id="short"), pytest.param(WHOLE, id="whole", marks=pytest.mark.stress)]
 )
-def test_the_contract(page: int, tier: str, files: list[str], tmp_path: Path) -> None:
-    package = paged_package(page, tmp_path)
+def test_the_contract(page: int, tier: str, files: list[str]) -> None:
+    package = paged_package(page)
     env = {**os.environ, "PYTHONPATH": str(package), "MVOLATILE_TIER": tier}
     told = subprocess.run(
         [sys.executable, "-c", "from mvolatile import _core; print(_core.sizes()[0])"],

@@ -129,10 +129,30 @@ def workflow(name: str) -> dict[str, Any]:
 def test_ci_runs_what_everybody_can_run() -> None:
     job = workflow("ci.yml")["jobs"]["all"]
     known = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["classifiers"]
-    for python in job["strategy"]["matrix"]["python"]:
-        assert f"Programming Language :: Python :: {python}" in known
+    pythons = job["strategy"]["matrix"]["python"]
+    told = [kind for kind in known if re.search(r":: 3\.\d+$", kind)]
+    assert told == [f"Programming Language :: Python :: {python}" for python in pythons]
     steps = job["steps"]
     assert [step["run"] for step in steps if "run" in step] == [".ci/run"]
+
+
+def test_what_is_run_weekly_can_be_run_here() -> None:
+    jobs = workflow("weekly.yml")["jobs"]
+    targets = [*jobs["long"]["strategy"]["matrix"]["target"]]
+    targets += [step["run"].removeprefix("make ") for step in jobs["free-threaded"]["steps"] if "run" in step]
+    assert {"stress", "tsan", "sanitize", "soak", "coverage", "kernels", "check"} <= set(targets)
+    makefile = (ROOT / "Makefile").read_text()
+    assert [target for target in targets if not re.search(rf"^{target}:", makefile, re.MULTILINE)] == []
+
+
+def test_the_citation_is_of_this_project() -> None:
+    yaml = pytest.importorskip("yaml")
+    told = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert (told["title"], told["license"]) == (project["name"], project["license"])
+    assert {author["name"] for author in told["authors"]} == {
+        re.search(r"^Copyright \(c\) \d+ (.+)$", (ROOT / "LICENSE").read_text(), re.MULTILINE)[1]  # type: ignore[index]
+    }
 
 
 def test_releases_are_published_without_a_secret() -> None:
@@ -147,7 +167,7 @@ def test_releases_are_published_without_a_secret() -> None:
     assert "secrets." not in (WORKFLOWS / "release.yml").read_text()
 
 
-@pytest.mark.parametrize("name", ["ci.yml", "release.yml"])
+@pytest.mark.parametrize("name", ["ci.yml", "release.yml", "weekly.yml"])
 def test_actions_are_pinned_and_rights_are_few(name: str) -> None:
     found = workflow(name)
     assert found["permissions"] == {"contents": "read"}

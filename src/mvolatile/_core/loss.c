@@ -166,4 +166,3 @@ void range_forgive(struct range *range, size_t offset, size_t length) {
     atomic_store(&range->lossy, range->lost.count > 0);
     range_leave(range);
 }
-

@@ -74,6 +74,7 @@ def test_a_missing_extra_is_named(
     assert "pip install 'mvolatile[demo]'" in said
 
 
+@pytest.mark.slow
 def test_where_no_cgroup_may_be_made_it_says_so_and_purges_itself(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -22,7 +22,7 @@ LAYERS = {
     ("pages", "huge"),
     [
         pytest.param(8, 0, id="small"),
-        pytest.param(600, 1, id="huge"),
+        pytest.param(600, 1, id="huge", marks=pytest.mark.slow),
         pytest.param(600, 0, id="large", marks=FULL),
     ],
 )
