@@ -29,9 +29,19 @@ def named(page: Path) -> str:
     return page.relative_to(ROOT).as_posix()
 
 
+def need_imports(page: Path) -> None:
+    """Pages are written for readers who have what they use; a test goes without a package that is not there."""
+    for node in ast.walk(ast.parse(program(page))):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                pytest.importorskip(alias.name)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            pytest.importorskip(node.module)
+
+
 @pytest.mark.parametrize("page", [page for page in pages() if program(page)], ids=named)
 def test_python(page: Path, tmp_path: Path) -> None:
-    pytest.importorskip("numpy")
+    need_imports(page)
     written = tmp_path / page.with_suffix(".py").name
     written.write_text(program(page))
     run = "import runpy, sys; runpy.run_path(sys.argv[1], run_name='__main__')"
@@ -92,6 +102,13 @@ def know_profile(words: list[str], page: Path, tmp_path: Path, env: dict[str, st
     assert any(block.language == "json" for block in blocks(page))
 
 
+def know_gunicorn(words: list[str], page: Path, tmp_path: Path, env: dict[str, str]) -> None:
+    """Its own parser knows the options; tests/examples/test_gunicorn.py serves the page's program by them."""
+    config = pytest.importorskip("gunicorn.config").Config()
+    (application,) = config.parser().parse_args(words).args
+    assert application == f"{page.stem}:app"
+
+
 COMMANDS: dict[str, Callable[[list[str], Path, Path, dict[str, str]], None]] = {
     "mvolatile": run_mvolatile,
     "pip": know_extras,
@@ -99,6 +116,7 @@ COMMANDS: dict[str, Callable[[list[str], Path, Path, dict[str, str]], None]] = {
     "pytest": know_paths,
     "python": know_paths,
     "docker": know_profile,
+    "gunicorn": know_gunicorn,
 }
 
 
