@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import shlex
 import signal
 import socket
@@ -52,7 +53,8 @@ def test_what_was_cached_before_the_fork_is_there_in_every_worker(tmp_path: Path
     (line,) = (command for command in commands(PAGE) if command.startswith("gunicorn"))
     listening = tmp_path / "socket"
     command = [sys.executable, "-m", *shlex.split(line), "--bind", f"unix:{listening}"]
-    server = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    home = {**os.environ, "HOME": str(tmp_path)}  # gunicorn has a control socket there
+    server = subprocess.Popen(command, cwd=tmp_path, env=home, stderr=subprocess.PIPE, text=True)
     made: dict[int, set[int]] = {}
     deadline = time.monotonic() + LONGEST
     try:
