@@ -85,7 +85,7 @@ class VolatileCache(Engine[K, V], MutableMapping[K, V]):
         if name is not None and not isinstance(name, str):
             raise TypeError(f"name must be a string or None, not {name!r}")
         if codec is not None and not all(callable(getattr(codec, what, None)) for what in ("dumps", "loads")):
-            raise TypeError(f"codec must have dumps and loads, which {codec!r} has not")
+            raise TypeError(f"codec must define dumps() and loads(), got {codec!r}")
         for function, what in ((on_purge, "on_purge"), (timer, "timer")):
             if not callable(function) and (function is not None or what == "timer"):
                 raise TypeError(f"{what} must be callable, not {function!r}")
