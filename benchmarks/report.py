@@ -18,6 +18,7 @@ SCRIPTS = (
     "patch_program",
     "explore_speed",
     "model_races",
+    "workers",
 )
 BEGIN, END = "<!-- results: written by report.py -->", "<!-- end of results -->"
 

@@ -6,8 +6,8 @@ Three ways to use it, the gain of each printed:
 
 - workers started for each epoch: what a worker decoded goes with it;
 - workers that stay (``persistent_workers=True``): each keeps what it decoded itself;
-- samples decoded before the workers start: a forked worker has the parent's cache from the first epoch on, the pages
-  shared by all.
+- samples decoded before the workers start: a forked worker has the parent's cache from the first epoch on. A large
+  array's pages are shared until a worker reads it, which makes them its own.
 
     python examples/dataloader_sample_cache.py     (uses torch's DataLoader too if it is installed)
 """

@@ -24,7 +24,7 @@ OnPurgeArray = Literal["raise", "zero"] | Callable[[Array, Extents], object]
 class VolatileArray:
     """An array of fixed `shape` and `dtype` over a `VolatileMemory` of its own (`memory`).
 
-    Made by `array`, `empty` and `zeros`. There is no arithmetic on it: hold it with `pin`, look at it with
+    Made by `array`, `empty` and `zeros`. It cannot be computed with directly: hold it with `pin`, look at it with
     `peek`, or copy it with `read`; all give ordinary ndarrays. ``np.asarray(va)`` pins it as long as the
     result, or any view of it, lives. The options are those of `VolatileMemory`.
 
@@ -101,8 +101,8 @@ class VolatileArray:
     def peek(self) -> AbstractContextManager[Array]:
         """As `VolatileMemory.peek`; the view is a read-only ndarray. `del` it inside the block.
 
-        One that still lives when the block ends turns the peek into a pin: it costs what a pin costs, and holds the
-        memory until it is gone.
+        An array that still lives when the block ends turns the peek into a pin: it costs what a pin costs, and holds
+        the memory until it is gone.
 
         >>> frame = array([1.0, 5.0, 2.0])
         >>> with frame.peek() as values:
@@ -118,7 +118,7 @@ class VolatileArray:
         return self._wrap(bytearray(self.memory.read(0)))
 
     def write(self, values: ArrayLike) -> None:
-        """Overwrite the whole array with `values`, broadcast to its shape; it is no longer lost then."""
+        """Overwrite the whole array with `values`, broadcast to its shape; nothing of it is lost then."""
         source = np.broadcast_to(np.asarray(values, self.dtype), self.shape)
         if source.nbytes:
             self.memory.write(source.tobytes(self._order))
@@ -161,8 +161,7 @@ class VolatileArray:
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> Array:
         """Read-only, and pinned while it or a view of it lives; a copy for another dtype or ``copy=True``.
 
-        To write there is ``pin(write=True)``: a writer disturbs the peeks of other threads while it holds the
-        memory.
+        To write, use ``pin(write=True)``: while a writer holds the memory, peeks of other threads raise.
         """
         pinned = self._wrap(self.memory)
         if dtype is not None and np.dtype(dtype) != self.dtype:
@@ -243,10 +242,10 @@ def array(values: ArrayLike, dtype: DTypeLike | None = None, **options: Any) -> 
 def empty(
     shape: SupportsIndex | Iterable[SupportsIndex], dtype: DTypeLike = float, **options: Any
 ) -> VolatileArray:
-    """A volatile array of zeros that has not been written: not volatile until its first pin or write ends.
+    """An array of zeros, which becomes volatile when its first pin or write ends.
 
-    `shape` and `dtype` are those of `numpy.empty`, which says what is wrong with them: `TypeError` for dimensions that
-    are not integers, `ValueError` for negative ones and for more bytes than can be counted.
+    `shape` and `dtype` are those of `numpy.empty`, with its errors: `TypeError` for dimensions that are not integers,
+    `ValueError` for negative ones and for more bytes than can be counted.
     """
     return VolatileArray(shape, dtype, **options)
 

@@ -30,7 +30,7 @@ class MvolatileError(Exception):
 
 
 class Purged(MvolatileError):  # noqa: N818 - the patch's word for it
-    """The kernel discarded pages of a volatile memory, so its data is not whole.
+    """The kernel took pages of a volatile memory, so its data is not whole.
 
     `name` is the memory's name (or None), `extents` the lost byte ranges as ``((offset, length), ...)``,
     sorted, disjoint, in bytes from the start of the memory; `generation` the memory's generation when the loss
@@ -69,16 +69,16 @@ class TooLargeError(MvolatileError, ValueError):
 
 
 class NoRoomError(TooLargeError, MemoryError):
-    """The value is larger than the memory there is, in the machine or under this container's limit, even if everything
-    volatile went: storing it would get somebody killed.
+    """The value would not fit into the memory of the machine or the container, even if everything volatile went: to
+    store it would get a process killed.
     """
 
 
 class NondeterminismError(MvolatileError):
     """A system that is being explored did something else when the same schedule was run again.
 
-    It keeps state where the explorer cannot see it (a global, a mutable object, a clock, the order of a set), so
-    nothing that was found about it can be relied on.
+    It keeps state where the explorer cannot see it (a global, a mutable object, a clock, the order of a set), so no
+    result about it can be trusted.
     """
 
 

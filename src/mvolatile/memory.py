@@ -56,31 +56,31 @@ def _label(name: str | None) -> str:
 class VolatileMemory(Range):
     """`nbytes` of zeroed memory that the kernel may discard whenever nobody holds it.
 
-    It begins ordinary, and becomes volatile when the first pin or write ends. From then on, under memory
-    pressure, the kernel may purge pages of it (4 KiB each on x86-64; at once for 2 MiB and more, which sit on
-    huge pages unless ``huge=False``). A loss is *sticky*: every pin, nested or late, learns of it until
+    It begins as ordinary memory, and becomes volatile when the first pin or write ends. From then on the kernel may
+    purge pages of it under memory pressure: 4 KiB at a time on x86-64, or 2 MiB at a time for memories of 2 MiB and
+    more, which are on huge pages unless ``huge=False``. A loss is *sticky*: every pin reports it, nested or late, until
     somebody rebuilds, overwrites, or accepts zeros.
 
     Parameters
     ----------
     nbytes: the size in bytes; memory is used as it is written.
-    name: any text; shown escaped in `repr` and in `Purged`, and with ``_`` for what the kernel does not take, for
-        2 MiB and more, in ``/proc/PID/maps`` and ``mvolatile status``.
+    name: any text; `repr` and `Purged` show it escaped. From 2 MiB on ``/proc/PID/maps`` and ``mvolatile status`` show
+        it too, with ``_`` for characters that the kernel refuses.
     fill: what pins, reads and buffer exports do about a loss unless told otherwise: ``"raise"`` `Purged`, ``"zero"``
         (lost pages read as zeros and the loss is forgotten), or a callable ``rebuild(view, extents)``.
-    huge: sit on huge pages, for 2 MiB and more.
+    huge: use huge pages, for 2 MiB and more.
     dump: with False its bytes stay out of core dumps (``MADV_DONTDUMP``).
-    inherit: with False a forked child gets none of its bytes, nor do that child's children (``MADV_WIPEONFORK``): the
-        child has the memory too, and all that was written before the fork counts as lost there. A view that was held
+    inherit: with False a forked child gets none of its bytes, nor do that child's children (``MADV_WIPEONFORK``). The
+        child has the memory, but all that was written before the fork counts as lost there. A view that was held
         over the fork shows zeros in the child.
 
-    The first one warns (`UnsupportedKernelWarning`) where this kernel can purge nothing.
+    Where this kernel can purge nothing, the first one warns (`UnsupportedKernelWarning`).
     Raises `ValueError` for a size that is not positive, `OSError` (``ENOMEM``, from mmap) when there is no address
     space.
 
-    Threads: every method may be called from any thread. Fork: parent and child each have the memory, with what was
-    lost before the fork lost in both, and go on independently (but see `inherit`); pins of threads that the child
-    does not have stay, and keep the memory from going there.
+    Threads: every method may be called from any thread. Fork: parent and child each have the memory, and go on
+    independently (but see `inherit`). What was lost before the fork is lost in both. Pins of threads that the child
+    does not have stay there, so the kernel cannot take that memory in the child.
 
     >>> memory = VolatileMemory(1 << 20, name="tiles")
     >>> with memory.pin(write=True) as view:
@@ -126,9 +126,9 @@ class VolatileMemory(Range):
         `on_purge` (default: the memory's `fill`) says what happens if data was lost: ``"raise"`` raises
         `Purged` and holds nothing; ``"zero"`` gives zeros for the lost pages; a callable ``rebuild(view,
         extents)`` gets a writable view of the whole memory and the lost byte ranges ``((offset, length),
-        ...)`` first, and if it raises, the loss stays. Rebuilding is done by one thread at a time. What that
-        thread does with the memory meanwhile: ``pin(write=True)`` holds it as it is, without rebuilding it again;
-        to read what is still lost raises `Purged`.
+        ...)`` first, and if it raises, the loss stays. One thread at a time rebuilds. While it does, its own
+        ``pin(write=True)`` holds the memory as it is, without rebuilding it again, and its own reads of what is still
+        lost raise `Purged`.
 
         Pins are counted. The memory stays held as long as a view made inside the block (a slice, an array) lives.
         """
@@ -202,14 +202,14 @@ class VolatileMemory(Range):
         )
 
     def purged(self) -> Extents:
-        """The byte ranges lost up to now, ``((offset, length), ...)``, without a pin; exact where memory traps."""
+        """The byte ranges lost up to now, ``((offset, length), ...)``, without a pin; exact in tier ``userfaultfd``."""
         return self._lost(True)[0]
 
     def purge(self) -> int:
-        """Have the kernel reclaim the whole memory now, by its own reclaim path; answers how many bytes went.
+        """Have the kernel reclaim the whole memory now, by its own reclaim; returns how many bytes went.
 
-        `BufferError` while it is pinned or exported; `OSError` naming ``MADV_FREE`` where the kernel refuses to make
-        it volatile, because it is locked. Best effort: the kernel may leave pages that are in use
+        `BufferError` while it is pinned or exported; `OSError` naming ``MADV_FREE`` if the kernel refuses to make
+        it volatile, because it is locked. The kernel may leave pages that are in use
         elsewhere, such as those shared with a forked process that has not marked them.
         """
         return self._purge()

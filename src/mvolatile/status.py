@@ -14,8 +14,8 @@ __all__ = ["MemoryStatus", "Status", "status"]
 class MemoryStatus:
     """The memories of one name, summed; sizes in bytes.
 
-    `resident` is None where this process may not read its own ``/proc/self/pagemap``: there is no ``/proc``, or it is a
-    daemon that has changed its user.
+    `resident` is None if this process may not read its own ``/proc/self/pagemap``, because there is no ``/proc`` or it
+    is a daemon that has changed its user.
     """
 
     name: str
@@ -65,7 +65,7 @@ def _resident(memory: VolatileMemory) -> int | None:
 
 
 def status() -> Status:
-    """A snapshot of every open `VolatileMemory`; the cost is a page-table walk over each.
+    """A snapshot of every open `VolatileMemory`; it costs a page-table walk over each.
 
     Other threads go on meanwhile.
 

@@ -18,9 +18,8 @@ MVOLATILE_VOLATILE: Final = 1
 def mvolatile(address: int, length: int, mode: int, flags: int = 0) -> tuple[int, int]:
     """Mark memory volatile, or unmark it and learn whether any of it was purged: ``(nbytes, purged)``.
 
-    The arguments, mode values and errors are those of v13 of the kernel patch (Stultz and Kim, 2014); as in
-    v14 it is all or
-    nothing: either all `length` bytes changed, or an `OSError` says why nothing did.
+    The arguments, mode values and errors are those of v13 of the kernel patch (Stultz and Kim, 2014). As in v14 it is
+    all or nothing: either all `length` bytes changed, or an `OSError` says why nothing did.
 
     Parameters
     ----------
@@ -30,14 +29,14 @@ def mvolatile(address: int, length: int, mode: int, flags: int = 0) -> tuple[int
     mode: `MVOLATILE_VOLATILE` (1) or `MVOLATILE_NONVOLATILE` (0).
     flags: must be 0.
 
-    `purged` is 1 if an unmark covered a page that the kernel had purged since it was marked; those pages read
-    as zeros then. Pages never written are not purged. Marking what is marked already makes pages written
-    since volatile again.
+    `purged` is 1 if an unmark covered a page that the kernel had purged since it was marked; such pages read
+    as zeros then. Pages never written are not purged. A mark over marked memory makes the pages volatile again that
+    were written since.
     Marks split and merge: any part of a marked range may be unmarked.
 
-    Touching a purged page before the unmark raises SIGBUS. In the faultcount tier nothing traps: a read gives
-    zeros, and the unmark still tells; a write goes to a page of zeros, and the loss of that page is not told any
-    more. A system call that is handed a purged page answers EFAULT (userfaultfd tier).
+    A touch of a purged page before the unmark raises SIGBUS. A system call that is handed such a page answers EFAULT.
+    In the faultcount tier nothing traps: a read gives zeros, and the unmark still reports the loss; a write goes to a
+    page of zeros, and the loss of that page is not reported any more.
 
     Errors: `EINVAL` unaligned, negative or overflowing range, unknown mode or flags, memory that is locked,
     huge (hugetlb), shared, file-backed or not writable; `ENOMEM` part of the range is not mapped, or no
@@ -46,7 +45,7 @@ def mvolatile(address: int, length: int, mode: int, flags: int = 0) -> tuple[int
     `UnsupportedError` where ``/proc/self/maps`` cannot be read.
 
     Threads: safe. Fork: the child inherits marks and losses, and goes on independently. The memory stays the
-    caller's: it may be unmapped while marked, and memory mapped there later is not marked.
+    caller's. Unmark it before you unmap it: in the faultcount tier what is mapped there later counts as marked, too.
 
     >>> import ctypes, mmap
     >>> area = mmap.mmap(-1, 65536, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)

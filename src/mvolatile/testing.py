@@ -27,7 +27,7 @@ __all__ = ["purge", "purging"]
 def purge(memory: VolatileMemory | VolatileArray, extents: Iterable[tuple[int, int]] | None = None) -> int:
     """Have the kernel reclaim the pages under `extents` (``[(offset, length), ...]`` in bytes; default: all) now.
 
-    Answers the bytes that went. `BufferError` while the memory is pinned. Not all may go: see `VolatileMemory.purge`.
+    Returns how many bytes went. `BufferError` while the memory is pinned. Not all may go: see `VolatileMemory.purge`.
     """
     target = memory if isinstance(memory, VolatileMemory) else memory.memory
     if extents is None:
@@ -39,9 +39,9 @@ def purge(memory: VolatileMemory | VolatileArray, extents: Iterable[tuple[int, i
 def purging(seed: int = 0, *, rate: float = 1.0, whole: float = 0.5) -> Iterator[random.Random]:
     """While the block runs, every memory of this process loses pages at the moment it becomes volatile.
 
-    With probability `rate` there is a loss at all; it takes the whole memory with probability `whole`, else
+    With probability `rate` it loses anything; then with probability `whole` all of it, else
     one random run of pages. All choices come from `seed`, in the order in which memories become volatile.
-    Blocks do not nest (`RuntimeError`). Peeks over memory that is already volatile see no further loss.
+    Blocks do not nest (`RuntimeError`). Memory that is already volatile loses no more while it is peeked at.
 
     Raises `TypeError` or `ValueError` for a share that is no number from 0 to 1, and `UnsupportedError`, naming the
     reason, where nothing can be purged: a test that asks for losses must not pass without any.

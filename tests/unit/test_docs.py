@@ -12,6 +12,7 @@ import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,9 +30,19 @@ def named(page: Path) -> str:
     return page.relative_to(ROOT).as_posix()
 
 
+def need_imports(page: Path) -> None:
+    """Pages are written for readers who have what they use; a test goes without a package that is not there."""
+    for node in ast.walk(ast.parse(program(page))):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                pytest.importorskip(alias.name)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            pytest.importorskip(node.module)
+
+
 @pytest.mark.parametrize("page", [page for page in pages() if program(page)], ids=named)
 def test_python(page: Path, tmp_path: Path) -> None:
-    pytest.importorskip("numpy")
+    need_imports(page)
     written = tmp_path / page.with_suffix(".py").name
     written.write_text(program(page))
     run = "import runpy, sys; runpy.run_path(sys.argv[1], run_name='__main__')"
@@ -92,6 +103,13 @@ def know_profile(words: list[str], page: Path, tmp_path: Path, env: dict[str, st
     assert any(block.language == "json" for block in blocks(page))
 
 
+def know_gunicorn(words: list[str], page: Path, tmp_path: Path, env: dict[str, str]) -> None:
+    """Its own parser knows the options; tests/examples/test_gunicorn.py serves the page's program by them."""
+    config = pytest.importorskip("gunicorn.config").Config()
+    (application,) = config.parser().parse_args(words).args
+    assert application == f"{page.stem}:app"
+
+
 COMMANDS: dict[str, Callable[[list[str], Path, Path, dict[str, str]], None]] = {
     "mvolatile": run_mvolatile,
     "pip": know_extras,
@@ -99,6 +117,7 @@ COMMANDS: dict[str, Callable[[list[str], Path, Path, dict[str, str]], None]] = {
     "pytest": know_paths,
     "python": know_paths,
     "docker": know_profile,
+    "gunicorn": know_gunicorn,
 }
 
 
@@ -210,3 +229,49 @@ def test_the_pictures_show_the_results(tmp_path: Path) -> None:
             assert digest[0] in kept, f"{drawn.name}: run make pictures"
     shown = {name for page in pages() for name in re.findall(r"images/(\w+\.\w+)\)", page.read_text())}
     assert {path.name for path in images.iterdir() if path.suffix != ".md"} == shown
+
+
+def results(name: str) -> Any:
+    return json.loads((ROOT / "benchmarks" / f"{name}.json").read_text())
+
+
+def test_the_first_page_has_the_figures_that_were_measured() -> None:
+    """Whoever measures again writes them there again."""
+    speed, limited = results("cache_speed"), results("cache_under_limit")["rows"]
+    calls, hits, array = speed["calls"], speed["small_hits"], speed["arrays"]["8"]
+    kept = {(row["cache"], row["cap_mib"], row["neighbour"]): row for row in limited}
+    best = max(row["hits"] or 0 for row in limited if row["cache"] == "cachetools" and not row["neighbour"])
+    diskcache, ours = (
+        [kept[name, 0, beside] for beside in (False, True)] for name in ("diskcache", "volatile_cache")
+    )
+    made = [row["values made"] for row in results("workers")["rows"]]
+    said = {
+        README: [
+            f"{calls['volatile_cache'] * 1e6:.2f} µs through the decorator",
+            f"`lru_cache` takes {calls['lru_cache'] * 1e6:.2f} µs",
+            f"with a lock {calls['cachetools.cached, lock'] * 1e6:.2f} µs",
+            f"| {array['hit'] * 1e6:.0f} µs, nothing is copied; to unpickle it takes {array['unpickle'] * 1e6:.0f} µs",
+            f"| {array['set'] * 1e3:.2f} ms, of which a bare copy is {array['memcpy_fresh'] * 1e3:.2f} ms",
+            f"{ours[0]['hits']:,} hits where the best of ten caps had {best:,}, "
+            f"in {results('cache_under_limit')['ratios']['alone'] - 1:.0%} more time".replace("%", " %"),
+            f"| {hits['ours, volatile'] * 1e6:.2f} |",
+            f"| {hits['cachebox.LRUCache'] * 1e6:.2f}, {hits['cachetools.LRUCache, lock'] * 1e6:.2f} |",
+            f"| {hits['diskcache.Cache'] * 1e6:.1f} |",
+            f"| {hits['memcached'] * 1e6:.0f}, {hits['Redis'] * 1e6:.0f} |",
+            f"({diskcache[0]['hits']:,} of 100,000 beside {ours[0]['hits']:,}, and beside {ours[1]['hits']:,} with",
+            f"It took {diskcache[0]['seconds']:.1f} s beside {ours[0]['seconds']:.1f} s for the whole stream, "
+            f"{diskcache[1]['seconds']:.1f} s beside {ours[1]['seconds']:.1f} s",
+            f"made {made[1]:,} values where one process with four threads made {made[0]:,}",
+            f"they made {made[2]:,}",
+            f"`gunicorn --preload`: {made[3]:,}, and {made[4]:,} recycled",
+        ],
+        ROOT / "docs" / "howto" / "web.md": [f"| {number:,}" for number in made],
+        ROOT / "docs" / "peers.md": [
+            f"diskcache answered {diskcache[0]['hits']:,} of 100,000 requests from what it had, "
+            f"this library {ours[0]['hits']:,}, and {ours[1]['hits']:,} when",
+        ],
+    }
+    for page, figures in said.items():
+        text = " ".join(page.read_text().split())
+        for figure in figures:
+            assert figure in text, f"{named(page)}: {figure}"

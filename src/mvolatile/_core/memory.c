@@ -366,21 +366,21 @@ static PyMemberDef range_members[] = {
 static PyMethodDef range_methods[] = {
     METHOD("read", range_read_method, METH_FASTCALL,
            "read($self, offset, n=None, /)\n--\n\nCopy n bytes from offset (default: to the end).\n\n"
-           "No system call while the bytes are whole. A loss elsewhere in the memory does not matter; one within them\n"
-           "goes by `fill`: Purged is raised, or zeros or rebuilt bytes come back. Overwritten: another thread holds a write pin.\n"
-           "Safe from any thread."),
+           "No system call while the bytes are whole. A loss elsewhere in the memory does not matter. If one of these bytes\n"
+           "was lost, `fill` decides: Purged is raised, or zeros or rebuilt bytes come back. Overwritten: another thread holds a\n"
+           "write pin. Safe from any thread."),
     METHOD("readinto", range_readinto_method, METH_FASTCALL,
-           "readinto($self, buffer, offset=0, /)\n--\n\nFill a writable buffer from offset; answers its length in bytes. Losses as in read()."),
+           "readinto($self, buffer, offset=0, /)\n--\n\nFill a writable buffer from offset; returns its length in bytes. Losses as in read()."),
     METHOD("write", range_write_method, METH_FASTCALL,
            "write($self, data, offset=0, /)\n--\n\nCopy bytes in at offset; the memory is volatile afterwards, unless it is pinned.\n\n"
-           "Bytes overwritten are no longer lost. Reads and writes of any threads do not mix."),
+           "Overwritten bytes are no longer lost. A read in another thread never returns half of a write."),
     METHOD("peek", range_peek_method, METH_FASTCALL,
            "peek($self, offset=0, length=None, /)\n--\n\nA context manager whose view reads the memory without a pin and without a system call.\n\n"
-           "Leaving raises Purged when part of the window was lost, Overwritten when a writer had it meanwhile; what was\n"
-           "computed from the view must not be used then. An Exception that ends the block is the context of that; what is none\n"
-           "(KeyboardInterrupt, GeneratorExit, asyncio.CancelledError) passes instead.\n\n"
-           "A touch of a lost page inside the block reads as zeros and does not trap, from any thread that has not blocked\n"
-           "SIGBUS. Views that outlive the block, or a peek that is never left, turn it into a pin that lives as long as they do.\n"
+           "The end of the block raises Purged if part of the window was lost, Overwritten if a writer held it meanwhile. Do not\n"
+           "use what was computed from the view then. If an Exception ends the block, it becomes the context of that error;\n"
+           "KeyboardInterrupt, GeneratorExit and asyncio.CancelledError pass unchanged.\n\n"
+           "Inside the block a lost page reads as zeros and does not trap, in any thread that has not blocked SIGBUS. A view that\n"
+           "outlives the block, or a peek that is never left, becomes a pin that lives as long as the view does.\n"
            "Where nothing traps (tier faultcount, a thread that blocks SIGBUS) a peek is a pin."),
     METHOD("_hold", range_hold, METH_O, "_hold($self, write, /)\n--\n\nPin for reading or writing."),
     METHOD("_pin", range_pin_method, METH_FASTCALL,

@@ -1,11 +1,11 @@
 """SIEVE or CLOCK: which of the two keeps more of what this program asks for?
 
-They differ in where a value goes that was read since the hand passed. SIEVE leaves it in its place, so that the hand
-soon reaches new values, and gives up early those that nobody asks for a second time; CLOCK moves it among the
+They differ in where a value goes that was read since the hand passed. SIEVE leaves it in its place. The hand then
+soon reaches new values, and gives up early those that nobody asks for a second time. CLOCK moves it among the
 newest, so that a new value stays for a whole turn of the hand. SIEVE is ahead on most real traces, by up to five
-points, and far behind on some, where second requests come late: nine points on the tail numbers of flights at a
-quarter of their bytes (benchmarks/cache_hit_ratio.py). CLOCK is never behind LRU by much. So SIEVE is the
-champion until CLOCK wins a trial; trials become rare while the champion stands.
+points. It is far behind where second requests come late: nine points on the tail numbers of flights at a
+quarter of their bytes (benchmarks/cache_hit_ratio.py). CLOCK is never far behind LRU. So SIEVE is used until CLOCK
+wins trials; trials become rare while SIEVE keeps winning.
 """
 
 from __future__ import annotations

@@ -1,19 +1,18 @@
 """Which values go, by a hand that passes over segments, and how much memory the kernel leaves us.
 
-SIEVE (Zhang et al., NSDI 2024): a hand moves from the oldest value to the newest; a value that was read since the
-hand last passed stays where it is, unmarked; another goes. A hit costs one byte written. Here the hand passes a
-segment at a time: what stays is moved together, in order, behind the hand. At the newest it starts over. Where
-CLOCK does better, what stays is moved among the newest instead (`duel.py`).
+SIEVE (Zhang et al., NSDI 2024): a hand moves from the oldest value to the newest. A value that was read since the
+hand last passed stays, and its mark is cleared; one that was not is dropped. A hit writes one byte. Here the hand
+passes a segment at a time: what stays is moved together, in order, behind the hand. At the newest it starts over.
+Where CLOCK does better, what stays is moved among the newest instead (`duel.py`).
 
 Without `max_bytes` the kernel decides how much we may have. It purges the oldest volatile pages first, whatever
-they hold, so each of its purges takes good values with the bad. So its purges are taken as a network sender takes
-losses: what was held before, less a little, becomes the `allowance`, and the hand keeps below it, by which the
-kernel finds nothing to purge; the allowance grows a little with each segment written, faster the longer no loss is
-seen, until it is lifted.
+they hold, so each of its purges takes good values with the bad. So purges are treated as TCP treats loss: the
+`allowance` is cut to just below what was held, and the hand keeps below it, so that the kernel finds nothing to purge.
+Then the allowance grows a little with each segment written, faster the longer no loss is seen, until it is lifted.
 
-The allowance is over the whole footprint: values, and the ordinary memory that keys and index take, which the kernel
-cannot have. Many small values are mostly that; it would take the last value, and then the process. So values and
-index shrink together, and where the room for ordinary memory grows short, that counts as a loss before it is one.
+The allowance bounds the whole footprint: values, and the ordinary memory of keys and index, which the kernel cannot
+take. Many small values are mostly the latter; the kernel would take the last value, and then kill the process. So
+values and index shrink together, and little room for ordinary memory counts as a loss before there is one.
 """
 
 from __future__ import annotations
@@ -31,22 +30,22 @@ STEPS = 8
 
 SLOWEST, BACKED_OFF = 1 / 32, 0.985
 LEAST = 8 << 20
-"""The kernel may have taken everything; so much is always tried again."""
+"""The allowance never falls below this, even if the kernel took everything."""
 QUIET = 16
 """Segments sealed without a loss until growth doubles."""
 SURVEYS = 64
-"""While the kernel keeps taking, all is looked through so many times while the cache is filled once."""
+"""While the kernel keeps taking, so many surveys of all shelves are made while the cache is filled once."""
 STRIDE = 1 << 20
-"""Bytes of ordinary memory, or a sixteenth of what there is of it, that all caches may enter until the kernel is asked
-for how much more there is room: half a millisecond.
+"""How much the indexes may grow, over all caches, between two checks of available memory (0.5 ms each): so many bytes,
+or a sixteenth of what they take.
 """
 STRIDES_LEFT = 4
-"""With less room than so many, nothing grows; and what is held shrinks, to `RETREAT` of it, while the room does."""
+"""With room for fewer strides nothing grows; while room still shrinks, so does what is held, to `RETREAT` of it."""
 RETREAT = 0.95
 
 
 _unasked = 0
-"""Bytes of ordinary memory that caches entered since the kernel was last asked. Counted without a lock, roughly."""
+"""By how many bytes the indexes grew since available memory was last checked. Counted without a lock, roughly."""
 
 
 class Hand:
@@ -109,7 +108,7 @@ class Hand:
             pass
 
     def tidy(self) -> None:
-        """The bounded work that every change pays for: dead keys leave, half-empty segments are merged."""
+        """The bounded work of every change: remove dead keys, merge half-empty segments."""
         if self.log.dropped:
             self.log.clean(2 * STEPS)
         if self.log.sparse:
@@ -200,7 +199,7 @@ class Hand:
         if has is None or has >= STRIDES_LEFT * stride:
             self.least_room = float("inf")
             return
-        # What entries leave is filled by others, and seldom the kernel's again: less for us would not mean more room.
+        # Python's allocator reuses freed entries, so shrinking further would free nothing.
         self._back_off(self.log.footprint * (RETREAT if has < self.least_room else 1))
         self.least_room = min(has, self.least_room)
 

@@ -25,14 +25,14 @@ __all__ = ["SMALLEST_SEGMENT", "Log"]
 SMALLEST_SEGMENT, LARGEST_SEGMENT = 4096, 2 << 20
 FIRST_SEGMENT, FIRST_OF_MANY = 64 << 10, 8 << 10
 ALL_FIRST = 4 << 20
-"""A segment being filled is held. A thousand small caches would hold all they have; so they begin with less."""
+"""A segment being filled is held. A thousand small caches would hold all their memory, so theirs begin smaller."""
 VALUES, PAGE = 3, 4096
-"""A segment has room for so many of the values it is opened for: with fewer, much of it would stay empty."""
+"""A new segment has room for so many values like the first one: with fewer, much of it would stay empty."""
 MOSTLY = 2 / 3
-"""A segment with so large a part of it dead is compacted."""
+"""A segment is compacted when so large a part of it is dead."""
 SPARE = 2
-"""Retired segments' memories kept: a full cache fills one for each that it empties. Memory fresh from the kernel costs
-ten times the copy into it; they stay volatile, so the kernel may take them first.
+"""How many emptied segments' memories are kept: a full cache fills one for each that it empties, and memory fresh from
+the kernel costs ten times as much as the copy into it. They stay volatile, so the kernel may take them.
 """
 MOST_SEGMENTS = 8192
 """From here on segments grow: each is a mapping, and a process may have 65,530."""
@@ -40,7 +40,7 @@ MOST_SEGMENTS = 8192
 Order: TypeAlias = OrderedDict[int, Shelf]
 
 logs: weakref.WeakSet[Log] = weakref.WeakSet()
-"""Of all caches there are."""
+"""The log of every open cache; how many there are decides how large first segments are."""
 
 
 class Log:

@@ -1,7 +1,7 @@
-"""The sweeper: expired values, and those whose key can never come again, leave without being asked for.
+"""The sweeper: removes expired values, and those whose key can never be asked for again.
 
-A few values are looked at with every change, shelf by shelf, round and round, so that the index does not grow
-without bound from values that nobody asks for again.
+Every change looks at a few values, shelf by shelf, round and round. Without that, values that nobody asks for again
+would make the index grow without bound.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["Held", "Sweeper"]
 
 
 class Held(weakref.ref):  # type: ignore[type-arg]
-    """How a method's key holds its object. Of a type of its own: a user's key may begin with a weak reference too."""
+    """How a method's key holds its object: its own type, since a user's key may begin with a weak reference, too."""
 
     __slots__ = ()
 

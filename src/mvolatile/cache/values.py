@@ -135,7 +135,7 @@ def _pickled(value: Any) -> Encoded:
         raise
     except Exception as error:  # objects raise what they like from __reduce__
         raise TypeError(
-            f"a value of type {type(value).__qualname__} cannot be cached: it does not pickle ({error})"
+            f"a value of type {type(value).__qualname__} cannot be cached: it does not pickle: {error!r}"
         ) from error
     return _framed(PICKLE, meta.getvalue(), buffers)
 

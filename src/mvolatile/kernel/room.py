@@ -16,8 +16,8 @@ _found: tuple[int, MemoryCgroup | None] | None = None
 def room() -> int | None:
     """Bytes this process may still take: what is free, and what the kernel can take back, volatile memory included.
 
-    The least over the machine and this process's memory cgroup; None where neither tells. An estimate, and a generous
-    one: memory that was volatile and is held again counts as free until the kernel has looked at it.
+    The smaller figure of the machine and this process's memory cgroup; None if neither can be read. An estimate that
+    may be too large: memory that was volatile and is held again counts as free until the kernel has looked at it.
     """
     return min((bytes_ for bytes_ in (_of_machine(), _of_cgroup()) if bytes_ is not None), default=None)
 

@@ -320,6 +320,16 @@ def test_what_does_not_pickle_is_a_type_error(value: Any) -> None:
     assert is_there == 5
 
 
+def test_what_does_not_pickle_says_why_though_its_exception_says_nothing() -> None:
+    class Silent:
+        def __reduce_ex__(self, protocol: Any) -> Any:
+            raise NotImplementedError
+
+    cache: VolatileCache[str, Any] = VolatileCache()
+    with pytest.raises(TypeError, match=r"does not pickle: NotImplementedError\(\)"):
+        cache["k"] = Silent()
+
+
 def test_keys_that_do_not_hash() -> None:
     cache: VolatileCache[Any, Any] = VolatileCache()
     for use in (
