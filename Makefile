@@ -75,11 +75,11 @@ coverage: $(VENV)/ready-dev  ## lines and branches of the Python and C sources t
 	$(RUN)gcovr --root . --object-directory $(COVERAGE) --filter src/mvolatile/_core --txt-metric branch
 	$(RUN)gcovr --root . --object-directory $(COVERAGE) --filter src/mvolatile/_core
 
-kernels: $(VENV)/ready  ## the contract's tests on Debian's 6.1 and 6.12 under QEMU and on this kernel; writes docs/kernels.md
+kernels: $(VENV)/ready  ## the contract's tests on Debian's 6.1, 6.12 and 7 under QEMU and on this kernel (an hour); writes docs/kernels.md
 	$(RUN)python -m tools.kernels
 
 kernels-short: $(VENV)/ready  ## one boot of 6.1 and a few tests, if the machine can; a few minutes, writes no table
-	$(RUN)python -m tools.kernels --kernel 6.1 --cells 1 --tests quick --timeout 900 --if-possible
+	$(RUN)python -m tools.kernels --kernel 6.1 --cells 1 --jobs 1 --tests quick --timeout 900 --if-possible
 
 BENCHMARKS := mark_unmark peek_read pin_overhead many_ranges patch_program explore_speed model_races workers
 

@@ -31,7 +31,7 @@ def main() -> int:
     if options.only_table:
         table.write(TABLE, results.load(RESULTS), machine.MEGABYTES)
         return 0
-    options.kernel = options.kernel or ["6.1", "6.12", RUNNING]
+    options.kernel = options.kernel or ["6.1", "6.12", "7", RUNNING]
     (BUILD / "logs").mkdir(parents=True, exist_ok=True)
     if options.tests:
         os.environ["CELL_TESTS"] = options.tests
@@ -69,8 +69,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--kernel",
         action="append",
-        help="a series of Debian's cloud kernels, such as 6.1, or 'running'; more than once for several "
-        "(default: 6.1, 6.12 and running)",
+        help="a series of Debian's cloud kernels, such as 6.1 or 7, or 'running'; more than once for several "
+        "(default: 6.1, 6.12, 7 and running)",
     )
     parser.add_argument("--cells", type=int, help="boot only the first so many combinations (default: all)")
     parser.add_argument(
@@ -91,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
         help="with --missing: a good result of an older commit of the same release counts, too",
     )
     parser.add_argument(
-        "--jobs", type=int, default=1, help="virtual machines at a time (default: %(default)s)"
+        "--jobs", type=int, default=2, help="virtual machines at a time (default: %(default)s)"
     )
     parser.add_argument(
         "--timeout", type=float, default=3600, help="seconds for one combination (default: %(default)s)"

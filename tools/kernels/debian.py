@@ -16,8 +16,11 @@ _KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 _SUITES = (
     ("http://deb.debian.org/debian", "bookworm"),
     ("http://deb.debian.org/debian-security", "bookworm-security"),
+    ("http://deb.debian.org/debian", "trixie-backports"),
 )
-"""Debian 12 ships both series: 6.1 as its own kernel, 6.12 as a second one through its security suite."""
+"""Debian 12 ships 6.1 as its own kernel, and 6.12 as a second one through its security suite. The backports of Debian
+13 follow the newest: they drop a series when the next comes, so "7" stands for the newest that starts with 7.
+"""
 
 _TOOLS = {"qemu-system-x86_64": "qemu-system-x86", "cpio": "cpio", "busybox": "busybox-static"}
 
@@ -63,19 +66,27 @@ def install_tools() -> None:
 
 def fetch(series: str, directory: Path) -> Kernel:
     """The newest cloud kernel of `series` (``"6.1"``), kept in `directory`. Raises UnavailableError."""
-    kept = sorted(directory.glob(f"{series}.*/package/boot/vmlinuz-*"))
-    if not kept:
-        _download(series, directory)
-        kept = sorted(directory.glob(f"{series}.*/package/boot/vmlinuz-*"))
-    image = kept[-1]
-    package, release = image.parents[1], image.name.removeprefix("vmlinuz-")
-    modules = next(
-        found for found in (package / "lib/modules", package / "usr/lib/modules") if found.exists()
+    package = _newest(series, directory) or _download(series, directory)
+    modules = next(found for at in ("lib", "usr/lib") for found in package.glob(f"{at}/modules/{series}.*"))
+    release = modules.name
+    # From 7.0 on they lie beside the modules.
+    image, config = (
+        next(path for path in (package / f"boot/{name}-{release}", modules / name) if path.exists())
+        for name in ("vmlinuz", "config")
     )
-    return Kernel(release, image, modules / release, image.with_name(f"config-{release}"))
+    return Kernel(release, image, modules, config)
 
 
-def _download(series: str, directory: Path) -> None:
+def _newest(series: str, directory: Path) -> Path | None:
+    kept = directory.glob(f"{series}.*/package")
+    return max(kept, key=lambda one: _numbers(one.parent.name), default=None)
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", version)]
+
+
+def _download(series: str, directory: Path) -> Path:
     apt = _private_apt(directory / "apt")
     pattern = rf"^linux-image-{re.escape(series)}\.[0-9.]+(-[0-9]+|\+deb[0-9]+)-cloud-amd64$"
     names = _output(["apt-cache", *apt, "--names-only", "search", pattern]).split("\n")
@@ -84,14 +95,18 @@ def _download(series: str, directory: Path) -> None:
         raise UnavailableError(
             f"Debian has no cloud kernel {series} in {', '.join(suite for _, suite in _SUITES)}"
         )
-    name = max(versions, key=lambda one: [int(number) for number in re.findall(r"\d+", versions[one])])
+    name = max(versions, key=lambda one: _numbers(versions[one]))
     home = directory / f"{series}.{versions[name].removeprefix(series + '.')}"
     home.mkdir(parents=True, exist_ok=True)
-    _run(["apt-get", *_PATIENCE, *apt, "-q", "download", name], cwd=home)
+    # From 7.0 on the image, its configuration and its modules are packages of their own, which this one needs.
+    needed = re.findall(r"Depends: (\S+)", _output(["apt-cache", *apt, "depends", name]))
+    parts = [one for one in needed if one.endswith(name.removeprefix("linux-image"))]
+    _run(["apt-get", *_PATIENCE, *apt, "-q", "download", name, *parts], cwd=home)
     unfinished = home / "unfinished"
     shutil.rmtree(unfinished, ignore_errors=True)
-    _run(["dpkg-deb", "-x", str(next(home.glob("*.deb"))), str(unfinished)])
-    unfinished.rename(home / "package")
+    for package in home.glob("*.deb"):
+        _run(["dpkg-deb", "-x", str(package), str(unfinished)])
+    return unfinished.rename(home / "package")
 
 
 def _private_apt(home: Path) -> list[str]:

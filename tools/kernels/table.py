@@ -21,7 +21,7 @@ conditions it has. Seconds compare rows of one run at best: emulation takes what
 
 *Tests* are those passed / failed / skipped; *commit* is the code that ran, with a `+` where files differed from it.
 
-Linux 6.12 as Debian builds it has no memory controller for cgroup v1 (`CONFIG_MEMCG_V1` is off): it has no rows of v1.
+Debian's kernels from 6.12 on have no memory controller for cgroup v1 (`CONFIG_MEMCG_V1` is off), and so no rows of v1.
 Under emulation the tests that take minutes there are left out (`TOO_LONG` in `tools/kernels/guest/run.py`),
 and properties are tried on 20 examples.
 
