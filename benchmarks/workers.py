@@ -117,7 +117,7 @@ def serve(warm: int, options: tuple[str, ...]) -> dict[str, Any]:
         command = ["-m", "gunicorn", "--chdir", scratch, "--bind", f"unix:{path}", "--log-level", "error"]
         server = subprocess.Popen(
             cgroup.wrap([sys.executable, *command, *options, "served:application"]),
-            env={**os.environ, "MADE": str(made), "WARM": str(warm), "HOME": scratch},
+            env={**os.environ, "MADE": str(made), "WARM": str(warm), "XDG_RUNTIME_DIR": scratch},
         )
         try:
             wait_for(path, server)

@@ -101,8 +101,8 @@ class VolatileArray:
     def peek(self) -> AbstractContextManager[Array]:
         """As `VolatileMemory.peek`; the view is a read-only ndarray. `del` it inside the block.
 
-        An array that still lives when the block ends turns the peek into a pin: it costs what a pin costs, and holds
-        the memory until it is gone.
+        One that still lives when the block ends turns the peek into a pin: it costs what a pin costs, and holds the
+        memory until it is gone.
 
         >>> frame = array([1.0, 5.0, 2.0])
         >>> with frame.peek() as values:

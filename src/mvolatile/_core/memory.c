@@ -376,11 +376,11 @@ static PyMethodDef range_methods[] = {
            "Overwritten bytes are no longer lost. A read in another thread never returns half of a write."),
     METHOD("peek", range_peek_method, METH_FASTCALL,
            "peek($self, offset=0, length=None, /)\n--\n\nA context manager whose view reads the memory without a pin and without a system call.\n\n"
-           "The end of the block raises Purged if part of the window was lost, Overwritten if a writer held it meanwhile. Do not\n"
-           "use what was computed from the view then. If an Exception ends the block, it becomes the context of that error;\n"
-           "KeyboardInterrupt, GeneratorExit and asyncio.CancelledError pass unchanged.\n\n"
-           "Inside the block a lost page reads as zeros and does not trap, in any thread that has not blocked SIGBUS. A view that\n"
-           "outlives the block, or a peek that is never left, becomes a pin that lives as long as the view does.\n"
+           "Leaving raises Purged when part of the window was lost, Overwritten when a writer had it meanwhile; what was\n"
+           "computed from the view must not be used then. An Exception that ends the block is the context of that; what is none\n"
+           "(KeyboardInterrupt, GeneratorExit, asyncio.CancelledError) passes instead.\n\n"
+           "A touch of a lost page inside the block reads as zeros and does not trap, from any thread that has not blocked\n"
+           "SIGBUS. Views that outlive the block, or a peek that is never left, turn it into a pin that lives as long as they do.\n"
            "Where nothing traps (tier faultcount, a thread that blocks SIGBUS) a peek is a pin."),
     METHOD("_hold", range_hold, METH_O, "_hold($self, write, /)\n--\n\nPin for reading or writing."),
     METHOD("_pin", range_pin_method, METH_FASTCALL,

@@ -50,10 +50,10 @@ class VolatileCache(Engine[K, V], MutableMapping[K, V]):
     ttl: seconds that values live unless `set` says otherwise; None for ever.
     name: shown in maps and in ``mvolatile status``.
     codec: an object with ``dumps`` and ``loads`` for all values, instead of the cache's own formats.
-    on_purge: called with a list of keys that the kernel took, some time after that was noticed. It runs in a daemon
-        thread of its own, so a slow one slows no get. It may use the cache. What it raises goes to
-        `threading.excepthook`. `close` does not wait for it: keys lost before are still told, but at the interpreter's
-        end they may not be.
+    on_purge: called with a list of keys that were lost to the kernel, some time after it was noticed, in a daemon
+        thread of its own, which is there only while keys are due: a slow one makes no get slow. It may use the cache.
+        What it raises goes to `threading.excepthook`. `close` does not wait for it; keys lost before are still told
+        then, but at the interpreter's end they may not be.
     dump: with False the values stay out of core dumps.
     inherit: with False a forked child gets none of the values: its cache is empty.
     timer: the clock for ttl, in seconds.

@@ -1,8 +1,8 @@
-"""Telling a program which keys its cache lost, off the hot path: in a thread that lives only while keys are due.
+"""Telling a program which keys its cache lost, off the hot path: in a thread that is there only while some are due.
 
-Each cache has its own, since a callback may be slow. The thread that listens for memory pressure must not wait for
-it. It is started outside of the cache's lock: starting waits for the new thread, which may first run a finalizer that
-wants the lock.
+A thread of its own for each cache, since a callback may take its time, and not the thread that is told of memory
+pressure, which must not wait for it. It is started outside of the cache's lock: starting waits for the new thread,
+which may run a finalizer first that wants the lock.
 """
 
 from __future__ import annotations
