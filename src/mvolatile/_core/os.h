@@ -113,7 +113,7 @@ void os_walk_end(struct os_walk *walk);
 bool os_is_watched(char *page); /* the mapping that holds it, by us; changes nothing */
 
 long os_minor_faults(void); /* of the calling thread */
-uint64_t os_thread_id(void);
+uint64_t os_thread_id(void); /* of the calling thread, and of no other before or after it, nor in a forked child; not 0 */
 void os_pause(void);        /* [signal] let another thread go on */
 
 /* Pages reach the LRU, where reclaim finds them, by way of per-CPU lists. A page that is marked while it waits on another CPU's list stays

@@ -5,6 +5,7 @@
 #include <linux/userfaultfd.h>
 #include <pthread.h>
 #include <sched.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -487,9 +488,13 @@ long os_minor_faults(void) {
     return getrusage(RUSAGE_THREAD, &usage) ? -1 : usage.ru_minflt;
 }
 
+/* Neither the address of something that each thread has, nor gettid(): the next thread gets both, and a forked child's threads get its parent's
+ * addresses. A child goes on counting where its parent was. */
 uint64_t os_thread_id(void) {
-    static OF_EACH_THREAD char here;
-    return (uint64_t)(uintptr_t)&here;
+    static _Atomic uint64_t last;
+    static OF_EACH_THREAD uint64_t here;
+    if (!here) here = atomic_fetch_add(&last, 1) + 1;
+    return here;
 }
 
 void os_pause(void) { sched_yield(); }

@@ -18,7 +18,7 @@ static struct shard {
 
 static void open_peek(struct peek *peek) {
     peek->thread = os_thread_id();
-    peek->shard = (unsigned)(peek->thread >> 12) % SHARDS;
+    peek->shard = (unsigned)(peek->thread % SHARDS);
     struct shard *shard = &shards[peek->shard];
     pthread_mutex_lock(&shard->lock);
     peek->prev = NULL;
