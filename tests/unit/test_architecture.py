@@ -58,6 +58,9 @@ SAFE_IN_A_HANDLER = {
     "madvise",
     "nanosleep",
     "sched_yield",
+    "syscall",
+    "memcpy",
+    "offsetof",
     "sa_handler",
     "sa_sigaction",
 }
