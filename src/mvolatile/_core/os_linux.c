@@ -5,6 +5,7 @@
 #include <linux/userfaultfd.h>
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -498,6 +499,8 @@ uint64_t os_thread_id(void) {
 }
 
 void os_pause(void) { sched_yield(); }
+
+void os_set_mask(uint64_t mask, uint64_t *was) { (void)syscall(SYS_rt_sigprocmask, SIG_SETMASK, &mask, was, sizeof mask); }
 
 void os_reclaim_all(char *base, size_t len) {
     cpu_set_t allowed, one;

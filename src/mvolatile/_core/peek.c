@@ -181,3 +181,8 @@ bool range_repair(uintptr_t address, bool raw) {
     atomic_fetch_sub(&range->traps, 1);
     return again;
 }
+
+bool range_covers(uintptr_t address) {
+    struct range *range = pool_find(address);
+    return range && atomic_load(&range->live) && address - (uintptr_t)range->base < range->mapped;
+}

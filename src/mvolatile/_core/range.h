@@ -126,6 +126,7 @@ bool range_is_valid(struct range *range); /* the invariants, for tests and debug
 
 /* The trap's part: true when the access at `address` may be tried again: inside a peek, or anywhere in a range when `raw`. [signal] */
 bool range_repair(uintptr_t address, bool raw);
+bool range_covers(uintptr_t address); /* some range's memory, peeked at or not [signal] */
 
 /* Every range, for watch.c: */
 void range_shut_gate(void); /* from here on no operation is half done */
