@@ -56,7 +56,6 @@ SAFE_IN_A_HANDLER = {
     "raise",
     "ioctl",
     "madvise",
-    "nanosleep",
     "sched_yield",
     "syscall",
     "memcpy",

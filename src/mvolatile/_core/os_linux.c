@@ -272,7 +272,7 @@ int os_watch(char *base, size_t len) {
 /* close() frees the number first and lets go of the memory at its end, and the thread that called it may stand in between; a child on its way to
  * exec() that has a copy keeps the memory watched until it gets there. */
 static bool wait_for_close(int *waits) {
-    nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    (void)syscall(SYS_nanosleep, &(struct timespec){.tv_nsec = 1000000}, NULL); /* libc's may end here a thread that was cancelled, in the trap */
     return ++*waits < 1000;
 }
 

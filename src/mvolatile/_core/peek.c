@@ -157,7 +157,8 @@ bool range_repair(uintptr_t address, bool raw) {
         range = pool_find(address);
         if (!range) return false;
         atomic_fetch_add(&range->traps, 1);
-        if (!atomic_load(&range_gate_shut)) break;
+        uint64_t forks = atomic_load(&range_gate_shut_by);
+        if (!forks || forks == os_thread_id()) break; /* a signal's handler that interrupts the fork ends before that goes on */
         atomic_fetch_sub(&range->traps, 1); /* a fork is on its way, and waits for us to be out */
         os_pause();
     }

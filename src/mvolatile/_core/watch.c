@@ -12,15 +12,9 @@ unsigned watch_forks;
 
 /* The parent stands still: no operation between populating pages and recording what was lost, no trap between its zero page and its note,
  * no peek half listed. So the child, which has one thread and would wait for ever for locks that others held, finds every lock free and every
- * range whole. A signal waits until it is over: its handler might touch lost memory of a peek, and the trap would wait for the gate that its own
- * thread holds shut; or jump away. */
-static uint64_t mask_before;
-
+ * range whole. */
 static void before_fork(void) {
-    uint64_t mask;
-    os_set_mask(UINT64_MAX, &mask);
     range_shut_gate();
-    mask_before = mask;
     range_shut_out_traps();
     pool_lock();
     raw_lock();
@@ -34,10 +28,8 @@ static void let_go(bool in_child) {
     peek_unlock_all();
     raw_unlock();
     pool_unlock();
-    atomic_store(&range_gate_shut, false);
-    uint64_t mask = mask_before, ours;
+    atomic_store(&range_gate_shut_by, 0);
     range_open_gate(in_child);
-    os_set_mask(mask, &ours);
 }
 
 /* The bad schedule: another thread closes what has just been opened, before it watches. Then nothing has changed, and the next check finds out. */

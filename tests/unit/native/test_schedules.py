@@ -25,6 +25,8 @@ SCHEDULES = [
     "fork_after_populate",
     "fork_inside_a_trap",
     "trap_while_the_gate_is_shut",
+    "jump_out_of_a_trap",
+    "signal_inside_a_fork",
     "close_inside_a_trap",
     "close_inside_a_peek",
     "new_owner",
