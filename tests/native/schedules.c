@@ -3,9 +3,6 @@
  *
  * usage: schedules            prints the names
  *        schedules NAME       exits 0, or 1 and says where it went wrong, or 3 where userfaultfd is not to be had */
-#include <setjmp.h>
-#include <signal.h>
-
 #include "stamped.h"
 
 /* 1: the trap has mapped a zero page and not noted it; a pin finds the page present. */
@@ -276,9 +273,7 @@ static void fork_inside_a_trap(void) {
 static struct range *forked;
 static struct task late_reader;
 static bool trap_during_fork;
-static bool signal_during_fork;
 static void during_fork(void) { /* every gate is shut by now */
-    if (signal_during_fork) raise(SIGUSR1);
     if (!trap_during_fork) return;
     start(&late_reader, READER, forked, touch_page); /* in the peek that is open; opening one would wait for its own lock */
     CHECK(waits(&late_reader));
@@ -298,73 +293,6 @@ static void trap_while_the_gate_is_shut(void) {
     CHECK(late_reader.seen == 0);
     check_child(&forker);
     CHECK(end(&ours) == PEEK_LOST);
-    end_and_close(range);
-}
-
-/* A signal's handler that jumps, as those of Ctrl-C in numerical libraries do, comes while a trap repairs: the repair would never end for the others,
- * who wait for it. It waits for the repair. So it does where the library's handler is not in front, and runs with the mask of the one that is. */
-static _Thread_local sigjmp_buf jumps_to;
-static void jump_away(int number) { siglongjmp(jumps_to, number); }
-
-static void touch_until_a_jump(struct task *task) {
-    task->verdict = begin(&task->peek, task->range);
-    CHECK(task->verdict == PEEK_WHOLE);
-    if (!sigsetjmp(jumps_to, 1)) {
-        touch(task->range, task->page);
-        pause();
-    }
-    task->verdict = end(&task->peek);
-}
-
-static struct sigaction handed_on_to;
-static void hand_on(int number, siginfo_t *info, void *context) { handed_on_to.sa_sigaction(number, info, context); }
-
-static void jump_out_of_a_trap(void) {
-    for (int behind = 0; behind < 2; behind++) {
-        struct range *range = open_filled();
-        struct sigaction other = {.sa_sigaction = hand_on, .sa_flags = SA_SIGINFO};
-        if (behind) sigaction(SIGBUS, &other, &handed_on_to);
-        signal(SIGUSR1, jump_away);
-        lose(range, 2, 1);
-        struct stop *mapped = stop_at(READER, ZERO, AFTER);
-        struct task reader = {.page = 2}, pinner = {.page = 2};
-        start(&reader, READER, range, touch_until_a_jump);
-        until_there(mapped);
-        pthread_kill(reader.thread, SIGUSR1);
-        start(&pinner, OTHER, range, pin);
-        CHECK(waits(&pinner));
-        let_go(mapped);
-        join(&pinner);
-        join(&reader);
-        CHECK(!pinner.err && pinner.lost && reader.verdict == PEEK_LOST);
-        if (behind) sigaction(SIGBUS, &handed_on_to, NULL);
-        end_and_close(range);
-    }
-}
-
-/* A signal's handler touches what is lost while its thread forks: the trap must not wait for the gate that this thread holds shut. */
-static struct range *seen_by_a_signal;
-static volatile unsigned char seen_in_the_handler;
-static volatile sig_atomic_t handler_ran;
-static void look(int number) {
-    (void)number;
-    seen_in_the_handler = touch(seen_by_a_signal, 2);
-    handler_ran = 1;
-}
-
-static void signal_inside_a_fork(void) {
-    struct range *range = seen_by_a_signal = open_filled();
-    lose(range, 2, 1);
-    struct peek ours;
-    CHECK(begin(&ours, range) == PEEK_WHOLE);
-    signal(SIGUSR1, look);
-    seen_in_the_handler = 1;
-    signal_during_fork = true;
-    struct task forker = {.page = 2, .lost = true};
-    start(&forker, THIRD, range, fork_now);
-    join(&forker);
-    check_child(&forker);
-    CHECK(handler_ran && !seen_in_the_handler && end(&ours) == PEEK_LOST);
     end_and_close(range);
 }
 
@@ -461,8 +389,6 @@ static const struct schedule schedules[] = {
     SCHEDULE(fork_after_populate),
     SCHEDULE(fork_inside_a_trap),
     SCHEDULE(trap_while_the_gate_is_shut),
-    SCHEDULE(jump_out_of_a_trap),
-    SCHEDULE(signal_inside_a_fork),
     SCHEDULE(close_inside_a_trap),
     SCHEDULE(close_inside_a_peek),
     SCHEDULE(new_owner),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable
 
@@ -163,7 +162,7 @@ def test_a_writer_that_forks_is_the_writer_in_the_child() -> None:
 
 
 def test_a_peek_of_an_ended_thread_does_not_bind_the_next_ones_child() -> None:
-    """It is open in the parent, whose thread may be anywhere; the child has no such thread, and can close the memory."""
+    """It stays open in the parent; the child has no such thread, and can close the memory."""
     program = """
     import os, threading
     from mvolatile import VolatileMemory

@@ -176,7 +176,11 @@ def without(story: str) -> tuple[int, str, bool]:
 def test_it_ends_as_without_the_library(story: str, when: str) -> None:
     """`when` the handler is there: before the library, after it, or since the library last looked."""
     setup, then = STORIES[story]
-    parts = {"before": (setup, "library()"), "after": ("library()", setup, "library()"), "unseen": ("library()", setup)}
+    parts = {
+        "before": (setup, "library()"),
+        "after": ("library()", setup, "library()"),
+        "unseen": ("library()", setup),
+    }
     done = run_python(CHILD.format(story="\n".join([*parts[when], then])), timeout=60)
     assert ending(done) == without(story), f"{without(story)}\n{done}"
 
