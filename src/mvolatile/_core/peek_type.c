@@ -130,8 +130,8 @@ static int pin_window(PeekObject *self) {
 
 static int open_window(PeekObject *self) {
     if (!(self->window = window_new(self))) return -1;
-    /* Where nothing traps, by a pin. Writers must be noticed there, too. */
-    if ((traps_here() || !pin_window(self)) && !begin(self)) return 0;
+    /* Where nothing traps, and where a thread that may be handed the view would die of it, by a pin. Writers must be noticed there, too. */
+    if ((traps_everywhere() || !pin_window(self)) && !begin(self)) return 0;
     Py_CLEAR(self->window);
     return -1;
 }
