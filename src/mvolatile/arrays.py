@@ -102,7 +102,9 @@ class VolatileArray:
         """As `VolatileMemory.peek`; the view is a read-only ndarray. `del` it inside the block.
 
         One that still lives when the block ends turns the peek into a pin: it costs what a pin costs, and holds the
-        memory until it is gone.
+        memory until it is gone. For code that you do not know, `pin` is the safe way: a library's worker threads may
+        block every signal, and the kernel kills such a thread, and the process, for reading a lost page. While there is
+        one, a peek is a pin by itself; one that the library makes inside the block is not seen.
 
         >>> frame = array([1.0, 5.0, 2.0])
         >>> with frame.peek() as values:

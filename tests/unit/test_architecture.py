@@ -56,8 +56,10 @@ SAFE_IN_A_HANDLER = {
     "raise",
     "ioctl",
     "madvise",
-    "nanosleep",
     "sched_yield",
+    "syscall",
+    "memcpy",
+    "offsetof",
     "sa_handler",
     "sa_sigaction",
 }

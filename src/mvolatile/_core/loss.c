@@ -133,14 +133,17 @@ void loss_fill_unwatched(struct range *range, size_t start, size_t end) {
 
 /* ---- as others see it ------------------------------------------------------------------------------------------------------------- */
 
-int range_survey(struct range *range) {
+int range_survey_window(struct range *range, size_t offset, size_t length) {
+    size_t start = page_down(offset), end = page_up(offset + length);
     range_enter(range);
     loss_fold_notes(range);
     bool any;
-    int err = range->marked ? loss_find_missing(range, 0, range->mapped, range_tier != OS_TIER_USERFAULTFD, &any) : 0;
+    int err = range->marked ? loss_find_missing(range, start, end, range_tier != OS_TIER_USERFAULTFD, &any) : 0;
     range_leave(range);
     return err;
 }
+
+int range_survey(struct range *range) { return range_survey_window(range, 0, range->nbytes); }
 
 uint64_t range_lost(struct range *range, size_t offset, size_t length, os_found *found, void *context) {
     range_enter(range);

@@ -381,7 +381,11 @@ static PyMethodDef range_methods[] = {
            "(KeyboardInterrupt, GeneratorExit, asyncio.CancelledError) passes instead.\n\n"
            "A touch of a lost page inside the block reads as zeros and does not trap, from any thread that has not blocked\n"
            "SIGBUS. Views that outlive the block, or a peek that is never left, turn it into a pin that lives as long as they do.\n"
-           "Where nothing traps (tier faultcount, a thread that blocks SIGBUS) a peek is a pin."),
+           "Where nothing traps (tier faultcount), and while any thread of the process blocks SIGBUS, as numexpr's workers do,\n"
+           "a peek is a pin. Not seen: such a thread made inside the block, which is killed, and the process with it. pin() is\n"
+           "the safe way to hand memory to code that you do not know, or that reads it later.\n\n"
+           "A system call that meets a lost page fails with EFAULT. Leaving raises Purged for that too, whatever became of the\n"
+           "error, if it failed in this thread; a short count is no failure."),
     METHOD("_hold", range_hold, METH_O, "_hold($self, write, /)\n--\n\nPin for reading or writing."),
     METHOD("_pin", range_pin_method, METH_FASTCALL,
            "_pin($self, write, on_purge, /)\n--\n\nA context manager that holds and settles."),

@@ -85,11 +85,11 @@ int ready(void) {
 
 /* Asking the kernel costs a system call, which a peek does not make. What Python's own ways to change the disposition leave behind is seen
  * at once; what foreign C code did, and a Python handler that is set anew, is seen at the next tick of the coarse clock (1 to 10 ms). So is
- * the thread's mask: nothing in user space tells that it changed. */
+ * the thread's mask, and the masks of others: nothing in user space tells that one changed. */
 static struct {
     PyObject *getsignal, *number, *is_enabled; /* _signal.getsignal, SIGBUS, faulthandler.is_enabled */
     PyObject *handler;                         /* what getsignal said last: compared, never used */
-    bool enabled;
+    bool enabled, blocking_threads;
     struct timespec tick;
 } seen;
 static OF_EACH_THREAD struct {
@@ -119,6 +119,8 @@ static bool python_changed_it(void) {
 
 bool traps_here(void) { return range_tier == OS_TIER_USERFAULTFD && !here.deaf; }
 
+bool traps_everywhere(void) { return traps_here() && !seen.blocking_threads; }
+
 static bool is_tick(const struct timespec *last, const struct timespec *now) {
     return now->tv_nsec != last->tv_nsec || now->tv_sec != last->tv_sec;
 }
@@ -136,6 +138,7 @@ int watch_signals(void) {
     if (tick) {
         seen.tick = now;
         watch_check();
+        seen.blocking_threads = os_any_thread_blocks_sigbus();
     }
     if (python_changed_it() || tick) trap_ensure();
     UNLOCK();

@@ -110,11 +110,17 @@ int os_walk_begin(struct os_walk *walk);
 int os_walk_to(struct os_walk *walk, uintptr_t at);
 void os_walk_end(struct os_walk *walk);
 
-bool os_is_watched(char *page); /* the mapping that holds it, by us; changes nothing */
+bool os_is_watched(char *page); /* the mapping that holds it, by us; changes nothing [signal] */
 
 long os_minor_faults(void); /* of the calling thread */
-uint64_t os_thread_id(void);
+uint64_t os_thread_id(void); /* of the calling thread, and of no other before or after it, nor in a forked child; not 0 */
 void os_pause(void);        /* [signal] let another thread go on */
+/* Which signals this thread has blocked, a bit each from signal 1: also those by which libc cancels threads, which its own calls leave out. [signal] */
+void os_set_mask(uint64_t mask, uint64_t *was);
+/* Any thread of this process has SIGBUS blocked, so that the kernel kills it for a trap, and the process with it; also where the kernel does not
+ * say. Looks at all of them, unless that would take more than a hundredth of the time since it last did: then it answers what was found then.
+ * Not for two threads at once. os_threads.c */
+bool os_any_thread_blocks_sigbus(void);
 
 /* Pages reach the LRU, where reclaim finds them, by way of per-CPU lists. A page that is marked while it waits on another CPU's list stays
  * unmarked in the kernel's eyes, and one that os_pageout() meets while its mark waits on another CPU's list loses the mark. So: visit every

@@ -5,6 +5,8 @@
 #include <linux/userfaultfd.h>
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -270,7 +272,7 @@ int os_watch(char *base, size_t len) {
 /* close() frees the number first and lets go of the memory at its end, and the thread that called it may stand in between; a child on its way to
  * exec() that has a copy keeps the memory watched until it gets there. */
 static bool wait_for_close(int *waits) {
-    nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    (void)syscall(SYS_nanosleep, &(struct timespec){.tv_nsec = 1000000}, NULL); /* libc's may end here a thread that was cancelled, in the trap */
     return ++*waits < 1000;
 }
 
@@ -487,12 +489,18 @@ long os_minor_faults(void) {
     return getrusage(RUSAGE_THREAD, &usage) ? -1 : usage.ru_minflt;
 }
 
+/* Neither the address of something that each thread has, nor gettid(): the next thread gets both, and a forked child's threads get its parent's
+ * addresses. A child goes on counting where its parent was. */
 uint64_t os_thread_id(void) {
-    static OF_EACH_THREAD char here;
-    return (uint64_t)(uintptr_t)&here;
+    static _Atomic uint64_t last;
+    static OF_EACH_THREAD uint64_t here;
+    if (!here) here = atomic_fetch_add(&last, 1) + 1;
+    return here;
 }
 
 void os_pause(void) { sched_yield(); }
+
+void os_set_mask(uint64_t mask, uint64_t *was) { (void)syscall(SYS_rt_sigprocmask, SIG_SETMASK, &mask, was, sizeof mask); }
 
 void os_reclaim_all(char *base, size_t len) {
     cpu_set_t allowed, one;

@@ -18,7 +18,7 @@ static struct shard {
 
 static void open_peek(struct peek *peek) {
     peek->thread = os_thread_id();
-    peek->shard = (unsigned)(peek->thread >> 12) % SHARDS;
+    peek->shard = (unsigned)(peek->thread % SHARDS);
     struct shard *shard = &shards[peek->shard];
     pthread_mutex_lock(&shard->lock);
     peek->prev = NULL;
@@ -157,7 +157,8 @@ bool range_repair(uintptr_t address, bool raw) {
         range = pool_find(address);
         if (!range) return false;
         atomic_fetch_add(&range->traps, 1);
-        if (!atomic_load(&range_gate_shut)) break;
+        uint64_t forks = atomic_load(&range_gate_shut_by);
+        if (!forks || forks == os_thread_id()) break; /* a signal's handler that interrupts the fork ends before that goes on */
         atomic_fetch_sub(&range->traps, 1); /* a fork is on its way, and waits for us to be out */
         os_pause();
     }
@@ -180,4 +181,9 @@ bool range_repair(uintptr_t address, bool raw) {
     }
     atomic_fetch_sub(&range->traps, 1);
     return again;
+}
+
+bool range_covers(uintptr_t address) {
+    struct range *range = pool_find(address);
+    return range && atomic_load(&range->live) && address - (uintptr_t)range->base < range->mapped;
 }

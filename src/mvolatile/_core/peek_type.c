@@ -25,6 +25,7 @@ typedef struct {
     WindowObject *window; /* NULL outside the block */
     PyObject *view;
     Py_ssize_t offset, length;
+    int errno_before; /* the block: see failed_meanwhile() */
 } PeekObject;
 
 static enum peek_verdict end(WindowObject *self) {
@@ -129,8 +130,8 @@ static int pin_window(PeekObject *self) {
 
 static int open_window(PeekObject *self) {
     if (!(self->window = window_new(self))) return -1;
-    /* Where nothing traps, by a pin. Writers must be noticed there, too. */
-    if ((traps_here() || !pin_window(self)) && !begin(self)) return 0;
+    /* Where nothing traps, and where a thread that may be handed the view would die of it, by a pin. Writers must be noticed there, too. */
+    if ((traps_everywhere() || !pin_window(self)) && !begin(self)) return 0;
     Py_CLEAR(self->window);
     return -1;
 }
@@ -151,6 +152,8 @@ static PyObject *enter(PeekObject *self) {
     unuse_range(range);
     if (failed) return NULL;
     self->view = PyMemoryView_FromObject((PyObject *)self->window);
+    self->errno_before = errno;
+    errno = 0;
     return Py_XNewRef(self->view);
 }
 
@@ -162,27 +165,26 @@ static PyObject *peek_enter(PeekObject *self, PyObject *unused) {
     return view;
 }
 
-/* A system call that met a lost page answers EFAULT and does not trap, so nothing was noted. */
-static bool is_efault(PyObject *error) {
-    if (error == Py_None || !PyErr_GivenExceptionMatches(error, PyExc_OSError)) return false;
-    PyObject *number = PyObject_GetAttrString(error, "errno");
-    bool answer = number && PyLong_Check(number) && PyLong_AsLong(number) == EFAULT;
-    Py_XDECREF(number);
-    PyErr_Clear();
-    return answer;
+/* A system call that met a lost page answers EFAULT and does not trap, so nothing was noted. Its error may have become another's on its way (tofile's
+ * has no errno), or nobody's: asyncio's transports swallow it. But what fails in this thread leaves an errno behind, which no success takes away;
+ * so where any is left, or an error, the kernel is asked. A peek inside of a peek hands on what it found. */
+static bool failed_meanwhile(PeekObject *self) {
+    if (errno) return true;
+    errno = self->errno_before;
+    return false;
 }
 
 static void survey(PeekObject *self) {
     struct range *range = self->memory->range;
     Py_BEGIN_ALLOW_THREADS
-    range_survey(range);
+    range_survey_window(range, (size_t)self->offset, (size_t)self->length);
     Py_END_ALLOW_THREADS
 }
 
 /* KeyboardInterrupt, SystemExit, GeneratorExit, asyncio.CancelledError: nobody goes on with what was read, and they must arrive. */
 static bool is_no_error(PyObject *error) { return error != Py_None && PyObject_IsInstance(error, PyExc_Exception) == 0; }
 
-static PyObject *leave(PeekObject *self, PyObject *error) {
+static PyObject *leave(PeekObject *self, PyObject *error, bool failed) {
     if (self->view) {
         release_view(self->view);
         self->view = NULL;
@@ -190,7 +192,7 @@ static PyObject *leave(PeekObject *self, PyObject *error) {
     /* Something made of the view is left, and what it shows must not go: the peek becomes a pin, before it ends. */
     bool kept = Py_REFCNT((PyObject *)self->window) > 1;
     if (kept && !self->window->pinned && pin_window(self)) return NULL;
-    if (is_efault(error)) survey(self); /* while the open peek keeps the range from being closed */
+    if (failed || error != Py_None) survey(self); /* while the open peek keeps the range from being closed */
     enum peek_verdict verdict = end(self->window);
     if (verdict == PEEK_WHOLE && kept && window_lost(self)) verdict = PEEK_LOST;
     Py_CLEAR(self->window);
@@ -199,8 +201,9 @@ static PyObject *leave(PeekObject *self, PyObject *error) {
 }
 
 static PyObject *peek_exit(PeekObject *self, PyObject *const *args, Py_ssize_t count) {
+    bool failed = failed_meanwhile(self);
     if (!begin_phase(self, INSIDE, LEAVING, "this peek is not entered")) return NULL;
-    PyObject *done = leave(self, count == 3 ? args[1] : Py_None);
+    PyObject *done = leave(self, count == 3 ? args[1] : Py_None, failed);
     end_phase(self);
     return done;
 }

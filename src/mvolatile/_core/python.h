@@ -50,6 +50,7 @@ PyObject *fail(int err, const char *call); /* OSError naming the call, also for 
 int ready(void);                           /* opens the kernel's side once; -1 with an exception set */
 int watch_signals(void);                   /* our handler runs first; -1 with an exception set */
 bool traps_here(void);                     /* this thread may read without a hold, as of its last watch_signals() */
+bool traps_everywhere(void);               /* and so may every thread that it hands a view to */
 
 /* copies.c */
 #define TO_THE_END PY_SSIZE_T_MIN /* a length that no caller gives */

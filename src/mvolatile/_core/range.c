@@ -9,7 +9,7 @@
 #include "watch.h"
 
 _Atomic enum os_tier range_tier;
-_Atomic bool range_gate_shut;
+_Atomic uint64_t range_gate_shut_by;
 
 static pthread_rwlock_t gate;
 static pthread_mutex_t list_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -331,7 +331,7 @@ void range_open_gate(bool in_child) {
 }
 
 void range_shut_out_traps(void) {
-    atomic_store(&range_gate_shut, true);
+    atomic_store(&range_gate_shut_by, os_thread_id());
     for (struct range *range = ranges; range; range = range->next)
         while (atomic_load(&range->traps)) os_pause();
 }

@@ -114,6 +114,7 @@ enum peek_verdict range_peek_end_carefully(struct peek *peek);
 
 /* Fold in what traps noted and what is missing now; a loss found here counts like any other. */
 int range_survey(struct range *range);
+int range_survey_window(struct range *range, size_t offset, size_t length);
 /* Visit the lost byte ranges within [offset, offset+length) under the lock, in order; answers the generation. */
 uint64_t range_lost(struct range *range, size_t offset, size_t length, os_found *found, void *context);
 bool range_any_lost(struct range *range, size_t offset, size_t length);
@@ -126,6 +127,7 @@ bool range_is_valid(struct range *range); /* the invariants, for tests and debug
 
 /* The trap's part: true when the access at `address` may be tried again: inside a peek, or anywhere in a range when `raw`. [signal] */
 bool range_repair(uintptr_t address, bool raw);
+bool range_covers(uintptr_t address); /* some range's memory, peeked at or not [signal] */
 
 /* Every range, for watch.c: */
 void range_shut_gate(void); /* from here on no operation is half done */

@@ -13,7 +13,7 @@ static inline char *at_offset(struct range *range, size_t offset) { return (char
 /* The fork gate: shared by every operation, shut by a fork. */
 void gate_enter(void);
 void gate_leave(void);
-extern _Atomic bool range_gate_shut; /* for traps, which cannot wait for a lock */
+extern _Atomic uint64_t range_gate_shut_by; /* a thread, or 0: for traps, which cannot wait for a lock */
 extern uint64_t range_forks;
 
 void range_enter(struct range *range); /* the gate, then the range's lock */

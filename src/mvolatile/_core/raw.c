@@ -179,6 +179,8 @@ bool raw_repair(uintptr_t address) {
     return !err || err == EEXIST;
 }
 
+bool raw_covers(uintptr_t address) { return os_watching() && os_is_watched((char *)(address & ~(os_page_size - 1))); }
+
 bool raw_watch_again(bool touched) {
     struct extent part;
     if (touched) forget_what_is_gone(false); /* which cannot be watched; what was mapped there anew cannot be told from what was marked */

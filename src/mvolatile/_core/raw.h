@@ -22,6 +22,7 @@ int raw_mvolatile(uintptr_t start, size_t length, long mode, long flags, int *pu
 size_t raw_volatile_bytes(void);
 
 bool raw_repair(uintptr_t address); /* [signal] see trap.c */
+bool raw_covers(uintptr_t address); /* our userfaultfd watches it; after range_covers() [signal] */
 void raw_lock(void);                /* held over a fork */
 void raw_unlock(void);
 void raw_before_fork(void);             /* under the lock: the child could not tell what is not there any more */

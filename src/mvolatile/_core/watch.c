@@ -28,7 +28,7 @@ static void let_go(bool in_child) {
     peek_unlock_all();
     raw_unlock();
     pool_unlock();
-    atomic_store(&range_gate_shut, false);
+    atomic_store(&range_gate_shut_by, 0);
     range_open_gate(in_child);
 }
 

@@ -176,4 +176,22 @@ CAUGHT = [
         violates="no_false_loss",
         schedule="forker*17 child*46",
     ),
+    Caught(
+        switch="identities_reused",
+        race="write pin vs peek",
+        violates="peek_reads_whole",
+        schedule="a*13 b*17",
+    ),
+    Caught(
+        switch="repair_interrupted",
+        race="two peeks",
+        violates="deadlock",
+        schedule="a*7 reclaim1 b*16 reclaim0",
+    ),
+    Caught(
+        switch="own_gate_waited_for",
+        race="fork interrupted inside a peek",
+        violates="deadlock",
+        schedule="reclaim0 forker*17 reclaim1",
+    ),
 ]

@@ -77,6 +77,7 @@ OUTCOMES: dict[str, dict[str, set[Any]]] = {
     "fork vs read": {"a": {"EFAULT", (1, 1)}, "child": {"lost", "whole"}, "forker": {"whole"}},
     "fork vs peek, pages first": {"a": {"lost", "whole"}, "child": {"lost", "whole"}, "forker": {"whole"}},
     "fork inside a peek": {"a": {"lost", "whole"}, "child": {"lost", "whole"}, "forker": {"lost", "whole"}},
+    "fork interrupted inside a peek": {"child": {"lost", "whole"}, "forker": {"lost", "whole"}},
     "fork inside a peek, falling back": {"child": {"lost", "whole"}, "forker": {"lost", "whole"}},
     "fork of what was never written": {"child": {"whole"}, "forker": {"whole"}},
     "fork vs pin, falling back": {"a": {"lost", "whole"}, "child": {"lost", "whole"}, "forker": {"whole"}},

@@ -144,6 +144,11 @@ RACES = [
         "fork inside a peek", FORKS, {"a": do(pin), "forker": do(forker, peeking=True), "child": do(child)}
     ),
     Litmus(
+        "fork interrupted inside a peek",
+        FORKS,
+        {"forker": do(forker, peeking=True, interrupted=True), "child": do(child)},
+    ),
+    Litmus(
         "fork inside a peek, falling back",
         FALLS_BACK,
         {"forker": do(forker, peeking=True), "child": do(child)},

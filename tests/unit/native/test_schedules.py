@@ -1,6 +1,7 @@
 """The bad schedules of the protocol, each forced.
 
-Threads are stopped between two steps, in ``schedules.c``; descriptors are closed between two, in ``closings.c``.
+Threads are stopped between two steps, in ``schedules.c``; descriptors are closed between two, in ``closings.c``;
+signals come between two, in ``signals.c``.
 """
 
 from __future__ import annotations
@@ -38,6 +39,10 @@ CLOSINGS = [
     "closed_inside_a_pin",
     "raw_memory_read_meanwhile",
 ]
+SIGNALS = [
+    "jump_out_of_a_trap",
+    "signal_inside_a_fork",
+]
 
 ONLY_POPULATING = (
     "a_real_page_among_the_lost",
@@ -65,6 +70,12 @@ def test_closing(name: str, pages: int) -> None:
     run_schedule("closings", name, pages)
 
 
+@pytest.mark.parametrize("name", SIGNALS)
+@pytest.mark.parametrize("pages", [pytest.param(16, id="small"), pytest.param(2100, id="large")])
+def test_signal(name: str, pages: int) -> None:
+    run_schedule("signals", name, pages)
+
+
 def run_schedule(source: str, name: str, pages: int) -> None:
     program = core_program(source, scripted=True)
     done = subprocess.run(
@@ -75,7 +86,9 @@ def run_schedule(source: str, name: str, pages: int) -> None:
     assert done.returncode == 0, f"{done.returncode}: {done.stderr}"
 
 
-@pytest.mark.parametrize(("source", "names"), [("schedules", SCHEDULES), ("closings", CLOSINGS)])
+@pytest.mark.parametrize(
+    ("source", "names"), [("schedules", SCHEDULES), ("closings", CLOSINGS), ("signals", SIGNALS)]
+)
 def test_none_is_forgotten(source: str, names: list[str]) -> None:
     program = core_program(source, scripted=True)
     assert subprocess.run([program], capture_output=True, text=True, check=True).stdout.split() == names

@@ -81,9 +81,13 @@ def test_schedules_race_nowhere(name: str) -> None:
         run(program, name, pages, env=ENVIRONMENT["thread"])
 
 
-@pytest.mark.parametrize("name", CLOSINGS)
-def test_closings_race_nowhere(name: str) -> None:
-    run(core_program("closings", scripted=True, sanitize="thread"), name, 16, env=ENVIRONMENT["thread"])
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [*(("closings", name) for name in CLOSINGS), ("signals", "jump_out_of_a_trap")],
+)
+def test_closings_and_signals_race_nowhere(source: str, name: str) -> None:
+    """The sanitizer blocks every signal while it runs a handler that was sent one, so none may touch what is lost."""
+    run(core_program(source, scripted=True, sanitize="thread"), name, 16, env=ENVIRONMENT["thread"])
 
 
 def test_the_sanitizer_sees_the_races_that_there_are() -> None:

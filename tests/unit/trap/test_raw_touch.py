@@ -145,6 +145,26 @@ class TestEarlierHandlers:
         done = child(**{when: "foreign.install_jumping()"}, touch=touch).check()
         assert "[-1, -1, -1, -1, 0, 3]" in done.stdout
 
+    def test_a_foreign_handler_that_moves_the_program_counter_may_do_so_again(self, when: str) -> None:
+        touch = "chains = native.load('chains')\nchains.install(0, None, 0, 0, 0, 0)\n"
+        touch += "print([chains.moved(ctypes.c_void_p(memory.address + 4096)) for _ in range(20)])"
+        done = child(**{when: "foreign.install_leaving()"}, touch=touch + "\nos._exit(0)").check()
+        assert str([-1] * 20) in done.stdout
+
+    def test_what_is_no_purge_goes_to_the_foreign_handler(self, when: str) -> None:
+        """BUS_MCEERR_AR: the memory itself is broken, and nothing of the peek's is repaired."""
+        touch = """
+chains = native.load("chains")
+chains.what_it_was_told.restype = ctypes.c_char_p
+chains.install_telling(0, 0)
+next_tick()
+with memory.peek(0, 16):
+    chains.send_as(4, ctypes.c_void_p(memory.address + 4096))
+    print(chains.what_it_was_told().decode())
+assert memory.purged() == ((4096, 8192),)
+"""
+        assert "7 code 4 address 1 " in child(touch=touch).check().stdout
+
     def test_ignoring_the_signal_does_not_help_against_a_touch(self, when: str) -> None:
         done = child(**{when: "signal.signal(signal.SIGBUS, signal.SIG_IGN)"})
         assert done.returncode == BUS, done

@@ -7,9 +7,10 @@ from typing import Any
 
 from ..steps import Op, Steps, put, puts
 from .atomics import atomic_fetch_add, atomic_store, global_load, global_store, wait_while
-from .kernel import begin_fork, copy_library, copy_page, end_fork, os_populate_read, os_watch
+from .kernel import TRAP, begin_fork, copy_library, copy_page, end_fork, load, os_populate_read, os_watch
 from .loss import loss_find_missing
 from .machine import USERFAULTFD, Guarded, Task, World
+from .peek import range_repair
 
 
 def range_shut_gate(t: Task) -> Steps[None]:
@@ -23,7 +24,7 @@ def range_shut_out_traps(t: Task) -> Steps[None]:
     """`range_shut_out_traps()`."""
     if t.broken.fork_lets_traps_in:
         return
-    yield global_store(t, "trap_gate", True)
+    yield global_store(t, "trap_gate", t.name)
     for r in range(t.m.config.ranges):
         yield wait_while(t, r, "traps")
 
@@ -44,12 +45,15 @@ def let_go(t: Task) -> Steps[None]:
     yield global_store(t, "gate_shut", False)
 
 
-def fork(t: Task, inherited: Any, library_first: bool = True) -> Steps[None]:
+def fork(t: Task, inherited: Any, library_first: bool = True, interrupted: bool = False) -> Steps[None]:
     """`fork()` with its handlers, in the parent. The child begins with `inherited`.
 
     The library's memory may be copied before the range's pages or after them: that is the order of addresses.
+    `interrupted`: by a signal, whose handler touches a page.
     """
     yield from before_fork(t)
+    while interrupted and (yield load(t, 0)) == TRAP:
+        yield from range_repair(t, 0)
     yield begin_fork(t)
     if library_first:
         yield copy_library(t)

@@ -139,6 +139,15 @@ class Broken:
     writers_unannounced: bool = False
     """Writers do not count `changes`."""
 
+    identities_reused: bool = False
+    """A thread is known by something that another has after it, or in a forked child."""
+
+    repair_interrupted: bool = False
+    """A signal's handler may jump out of a repair, and `traps` stays counted."""
+
+    own_gate_waited_for: bool = False
+    """A trap of the thread that forks waits for the fork, too: in a signal's handler that comes meanwhile."""
+
 
 def switches() -> tuple[str, ...]:
     """The names of all deliberate faults."""
@@ -286,6 +295,11 @@ class Task:
         """`range_tier` in this process."""
         config = self.m.config
         return config.tier if self.mm == PARENT else (config.child_tier or config.tier)
+
+    @property
+    def id(self) -> str:
+        """`os_thread_id()`."""
+        return "here" if self.broken.identities_reused else self.name
 
     @property
     def broken(self) -> Broken:

@@ -76,7 +76,7 @@ def close_peek(t: Task, r: int, listed: bool = True) -> Op:
 
 def another_writes(t: Task, r: int) -> Steps[bool]:
     """`another_writes()`."""
-    return bool((yield atomic_load(t, r, "writing"))) and (yield atomic_load(t, r, "writer")) != t.name
+    return bool((yield atomic_load(t, r, "writing"))) and (yield atomic_load(t, r, "writer")) != t.id
 
 
 def range_peek_begin(t: Task, r: int, pages: int, listed: bool = True) -> Steps[tuple[str, Peek | None]]:
@@ -171,13 +171,19 @@ def range_repair(t: Task, page: int, raw: bool = False) -> Steps[bool]:
         if late:
             break
         yield atomic_fetch_add(t, r, "traps", 1)
-        if t.m.config.child_tier is None or not (yield global_load(t, "trap_gate")):
+        if t.m.config.child_tier is None:
             break
+        shut_by = yield global_load(t, "trap_gate")
+        if not shut_by or (shut_by == t.name and not t.broken.own_gate_waited_for):
+            break
+        del shut_by
         yield atomic_fetch_add(t, r, "traps", -1)
         yield wait_while(t, "trap_gate")
     again = False
     if (yield atomic_load(t, r, "live")) and (raw or (yield atomic_load(t, r, "peeks"))):
         again = yield from _fill(t, r, page)
+    if t.broken.repair_interrupted:
+        return again
     if not late:
         yield atomic_fetch_add(t, r, "traps", -1)
     return again

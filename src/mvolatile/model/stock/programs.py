@@ -266,12 +266,14 @@ def stray(t: Task, page: int, raw: bool) -> Steps[int | None]:
     return (yield from touch(t, page, raw))
 
 
-def forker(t: Task, library_first: bool = True, peeking: bool = False, zeros: bool = False) -> Steps[str]:
-    """A thread that forks, inside a peek of its own (if it can have one) or not."""
+def forker(
+    t: Task, library_first: bool = True, peeking: bool = False, zeros: bool = False, interrupted: bool = False
+) -> Steps[str]:
+    """A thread that forks, inside a peek of its own (if it can have one) or not; `interrupted`: see `fork`."""
     opened = None
     if peeking:
         _, opened = yield from peek_enter(t, t.m.all_pages)
-    yield from fork(t, opened, library_first)
+    yield from fork(t, opened, library_first, interrupted and opened is not None)
     if opened is None:
         return WHOLE
     values = yield from read_peeked(t, t.m.all_pages)

@@ -26,8 +26,8 @@ EBUSY = "EBUSY"
 
 def begin_writing(t: Task, r: int, g: Guarded) -> Steps[Guarded]:
     """`begin_writing()`."""
-    alone = not g.writers or (yield atomic_load(t, r, "writer")) == t.name
-    yield atomic_store(t, r, "writer", t.name if alone else None)
+    alone = not g.writers or (yield atomic_load(t, r, "writer")) == t.id
+    yield atomic_store(t, r, "writer", t.id if alone else None)
     yield atomic_store(t, r, "writing", g.writers + 1)
     if not t.broken.writers_unannounced:
         yield atomic_fetch_add(t, r, "changes", 1)
@@ -95,7 +95,7 @@ def range_read(t: Task, r: int, pages: int) -> Steps[tuple[str | None, tuple[int
     g = yield from range_enter(t, r)
     again = False
     values: tuple[int, ...] = ()
-    if g.writers and (yield atomic_load(t, r, "writer")) != t.name:
+    if g.writers and (yield atomic_load(t, r, "writer")) != t.id:
         error: str | None = EAGAIN
     else:
         g, error, again = yield from hold_pages(t, r, g, pages)
