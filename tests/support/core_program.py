@@ -13,7 +13,7 @@ from .native import SOURCES, built_directory, compiler
 __all__ = ["core_program"]
 
 CORE = Path(__file__).resolve().parents[2] / "src" / "mvolatile" / "_core"
-KERNEL = CORE / "os_linux.c"
+KERNEL = sorted(CORE.glob("os_*.c"))
 PAGES = SOURCES / "pages.c"
 PAGED = ["-Wl,--wrap=trap_catches"]
 
@@ -37,9 +37,9 @@ def core_program(
     program = SOURCES / f"{name}.c"
     deep = "SYSTEM_CALLS" in defines
     if page is not None:
-        sources[sources.index(KERNEL)] = PAGES
+        sources = [*(path for path in sources if path not in KERNEL), PAGES]
         defines = (*defines, f"FAKE_PAGE={page}ul")
-    read = [*sources, KERNEL, *sorted(CORE.glob("*.h")), program, *sorted(SOURCES.glob("*.h"))]
+    read = [*sources, *KERNEL, *sorted(CORE.glob("*.h")), program, *sorted(SOURCES.glob("*.h"))]
     key = hashlib.sha256(
         b"".join(path.read_bytes() for path in read) + f"{scripted}{sanitize}{defines}".encode()
     )
@@ -56,7 +56,7 @@ def core_program(
     with tempfile.TemporaryDirectory(dir=directory) as scratch:
         objects = []
         for source in [*sources, program]:
-            redirect = scripted and source != program and (source in (KERNEL, PAGES)) == deep
+            redirect = scripted and source != program and (source in (*KERNEL, PAGES)) == deep
             script = SOURCES / ("scripted_calls.h" if deep else "scripted.h")
             extra = ["-include", str(script)] if redirect else []
             objects.append(str(Path(scratch) / f"{source.stem}.o"))

@@ -37,6 +37,7 @@ CLOSINGS = [
     "asked_while_another_opens",
     "closed_inside_a_pin",
     "raw_memory_read_meanwhile",
+    "sandboxed_inside_a_peek",
 ]
 
 ONLY_POPULATING = (
