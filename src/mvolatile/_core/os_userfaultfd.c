@@ -21,11 +21,12 @@
 static struct own uffd = NO_DESCRIPTOR;
 _Atomic bool os_watch_ended;
 
-/* EBADF: it is not ours any more. */
-static int call(unsigned long request, void *arg) {
+static int call(int fd, unsigned long request, void *arg) { return ioctl(fd, request, arg) ? errno : 0; }
+
+/* EBADF: it is not ours any more. Another's userfaultfd would watch our memory, and let whoever touches it wait for ever. */
+static int call_own(unsigned long request, void *arg) {
     int fd = own_fd(&uffd);
-    if (fd < 0) return EBADF;
-    return ioctl(fd, request, arg) ? errno : 0;
+    return fd < 0 ? EBADF : call(fd, request, arg);
 }
 
 /* ---- opening ---------------------------------------------------------------------------------------------------------------------- */
@@ -80,19 +81,19 @@ bool os_watch_is_open(void) { return own_fd(&uffd) >= 0; }
  * that of a new userfaultfd, which another thread is just opening, and this would be its first handshake, without our features. */
 bool os_watching(void) {
     struct uffdio_range here = {(uintptr_t)&uffd & ~(os_page_size - 1), os_page_size};
-    return !call(UFFDIO_WAKE, &here);
+    return !call_own(UFFDIO_WAKE, &here);
 }
 
 /* ---- watching --------------------------------------------------------------------------------------------------------------------- */
 
 int os_watch(char *base, size_t len) {
     struct uffdio_register arg = {.range = {(uintptr_t)base, len}, .mode = UFFDIO_REGISTER_MODE_MISSING};
-    return call(UFFDIO_REGISTER, &arg);
+    return call_own(UFFDIO_REGISTER, &arg);
 }
 
 int os_unwatch(char *base, size_t len) {
     struct uffdio_range arg = {(uintptr_t)base, len};
-    return call(UFFDIO_UNREGISTER, &arg);
+    return call(uffd.fd, UFFDIO_UNREGISTER, &arg); /* where it is another's, ours watches nothing any more */
 }
 
 /* close() frees the number first and lets go of the memory at its end, and the thread that called it may stand in between; a child on its way to
@@ -128,7 +129,7 @@ int os_fill_unwatched(char *base, size_t len) {
 bool os_is_watched(char *page) {
     struct uffdio_copy arg = {.dst = (uintptr_t)page, .src = 0, .len = os_page_size, .mode = UFFDIO_COPY_MODE_DONTWAKE};
     int err; /* nothing is mapped at 0, so nothing is copied; that the mapping is not watched is found first */
-    do err = call(UFFDIO_COPY, &arg);
+    do err = call(uffd.fd, UFFDIO_COPY, &arg);
     while (err == EAGAIN || err == EINTR);
     if (err == ENOENT) return false;
     return os_watch(page, os_page_size) != EBUSY; /* some userfaultfd watches it: another than ours says so here, ours changes nothing */
@@ -141,7 +142,7 @@ int os_zero(char *base, size_t len, size_t *done) {
             .range = {(uintptr_t)base + *done, len - *done},
             .mode = UFFDIO_ZEROPAGE_MODE_DONTWAKE,
         };
-        int err = call(UFFDIO_ZEROPAGE, &arg);
+        int err = call_own(UFFDIO_ZEROPAGE, &arg);
         if (arg.zeropage > 0) *done += (size_t)arg.zeropage;
         if (err && err != EAGAIN && err != EINTR) return err;
         if (err) os_pause(); /* EAGAIN: the mappings are changing (fork, mmap), or a part is done */

@@ -43,6 +43,7 @@ static void lose_part(struct range *range, size_t start, size_t end) {
     struct extent part;
     uint64_t generation = range->generation + 1;
     if (!range->marked) extents_add(&range->data, start, end);
+    range->may_collapse = range->huge; /* what is mapped anew is as range_open() leaves it */
     for (size_t at = start; extents_next(&range->data, at, end, &part); at = part.end) {
         loss_record_all(range, part.start, part.end);
         range->generation = generation; /* one loss */

@@ -232,7 +232,7 @@ int raw_mvolatile(uintptr_t start, size_t length, long mode, long flags, int *pu
     if (mode != MVOLATILE_VOLATILE && mode != MVOLATILE_NONVOLATILE) return EINVAL;
     if (!length) return 0;
     if (pool_owns(start, end)) return EINVAL; /* a VolatileMemory's; it has its own pins */
-    watch_check();
+    if (mode == MVOLATILE_NONVOLATILE) watch_check(); /* a mark watches, and so finds out */
     int err;
     do err = change(start, end, mode, purged);
     while (err && watch_renew());
