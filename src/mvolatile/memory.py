@@ -194,7 +194,7 @@ class VolatileMemory(Range):
         return len(data)
 
     def _warn_refusal(self, code: int) -> None:
-        why = "its memory is locked, by mlock or mlockall" if code == errno.EINVAL else os.strerror(code)
+        why = _REFUSALS.get(code, os.strerror(code))
         warnings.warn(
             f"{self!r}: the kernel refuses to make it volatile ({why}); its data is safe, and stays",
             VolatilityWarning,
@@ -246,6 +246,13 @@ class VolatileMemory(Range):
                 state += f", {sum(n for _, n in self._lost(False)[0])} bytes lost"
         label = f" {self.name!r}" if self.name else ""
         return f"<{type(self).__name__}{label} {self.nbytes} bytes, {state}>"
+
+
+_REFUSALS = {
+    errno.EINVAL: "its memory is locked, by mlock or mlockall",
+    errno.EBUSY: "another userfaultfd of this process watches it",
+    errno.ENOMEM: "out of memory, or the process has as many mappings as vm.max_map_count allows",
+}
 
 
 def _callers_level() -> int:

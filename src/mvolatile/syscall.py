@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import errno
 import operator
+import os
 from typing import Final
 
 from . import _core
 from .errors import UnsupportedError
+from .kernel import files
 from .kernel.unsupported import warn_if_unsupported
 
 __all__ = ["MVOLATILE_NONVOLATILE", "MVOLATILE_VOLATILE", "mvolatile"]
 
 MVOLATILE_NONVOLATILE: Final = 0
 MVOLATILE_VOLATILE: Final = 1
+
+
+_CAUSES: Final = {
+    errno.EBUSY: "another userfaultfd of this process watches part of it",
+    errno.EFAULT: "a guard page (MADV_GUARD_INSTALL) lies within",
+    errno.ENOMEM: "part of it is not mapped, or the process has as many mappings as vm.max_map_count allows",
+}
+"""What the patch's errors do not tell."""
 
 
 def mvolatile(address: int, length: int, mode: int, flags: int = 0) -> tuple[int, int]:
@@ -38,9 +49,15 @@ def mvolatile(address: int, length: int, mode: int, flags: int = 0) -> tuple[int
     In the faultcount tier nothing traps: a read gives zeros, and the unmark still reports the loss; a write goes to a
     page of zeros, and the loss of that page is not reported any more.
 
-    Errors: `EINVAL` unaligned, negative or overflowing range, unknown mode or flags, memory that is locked,
-    huge (hugetlb), shared, file-backed or not writable; `ENOMEM` part of the range is not mapped, or no
-    memory for the bookkeeping.
+    Errors of the patch: `EINVAL` unaligned, negative or overflowing range, unknown mode or flags, memory that is
+    locked, huge (hugetlb), shared, file-backed or not writable; `ENOMEM` part of the range is not mapped, or no
+    memory for the bookkeeping. That includes ``vm.max_map_count``: what is watched and what is not are mappings apart.
+    Of this library: `EFAULT` a guard page (``MADV_GUARD_INSTALL``) lies within, which cannot be held; leave it out.
+    `EBUSY` another userfaultfd of the process watches part of it.
+
+    Marked memory that grows where it is (``mremap``, ``mmap.resize``, ``realloc``): the new part is not marked, but is
+    watched as the rest, so that touching it may raise SIGBUS. Unmark before, or mark or unmark old and new together
+    afterwards: the new part then counts as never written, unless something was.
 
     `UnsupportedError` where ``/proc/self/maps`` cannot be read.
 
@@ -60,8 +77,12 @@ def mvolatile(address: int, length: int, mode: int, flags: int = 0) -> tuple[int
     warn_if_unsupported()
     try:
         return _core.mvolatile(address, length, mode, flags)
-    except (FileNotFoundError, PermissionError) as error:
-        raise UnsupportedError(
-            f"mvolatile() looks into /proc/self/maps for what is mapped at {operator.index(address):#x}, and may not "
-            f"read it here: {error.strerror}; a VolatileMemory needs no /proc"
-        ) from error
+    except OSError as error:
+        if isinstance(error, (FileNotFoundError, PermissionError)) and files.read("/proc/self/maps") is None:
+            raise UnsupportedError(
+                f"mvolatile() looks into /proc/self/maps for what is mapped at {operator.index(address):#x}, and may "
+                f"not read it here: {os.strerror(error.errno or 0)}; a VolatileMemory needs no /proc"
+            ) from error
+        if error.errno not in _CAUSES:
+            raise
+        raise OSError(error.errno, f"{error.strerror}: {_CAUSES[error.errno]}") from error

@@ -5,6 +5,11 @@
 #define os_zero kernel_zero
 #define os_free_lazily kernel_free_lazily
 #include "os_linux.c"
+#include "os_maps.c"
+#include "os_pagemap.c"
+#include "os_probe.c"
+#include "os_threads.c"
+#include "os_userfaultfd.c"
 #undef os_open
 #undef os_scan
 #undef os_zero

@@ -29,7 +29,7 @@ static const char *running;
 /* ---- stopping threads ------------------------------------------------------------------------------------------------------------- */
 
 enum role { NOBODY, READER, OTHER, THIRD };
-enum call { POPULATE, ZERO, SCAN, FREE, UNWATCH };
+enum call { POPULATE, ZERO, SCAN, FREE, UNWATCH, FILL_UNWATCHED };
 static _Thread_local enum role role __attribute__((tls_model("initial-exec")));
 
 static struct stop {
@@ -202,7 +202,12 @@ int scripted_watch_again(char *base, size_t len) {
     return refuse_to_watch_again ? refuse_to_watch_again : os_watch_again(base, len);
 }
 
-int scripted_fill_unwatched(char *base, size_t len) { return os_fill_unwatched(base, len); }
+int scripted_fill_unwatched(char *base, size_t len) {
+    int err = os_fill_unwatched(base, len);
+    pass(FILL_UNWATCHED, AFTER);
+    return err;
+}
+
 int scripted_reserve(size_t len, size_t align, char **out) { return os_reserve(len, align, out); }
 int scripted_release(char *base, size_t len) { return os_release(base, len); }
 int scripted_populate_read(char *base, size_t len) { return os_populate_read(base, len); }

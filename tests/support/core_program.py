@@ -10,7 +10,7 @@ from .native import SOURCES, build_once, digest, run_compiler
 __all__ = ["core_program"]
 
 CORE = Path(__file__).resolve().parents[2] / "src" / "mvolatile" / "_core"
-KERNEL = CORE / "os_linux.c"
+KERNEL = sorted(CORE.glob("os_*.c"))
 PAGES = SOURCES / "pages.c"
 PAGED = ["-Wl,--wrap=trap_catches"]
 
@@ -34,7 +34,7 @@ def core_program(
     program = SOURCES / f"{name}.c"
     deep = "SYSTEM_CALLS" in defines
     if page is not None:
-        sources[sources.index(KERNEL)] = PAGES
+        sources = [*(path for path in sources if path not in KERNEL), PAGES]
         defines = (*defines, f"FAKE_PAGE={page}ul")
     flags = ["-std=gnu11", "-D_GNU_SOURCE", "-O2", "-g", "-Wall", "-Wextra", f"-I{CORE}"]
     flags += [f"-D{macro}" for macro in defines]
@@ -42,7 +42,7 @@ def core_program(
         flags += [f"-fsanitize={sanitize}", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"]
     objects = []
     for source in [*sources, program]:
-        redirect = scripted and source != program and (source in (KERNEL, PAGES)) == deep
+        redirect = scripted and source != program and (source in (*KERNEL, PAGES)) == deep
         script = SOURCES / ("scripted_calls.h" if deep else "scripted.h")
         objects.append(_object(source, [*flags, *(["-include", str(script)] if redirect else [])]))
     linked = [*flags, *(PAGED if page is not None else []), "-pthread"]
@@ -54,7 +54,7 @@ def core_program(
 def _object(source: Path, flags: list[str]) -> Path:
     """Programs that differ in one source share the others."""
     headers = [*sorted(CORE.glob("*.h")), *sorted(SOURCES.glob("*.h"))]
-    key = digest([source, KERNEL, *headers], flags)  # pages.c includes the kernel's source
+    key = digest([source, *KERNEL, *headers], flags)  # pages.c includes the kernel's sources
     return build_once(
         f"{source.stem}-{key}.o", lambda target: run_compiler(*flags, "-c", source, "-o", target)
     )

@@ -8,7 +8,16 @@ import os
 import platform
 import struct
 
-__all__ = ["USERFAULTFD", "apply_container_rules", "refuse", "refuse_advice", "refuse_ioctl"]
+__all__ = [
+    "IOCTL",
+    "MADVISE",
+    "USERFAULTFD",
+    "apply_container_rules",
+    "kill_on",
+    "refuse",
+    "refuse_advice",
+    "refuse_ioctl",
+]
 
 USERFAULTFD = {"x86_64": 323, "aarch64": 282}[platform.machine()]
 """The number of the system call."""
@@ -37,37 +46,46 @@ _LAST_KNOWN = 466
 """removexattrat; what came later is refused."""
 
 _CLONE, _CLONE3, _SOCKET, _PERSONALITY = 56, 435, 41, 135
-_MADVISE, _IOCTL = 28, 16
+MADVISE, IOCTL = {"x86_64": (28, 16), "aarch64": (233, 29)}[platform.machine()]
+_NEW_BY_DEVICE = 0xAA00
+"""USERFAULTFD_IOC_NEW of ``/dev/userfaultfd``."""
 _NEW_NAMESPACES = 0x7E020000
 _SOCKET_FAMILIES = (38, 40)  # AF_ALG, AF_VSOCK
 _PERSONALITIES = (0, 8, 0x20000, 0x20008, 0xFFFFFFFF)
 
 _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS, _MODE_FILTER = 22, 38, 2
 _LOAD_WORD, _JUMP_IF_EQUAL, _JUMP_IF_ABOVE, _JUMP_IF_ANY_BIT, _RETURN = 0x20, 0x15, 0x25, 0x45, 0x06
-_ALLOW, _ERRNO = 0x7FFF0000, 0x00050000
+_ALLOW, _ERRNO, _KILL = 0x7FFF0000, 0x00050000, 0x80000000
 _NUMBER, _ARGUMENT = 0, 16
 """Where in seccomp_data the call's number and its first argument lie."""
 
 _Instruction = tuple[int, int, int, int]
 
 
-def refuse(number: int, code: int = errno.EPERM) -> None:
+def refuse(number: int, code: int = errno.EPERM, *, device: bool = False) -> None:
     """Make the system call `number` fail with `code`, here and in all children to come. Only for child
-    processes.
+    processes. With userfaultfd(2) goes its ``/dev/userfaultfd``, which containers do not have, unless `device`.
 
     Raises OSError where seccomp filters are not to be had.
     """
+    if number == USERFAULTFD and not device:
+        refuse_ioctl(_NEW_BY_DEVICE)
     _install([(_LOAD_WORD, 0, 0, _NUMBER), *_returning(_JUMP_IF_EQUAL, number, _ERRNO | code), _allowed()])
+
+
+def kill_on(number: int) -> None:
+    """Kill the process that makes the system call `number`, as systemd's ``SystemCallFilter=`` does."""
+    _install([(_LOAD_WORD, 0, 0, _NUMBER), *_returning(_JUMP_IF_EQUAL, number, _KILL), _allowed()])
 
 
 def refuse_advice(advice: int, code: int = errno.EINVAL) -> None:
     """Make madvise(2) with this advice fail; otherwise as `refuse`."""
-    _refuse_argument(_MADVISE, 2, advice, code)
+    _refuse_argument(MADVISE, 2, advice, code)
 
 
 def refuse_ioctl(request: int, code: int = errno.ENOTTY) -> None:
     """Make ioctl(2) with this request fail, as kernels do that do not know it; otherwise as `refuse`."""
-    _refuse_argument(_IOCTL, 1, request, code)
+    _refuse_argument(IOCTL, 1, request, code)
 
 
 def _refuse_argument(number: int, argument: int, value: int, code: int) -> None:
@@ -79,9 +97,10 @@ def _refuse_argument(number: int, argument: int, value: int, code: int) -> None:
 def apply_container_rules() -> None:
     """Docker's and containerd's default rules, as they are for a container without added capabilities.
 
-    Only x86-64's own calls are told apart: a 32-bit call of the same number meets the same rule. Raises OSError
-    where seccomp filters are not to be had.
+    Only x86-64's own calls are told apart: a 32-bit call of the same number meets the same rule. ``/dev/userfaultfd``,
+    which these containers do not have, does nothing. Raises OSError where seccomp filters are not to be had.
     """
+    refuse_ioctl(_NEW_BY_DEVICE)
     refused = _ERRNO | errno.EPERM
     rules: list[_Instruction] = [(_LOAD_WORD, 0, 0, _NUMBER)]
     for number in _REFUSED.values():

@@ -35,7 +35,8 @@ Progress = Callable[[Result], object]
 def check_room(machines: int) -> None:
     """Raises UnavailableError where so many virtual machines would not fit, or would starve what else runs."""
     found = features()
-    free = min(found.ram_available, found.cgroup_limit or found.ram_available) >> 20
+    available = found.ram_available or 0
+    free = min(available, found.cgroup_limit or available) >> 20
     processors = len(os.sched_getaffinity(0))
     if processors < 2 or free < 2 * machines * MEGABYTES:
         raise UnavailableError(

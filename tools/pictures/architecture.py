@@ -29,7 +29,7 @@ BOXES: tuple[Box, ...] = (
         "the protocol: pins, marks, losses, peeks",
     ),
     (435, 298, 185, 136, CORE, "_core: trap.c watch.c", "SIGBUS; fork"),
-    (20, 442, 600, 40, CORE, "_core: os_linux.c", "the only system calls"),
+    (20, 442, 600, 40, CORE, "_core: os_*.c", "the only system calls"),
     (
         20,
         498,

@@ -143,7 +143,7 @@ static int hold_filled(struct range *range, size_t start, size_t end) {
     int err = 0;
     for (size_t at = start; !err && extents_next(&range->lost, at, end, &part); at = part.end) {
         uintptr_t from = (uintptr_t)at_offset(range, page_down(part.start)), to = (uintptr_t)at_offset(range, page_up(part.end));
-        if (os_probed()->pagemap) {
+        if (!os_can_scan()) {
             hold_real(&err, from, to);
         } else {
             int failed = os_scan(OS_DATA, from, to, hold_real, &err);
@@ -157,7 +157,7 @@ static int hold_filled(struct range *range, size_t start, size_t end) {
  * purged next, is then missing in the scan, too, and stays missing under the pin. The zero pages that traps and fill() map cannot go.
  * Where nothing can be scanned, all of it is filled and populated, until a try succeeds. */
 static int settle(struct range *range, size_t start, size_t end) {
-    bool blind = os_probed()->pagemap;
+    bool blind = !os_can_scan();
     int err;
     do {
         err = blind ? fill(range, start, end) : 0;
@@ -187,6 +187,13 @@ static void make_room_for_huge_pages(struct range *range) {
     }
 }
 
+static void allow_huge_pages(struct range *range) {
+    if (!range->huge) return;
+    if (!range->may_collapse) (void)os_huge(range->base, range->mapped, true);
+    range->may_collapse = true;
+    make_room_for_huge_pages(range);
+}
+
 int hold_all(struct range *range) {
     bool large = !range->small && range->watched;
     int err = large ? hold_watched(range, 0, range->mapped) : hold_part(range, 0, range->mapped);
@@ -196,14 +203,10 @@ int hold_all(struct range *range) {
         range->watched = false; /* also if the kernel does only a part of it: the next mark watches the whole again */
         if (os_unwatch(range->base, range->mapped)) return range->refusal = settle(range, 0, range->mapped);
         await_traps(range); /* as in settle() */
-        if (range->huge) make_room_for_huge_pages(range);
+        allow_huge_pages(range);
         return 0;
     }
-    if (range_tier == OS_TIER_FAULTCOUNT && range->huge && !range->may_collapse) {
-        os_huge(range->base, range->mapped, true);
-        range->may_collapse = true;
-        make_room_for_huge_pages(range);
-    }
+    if (range_tier == OS_TIER_FAULTCOUNT) allow_huge_pages(range);
     return 0;
 }
 
@@ -217,7 +220,7 @@ static void data_seen(void *context, uintptr_t start, uintptr_t end) {
 /* What holds bytes now. Pages never written are missing or the zero page, and must not count as purged later. Nothing is volatile at
  * this moment, so a missing page was never written. */
 int note_data(struct range *range) {
-    if (os_probed()->pagemap) {
+    if (!os_can_scan()) {
         extents_add(&range->data, 0, range->mapped);
         return 0;
     }
@@ -240,11 +243,27 @@ void fill_never_written(struct range *range, size_t start, size_t end) {
 
 /* Give every hole the zero page and watch. In this order: a hole in watched memory would trap. */
 static int watch(struct range *range) {
-    bool full = !os_probed()->pagemap && extents_cover(&range->data, 0, range->mapped);
+    bool full = os_can_scan() && extents_cover(&range->data, 0, range->mapped);
     int err = full ? 0 : os_populate_read(range->base, range->mapped);
     if (!err) err = os_watch(range->base, range->mapped);
     if (!err) range->watched = true;
     return err;
+}
+
+/* khugepaged puts base pages together, where a range has them for want of huge ones. Before Linux 7.1 it makes of volatile pages a huge page that
+ * the kernel does not take; and it fills the holes of a purged one with zeros, of which nobody would know where nothing traps. So it is kept
+ * away from what is volatile. What is huge stays so, and is made afresh after the next loss. */
+int forbid_collapse(struct range *range) {
+    int err = range->may_collapse ? os_huge(range->base, range->mapped, false) : 0;
+    if (!err) range->may_collapse = false;
+    return err;
+}
+
+/* Somebody else may ask for huge pages by address, or collapse them while that was refused (ENOMEM, where the mapping would have to be split). To
+ * mark again what is lazily freed costs next to nothing. Not what a pin that failed left unwatched; see hold_pages(). */
+void mark_what_collapsed(struct range *range) {
+    if (!range->huge || !range->marked || range->refusal || (range_tier == OS_TIER_USERFAULTFD && !range->watched)) return;
+    range->refusal = os_free_lazily(range->base, range->mapped);
 }
 
 int mark(struct range *range) {
@@ -253,12 +272,8 @@ int mark(struct range *range) {
     bool unwatched = !range->watched && range_tier == OS_TIER_USERFAULTFD;
     if (unwatched || !extents_cover(&range->data, 0, range->mapped)) err = note_data(range);
     if (!err && unwatched) err = watch(range);
-    if (!err && range_tier == OS_TIER_FAULTCOUNT && range->may_collapse) {
-        /* khugepaged fills the holes of a purged huge page with zeros when it puts one together again; where nothing traps, nobody would
-         * know. What is huge stays so, and is made afresh after the next loss. */
-        os_huge(range->base, range->mapped, false);
-        range->may_collapse = false;
-    }
+    int refused = err ? 0 : forbid_collapse(range);
+    if (range_tier == OS_TIER_FAULTCOUNT) err = err ? err : refused; /* a loss would go unseen */
     if (!err) {
         range->marked = true; /* before the call: it may fail half way */
         trap_note_mark();

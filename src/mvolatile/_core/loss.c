@@ -2,6 +2,7 @@
 #include <errno.h>
 
 #include "range_parts.h"
+#include "watch.h"
 
 /* Before anything is settled: a peek that begins after this sees `lossy`, one that began before sees `changes` move. */
 static void announce_loss(struct range *range) {
@@ -93,7 +94,7 @@ int loss_find_missing(struct range *range, size_t start, size_t end, bool zeroed
     for (size_t at = start; !err && extents_next(&range->data, at, end, &part); at = part.end) {
         uintptr_t from = (uintptr_t)at_offset(range, part.start), to = (uintptr_t)at_offset(range, part.end);
         if (!zeroed) {
-            err = os_probed()->pagemap ? probe_by_filling(&missing, from, to)
+            err = !os_can_scan() ? probe_by_filling(&missing, from, to)
                                        : os_scan(OS_MISSING, from, to, missing_found, &missing);
             continue;
         }
@@ -135,11 +136,16 @@ void loss_fill_unwatched(struct range *range, size_t start, size_t end) {
 
 int range_survey_window(struct range *range, size_t offset, size_t length) {
     size_t start = page_down(offset), end = page_up(offset + length);
-    range_enter(range);
-    loss_fold_notes(range);
-    bool any;
-    int err = range->marked ? loss_find_missing(range, start, end, range_tier != OS_TIER_USERFAULTFD, &any) : 0;
-    range_leave(range);
+    int err;
+    watch_check(); /* what was touched unwatched does not look missing any more */
+    do {
+        range_enter(range);
+        loss_fold_notes(range);
+        bool any;
+        err = range->marked ? loss_find_missing(range, start, end, range_tier != OS_TIER_USERFAULTFD, &any) : 0;
+        if (!err) mark_what_collapsed(range);
+        range_leave(range);
+    } while (err && watch_renew());
     return err;
 }
 

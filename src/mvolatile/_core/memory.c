@@ -170,7 +170,7 @@ static PyObject *range_purge_method(RangeObject *self, PyObject *const *args, Py
     }
     unuse_range(range);
     if (PyErr_Occurred()) return NULL;
-    if (err == EBUSY) {
+    if (err == EDEADLK) {
         PyErr_SetString(PyExc_BufferError, "a pinned memory cannot be purged");
         return NULL;
     }

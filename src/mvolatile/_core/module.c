@@ -137,7 +137,7 @@ int watch_signals(void) {
     bool tick = is_tick(&seen.tick, &now);
     if (tick) {
         seen.tick = now;
-        watch_check();
+        (void)watch_renew();
         seen.blocking_threads = os_any_thread_blocks_sigbus();
     }
     if (python_changed_it() || tick) trap_ensure();
@@ -197,10 +197,10 @@ static PyObject *core_probe(PyObject *module, PyObject *unused) {
     (void)module, (void)unused;
     if (ready()) return NULL;
     const struct os_probe *probe = os_probed();
-    return Py_BuildValue("{s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:i}", "userfaultfd", probe->userfaultfd, "uffd_sigbus", probe->uffd_sigbus,
-                         "madv_free", probe->madv_free, "populate_write", probe->populate_write, "pageout", probe->pageout, "pagemap",
-                         probe->pagemap, "pagemap_scan", probe->pagemap_scan, "procmap_query", probe->procmap_query, "anon_name",
-                         probe->anon_name);
+    return Py_BuildValue("{s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:i}", "userfaultfd", probe->userfaultfd, "userfaultfd_device",
+                         probe->userfaultfd_device, "uffd_sigbus", probe->uffd_sigbus, "madv_free", probe->madv_free, "populate_write",
+                         probe->populate_write, "pageout", probe->pageout, "pagemap", probe->pagemap, "pagemap_scan", probe->pagemap_scan,
+                         "procmap_query", probe->procmap_query, "anon_name", probe->anon_name);
 }
 
 static PyObject *core_sizes(PyObject *module, PyObject *unused) {
@@ -232,7 +232,7 @@ static PyObject *core_set_unpin_hook(PyObject *module, PyObject *hook) {
 static PyMethodDef functions[] = {
     {"mvolatile", core_mvolatile, METH_VARARGS, "mvolatile($module, address, length, mode, flags, /)\n--\n\n(nbytes, purged)."},
     {"tier", core_tier, METH_NOARGS, "tier($module, /)\n--\n\n'userfaultfd', 'faultcount' or 'unsupported'."},
-    {"probe", core_probe, METH_NOARGS, "probe($module, /)\n--\n\nWhat each kernel mechanism answered: 0 or an errno, by name."},
+    {"probe", core_probe, METH_NOARGS, "probe($module, /)\n--\n\nWhat each kernel mechanism answered: 0 or an errno, by name; -1 if not tried."},
     {"sizes", core_sizes, METH_NOARGS, "sizes($module, /)\n--\n\n(page size, huge page size) in bytes."},
     {"raw_volatile_bytes", core_raw_volatile, METH_NOARGS,
      "raw_volatile_bytes($module, /)\n--\n\nBytes marked with mvolatile() now."},

@@ -30,11 +30,15 @@
 extern size_t os_page_size;
 extern size_t os_huge_size; /* what one page-table entry of the level above maps; 2 MiB on x86-64 */
 
+extern bool os_huge_by_default; /* memory gets huge pages unasked: the setting 'always', when the core was opened */
+
 enum os_tier { OS_TIER_UNSUPPORTED, OS_TIER_FAULTCOUNT, OS_TIER_USERFAULTFD };
 
-/* What a kernel mechanism answered when it was tried: 0 or an errno. */
+/* What a kernel mechanism answered when it was tried: 0 or an errno; OS_UNTRIED where the tier that was asked for does not use it. */
+#define OS_UNTRIED (-1)
 struct os_probe {
-    int userfaultfd;   /* userfaultfd(UFFD_USER_MODE_ONLY), Linux 5.11 for the flag */
+    int userfaultfd;   /* userfaultfd(UFFD_USER_MODE_ONLY), Linux 5.11 for the flag, or the same from the device */
+    int userfaultfd_device; /* /dev/userfaultfd, Linux 6.1, where the call was refused */
     int uffd_sigbus;   /* UFFD_FEATURE_SIGBUS, Linux 4.14 */
     int madv_free;     /* Linux 4.5; swapless since 4.12 */
     int populate_write; /* Linux 5.14 */
@@ -48,16 +52,17 @@ struct os_probe {
 /* Open descriptors and try every mechanism once; before anything else. `*best`: the best tier that works, at most `most`. EMFILE, ENFILE, or
  * ENOMEM where not a page can be mapped: that passes, and a lower tier would stay; nothing is open, and it may be called again. */
 int os_open(enum os_tier most, enum os_tier *best);
-/* New descriptors. `close_old`: in a forked child, where the inherited ones still act on the parent's memory. Not where the program has
- * closed them itself: their numbers may be other files by now. [signal] */
-enum os_tier os_open_again(enum os_tier tier, bool close_old);
+/* New descriptors, in a forked child, where the inherited ones still act on the parent's memory, or where the program has closed them itself or
+ * a sandbox refuses them. Answers the best tier that still works, at most `tier`. [signal] */
+enum os_tier os_open_again(enum os_tier tier, bool in_child);
+enum os_tier os_without_watch(void); /* it ends, and the best tier that does without is the answer [signal] */
 const struct os_probe *os_probed(void);
 
 /* Private anonymous memory, readable and writable, reserved without swap accounting. */
 int os_reserve(size_t len, size_t align, char **out);
 int os_release(char *base, size_t len);
 void os_name(char *base, size_t len, const char *name); /* at most 79 printable characters; silent where unsupported */
-void os_huge(char *base, size_t len, bool wanted);      /* MADV_HUGEPAGE or MADV_NOHUGEPAGE; advice only */
+int os_huge(char *base, size_t len, bool wanted);       /* MADV_HUGEPAGE or MADV_NOHUGEPAGE */
 int os_dump(char *base, size_t len, bool wanted);       /* in core dumps or not */
 int os_wipe_on_fork(char *base, size_t len);            /* a child finds nothing mapped in there; stays so in its children. Linux 4.14 */
 
@@ -70,14 +75,17 @@ int os_cold(char *base, size_t len);           /* MADV_COLD: EINVAL on mlocked, 
 int os_hold_resident(char *base, size_t len);  /* mlock2(MLOCK_ONFAULT): reclaim stays away, nothing is faulted in */
 int os_let_go(char *base, size_t len);         /* munlock */
 
-/* Watching: a missing page in watched memory traps instead of being filled. */
+/* Watching: a missing page in watched memory traps instead of being filled. EBADF: the program has closed the descriptor; any other errno that the
+ * memory does not explain: a sandbox refuses ioctl(2). os_watching() tells. */
 int os_watch(char *base, size_t len);   /* [signal] UFFDIO_REGISTER; idempotent */
 int os_unwatch(char *base, size_t len); /* UFFDIO_UNREGISTER */
 /* Of memory that a userfaultfd watched which the program has closed: both wait, a second at most, until that is over. [signal] */
 int os_watch_again(char *base, size_t len);
 int os_fill_unwatched(char *base, size_t len); /* os_populate_read(); EAGAIN: watched again by now */
 void os_stop_watching(void);            /* everything, at once [signal] */
-bool os_watching(void);                 /* the descriptor is still ours: programs that close all descriptors end it [signal] */
+extern _Atomic bool os_watch_ended;     /* by the trap, which could not repair otherwise: peeks may have read zeros since */
+bool os_watch_is_open(void);            /* the descriptor is still ours: programs that close all descriptors end it [signal] */
+bool os_watching(void);                 /* it is, and the kernel does what we ask of it [signal] */
 
 /* Map zero pages into the missing pages of [base, base+len) from the front. `*done` bytes were missing and are filled now. 0: all
  * of it; EEXIST: the page at base+*done is there already; ENOENT: it is not watched. [signal] */
@@ -91,6 +99,7 @@ enum os_class {
 };
 typedef void os_found(void *context, uintptr_t start, uintptr_t end);
 int os_scan(enum os_class class, uintptr_t start, uintptr_t end, os_found *found, void *context);
+bool os_can_scan(void);
 
 /* 0 when all of [start, end) is private, anonymous, writable, not locked and not hugetlb; ENOMEM: part of it is not mapped;
  * EINVAL otherwise. Calls `mapped(context, start, end)` for each mapping's part, in order, until something is refused. */
@@ -111,6 +120,10 @@ int os_walk_to(struct os_walk *walk, uintptr_t at);
 void os_walk_end(struct os_walk *walk);
 
 bool os_is_watched(char *page); /* the mapping that holds it, by us; changes nothing [signal] */
+
+bool os_is_mapped(char *base, size_t len); /* all of it [signal] */
+/* Visit the parts where nothing is mapped, in order; `map`: with zeroed memory by then, if it can be had. Where no other thread maps. [signal] */
+void os_each_unmapped(char *base, size_t len, bool map, os_found *found, void *context);
 
 long os_minor_faults(void); /* of the calling thread */
 uint64_t os_thread_id(void); /* of the calling thread, and of no other before or after it, nor in a forked child; not 0 */

@@ -93,7 +93,9 @@ static enum peek_verdict begin(struct peek *peek, struct range *range, size_t of
     open(peek);
     /* First `changes`, then the rest: a loss or a writer announced after this moves it, one announced before is seen below. */
     peek->changes = atomic_load(&range->changes);
-    if (!atomic_load(&range->writing) && !atomic_load(&range->lossy) && !atomic_load(&range->notes)) return PEEK_WHOLE;
+    if (!atomic_load(&range->writing) && !atomic_load(&range->lossy) && !atomic_load(&range->notes) &&
+        range_tier == OS_TIER_USERFAULTFD) /* falling from it moves `changes` afterwards */
+        return PEEK_WHOLE;
     close_peek(peek);
     return PEEK_UNSURE;
 }
@@ -118,6 +120,8 @@ enum peek_verdict range_peek_begin_carefully(struct peek *peek, struct range *ra
         verdict = PEEK_LOST;
     else if (another_writes(range))
         verdict = PEEK_OVERWRITTEN;
+    else if (range_tier != OS_TIER_USERFAULTFD && !range->pins)
+        verdict = PEEK_OVERWRITTEN; /* it has fallen since the caller looked: again, with a pin */
     else
         open_peek(peek);
     range_leave(range);
@@ -128,6 +132,7 @@ enum peek_verdict range_peek_end(struct peek *peek) {
     struct range *range = peek->range;
     atomic_thread_fence(memory_order_seq_cst); /* the reads of the data come first */
     while (atomic_load(&range->traps)) os_pause();
+    if (atomic_load(&os_watch_ended)) return PEEK_UNSURE; /* before `changes`, which moves before this is taken back */
     if (atomic_load(&range->notes) || atomic_load(&range->changes) != peek->changes) return PEEK_UNSURE;
     close_peek(peek);
     return PEEK_WHOLE;
@@ -136,6 +141,7 @@ enum peek_verdict range_peek_end(struct peek *peek) {
 enum peek_verdict range_peek_end_carefully(struct peek *peek) {
     struct range *range = peek->range;
     enum peek_verdict verdict = PEEK_WHOLE;
+    watch_check(); /* where a trap has ended the watch, what is lost is known by then */
     range_enter(range);
     while (atomic_load(&range->traps)) os_pause();
     bool changed = atomic_load(&range->changes) != peek->changes;
@@ -170,7 +176,7 @@ bool range_repair(uintptr_t address, bool raw) {
         int err = os_zero(base, os_page_size, &done);
         /* The program has closed the descriptor; its number may be another file, or one that is just being opened again. What is missing is lost
          * even so. */
-        bool closed = err == EBADF || err == ENOTTY || err == EINVAL;
+        bool closed = err && err != EEXIST && err != ENOENT && err != ENOMEM; /* or a sandbox refuses to fill it */
         if (closed) err = os_fill_unwatched(base, os_page_size);
         if (done || (closed && !err)) {
             atomic_fetch_or(&range->noted[page / 64], (uint64_t)1 << page % 64);

@@ -102,7 +102,8 @@ static void list_with_room(struct block *chunk) {
     *first = chunk;
 }
 
-static int set_options(char *base, size_t len, unsigned options) {
+static int set_options(char *base, size_t len, bool huge, unsigned options) {
+    (void)os_huge(base, len, huge); /* advice */
     int err = options & RANGE_DUMP ? 0 : os_dump(base, len, false);
     return !err && options & RANGE_WIPE ? os_wipe_on_fork(base, len) : err;
 }
@@ -118,9 +119,8 @@ static int open_arena(unsigned kind, struct arena **out) {
     char *base;
     int err = os_reserve(ARENA_CHUNKS * CHUNK_SIZE, CHUNK_SIZE, &base);
     if (err) return err;
-    os_huge(base, ARENA_CHUNKS * CHUNK_SIZE, false);
     os_name(base, ARENA_CHUNKS * CHUNK_SIZE, "mvolatile:pool");
-    err = set_options(base, ARENA_CHUNKS * CHUNK_SIZE, kind);
+    err = set_options(base, ARENA_CHUNKS * CHUNK_SIZE, false, kind);
     if (!err && kind & WATCHED) err = os_watch(base, ARENA_CHUNKS * CHUNK_SIZE);
     for (size_t i = 0; i < ARENA_CHUNKS && !err; i++) {
         struct block *chunk = &arena->chunks[i]; /* field by field: a trap may be looking at the old arena's chunk */
@@ -189,9 +189,14 @@ static int take_slot(struct range *owner, size_t len, unsigned kind, struct bloc
     return 0;
 }
 
+/* munmap() is refused where it would split a mapping and there are too many (vm.max_map_count): then the pages go, and the addresses stay taken. */
+static void release(char *base, size_t len) {
+    if (os_release(base, len)) (void)os_discard(base, len);
+}
+
 static void close_arena(struct arena *arena) {
     for (size_t i = 0; i < ARENA_CHUNKS; i++) index_block(&arena->chunks[i], NULL);
-    os_release(arena->base, ARENA_CHUNKS * CHUNK_SIZE);
+    release(arena->base, ARENA_CHUNKS * CHUNK_SIZE);
     arena->base = NULL;
 }
 
@@ -223,13 +228,12 @@ static int take_mapping(struct range *owner, size_t len, bool huge, unsigned opt
     if (!block && !(block = calloc(1, sizeof *block))) return ENOMEM;
     int err = os_reserve(len, len >= os_huge_size ? os_huge_size : CHUNK_SIZE, base);
     if (!err) {
-        os_huge(*base, len, huge);
         block->base = *base; /* field by field, as in open_arena() */
         block->len = len;
         block->owners = &block->single;
         atomic_store(&block->single, owner);
         atomic_store(&block->slot_bytes, len);
-        err = set_options(*base, len, options);
+        err = set_options(*base, len, huge, options);
         pthread_mutex_lock(&lock);
         if (!err) err = index_block(block, block);
         pthread_mutex_unlock(&lock);
@@ -251,7 +255,7 @@ static void give_mapping(struct block *block) {
     pthread_mutex_lock(&lock);
     index_block(block, NULL);
     pthread_mutex_unlock(&lock);
-    os_release(block->base, block->len);
+    release(block->base, block->len);
     pthread_mutex_lock(&lock);
     atomic_store(&block->slot_bytes, 0);
     block->next = spare_blocks;
@@ -276,4 +280,28 @@ int pool_watch_again(void) {
     for (struct arena *arena = arenas; arena && !err; arena = arena->next)
         if (arena->base && arena->kind & WATCHED) err = os_watch_again(arena->base, ARENA_CHUNKS * CHUNK_SIZE);
     return err;
+}
+
+struct part_of {
+    bool huge;
+    unsigned options;
+    os_found *gone;
+};
+
+static void mapped_anew(void *context, uintptr_t start, uintptr_t end) {
+    struct part_of *of = context;
+    (void)set_options((char *)start, end - start, of->huge, of->options);
+    of->gone(NULL, start, end);
+}
+
+void pool_map_again(os_found *gone) {
+    for (struct arena *arena = arenas; arena; arena = arena->next) {
+        struct part_of of = {false, arena->kind, gone};
+        if (arena->base) os_each_unmapped(arena->base, ARENA_CHUNKS * CHUNK_SIZE, true, mapped_anew, &of);
+    }
+}
+
+void pool_map_block_again(struct block *block, bool huge, unsigned options, os_found *gone) {
+    struct part_of of = {huge, options, gone};
+    os_each_unmapped(block->base, block->len, true, mapped_anew, &of);
 }

@@ -15,6 +15,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "os.h"
+
 #define CHUNK_SIZE ((size_t)2 << 20)
 #define SMALLEST_PAGE 4096 /* of any kernel; what this one has is os_page_size */
 #define MAX_SLOTS (CHUNK_SIZE / SMALLEST_PAGE)
@@ -45,6 +47,10 @@ bool pool_owns(uintptr_t start, uintptr_t end);
 
 /* Watch every arena again, where nothing does any more. 0 or an errno. */
 int pool_watch_again(void);
+
+/* In a forked child: map what was not copied (MADV_DONTFORK) anew, of all arenas or of one large mapping; `gone` is told of it. */
+void pool_map_again(os_found *gone);
+void pool_map_block_again(struct block *block, bool huge, unsigned options, os_found *gone);
 
 void pool_lock(void); /* held over a fork */
 void pool_unlock(void);

@@ -13,7 +13,8 @@ _Atomic uint64_t range_gate_shut_by;
 
 static pthread_rwlock_t gate;
 static pthread_mutex_t list_lock = PTHREAD_MUTEX_INITIALIZER;
-static struct range *ranges, *spare; /* spare ones stay typed as ranges: a trap may hold a stale pointer to one */
+struct range *range_list;
+static struct range *spare; /* spare ones stay typed as ranges: a trap may hold a stale pointer to one */
 uint64_t range_forks;
 
 void gate_enter(void) { pthread_rwlock_rdlock(&gate); }
@@ -37,6 +38,19 @@ static void make_gate(void) {
 #endif
     pthread_rwlock_init(&gate, &attributes);
     pthread_rwlockattr_destroy(&attributes);
+}
+
+void range_shut_gate(void) {
+    pthread_rwlock_wrlock(&gate);
+    pthread_mutex_lock(&list_lock);
+}
+
+void range_open_gate(bool in_child) {
+    pthread_mutex_unlock(&list_lock);
+    if (in_child)
+        make_gate(); /* glibc knows a writer by its thread id, which is another in the child */
+    else
+        pthread_rwlock_unlock(&gate);
 }
 
 int range_init(enum os_tier most) {
@@ -77,21 +91,28 @@ bool range_pin_is_quick(struct range *range) {
 
 int range_pin(struct range *range, bool write) {
     if (range->marked) watch_check();
-    range_enter(range);
-    int err = 0;
-    if (!range->pins && range->marked && !(err = hold_all(range))) range->marked = false;
-    if (!err) {
-        range->pins++;
-        if (write) begin_writing(range);
-    }
-    range_leave(range);
+    int err;
+    do {
+        range_enter(range);
+        err = 0;
+        if (!range->pins && range->marked && !(err = hold_all(range))) range->marked = false;
+        if (!err) {
+            range->pins++;
+            if (write) begin_writing(range);
+        }
+        range_leave(range);
+    } while (err && watch_renew());
     return err;
 }
 
 void range_unpin(struct range *range, bool write) {
     range_enter(range);
     if (write) end_writing(range);
-    if (!--range->pins) mark(range);
+    int err = --range->pins ? 0 : mark(range);
+    range_leave(range);
+    if (!err || !watch_renew()) return;
+    range_enter(range);
+    if (!range->pins && !range->marked) mark(range);
     range_leave(range);
 }
 
@@ -117,26 +138,26 @@ static void release_pages(struct range *range, struct extent pages) {
 
 int range_read(struct range *range, size_t offset, size_t n, void *to) {
     struct extent pages = pages_under(range, offset, n);
-    range_enter(range);
-    bool again = false;
-    bool foreign = range->writers && atomic_load(&range->writer) != os_thread_id();
-    int err = foreign ? EAGAIN : hold_pages(range, pages, &again);
-    if (!err) {
-        if (extents_overlap(&range->lost, offset, offset + n))
-            err = EFAULT;
-        else
-            memmove(to, at_offset(range, offset), n); /* `to` may be a view of the same memory */
-        if (again) release_pages(range, pages);
-    }
-    range_leave(range);
+    int err;
+    do {
+        range_enter(range);
+        bool again = false, foreign = range->writers && atomic_load(&range->writer) != os_thread_id();
+        err = foreign ? EAGAIN : hold_pages(range, pages, &again);
+        if (!err) {
+            if (extents_overlap(&range->lost, offset, offset + n))
+                err = EFAULT;
+            else
+                memmove(to, at_offset(range, offset), n); /* `to` may be a view of the same memory */
+            if (again) release_pages(range, pages);
+        }
+        range_leave(range);
+    } while (err && watch_renew());
     return err;
 }
 
-int range_write(struct range *range, size_t offset, size_t n, const void *from) {
-    if (!n) return 0; /* its page holds no data by it, and must not count as lost one day */
-    struct extent pages = pages_under(range, offset, n);
-    range_enter(range);
+static int try_write(struct range *range, struct extent pages, size_t offset, size_t n, const void *from) {
     bool again;
+    range_enter(range);
     int err = hold_pages(range, pages, &again);
     if (!err) {
         begin_writing(range);
@@ -154,6 +175,15 @@ int range_write(struct range *range, size_t offset, size_t n, const void *from) 
     return err;
 }
 
+int range_write(struct range *range, size_t offset, size_t n, const void *from) {
+    if (!n) return 0; /* its page holds no data by it, and must not count as lost one day */
+    struct extent pages = pages_under(range, offset, n);
+    int err;
+    do err = try_write(range, pages, offset, n, from);
+    while (err && watch_renew());
+    return err;
+}
+
 /* ---- what the kernel has ---------------------------------------------------------------------------------------------------------- */
 
 static void sum_up(void *context, uintptr_t start, uintptr_t end) { *(size_t *)context += end - start; }
@@ -167,9 +197,9 @@ static size_t bytes_of(struct range *range, enum os_class class, size_t offset, 
 int range_purge(struct range *range, size_t offset, size_t length, size_t *bytes) {
     *bytes = 0;
     size_t start = page_down(offset), len = page_up(offset + length) - start;
-    if (range->refusal) watch_check();
+    if (range->refusal) (void)watch_renew();
     range_enter(range);
-    int err = range->pins ? EBUSY : 0;
+    int err = range->pins ? EDEADLK : 0;
     /* Refused perhaps half way, so some may be gone: held first, or it would be taken for what was never written. */
     if (!err && range->marked && range->refusal && !(err = hold_all(range))) range->marked = false;
     if (!err && !range->marked) err = mark(range);
@@ -186,7 +216,7 @@ int range_purge(struct range *range, size_t offset, size_t length, size_t *bytes
 int range_resident(struct range *range, size_t *bytes) {
     range_enter(range);
     *bytes = bytes_of(range, OS_RESIDENT, 0, range->mapped);
-    int err = os_probed()->pagemap;
+    int err = os_can_scan() ? 0 : os_probed()->pagemap;
     range_leave(range);
     return err;
 }
@@ -230,9 +260,9 @@ static void give_struct(struct range *range) {
 static void enlist(struct range *range) {
     pthread_mutex_lock(&list_lock);
     range->prev = NULL;
-    range->next = ranges;
-    if (ranges) ranges->prev = range;
-    ranges = range;
+    range->next = range_list;
+    if (range_list) range_list->prev = range;
+    range_list = range;
     pthread_mutex_unlock(&list_lock);
 }
 
@@ -242,11 +272,11 @@ static void delist(struct range *range) {
     if (range->prev)
         range->prev->next = range->next;
     else
-        ranges = range->next;
+        range_list = range->next;
     pthread_mutex_unlock(&list_lock);
 }
 
-int range_open(size_t nbytes, bool huge, unsigned options, const char *name, struct range **out) {
+static int try_open(size_t nbytes, bool huge, unsigned options, const char *name, struct range **out) {
     size_t mapped = page_up(nbytes);
     if (mapped < nbytes) return ENOMEM;
     struct range *range = take_struct();
@@ -257,13 +287,15 @@ int range_open(size_t nbytes, bool huge, unsigned options, const char *name, str
     range->mapped = mapped;
     range->small = mapped < CHUNK_SIZE;
     range->huge = range->may_collapse = huge && !range->small;
-    range->wiped = options & RANGE_WIPE;
+    range->options = options;
     size_t words = (mapped / os_page_size + 63) / 64;
     range->noted = words > 1 ? calloc(words, sizeof *range->noted) : &range->one_word;
     int err = range->noted ? 0 : ENOMEM;
     bool watched = range->small && range_tier == OS_TIER_USERFAULTFD;
     if (!err) err = pool_take(range, mapped, range->huge, watched, options, &range->block, &range->base);
-    if (!err) {
+    if (err) {
+        give_struct(range);
+    } else {
         range->watched = watched;
         if (!range->small) {
             char label[80];
@@ -272,11 +304,17 @@ int range_open(size_t nbytes, bool huge, unsigned options, const char *name, str
         }
         enlist(range);
         atomic_store(&range->live, true);
-    } else {
-        give_struct(range);
     }
     gate_leave();
     *out = err ? NULL : range;
+    return err;
+}
+
+int range_open(size_t nbytes, bool huge, unsigned options, const char *name, struct range **out) {
+    int err;
+    watch_check(); /* the pool watches what it hands out, and the program may have closed the descriptor since it last did */
+    do err = try_open(nbytes, huge, options, name, out);
+    while (err && watch_renew());
     return err;
 }
 
@@ -313,81 +351,4 @@ bool range_is_valid(struct range *range) {
                  !(range_tier == OS_TIER_USERFAULTFD && range->marked && !range->watched && !range->refusal);
     range_leave(range);
     return valid;
-}
-
-/* ---- all ranges: fork, and descriptors closed behind our back --------------------------------------------------------------------- */
-
-void range_shut_gate(void) {
-    pthread_rwlock_wrlock(&gate);
-    pthread_mutex_lock(&list_lock);
-}
-
-void range_open_gate(bool in_child) {
-    pthread_mutex_unlock(&list_lock);
-    if (in_child)
-        make_gate(); /* glibc knows a writer by its thread id, which is another in the child */
-    else
-        pthread_rwlock_unlock(&gate);
-}
-
-void range_shut_out_traps(void) {
-    atomic_store(&range_gate_shut_by, os_thread_id());
-    for (struct range *range = ranges; range; range = range->next)
-        while (atomic_load(&range->traps)) os_pause();
-}
-
-bool range_watch_again(bool touched) {
-    for (struct range *range = ranges; range && !touched; range = range->next) {
-        if (!range->watched) continue;
-        if (!range->marked)
-            (void)os_populate_read(range->base, range->mapped); /* nothing of it can be lost */
-        else if (!extents_cover(&range->data, 0, range->mapped))
-            fill_never_written(range, 0, range->mapped);
-    }
-    bool watching = range_tier == OS_TIER_USERFAULTFD && !pool_watch_again();
-    for (struct range *range = ranges; range && watching; range = range->next) {
-        if (!range->watched) continue;
-        if (!range->small && os_watch_again(range->base, range->mapped)) watching = false;
-        if (touched && range->marked) loss_take_stock(range, 0, range->mapped); /* once watched: from here on a touch traps */
-    }
-    return watching;
-}
-
-void range_do_without_watch(void) {
-    for (struct range *range = ranges; range; range = range->next) {
-        if (!range->watched) continue;
-        if (range->marked) loss_take_stock(range, 0, range->mapped);
-        loss_fill_unwatched(range, 0, range->mapped);
-        atomic_fetch_add(&range->changes, 1); /* a peek that is open reads zeros from here on, and no trap tells */
-        range->watched = false;
-        range->may_collapse = range->huge;
-        if (range->huge) os_huge(range->base, range->mapped, false);
-    }
-}
-
-/* A mark has noted what holds data. A range that nobody has held yet is asked; one that is held may be written to until the child is there,
- * so all of it counts. (MADV_DONTFORK would leave the child's objects without memory under them, and its addresses to others.) */
-void range_before_wipe(void) {
-    for (struct range *range = ranges; range; range = range->next)
-        if (range->wiped && !range->marked && (range->pins || note_data(range))) extents_add(&range->data, 0, range->mapped);
-}
-
-void range_after_wipe(void) {
-    struct extent part;
-    for (struct range *range = ranges; range; range = range->next) {
-        uint64_t generation = range->generation + 1;
-        while (range->wiped && extents_next(&range->data, 0, range->mapped, &part)) {
-            loss_record_all(range, part.start, part.end);
-            range->generation = generation; /* one loss */
-        }
-    }
-}
-
-void range_forget_other_threads(void) {
-    for (struct range *range = ranges; range; range = range->next) {
-        atomic_store(&range->peeks, 0);
-        atomic_store(&range->users, 0);
-        atomic_store(&range->traps, 0); /* one that has found the gate shut may be counted, and does no more */
-    }
-    peek_keep_only(os_thread_id());
 }

@@ -40,8 +40,8 @@ struct range {
     bool small;     /* shares an arena, which is watched as a whole */
     bool huge;
     bool foreign;      /* raw.c: not of the pool, may be mapped anew behind our back; offsets are addresses */
-    bool may_collapse; /* khugepaged is allowed; faultcount tier */
-    bool wiped;        /* RANGE_WIPE */
+    bool may_collapse; /* khugepaged is allowed */
+    unsigned options;  /* of enum range_options */
     _Atomic bool live;
     pthread_mutex_t lock; /* all below, but the atomics */
     _Atomic bool marked; /* volatile now; range_pin() asks before it has the lock, to know whether the watch matters */
@@ -120,7 +120,7 @@ uint64_t range_lost(struct range *range, size_t offset, size_t length, os_found 
 bool range_any_lost(struct range *range, size_t offset, size_t length);
 void range_forgive(struct range *range, size_t offset, size_t length); /* rebuilt, or zeros accepted */
 
-int range_purge(struct range *range, size_t offset, size_t length, size_t *bytes); /* EBUSY while pinned; `bytes` went */
+int range_purge(struct range *range, size_t offset, size_t length, size_t *bytes); /* EDEADLK while pinned; `bytes` went */
 int range_resident(struct range *range, size_t *bytes);
 
 bool range_is_valid(struct range *range); /* the invariants, for tests and debugging; takes the lock */
@@ -137,7 +137,10 @@ void range_shut_out_traps(void);
 /* Nothing watches our memory now: watch it again, or answer false. `touched`: the program may have run since the watch ended, so holes may
  * read as zeros by now. */
 bool range_watch_again(bool touched);
-void range_do_without_watch(void); /* from now on it is OS_TIER_FAULTCOUNT */
+void range_do_without_watch(void); /* from now on it is a lower tier */
+/* In a forked child: what MADV_DONTFORK kept from it is mapped anew, and lost. The bad schedules without: the child touches nothing at all, or what
+ * others have mapped there by then. */
+void range_map_again(void);
 /* RANGE_WIPE. Before: what such ranges hold, where no mark has told. After, in the child: it is lost there. */
 void range_before_wipe(void);
 void range_after_wipe(void);

@@ -15,6 +15,7 @@ void gate_enter(void);
 void gate_leave(void);
 extern _Atomic uint64_t range_gate_shut_by; /* a thread, or 0: for traps, which cannot wait for a lock */
 extern uint64_t range_forks;
+extern struct range *range_list; /* all that live, under the shut gate */
 
 void range_enter(struct range *range); /* the gate, then the range's lock */
 void range_leave(struct range *range);
@@ -31,6 +32,8 @@ void loss_fill_unwatched(struct range *range, size_t start, size_t end); /* or w
 int hold_all(struct range *range); /* for a pin: nothing of the range is volatile afterwards */
 int hold_part(struct range *range, size_t start, size_t end);
 int mark(struct range *range);
+int forbid_collapse(struct range *range);
+void mark_what_collapsed(struct range *range);
 int note_data(struct range *range); /* nothing of it is volatile: sets `data` to what holds bytes now */
 /* In a forked child: a mapping that has never held data comes without page tables there, so the zero pages of what was never written are
  * holes. Put them in again, before the holes are watched. */

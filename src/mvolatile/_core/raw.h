@@ -28,5 +28,6 @@ void raw_unlock(void);
 void raw_before_fork(void);             /* under the lock: the child could not tell what is not there any more */
 bool raw_watch_again(bool touched);     /* as of ranges; see range.h */
 void raw_do_without_watch(void);
+void raw_forget_unmapped(void);         /* in a forked child: what was not copied (MADV_DONTFORK) */
 
 #endif

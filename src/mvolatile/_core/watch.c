@@ -32,22 +32,28 @@ static void let_go(bool in_child) {
     range_open_gate(in_child);
 }
 
-/* The bad schedule: another thread closes what has just been opened, before it watches. Then nothing has changed, and the next check finds out. */
-static void watch_again(bool touched, bool close_old) {
+/* Everything is watched again, or all go on in a lower tier. The bad schedule: another thread closes what has just been opened, before it watches.
+ * Then nothing has changed, and the next check finds out. */
+static void watch_again(bool in_child) {
     enum os_tier was = range_tier;
-    range_tier = os_open_again(range_tier, close_old);
-    if (was != OS_TIER_USERFAULTFD || (range_watch_again(touched) && raw_watch_again(touched))) return;
-    if (range_tier == OS_TIER_USERFAULTFD && !os_watching()) return;
-    os_stop_watching();
-    range_tier = OS_TIER_FAULTCOUNT;
-    range_do_without_watch();
-    raw_do_without_watch();
+    range_tier = os_open_again(was, in_child);
+    if (range_tier == OS_TIER_USERFAULTFD && !(range_watch_again(!in_child) && raw_watch_again(!in_child))) {
+        if (!os_watching()) return;
+        range_tier = os_without_watch();
+    }
+    if (range_tier != was) {
+        range_do_without_watch();
+        raw_do_without_watch();
+    }
+    atomic_store(&os_watch_ended, false); /* what was lost meanwhile has moved `changes` */
 }
 
 /* What was purged in the parent is missing here too, and nothing of the child has run yet that could have filled it. */
 static void in_child(void) {
     watch_forks++;
-    watch_again(false, true);
+    range_map_again();
+    raw_forget_unmapped();
+    watch_again(true);
     range_after_wipe();
     range_forget_other_threads();
     let_go(true);
@@ -57,9 +63,14 @@ static void in_parent(void) { let_go(false); }
 
 void watch_init(void) { pthread_atfork(before_fork, in_parent, in_child); }
 
-void watch_check(void) {
-    if (range_tier != OS_TIER_USERFAULTFD || os_watching()) return;
+bool watch_renew(void) {
+    if (range_tier != OS_TIER_USERFAULTFD || os_watching()) return false;
     range_shut_gate();
-    if (!os_watching()) watch_again(true, false);
+    if (range_tier == OS_TIER_USERFAULTFD && !os_watching()) watch_again(false);
     range_open_gate(false);
+    return true;
+}
+
+void watch_check(void) {
+    if (range_tier == OS_TIER_USERFAULTFD && !os_watch_is_open()) (void)watch_renew();
 }

@@ -21,7 +21,7 @@ class Advice:
 
 
 def _lacks(name: str) -> Callable[[Features], bool]:
-    return lambda found: found.mechanisms[name] != 0
+    return lambda found: bool(found.mechanisms[name])
 
 
 ADVICE = (
@@ -36,7 +36,7 @@ ADVICE = (
         "run Linux 5.14 or newer",
     ),
     Advice(
-        lambda found: found.mechanisms["madv_free"] != 0 and found.mechanisms["populate_write"] == 0,
+        lambda found: bool(found.mechanisms["madv_free"]) and found.mechanisms["populate_write"] == 0,
         "MADV_FREE is refused, so nothing can be purged",
         "allow madvise in the seccomp profile; kernels before 4.5 do not have it",
     ),
@@ -45,8 +45,8 @@ ADVICE = (
         "this container's seccomp profile refuses userfaultfd: touching purged memory reads zeros instead "
         "of raising SIGBUS, and peeks cost as much as pins",
         "add userfaultfd to the allowed calls of the profile (docker run --security-opt "
-        "seccomp=PROFILE.json; in Kubernetes securityContext.seccompProfile type Localhost); no capability "
-        "is needed",
+        "seccomp=PROFILE.json; in Kubernetes securityContext.seccompProfile type Localhost), or give the "
+        "container /dev/userfaultfd (Linux 6.1), readable and writable for its user; no capability is needed",
     ),
     Advice(
         lambda found: found.userfaultfd_errno in (errno.EPERM, errno.EACCES) and not found.seccomp,
@@ -87,7 +87,12 @@ ADVICE = (
         "run a kernel with CONFIG_ANON_VMA_NAME (Linux 5.17)",
     ),
     Advice(
-        lambda found: not found.psi,
+        lambda found: found.ram_total is None,
+        "/proc/meminfo cannot be read, so how much memory the machine has, and its pressure, stay unknown",
+        "mount /proc, and without subset=pid",
+    ),
+    Advice(
+        lambda found: not found.psi and found.ram_total is not None,
         "no pressure stall information: pressure on the whole machine goes unnoticed until pages are purged",
         "boot with psi=1, on a kernel with CONFIG_PSI",
     ),

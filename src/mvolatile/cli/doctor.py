@@ -14,6 +14,8 @@ from .tables import mib, print_table
 
 __all__ = ["add_parser"]
 
+_UNKNOWN = "unknown"
+
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register the subcommand."""
@@ -61,7 +63,10 @@ def _rows(found: Features) -> list[tuple[str, str]]:
     refused = [name for name, code in found.mechanisms.items() if code]
     reading = psi.read_psi()
     pressure = "not available" if reading is None else f"some {reading.some.avg10:.2f} % of the last 10 s"
-    swap = "none" if not found.swap_total else f"{mib(found.swap_free)} free of {mib(found.swap_total)}"
+    swap = f"{mib(found.swap_free, _UNKNOWN)} free of {mib(found.swap_total)}"
+    if not found.swap_total:
+        swap = _UNKNOWN if found.swap_total is None else "none"
+    memory = f"{mib(found.ram_available)} available of {mib(found.ram_total)}"
     huge = f"{mib(found.huge_page_size, 'none')}, enabled {found.thp}, defrag {found.thp_defrag}"
     rows = [
         ("kernel", f"Linux {found.kernel} on {found.machine}"),
@@ -71,13 +76,13 @@ def _rows(found: Features) -> list[tuple[str, str]]:
         ("refused mechanisms", ", ".join(refused) or "none"),
         ("pages", f"{mib(found.page_size)}; huge pages {huge}"),
         ("reclaim", "multi-generational LRU" if found.mglru else "classic LRU"),
-        ("memory", f"{mib(found.ram_available)} available of {mib(found.ram_total)}"),
+        ("memory", _UNKNOWN if found.ram_available is None else memory),
         ("swap", swap),
     ]
     if found.cgroup_version is None:
         rows.append(("memory cgroup", "none can be seen"))
     else:
-        working = mib(found.cgroup_working_set, "unknown")
+        working = mib(found.cgroup_working_set, _UNKNOWN)
         rows += [
             ("memory cgroup", f"version {found.cgroup_version}, {found.cgroup_path}"),
             ("its limit", f"{mib(found.cgroup_limit)}; swap {mib(found.cgroup_swap_limit)}"),
@@ -87,6 +92,6 @@ def _rows(found: Features) -> list[tuple[str, str]]:
     return [
         *rows,
         ("memory pressure (PSI)", pressure),
-        ("mappings allowed", str(found.max_map_count)),
+        ("mappings allowed", _UNKNOWN if found.max_map_count is None else str(found.max_map_count)),
         ("lockable memory", f"{mib(found.memlock_limit)} (locked memory is never volatile)"),
     ]

@@ -32,6 +32,8 @@ _EXACT = {
 }
 """What the tier 'userfaultfd' needs on top."""
 
+_UNTRIED = -1
+
 _COUNTING = {"pagemap": "/proc/self/pagemap"}
 """What the tier 'faultcount' needs on top."""
 
@@ -54,8 +56,10 @@ class Features:
     """Why this tier and no better one."""
     forced: bool
     """Whether ``MVOLATILE_TIER`` chose the tier."""
-    mechanisms: Mapping[str, int]
-    """Each kernel mechanism: 0 if it works, else the errno it was refused with."""
+    mechanisms: Mapping[str, int | None]
+    """Each kernel mechanism: 0 if it works, else the errno it was refused with. None if it was not tried: a tier that
+    ``MVOLATILE_TIER`` forces makes no call that it does not use, and ``/dev/userfaultfd`` is a second way.
+    """
 
     kernel: str
     machine: str
@@ -75,10 +79,11 @@ class Features:
     seccomp: bool
     """Whether a seccomp filter is at work, as in most containers."""
 
-    ram_total: int
-    ram_available: int
-    swap_total: int
-    swap_free: int
+    ram_total: int | None
+    """None, as the next three, where ``/proc/meminfo`` cannot be read: no ``/proc``, or one mounted ``subset=pid``."""
+    ram_available: int | None
+    swap_total: int | None
+    swap_free: int | None
 
     cgroup_version: int | None
     """Of the memory cgroup; None if none can be seen."""
@@ -95,8 +100,8 @@ class Features:
     """Whether pressure stall information can be read."""
 
     @property
-    def userfaultfd_errno(self) -> int:
-        """0, or the errno of userfaultfd; ``EPERM`` is mostly a container's seccomp profile."""
+    def userfaultfd_errno(self) -> int | None:
+        """0, or the errno of userfaultfd; ``EPERM`` is mostly a container's seccomp profile. None: not tried."""
         return self.mechanisms["userfaultfd"]
 
     @property
@@ -114,7 +119,8 @@ def features() -> Features:
     True
     """
     tier = _core.tier()
-    mechanisms = MappingProxyType(dict(_core.probe()))
+    probed = {name: None if code == _UNTRIED else code for name, code in _core.probe().items()}
+    mechanisms = MappingProxyType(probed)
     forced = bool(os.environ.get("MVOLATILE_TIER"))
     meminfo = files.read_table("/proc/meminfo")
     status = files.read_table("/proc/self/status")
@@ -140,10 +146,10 @@ def features() -> Features:
         memlock_limit=None if memlock == resource.RLIM_INFINITY else memlock,
         overcommit_memory=files.read_int("/proc/sys/vm/overcommit_memory"),
         seccomp=status.get("Seccomp", 0) == 2,
-        ram_total=meminfo.get("MemTotal", 0),
-        ram_available=meminfo.get("MemAvailable", 0),
-        swap_total=meminfo.get("SwapTotal", 0),
-        swap_free=meminfo.get("SwapFree", 0),
+        ram_total=meminfo.get("MemTotal"),
+        ram_available=meminfo.get("MemAvailable"),
+        swap_total=meminfo.get("SwapTotal"),
+        swap_free=meminfo.get("SwapFree"),
         cgroup_version=None if cgroup is None else cgroup.version,
         cgroup_path=None if cgroup is None else str(cgroup.path),
         cgroup_writable=cgroup is not None and any(map(_writable, cgroup.lineage()[:2])),
@@ -168,11 +174,11 @@ def _chosen(path: str) -> str | None:
     return None
 
 
-def _refused(needed: Mapping[str, str], mechanisms: Mapping[str, int]) -> list[str]:
+def _refused(needed: Mapping[str, str], mechanisms: Mapping[str, int | None]) -> list[str]:
     return [
         f"{title} is refused: {errno.errorcode.get(code, code)} ({os.strerror(code)}){_hint(name, code)}"
         for name, title in needed.items()
-        if (code := mechanisms[name]) != 0
+        if (code := mechanisms[name])
     ]
 
 
@@ -181,11 +187,12 @@ def _hint(name: str, code: int) -> str:
     return ", as where all memory is locked (mlockall)" if (name, code) == ("madv_free", errno.EINVAL) else ""
 
 
-def _reason(tier: str, forced: bool, mechanisms: Mapping[str, int]) -> str:
+def _reason(tier: str, forced: bool, mechanisms: Mapping[str, int | None]) -> str:
     if forced:
         return f"MVOLATILE_TIER={os.environ['MVOLATILE_TIER']} asks for it"
     if tier == "userfaultfd":
-        return "userfaultfd with SIGBUS works here"
+        device = mechanisms["userfaultfd_device"] == 0
+        return "userfaultfd with SIGBUS works here" + (", by way of /dev/userfaultfd" if device else "")
     missing = _refused(_NEEDED, mechanisms) if tier == "unsupported" else []
     missing = missing or _refused(_EXACT, mechanisms)
     if tier == "unsupported":

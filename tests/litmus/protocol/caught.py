@@ -194,4 +194,28 @@ CAUGHT = [
         violates="deadlock",
         schedule="reclaim0 forker*17 reclaim1",
     ),
+    Caught(
+        switch="ended_unseen",
+        race="peek vs a trap elsewhere, ioctl refused",
+        violates="peek_reads_whole",
+        schedule="a*7 b*6 a*4 b reclaim0 reclaim1 b*4 a*4 b",
+    ),
+    Caught(
+        switch="ended_seen_last",
+        race="peek vs a trap elsewhere, ioctl refused",
+        violates="peek_reads_whole",
+        schedule="a*7 b*6 a*4 b reclaim0 reclaim1 b*4 a*4 b*2",
+    ),
+    Caught(
+        switch="ended_late",
+        race="peek vs a trap elsewhere, ioctl refused",
+        violates="peek_reads_whole",
+        schedule="a b*7 reclaim1 b*4 a*11 b a*5 b",
+    ),
+    Caught(
+        switch="begun_unwatched",
+        race="peek vs a trap elsewhere, ioctl refused",
+        violates="peek_reads_whole",
+        schedule="a*9 b a*3 b a*3 b*3 reclaim1 b*7",
+    ),
 ]

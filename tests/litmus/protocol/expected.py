@@ -32,6 +32,8 @@ OUTCOMES: dict[str, dict[str, set[Any]]] = {
     "pin vs peek, no pagemap": {"a": {"lost", "whole"}, "b": {"lost", "whole"}},
     "two peeks": {"a": {"lost", "whole"}, "b": {"lost", "whole"}},
     "two peeks, large": {"a": {"lost", "whole"}, "b": {"lost", "whole"}},
+    "two peeks, ioctl refused": {"a": {"lost", "whole"}, "b": {"lost", "whole"}},
+    "peek vs a trap elsewhere, ioctl refused": {"b": {"lost", "overwritten", "whole"}},
     "lost and rebuilt inside a peek": {"a": {"rebuilt", "whole"}, "b": {"lost", "overwritten", "whole"}},
     "lost and rebuilt inside a peek, large": {
         "a": {"rebuilt", "whole"},

@@ -15,6 +15,7 @@ from mvolatile.model.stock.programs import (
     pin,
     stray,
     survey,
+    trap_elsewhere,
     write,
 )
 
@@ -25,6 +26,7 @@ TOUCHED_LARGE = Config(touch=True, large=True)
 BLIND = Config(pagemap=False)
 COUNTED = Config(tier=FAULTCOUNT)
 FORKS = Config(child_tier=USERFAULTFD)
+SANDBOXED = Config(child_tier=USERFAULTFD, sandboxed=True)
 FORKS_LARGE = Config(child_tier=USERFAULTFD, large=True)
 FALLS_BACK = Config(child_tier=FAULTCOUNT)
 COUNTED_FORKS = Config(tier=FAULTCOUNT, child_tier=FAULTCOUNT)
@@ -72,6 +74,8 @@ RACES = [
     Litmus("pin vs peek, no pagemap", BLIND, {"a": do(pin), "b": do(peek)}),
     Litmus("two peeks", SMALL, {"a": do(peek), "b": do(peek)}),
     Litmus("two peeks, large", LARGE, {"a": do(peek), "b": do(peek)}),
+    Litmus("two peeks, ioctl refused", SANDBOXED, {"a": do(peek), "b": do(peek)}),
+    Litmus("peek vs a trap elsewhere, ioctl refused", SANDBOXED, {"a": do(trap_elsewhere), "b": do(peek)}),
     Litmus("lost and rebuilt inside a peek", SMALL, {"a": do(pin, rebuild=2), "b": do(peek)}, purges=2),
     Litmus(
         "lost and rebuilt inside a peek, large", LARGE, {"a": do(pin, rebuild=2), "b": do(peek)}, purges=2

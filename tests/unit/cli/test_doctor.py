@@ -24,6 +24,7 @@ PERFECT = Features(
     mechanisms=dict.fromkeys(
         [
             "userfaultfd",
+            "userfaultfd_device",
             "uffd_sigbus",
             "madv_free",
             "populate_write",
@@ -82,6 +83,7 @@ CASES = [
     (worse(refused={"pageout": errno.EINVAL}), "Linux 5.4"),
     (worse(refused={"anon_name": errno.EINVAL}), "CONFIG_ANON_VMA_NAME"),
     (worse(psi=False), "psi=1"),
+    (worse(ram_total=None, ram_available=None, psi=False), "subset=pid"),
     (worse(max_map_count=1000), "sysctl vm.max_map_count"),
     (worse(overcommit_memory=2), "vm.overcommit_memory=0"),
     (worse(cgroup_version=None), "mount cgroupfs"),

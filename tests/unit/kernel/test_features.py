@@ -16,6 +16,7 @@ from support.processes import run_python
 
 MECHANISMS = {
     "userfaultfd",
+    "userfaultfd_device",
     "uffd_sigbus",
     "madv_free",
     "populate_write",
@@ -48,7 +49,11 @@ def test_what_the_kernel_says_of_itself(found: Features) -> None:
     assert found.kernel == Path("/proc/sys/kernel/osrelease").read_text().strip()
     assert found.page_size == mmap.PAGESIZE
     assert found.max_map_count == int(Path("/proc/sys/vm/max_map_count").read_text())
+    assert found.ram_available is not None
+    assert found.ram_total is not None
     assert 0 < found.ram_available <= found.ram_total
+    assert found.swap_free is not None
+    assert found.swap_total is not None
     assert 0 <= found.swap_free <= found.swap_total
     assert found.psi == Path("/proc/pressure/memory").exists()
     thp = Path("/sys/kernel/mm/transparent_hugepage/enabled")
@@ -74,6 +79,9 @@ def test_a_forced_tier(tier: str) -> None:
 
         found = features()
         print(found.tier, found.can_purge, found.can_trap, found.forced, found.reason, sep="|")
+
+        assert found.userfaultfd_errno is None, "not tried"
+        assert (found.mechanisms["madv_free"] is None) == (found.tier == "unsupported")
 
     said = run_python(child, env={"MVOLATILE_TIER": tier}).check().stdout.strip().split("|")
     assert said == [tier, str(tier == "faultcount"), "False", "True", f"MVOLATILE_TIER={tier} asks for it"]

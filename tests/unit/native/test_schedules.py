@@ -38,6 +38,7 @@ CLOSINGS = [
     "asked_while_another_opens",
     "closed_inside_a_pin",
     "raw_memory_read_meanwhile",
+    "sandboxed_inside_a_peek",
 ]
 SIGNALS = [
     "jump_out_of_a_trap",

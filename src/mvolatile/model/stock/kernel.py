@@ -15,12 +15,14 @@ from functools import cache
 from typing import Any, Final
 
 from ..steps import Op, Steps, put, puts
+from .atomics import global_store
 from .machine import CHILD, PARENT, USERFAULTFD, ZERO_PAGE, Pte, Task, World
 
 TRAP: Final = "SIGBUS"
 EFAULT: Final = "EFAULT"
 EEXIST: Final = "EEXIST"
 ENOENT: Final = "ENOENT"
+EPERM: Final = "EPERM"
 ENOMEM: Final = "ENOMEM"
 EINTR: Final = "EINTR"
 
@@ -187,7 +189,9 @@ def _zero(t: Task, page: int) -> Op:
 
 
 def os_zero(t: Task, page: int) -> Steps[str | None]:
-    """`os_zero()` of one page: None where it was missing and is filled now, else EEXIST or ENOENT."""
+    """`os_zero()` of one page: None where it was missing and is filled now, else EEXIST or ENOENT; or it is refused."""
+    if t.m.config.sandboxed:
+        return EPERM
     error = yield _zero(t, page)
     return error  # type: ignore[no-any-return]
 
@@ -250,6 +254,26 @@ def os_watch(t: Task) -> Op:
 def os_unwatch(t: Task) -> Op:
     """`os_unwatch()`."""
     return _register(t, False)
+
+
+def os_stop_watching(t: Task) -> Op:
+    """`os_stop_watching()`: the last close() of a userfaultfd lets go of all that it watched."""
+    return _register(t, False)
+
+
+def end_watch(t: Task) -> Steps[None]:
+    """What a trap does that cannot fill: it says so first."""
+    if not t.broken.ended_late:
+        yield global_store(t, "watch_ended", True)
+    yield os_stop_watching(t)
+    if t.broken.ended_late:
+        yield global_store(t, "watch_ended", True)
+
+
+def os_fill_unwatched(t: Task, page: int) -> Steps[None]:
+    """`os_fill_unwatched()`, where our descriptor is open and refused."""
+    while (yield from os_populate_read(t, 1 << page)) == EFAULT:
+        yield from end_watch(t)
 
 
 @cache

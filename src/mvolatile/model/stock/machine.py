@@ -136,6 +136,18 @@ class Broken:
     announce_after_settling: bool = False
     """A loss is announced to peeks when its pages are zero already."""
 
+    ended_unseen: bool = False
+    """The end of a peek does not look whether a trap has ended the watch."""
+
+    ended_seen_last: bool = False
+    """The end of a peek looks at `changes` first, and whether a trap has ended the watch then."""
+
+    ended_late: bool = False
+    """A trap says that it ends the watch when it has done so."""
+
+    begun_unwatched: bool = False
+    """The beginning of a peek does not look whether the tier has fallen since its caller looked."""
+
     writers_unannounced: bool = False
     """Writers do not count `changes`."""
 
@@ -162,7 +174,8 @@ class Config:
     range has a mapping of its own, unwatched after a loss; else it is a slot of an arena that is watched for ever.
     `pagemap`: /proc/self/pagemap can be read. `signals`: a signal may interrupt a populate. `mlock`: RLIMIT_MEMLOCK
     allows it. `touch`: ranges are of a size that is held by touching its pages. `child_tier`: what a forked child gets;
-    None: there is no fork, and the gate, which only forks shut, is left out.
+    None: there is no fork, and the gate, which only forks shut, is left out. `sandboxed`: the kernel refuses ioctl(2)
+    to the process, since a moment ago.
     """
 
     pages: int = 2
@@ -174,6 +187,7 @@ class Config:
     mlock: bool = True
     touch: bool = False
     child_tier: str | None = None
+    sandboxed: bool = False
     broken: Broken = Broken()
 
 
@@ -220,6 +234,8 @@ class Machine:
         self._add((mm, "mlocked"), False)
         self._add((mm, "signal"), False)
         self._add((mm, "closed"), False)
+        self._add((mm, "watch_ended"), False)
+        self._add((mm, "fallen"), False)
         self._add((mm, "gil"), False)
         self._add((mm, "owner"), 0)
         self._add((mm, "forking"), False)

@@ -15,10 +15,11 @@ from .atomics import (
     range_leave,
     wait_while,
 )
-from .kernel import EEXIST, ENOENT, ENOMEM, os_zero
+from .kernel import EEXIST, ENOENT, ENOMEM, EPERM, os_fill_unwatched, os_zero
 from .loss import loss_fold_notes
 from .machine import Task, World
 from .properties import must, no_foreign_repair, report
+from .watch import watch_check
 
 WHOLE: Final = "whole"
 LOST: Final = "lost"
@@ -79,6 +80,11 @@ def another_writes(t: Task, r: int) -> Steps[bool]:
     return bool((yield atomic_load(t, r, "writing"))) and (yield atomic_load(t, r, "writer")) != t.id
 
 
+def _has_fallen(t: Task) -> Steps[bool]:
+    """Whether `range_tier` is lower than when the caller looked; only where the watch can end."""
+    return t.m.config.sandboxed and not t.broken.begun_unwatched and bool((yield global_load(t, "fallen")))
+
+
 def range_peek_begin(t: Task, r: int, pages: int, listed: bool = True) -> Steps[tuple[str, Peek | None]]:
     """`range_peek_begin()`; `range_copy_begin()` where it is not listed."""
     yield open_peek(t, r, listed)
@@ -87,6 +93,7 @@ def range_peek_begin(t: Task, r: int, pages: int, listed: bool = True) -> Steps[
         not (yield atomic_load(t, r, "writing"))
         and not (yield atomic_load(t, r, "lossy"))
         and not (yield atomic_load(t, r, "notes"))
+        and not (yield from _has_fallen(t))
     ):
         return WHOLE, Peek(r, pages, changes, listed=listed)
     yield close_peek(t, r, listed)
@@ -102,7 +109,7 @@ def range_peek_begin_carefully(t: Task, r: int, pages: int) -> Steps[tuple[str, 
     if g.lost & pages:
         verdict = LOST
         yield report(t, g.lost & pages, pages, held=False)
-    elif (yield from another_writes(t, r)):
+    elif (yield from another_writes(t, r)) or ((yield from _has_fallen(t)) and not g.pins):
         verdict = OVERWRITTEN
     else:
         yield open_peek(t, r)
@@ -116,13 +123,15 @@ def range_peek_end(t: Task, peek: Peek) -> Steps[str]:
     """`range_peek_end()`: after UNSURE it is still open."""
     r = peek.range
     yield wait_while(t, r, "traps")
+    looks = t.m.config.sandboxed and not (t.broken.ended_unseen or t.broken.ended_seen_last)
+    ended = looks and (yield global_load(t, "watch_ended"))
     if t.broken.changes_before_notes:
         unsure = (yield atomic_load(t, r, "changes")) != peek.changes or (yield atomic_load(t, r, "notes"))
     else:
         unsure = (yield atomic_load(t, r, "notes")) or (yield atomic_load(t, r, "changes")) != peek.changes
-    if unsure:
+    if ended or unsure or (t.broken.ended_seen_last and (yield global_load(t, "watch_ended"))):
         return UNSURE
-    del unsure
+    del ended, unsure
     yield close_peek(t, r, peek.listed)
     return WHOLE
 
@@ -130,6 +139,8 @@ def range_peek_end(t: Task, peek: Peek) -> Steps[str]:
 def range_peek_end_carefully(t: Task, peek: Peek) -> Steps[str]:
     """`range_peek_end_carefully()`."""
     r = peek.range
+    if t.m.config.sandboxed:
+        yield from watch_check(t)
     g = yield from range_enter(t, r)
     yield wait_while(t, r, "traps")
     changed = (yield atomic_load(t, r, "changes")) != peek.changes
@@ -194,6 +205,9 @@ def _fill(t: Task, r: int, page: int) -> Steps[bool]:
     if early:
         yield from _note(t, r, page)
     error = yield from os_zero(t, page)
+    if error == EPERM:
+        yield from os_fill_unwatched(t, page)
+        error = None
     if t.broken.map_before_count:
         yield atomic_fetch_add(t, r, "traps", 1)
     if error is None:

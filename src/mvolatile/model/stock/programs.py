@@ -11,7 +11,7 @@ from typing import Any, Final
 from ..steps import Steps, run
 from .atomics import atomic_load, gil, unuse_range, use_range
 from .forks import fork, in_child
-from .kernel import EINTR, ENOMEM, TRAP, load, purge, signal, store, wait_to_be_born
+from .kernel import EINTR, ENOMEM, TRAP, end_watch, load, purge, signal, store, wait_to_be_born
 from .loss import range_forgive, range_lost, range_survey
 from .machine import CHILD, USERFAULTFD, Machine, Task, World
 from .peek import (
@@ -36,6 +36,7 @@ from .ranges import (
     range_unpin,
     range_write,
 )
+from .watch import watch_check
 
 REBUILT: Final = "rebuilt"
 CLOSED: Final = "closed"
@@ -190,6 +191,12 @@ def peek(t: Task, pages: int | None = None, zeros: bool = False, blocked: bool =
     if verdict == WHOLE and not zeros:
         must("peek_reads_whole", peek_reads_whole(values))
     return verdict
+
+
+def trap_elsewhere(t: Task) -> Steps[None]:
+    """A peek of another range touches what is lost, and ioctl(2) is refused: nothing of it is noted in this range."""
+    yield from end_watch(t)
+    yield from watch_check(t)
 
 
 def copy_out(t: Task, pages: int, zeros: bool = False, blocked: bool = False) -> Steps[str | tuple[int, ...]]:
