@@ -25,5 +25,5 @@ def paged_package(page: int) -> Path:
         shutil.copytree(CORE.parent, root / "mvolatile", ignore=ignore)
         run_compiler(*flags, *headers, *sources, "-o", root / "mvolatile" / "_core.abi3.so")
 
-    read = [KERNEL, *sources, *sorted(CORE.glob("*.h")), *sorted(CORE.parent.rglob("*.py"))]
+    read = [*KERNEL, *sources, *sorted(CORE.glob("*.h")), *sorted(CORE.parent.rglob("*.py"))]
     return build_once(f"pages-of-{page}-{digest(read, flags, headers)}", build)

@@ -38,7 +38,7 @@ UNRULED = {"__init__", "__main__", "cli"}
 NOT_AT_START = ("model", "explore", "cli", "testing", "demo", "cache", "arrays")
 
 KERNEL_CALLS = re.compile(
-    r"\b(madvise|process_madvise|mmap|munmap|mremap|mprotect|mlock|munlock|mincore|msync|move_pages|ioctl|userfaultfd|syscall|prctl)"
+    r"\b(madvise|process_madvise|mmap|munmap|mremap|mprotect|mlock|munlock|mincore|msync|move_pages|ioctl|userfaultfd|syscall|prctl|opendir)"
     r"\s*\("
 )
 KNOWS_PYTHON = {
