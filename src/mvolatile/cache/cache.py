@@ -214,10 +214,10 @@ class VolatileCache(Engine[K, V], MutableMapping[K, V]):
 
         Single-flight: while one thread makes the value, others that want it wait, and get it or the exception.
         If the key is set, deleted or cleared meanwhile, the made value is returned but not stored; so is one too
-        large for `max_bytes` or for the memory there is. A factory may use the cache, even for its own key, also
-        through tasks and `asyncio.to_thread`. It must not wait for a thread of its own, or of an executor, that asks
-        for the same key: both would wait for ever, unless that thread runs in a copy of the factory's context
-        (`contextvars`).
+        large for `max_bytes` or for the memory there is. A factory may use the cache, even for its own key, and ask
+        through tasks and `asyncio.to_thread`. A thread of its own, or of an executor, is a stranger unless it runs in a
+        copy of the factory's context (`contextvars`): a factory that waits for one that asks for the same key waits
+        for ever.
         """
         checked_ttl(ttl)
         value = self._find(key)
