@@ -89,7 +89,8 @@ int ready(void) {
 static struct {
     PyObject *getsignal, *number, *is_enabled; /* _signal.getsignal, SIGBUS, faulthandler.is_enabled */
     PyObject *handler;                         /* what getsignal said last: compared, never used */
-    bool enabled, blocking_threads;
+    bool enabled;
+    _Atomic bool blocking_threads; /* read without the lock */
     struct timespec tick;
 } seen;
 static OF_EACH_THREAD struct {

@@ -156,7 +156,7 @@ static void handle(int link, int number, siginfo_t *info, void *context_) {
         else
             hand_on(link, number, info, context, repeats, mask);
     }
-    os_set_mask(mask, &ours);
+    if (!is_full(mask)) os_set_mask(mask, &ours); /* the kernel puts back its own */
     errno = saved;
 }
 

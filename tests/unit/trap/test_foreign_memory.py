@@ -154,6 +154,15 @@ STORIES = {
         "    signal.signal(signal.SIGBUS, (signal.SIG_DFL, print)[i % 2]); library()\n"
         "    install(0, page=page); library(); print(c.moved(page), flush=True)",
     ),
+    "in many threads at once": (
+        "install(0, page=page); library(); install(1, page=other)",
+        "import threading\nsums = []\n"
+        "def work(): sums.append(sum(c.moved(page) + c.moved(other) for _ in range(500)))\n"
+        "threads = [threading.Thread(target=work) for _ in range(4)]\n"
+        "for thread in threads: thread.start()\n"
+        "for _ in range(5): library()\n"
+        "for thread in threads: thread.join()\nprint(sums)",
+    ),
     "one that is put back over the default": (
         "install(0, page=page); library(); install(1, page=other)",
         "library(); c.uninstall(1); library(); print(c.moved(page), flush=True); c.moved(other)",
