@@ -86,10 +86,12 @@ bool os_watching(void) {
 
 /* ---- watching --------------------------------------------------------------------------------------------------------------------- */
 
-int os_watch(char *base, size_t len) {
+static int watch_by(int fd, char *base, size_t len) {
     struct uffdio_register arg = {.range = {(uintptr_t)base, len}, .mode = UFFDIO_REGISTER_MODE_MISSING};
-    return call_own(UFFDIO_REGISTER, &arg);
+    return fd < 0 ? EBADF : call(fd, UFFDIO_REGISTER, &arg);
 }
+
+int os_watch(char *base, size_t len) { return watch_by(own_fd(&uffd), base, len); }
 
 int os_unwatch(char *base, size_t len) {
     struct uffdio_range arg = {(uintptr_t)base, len};
@@ -128,11 +130,12 @@ int os_fill_unwatched(char *base, size_t len) {
 
 bool os_is_watched(char *page) {
     struct uffdio_copy arg = {.dst = (uintptr_t)page, .src = 0, .len = os_page_size, .mode = UFFDIO_COPY_MODE_DONTWAKE};
-    int err; /* nothing is mapped at 0, so nothing is copied; that the mapping is not watched is found first */
-    do err = call(uffd.fd, UFFDIO_COPY, &arg);
+    int err, fd = own_fd(&uffd); /* nothing is mapped at 0, so nothing is copied; that the mapping is not watched is found first */
+    if (fd < 0) return true; /* nobody can tell; who watches again finds out */
+    do err = call(fd, UFFDIO_COPY, &arg);
     while (err == EAGAIN || err == EINTR);
     if (err == ENOENT) return false;
-    return os_watch(page, os_page_size) != EBUSY; /* some userfaultfd watches it: another than ours says so here, ours changes nothing */
+    return watch_by(fd, page, os_page_size) != EBUSY; /* some userfaultfd watches it: another than ours says so here, ours changes nothing */
 }
 
 int os_zero(char *base, size_t len, size_t *done) {
