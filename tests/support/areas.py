@@ -7,13 +7,14 @@ import mmap
 import os
 import platform
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from support.memories import PAGE, page_out
 
 __all__ = ["MAP_HUGETLB", "Area", "libc_call", "lock", "one_cpu", "unlock"]
 
 MAP_HUGETLB = 0x40000
+TRIES = 20
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mmap.restype = ctypes.c_void_p
 
@@ -88,8 +89,16 @@ class Area:
         return [data[i + 7] & 0xC0 != 0 for i in range(0, len(data), 8)]
 
     def reclaim(self, page: int = 0, count: int | None = None) -> None:
-        """The kernel's own reclaim; for certain on `one_cpu`."""
-        page_out(self.address + page * PAGE, (self.nbytes // PAGE - page if count is None else count) * PAGE)
+        """The kernel's own reclaim, of what it may take; for certain on `one_cpu`.
+
+        More than once: it passes over a page that somebody else looks at just then, as DAMON does.
+        """
+        count = self.nbytes // PAGE - page if count is None else count
+        for _ in range(TRIES):
+            page_out(self.address + page * PAGE, count * PAGE)
+            with suppress(OSError):  # no descriptor to be had
+                if not any(self.present()[page : page + count]):
+                    return
 
     def __enter__(self) -> Area:
         return self
