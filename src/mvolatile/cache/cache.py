@@ -76,6 +76,7 @@ class VolatileCache(Engine[K, V], MutableMapping[K, V]):
         ttl: float | None = None,
         name: str | None = None,
         codec: Codec | None = None,
+        copy: bool | None = None,
         on_purge: Callable[[list[Any]], object] | None = None,
         dump: bool = True,
         inherit: bool = True,
@@ -86,6 +87,8 @@ class VolatileCache(Engine[K, V], MutableMapping[K, V]):
             raise TypeError(f"name must be a string or None, not {name!r}")
         if codec is not None and not all(callable(getattr(codec, what, None)) for what in ("dumps", "loads")):
             raise TypeError(f"codec must have dumps and loads, which {codec!r} has not")
+        if copy not in (None, True, False):
+            raise TypeError(f"copy must be None, True or False, not {copy!r}")
         for function, what in ((on_purge, "on_purge"), (timer, "timer")):
             if not callable(function) and (function is not None or what == "timer"):
                 raise TypeError(f"{what} must be callable, not {function!r}")
@@ -95,6 +98,7 @@ class VolatileCache(Engine[K, V], MutableMapping[K, V]):
             checked_ttl(ttl),
             name or "cache",
             codec,
+            copy,
             on_purge,
             dump=dump,
             inherit=inherit,
@@ -284,6 +288,7 @@ class VolatileCache(Engine[K, V], MutableMapping[K, V]):
             resident_bytes=resident,
             pinned_bytes=pinned,
             segments=len(shelves),
+            undecodable=self._undecodable,
         )
 
     def close(self) -> None:

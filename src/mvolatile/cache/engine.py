@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 import threading
+import warnings
 from collections.abc import Callable, Hashable
 from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar, cast
 
 from .._core import MISSING, Finder
-from ..errors import NoRoomError, Purged, TooLargeError
+from ..errors import NoRoomError, Purged, TooLargeError, VolatilityWarning
 from ..kernel.room import room
-from ..memory import VolatileMemory
+from ..memory import VolatileMemory, callers_level
 from . import fork, pressure
 from .checks import checked_ttl
 from .duel import Duel
@@ -55,6 +56,7 @@ class Engine(Finder[K, V]):
         ttl: float | None,
         name: str,
         codec: Codec | None,
+        copy: bool | None,
         on_purge: Callable[[list[Any]], object] | None,
         *,
         dump: bool,
@@ -63,7 +65,8 @@ class Engine(Finder[K, V]):
     ) -> None:
         self.name: str = name
         self._ttl = ttl
-        self._codec = codec
+        self._codec, self._copy = codec, copy
+        self._undecodable = 0
         self._notices = None if on_purge is None else Notices(on_purge)
         self._timer = timer
         self._inherit = inherit
@@ -94,7 +97,21 @@ class Engine(Finder[K, V]):
                 self._change(self._log.remove, key, locator)
                 return MISSING
             data, kind = data[: -EXPIRY.size], kind - EXPIRES
-        return decode(kind, data, self._codec)
+        try:
+            return decode(kind, data, self._codec)
+        except (MemoryError, RecursionError):  # another time it can be
+            raise
+        except Exception as error:  # its class was renamed, or its file is gone
+            first = not self._undecodable
+            self._change(self._forget_undecodable, key, locator)
+            if first:
+                told = f"cannot be decoded, and is a miss. {type(error).__qualname__}: {error}"
+                warnings.warn(f"{self!r}: a value {told}", VolatilityWarning, callers_level())
+            return MISSING
+
+    def _forget_undecodable(self, key: Any, locator: int) -> None:
+        if self._log.remove(key, locator):
+            self._undecodable += 1
 
     def _fetch_carefully(self, key: Any, probe: bool) -> tuple[int, Any]:
         """Something was not as usual: the key is not there, its shelf was sealed or dropped meanwhile, or the
@@ -136,7 +153,7 @@ class Engine(Finder[K, V]):
             self._change(self._put_nothing, key, flight)
             return
         expires = None if lives is None or lives == math.inf else self._timer() + lives
-        encoded = encode(value, self._codec)
+        encoded = encode(value, self._codec, self._copy)
         if expires is not None:
             self._hand.sweeper.needed = True
         elif not encoded.nbytes:
@@ -213,7 +230,7 @@ class Engine(Finder[K, V]):
     def _clear(self) -> None:
         self._flights.spoil_all()
         self._log.clear()
-        self._log.purged = 0
+        self._log.purged = self._undecodable = 0
         self._hand.lift()
         self._reset_counts()
 
