@@ -37,9 +37,9 @@ class VolatileCache(Engine[K, V], MutableMapping[K, V]):
     """A mapping that keeps all that fits in memory, and gives way when the kernel needs it.
 
     Values are stored as bytes in volatile memory. Under memory pressure the kernel takes what it needs; an entry
-    whose bytes are gone is a miss and nothing more. Equal values come back, not the same objects. Arrays, data
-    frames and other values with large buffers come back over the cache's own memory, without a copy: read-only,
-    and pinned as long as they live. Small arrays are copies, and read-only too.
+    whose bytes are gone is a miss and nothing more. Equal values come back, not the same objects, and what one hit
+    gives no other sees. Plain arrays are read-only; large ones come back over the cache's own memory, without a
+    copy, and pin it as long as they live. All else comes back as it was stored, writable if it was (but see `copy`).
 
     Parameters
     ----------
@@ -50,6 +50,8 @@ class VolatileCache(Engine[K, V], MutableMapping[K, V]):
     ttl: seconds that values live unless `set` says otherwise; None for ever.
     name: shown in maps and in ``mvolatile status``.
     codec: an object with ``dumps`` and ``loads`` for all values, instead of the cache's own formats.
+    copy: None as told above; True for private copies always, so that plain arrays are writable, too; False for no
+        copy wherever that can be: then the arrays within objects, frames and tables are read-only as well.
     on_purge: called with a list of keys that were lost to the kernel, some time after it was noticed, in a daemon
         thread of its own, which is there only while keys are due: a slow one makes no get slow. It may use the cache.
         What it raises goes to `threading.excepthook`. `close` does not wait for it; keys lost before are still told
@@ -87,7 +89,7 @@ class VolatileCache(Engine[K, V], MutableMapping[K, V]):
             raise TypeError(f"name must be a string or None, not {name!r}")
         if codec is not None and not all(callable(getattr(codec, what, None)) for what in ("dumps", "loads")):
             raise TypeError(f"codec must have dumps and loads, which {codec!r} has not")
-        if copy not in (None, True, False):
+        if copy is not None and not isinstance(copy, bool):
             raise TypeError(f"copy must be None, True or False, not {copy!r}")
         for function, what in ((on_purge, "on_purge"), (timer, "timer")):
             if not callable(function) and (function is not None or what == "timer"):

@@ -179,8 +179,8 @@ def volatile_cache(
     **kwargs)`` makes the key from the arguments. The rest is for the `VolatileCache`, which is ``.cache``.
 
     Unlike there, a call that misses while another makes the same value waits for it. A hit is equal to what was
-    returned, not the same object, and its arrays are read-only; the call that made the value, and those that waited
-    for it, have the very object. What a call raises is not stored.
+    returned, not the same object: one may change it, and no other hit knows. But a plain array is read-only on a
+    hit, and writable in the call that made it; ``copy=True`` makes them alike. What a call raises is not stored.
 
     A first argument named ``self`` or ``cls`` is held weakly (unless `key` is given): a method's object is not kept
     alive, and the values go with the object they were made for.

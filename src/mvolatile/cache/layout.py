@@ -52,7 +52,8 @@ def laid_out(array: Any) -> tuple[Any, Form]:
 
 
 class _Span:
-    __slots__ = ("__array_interface__", "owner")
+    owner: Any
+    __array_interface__: dict[str, Any]
 
 
 def bytes_at(address: int, nbytes: int, owner: Any) -> Any:

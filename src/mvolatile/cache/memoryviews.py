@@ -16,7 +16,9 @@ from .layout import described, own_dtype
 __all__ = ["Form", "describe", "restore"]
 
 Form: TypeAlias = tuple[Any, str, tuple[int, ...]]
-"""A format, or a dtype as `described`; the byte order that pickling takes from a dtype if it is this machine's; the shape."""
+"""A format, or a dtype as `described`; the byte order that pickling takes from a dtype if it is this machine's; the
+shape.
+"""
 
 NATIVE = frozenset("cbB?hHiIlLqQnNfd")
 

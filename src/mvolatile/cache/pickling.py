@@ -42,7 +42,7 @@ def pickled(value: Any, copy: bool | None) -> tuple[bytes, list[memoryview]]:
     meta = BytesIO()
     try:
         pickler = pickle.Pickler(meta, 5, buffer_callback=take_out)
-        pickler.dispatch_table = _Reducers(copy)
+        pickler.dispatch_table = _TABLES[copy]()
         pickler.dump(value)
     except (RecursionError, MemoryError):
         raise
@@ -56,10 +56,8 @@ def pickled(value: Any, copy: bool | None) -> tuple[bytes, list[memoryview]]:
 class _Reducers(dict[type, Reducer]):
     """How to reduce each type that is met. A program's own way (`copyreg`) goes first."""
 
-    __slots__ = ("copy",)
-
-    def __init__(self, copy: bool | None) -> None:
-        self.copy = copy
+    __slots__ = ()
+    private: bool | None
 
     def __missing__(self, kind: type) -> Reducer:
         reducer = copyreg.dispatch_table.get(kind) or self._of_library(kind)
@@ -71,7 +69,7 @@ class _Reducers(dict[type, Reducer]):
         return reducer
 
     def _of_library(self, kind: type) -> Reducer | None:
-        copy = self.copy
+        copy = self.private
         numpy, arrow, torch = map(sys.modules.get, ("numpy", "pyarrow", "torch"))
         if kind is getattr(numpy, "ndarray", None):
             return lambda array: reducers.reduce_array(array, copy)
@@ -84,6 +82,12 @@ class _Reducers(dict[type, Reducer]):
         if numpy is not None and kind is getattr(torch, "Tensor", None):
             return reducers.reduce_tensor
         return None
+
+
+_TABLES = {
+    copy: type("_Reducers", (_Reducers,), {"private": copy, "__slots__": ()}) for copy in (None, True, False)
+}
+"""Classes, since to make a table that is filled while it is used is half of what a small pickle costs."""
 
 
 def _is(kind: type, module: Any, name: str) -> bool:

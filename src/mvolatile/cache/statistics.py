@@ -14,8 +14,8 @@ class CacheInfo(NamedTuple):
     to have been taken by the kernel; `bytes`: what the values take, dead ones not yet given up included;
     `resident_bytes`: how much of the cache's memory is in RAM, or None where this process may not read its own
     ``/proc/self/pagemap`` (no ``/proc``, or a daemon that has changed its user); `pinned_bytes`: memory the kernel
-    cannot take now, because arrays over it live or it is still being filled; `segments`: pieces of memory; `undecodable`: entries whose bytes were there, but
-    could not be made the value again.
+    cannot take now, because arrays over it live or it is still being filled; `segments`: pieces of memory;
+    `undecodable`: entries whose bytes were there, but could not be made the value again.
     """
 
     hits: int

@@ -57,6 +57,8 @@ OWN = 1 << 63
 
 COPIED_BY_NUMPY = 64 << 10
 
+_ONLY_META = struct.Struct("<2Q").pack
+
 
 class Codec(Protocol):
     """Turns values into bytes and back, as the modules `pickle`, `marshal` and `json` do."""
@@ -98,7 +100,7 @@ def encode(value: Any, codec: Codec | None = None, copy: bool | None = None) -> 
     numpy = sys.modules.get("numpy")
     if numpy is not None and kind is numpy.ndarray and not copy and not value.dtype.hasobject:
         laid, form = laid_out(value)
-        return _framed(ARRAY, pickle.dumps(form, 5), [laid], [False])
+        return _framed(ARRAY, pickle.dumps(form, 5), [laid])
     return _pickled(value, copy)
 
 
@@ -108,18 +110,22 @@ def _one(kind: int, data: Any) -> Encoded:
 
 def _pickled(value: Any, copy: bool | None) -> Encoded:
     meta, buffers = pickled(value, copy)
-    keep = copy is not False
-    return _framed(PICKLE, meta, buffers, [keep and not buffer.readonly for buffer in buffers])
+    own = () if copy is False else [not buffer.readonly for buffer in buffers]
+    return _framed(PICKLE, meta, buffers, own)
 
 
 def _alignment(nbytes: int) -> int:
     return ALIGNMENT if nbytes >= SMALL else 16
 
 
-def _framed(kind: int, meta: bytes, bulk: Sequence[Any], own: Sequence[bool]) -> Encoded:
+def _framed(kind: int, meta: bytes, bulk: Sequence[Any], own: Sequence[bool] = ()) -> Encoded:
+    if not bulk:
+        return Encoded(kind, [_ONLY_META(1, len(meta)), meta], 16 + len(meta))
     sizes = [len(meta), *(part.nbytes if hasattr(part, "nbytes") else len(part) for part in bulk)]
-    told = (size | OWN if its else size for size, its in zip(sizes[1:], own, strict=True))
-    head = struct.pack(f"<{1 + len(sizes)}Q", len(sizes), len(meta), *told)
+    told = sizes
+    if True in own:
+        told = [len(meta), *(size | OWN if its else size for size, its in zip(sizes[1:], own, strict=True))]
+    head = struct.pack(f"<{1 + len(told)}Q", len(told), *told)
     parts: list[Any] = [head, meta]
     at = len(head) + len(meta)
     for part, size in zip(bulk, sizes[1:], strict=True):
