@@ -4,7 +4,7 @@ VENV := .venv
 RUN := $(VENV)/bin/
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test stress lint docs pictures release-check api format bench sanitize tsan soak kernels kernels-short clean fuzz bench-cache analyze coverage
+.PHONY: help demo test libraries stress lint docs pictures release-check api format bench sanitize tsan soak kernels kernels-short clean fuzz bench-cache analyze coverage
 
 help:  ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,6 +19,12 @@ demo: $(VENV)/ready  ## set up, then serve real map tiles under a real memory li
 
 test: $(VENV)/ready  ## set up, then run the tests
 	$(RUN)pytest
+
+# pandas 2 stands in front of the installed one, without what it needs: that is there.
+libraries: $(VENV)/ready-libraries  ## how hits on objects of pandas 2 and 3, PyArrow, SciPy and others behave; installs them
+	$(RUN)pytest tests/unit/cache/libraries
+	$(RUN)pip install --quiet --no-deps --upgrade --target build/pandas2 'pandas<3' pytz
+	PYTHONPATH=build/pandas2 $(RUN)pytest tests/unit/cache/libraries/test_pandas.py
 
 stress: $(VENV)/ready  ## the long forms: races, fuzzing, faults, exploration (an hour or so)
 	MVOLATILE_STRESS=full $(RUN)pytest -m stress --timeout 7200
