@@ -91,6 +91,4 @@ class UnsupportedKernelWarning(UserWarning):
 
 
 class VolatilityWarning(RuntimeWarning):
-    """The kernel refused to make a memory volatile: its data is safe, but it is not given back under pressure. Or a
-    cache cannot use a value as it should: it is a miss.
-    """
+    """The kernel refused to make a memory volatile: its data is safe, but it is not given back under pressure."""

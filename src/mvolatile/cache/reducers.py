@@ -80,7 +80,13 @@ def reduce_tensor(tensor: Any) -> Any:
     """
     torch = sys.modules["torch"]
     plain = tensor.layout is torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized
-    own_ways = tensor._backward_hooks or tensor.__dict__ or tensor.is_conj() or tensor.is_neg()
+    own_ways = (
+        tensor._backward_hooks
+        or tensor.__dict__
+        or tensor.is_conj()
+        or tensor.is_neg()
+        or getattr(tensor, "has_names", bool)()
+    )
     if not plain or own_ways or tensor.storage_offset() < 0 or not tensor.numel():
         return tensor.__reduce_ex__(5)
     flat = tensor.detach()
