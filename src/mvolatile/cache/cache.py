@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import copyreg
 import sys
-import time
 from collections.abc import (
     Awaitable,
     Callable,
@@ -15,12 +15,15 @@ from collections.abc import (
     ValuesView,
 )
 from contextlib import suppress
-from typing import Any, NoReturn, TypeVar, cast
+from typing import Any, TypeVar, cast, overload
 
 from .._core import MISSING
 from . import pressure
-from .checks import checked_bound, checked_ttl
+from .carry import packed, unpacked
+from .checks import TimeToLive, checked_bound, checked_condition, checked_ttl
+from .clock import lifetime
 from .engine import Engine
+from .flights import Terms
 from .statistics import CacheInfo
 from .values import EXPIRES, EXPIRY, Codec
 from .views import Items, Values
@@ -29,6 +32,7 @@ __all__ = ["VolatileCache"]
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
+T = TypeVar("T")
 
 MISSING_TOO: Any = object()
 
@@ -73,13 +77,13 @@ class VolatileCache(Engine[K, V], MutableMapping[K, V]):
         max_bytes: int | None = None,
         *,
         maxsize: int | None = None,
-        ttl: float | None = None,
+        ttl: TimeToLive = None,
         name: str | None = None,
         codec: Codec | None = None,
         on_purge: Callable[[list[Any]], object] | None = None,
         dump: bool = True,
         inherit: bool = True,
-        timer: Callable[[], float] = time.monotonic,
+        timer: Callable[[], float] = lifetime,
     ) -> None:
         max_bytes, maxsize = checked_bound(max_bytes, "max_bytes"), checked_bound(maxsize, "maxsize")
         if name is not None and not isinstance(name, str):
@@ -89,17 +93,18 @@ class VolatileCache(Engine[K, V], MutableMapping[K, V]):
         for function, what in ((on_purge, "on_purge"), (timer, "timer")):
             if not callable(function) and (function is not None or what == "timer"):
                 raise TypeError(f"{what} must be callable, not {function!r}")
-        super().__init__(
-            max_bytes,
-            maxsize,
-            checked_ttl(ttl),
-            name or "cache",
-            codec,
-            on_purge,
-            dump=dump,
-            inherit=inherit,
-            timer=timer,
-        )
+        self._given: dict[str, Any] = {
+            "max_bytes": max_bytes,
+            "maxsize": maxsize,
+            "ttl": checked_ttl(ttl),
+            "name": name or "cache",
+            "codec": codec,
+            "on_purge": on_purge,
+            "dump": dump,
+            "inherit": inherit,
+            "timer": timer,
+        }
+        super().__init__(**self._given)
 
     # Two caches are equal when they are one: comparing what is in them would read it all.
     def __eq__(self, other: object) -> bool:
@@ -144,7 +149,7 @@ class VolatileCache(Engine[K, V], MutableMapping[K, V]):
 
     # ---- writing
 
-    def set(self, key: K, value: V, *, ttl: float | None = None) -> None:
+    def set(self, key: K, value: V, *, ttl: TimeToLive = None) -> None:
         """Store `value`, for `ttl` seconds (default: the cache's `ttl`; 0 stores nothing).
 
         `TypeError` for a value that cannot be stored or a key that cannot be hashed; `ValueError` for a negative
@@ -170,6 +175,12 @@ class VolatileCache(Engine[K, V], MutableMapping[K, V]):
         self._change(self._remove, key)
         return present
 
+    @overload
+    def pop(self, key: K) -> V: ...
+    @overload
+    def pop(self, key: K, default: V) -> V: ...
+    @overload
+    def pop(self, key: K, default: T) -> V | T: ...
     def pop(self, key: K, default: Any = MISSING) -> Any:
         """Remove and return the value; without it `default`, or `KeyError`."""
         while True:
@@ -205,11 +216,22 @@ class VolatileCache(Engine[K, V], MutableMapping[K, V]):
         """Forget everything, statistics too, and give the memory back."""
         self._change(self._clear)
 
+    @overload
+    def setdefault(self: VolatileCache[K, T | None], key: K, default: None = None) -> T | None: ...
+    @overload
+    def setdefault(self, key: K, default: V) -> V: ...
     def setdefault(self, key: K, default: Any = None) -> Any:
         """The value; if there is none, `default` is stored and returned."""
         return self.get_or_set(key, lambda: default)
 
-    def get_or_set(self, key: K, factory: Callable[[], V], *, ttl: float | None = None) -> V:
+    def get_or_set(
+        self,
+        key: K,
+        factory: Callable[[], V],
+        *,
+        ttl: TimeToLive = None,
+        condition: Callable[[V], object] | None = None,
+    ) -> V:
         """The value; on a miss that of ``factory()``, which is stored.
 
         Single-flight: while one thread makes the value, others that want it wait, and get it or the exception.
@@ -219,27 +241,30 @@ class VolatileCache(Engine[K, V], MutableMapping[K, V]):
         copy of the factory's context (`contextvars`): a factory that waits for one that asks for the same key waits
         for ever.
         """
-        checked_ttl(ttl)
-        value = self._find(key)
+        terms = Terms(checked_ttl(ttl), checked_condition(condition))
+        value = self._find_or_miss(key)
         if value is not MISSING:
             return cast(V, value)
-        self._count_miss()
-        return cast(V, self._flights.make(self, key, factory, ttl))
+        return cast(V, self._flights.make(self, key, factory, terms))
 
     async def aget_or_set(
-        self, key: K, factory: Callable[[], V | Awaitable[V]], *, ttl: float | None = None
+        self,
+        key: K,
+        factory: Callable[[], V | Awaitable[V]],
+        *,
+        ttl: TimeToLive = None,
+        condition: Callable[[V], object] | None = None,
     ) -> V:
         """As `get_or_set` for coroutines: `factory` may return an awaitable; waiting does not block the loop.
 
         A cancelled maker stores nothing, and one of those that wait takes over; so does one where the maker's event
         loop was closed.
         """
-        checked_ttl(ttl)
-        value = self._find(key)
+        terms = Terms(checked_ttl(ttl), checked_condition(condition))
+        value = self._find_or_miss(key)
         if value is not MISSING:
             return cast(V, value)
-        self._count_miss()
-        return cast(V, await self._flights.amake(self, key, factory, ttl))
+        return cast(V, await self._flights.amake(self, key, factory, terms))
 
     # ---- the whole
 
@@ -309,5 +334,18 @@ class VolatileCache(Engine[K, V], MutableMapping[K, V]):
         state = "closed" if self._closed else f"{len(self._index)} entries, {self._log.nbytes} bytes"
         return f"<{type(self).__name__} {self.name!r}: {state}>"
 
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("a VolatileCache holds this process's memory, and cannot be pickled or copied")
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The object first, then its parameters: on_purge may be a method of it.
+        return copyreg.__newobj__, (type(self),), self.__getstate__()  # type: ignore[attr-defined]
+
+    def __getstate__(self) -> dict[str, Any]:
+        given = {**self._given, "max_bytes": self._log.max_bytes}
+        plain = vars(VolatileCache())
+        more = {name: value for name, value in vars(self).items() if name not in plain}
+        return {"parameters": packed(given), "closed": self._closed, "attributes": more}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        VolatileCache.__init__(self, **unpacked(state["parameters"]))
+        vars(self).update(state["attributes"])
+        if state["closed"]:
+            self.close()

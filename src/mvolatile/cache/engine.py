@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import math
 import threading
+import warnings
 from collections.abc import Callable, Hashable
-from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar, cast
 
 from .._core import MISSING, Finder
-from ..errors import NoRoomError, Purged, TooLargeError
+from ..errors import NoRoomError, Purged, TooLargeError, VolatilityWarning
 from ..kernel.room import room
-from ..memory import VolatileMemory
+from ..memory import VolatileMemory, callers_level
 from . import fork, pressure
-from .checks import checked_ttl
+from .checks import TimeToLive, seconds_to_live
 from .duel import Duel
-from .flights import Flights
+from .flights import Flights, Terms
 from .hand import Hand
 from .log import Log, logs
 from .notices import Notices
@@ -52,7 +52,7 @@ class Engine(Finder[K, V]):
         self,
         max_bytes: int | None,
         maxsize: int | None,
-        ttl: float | None,
+        ttl: TimeToLive,
         name: str,
         codec: Codec | None,
         on_purge: Callable[[list[Any]], object] | None,
@@ -63,6 +63,7 @@ class Engine(Finder[K, V]):
     ) -> None:
         self.name: str = name
         self._ttl = ttl
+        self._told: set[type[Exception]] = set()
         self._codec = codec
         self._notices = None if on_purge is None else Notices(on_purge)
         self._timer = timer
@@ -85,6 +86,14 @@ class Engine(Finder[K, V]):
         """For `Finder`, when something is not as usual; the value or `MISSING`."""
         locator, data = self._fetch_carefully(key, False)
         return data if data is MISSING else self._decoded(key, locator, data)
+
+    def _find_or_miss(self, key: Any) -> Any:
+        """As `_find`, for who can make the value: what the kernel refuses (memory, a mapping) is a miss."""
+        try:
+            return self._find(key)
+        except (MemoryError, OSError) as error:
+            self._tell_trouble(error)
+            return MISSING
 
     def _decoded(self, key: Any, locator: int, data: Any) -> Any:
         """For `Finder`: the value, unless it is expired."""
@@ -127,11 +136,11 @@ class Engine(Finder[K, V]):
 
     # ---- writing
 
-    def _store(self, key: Any, value: Any, ttl: float | None, flight: Any) -> None:
+    def _store(self, key: Any, value: Any, ttl: TimeToLive, flight: Any) -> None:
         hash(key)
         if self._closed:
             raise ValueError(f"{self!r}: nothing can be stored")
-        lives = self._ttl if ttl is None else checked_ttl(ttl)
+        lives = self._lives(ttl, value)
         if lives is not None and lives <= 0:
             self._change(self._put_nothing, key, flight)
             return
@@ -165,9 +174,52 @@ class Engine(Finder[K, V]):
 
     _missing: Any = MISSING
 
-    def _store_made(self, key: Any, value: Any, ttl: float | None, flight: Any) -> None:
-        with suppress(TooLargeError):
-            self._store(key, value, ttl, flight)
+    def _store_made(self, key: Any, value: Any, terms: Terms, flight: Any) -> None:
+        """Whatever keeps it from being stored is no reason to lose it: its maker has it still."""
+        if terms.condition is not None and not terms.condition(value):
+            return
+        lives = self._lives(terms.ttl, value)
+        if self._closed:
+            return
+        try:
+            self._store(key, value, math.inf if lives is None else lives, flight)
+        except TooLargeError:
+            pass
+        except Exception as error:
+            self._tell_trouble(error)
+
+    def _lives(self, ttl: Any, value: Any) -> float | None:
+        """The seconds that `value` is to live; None for ever."""
+        own = seconds_to_live(ttl, value)
+        return seconds_to_live(self._ttl, value) if own is None else own
+
+    def _tell_trouble(self, error: Exception) -> None:
+        """Once for each kind: a cache that stores nothing makes its program slow, and nobody would know why."""
+        if type(error) in self._told:
+            return
+        self._told.add(type(error))
+        warnings.warn(
+            f"{self!r} could not store or read a value, which was made and returned: {type(error).__name__}: {error}",
+            VolatilityWarning,
+            stacklevel=callers_level(),
+        )
+
+    def _holds(self, key: Any) -> bool:
+        """Whether there is an entry, perhaps one that is lost already."""
+        return key in self._index
+
+    def _lay_out(self, value: Any) -> Any:
+        """The value as it would be stored, in ordinary memory; None if that cannot be, or would take much."""
+        try:
+            encoded = encode(value, self._codec)
+            if encoded.nbytes >= WORTH_ASKING:
+                return None
+            return encoded.kind, b"".join(map(_as_bytes, encoded.parts))
+        except Exception:
+            return None
+
+    def _make_again(self, layout: tuple[int, bytes]) -> Any:
+        return decode(*layout, self._codec)
 
     def _stands(self, key: Any, flight: Any) -> bool:
         """Whether a value may be stored: not one that was made while its key was set, deleted or cleared."""
