@@ -109,7 +109,6 @@ class CachedMember(Protocol[Q, P, R]):
 
 def _keys(
     function: Callable[..., Any],
-    cache: VolatileCache[Any, Any],
     key: Callable[..., Hashable] | None,
     typed: bool,
 ) -> MakeKey | None:
@@ -117,7 +116,7 @@ def _keys(
     if key is not None:
         return given_key(key)
     if names_its_object(function):
-        return method_key(cache, typed)
+        return method_key(typed)
     return partial(make_key, typed=True) if typed else None
 
 
@@ -236,7 +235,7 @@ def volatile_cache(
     if key is not None and not callable(key):
         raise TypeError(f"key must be a function of the arguments, not {key!r}")
     bound = None if maxsize is None else max(0, maxsize)
-    terms = Terms(None, checked_condition(condition))
+    checked_condition(condition)
     parameters = {"maxsize": bound, "typed": typed, "ttl": ttl, "max_bytes": max_bytes}
 
     def decorate(function: Callable[P, R]) -> CachedFunction[P, R]:
@@ -252,7 +251,8 @@ def volatile_cache(
             inherit=inherit,
             timer=timer,
         )
-        key_of = _keys(function, cache, key, typed)
+        key_of = _keys(function, key, typed)
+        terms = Terms(None, condition, key is None and names_its_object(function))
         cached: Any = _cached(function, cache, key_of, terms)
         update_wrapper(cached, function)
         cached.cache = cache

@@ -22,7 +22,7 @@ from .log import Log, logs
 from .notices import Notices
 from .segment import KIND_BITS, NUMBER_SHIFT, SLOTS, Range
 from .sweep import Sweeper
-from .values import EXPIRES, EXPIRY, Codec, decode, encode
+from .values import BYTES, EXPIRES, EXPIRY, Codec, decode, encode
 
 __all__ = ["Engine"]
 
@@ -42,6 +42,7 @@ WORTH_ASKING = 32 << 20
 WORTH_SEALING = 256 << 10
 """Open segments with less in them stay open under pressure: of one cache. Many share this."""
 
+EXPIRY_SIZE, _expiry = EXPIRY.size, EXPIRY.unpack
 _SLOT_MASK, _KIND_MASK = SLOTS - 1, (1 << KIND_BITS) - 1
 
 
@@ -99,11 +100,11 @@ class Engine(Finder[K, V]):
         """For `Finder`: the value, unless it is expired."""
         kind = locator & _KIND_MASK
         if kind & EXPIRES:
-            if self._timer() >= EXPIRY.unpack_from(data, len(data) - EXPIRY.size)[0]:
+            if self._timer() >= _expiry(data[-EXPIRY_SIZE:])[0]:
                 self._change(self._log.remove, key, locator)
                 return MISSING
-            data, kind = data[: -EXPIRY.size], kind - EXPIRES
-        return decode(kind, data, self._codec)
+            data, kind = data[:-EXPIRY_SIZE], kind - EXPIRES
+        return data if kind == BYTES and type(data) is bytes else decode(kind, data, self._codec)
 
     def _fetch_carefully(self, key: Any, probe: bool) -> tuple[int, Any]:
         """Something was not as usual: the key is not there, its shelf was sealed or dropped meanwhile, or the
@@ -140,7 +141,7 @@ class Engine(Finder[K, V]):
         hash(key)
         if self._closed:
             raise ValueError(f"{self!r}: nothing can be stored")
-        lives = self._lives(ttl, value)
+        lives = None if ttl is None is self._ttl else self._lives(ttl, value)
         if lives is not None and lives <= 0:
             self._change(self._put_nothing, key, flight)
             return
@@ -178,11 +179,16 @@ class Engine(Finder[K, V]):
         """Whatever keeps it from being stored is no reason to lose it: its maker has it still."""
         if terms.condition is not None and not terms.condition(value):
             return
-        lives = self._lives(terms.ttl, value)
+        lives: float | None = None
+        if terms.ttl is not None or self._ttl is not None:
+            lives = self._lives(terms.ttl, value)
+            lives = math.inf if lives is None else lives
+        if terms.weak:
+            self._hand.sweeper.needed = True
         if self._closed:
             return
         try:
-            self._store(key, value, math.inf if lives is None else lives, flight)
+            self._store(key, value, lives, flight)
         except TooLargeError:
             pass
         except Exception as error:

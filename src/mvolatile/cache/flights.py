@@ -11,7 +11,6 @@ several. A thread of a pool that does not copy the context is not seen to work f
 from __future__ import annotations
 
 import copy
-import os
 import threading
 import weakref
 from collections.abc import Callable, Hashable, Iterator
@@ -22,6 +21,7 @@ from inspect import isawaitable
 from operator import is_
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
+from .._core import forks, tier
 from .loops import can_wait, is_closed, running, wait
 
 __all__ = ["Flights", "Terms", "forget_other_threads"]
@@ -33,8 +33,8 @@ waiting: dict[Caller, Flight] = {}
 """Who waits for which flight. Single dictionary operations, which are atomic; the walk is made under `circles`."""
 
 circles: dict[int, Any] = {}
-"""A lock for each process: a fork in C, of which Python is not told, may come while another thread has it. Reentrant: a
-finalizer may come while we have it.
+"""A lock for each process, by its `forks()`: a fork in C, of which Python is not told, may come while another thread has
+it. Reentrant: a finalizer may come while we have it.
 """
 
 ORPHAN_SECONDS = 1.0
@@ -42,6 +42,8 @@ ORPHAN_SECONDS = 1.0
 
 TRIES = 2
 NOTHING: Any = object()
+
+_counts_forks = False
 
 
 class Crew:
@@ -79,10 +81,13 @@ class Store(Protocol):
 
 
 class Terms(NamedTuple):
-    """On what terms a made value is stored: how long it lives, and whether it is stored at all."""
+    """On what terms a made value is stored: how long it lives, whether it is stored at all, and whether its key may
+    hold an object weakly.
+    """
 
     ttl: Any = None
     condition: Callable[[Any], object] | None = None
+    weak: bool = False
 
 
 class Token:
@@ -101,19 +106,19 @@ class Flight:
     not stored they make theirs of a `layout`, which the maker left before it returned.
     """
 
-    __slots__ = ("alive", "crew", "done", "error", "key", "layout", "loop", "process", "stale", "waiters")
+    __slots__ = ("alive", "crew", "done", "error", "forks", "key", "layout", "loop", "stale", "waiters")
 
     def __init__(self, key: Hashable, token: Token, loop: Any = None) -> None:
         self.key = key
         self.loop = loop  # of the task that makes it; None for a thread
-        self.process = os.getpid()
+        self.forks = _forks()
         self.crew = Crew()
         self.stale = False
         self.error: BaseException | None = None
         self.layout: Any = None
         self.done = False
         self.waiters: list[Callable[[], object]] = []
-        self.alive = weakref.ref(token, partial(_wake, self.waiters))
+        self.alive = weakref.ref(token)
 
     def land(self, error: BaseException | None, layout: Any) -> None:
         """Tell everybody. After a KeyboardInterrupt or a cancellation, which are nobody else's business, the
@@ -127,6 +132,9 @@ class Flight:
     def wake_on_landing(self, wake: Callable[[], object]) -> None:
         """`wake()` once it has landed or its maker is gone, or at once if so it is."""
         self.waiters.append(wake)
+        if (token := self.alive()) is not None:
+            self.alive = weakref.ref(token, partial(_wake, self.waiters))
+            del token
         if self.over and wake in self.waiters:
             self.let_sleep(wake)
             wake()
@@ -145,7 +153,19 @@ class Flight:
             return True
         if self.loop is not None and is_closed(self.loop):
             return True
-        return self.process != os.getpid() and self.crew.thread != threading.get_ident()
+        return self.forks != forks() and self.crew.thread != threading.get_ident()
+
+
+def _forks() -> int:
+    """How many forks there were. The core counts them once it has begun, which may be when the first value is stored:
+    too late for its own flight.
+    """
+    global _counts_forks
+    if not _counts_forks:
+        with suppress(Exception):
+            tier()
+        _counts_forks = True
+    return forks()
 
 
 def _wake(waiters: list[Callable[[], object]], _: object = None) -> None:
@@ -199,7 +219,7 @@ class Flights:
         not get the object itself, which its maker may change under them.
         """
         self._take_down(flight)  # who comes now finds what was stored, or makes it
-        if not flight.waiters or cache._holds(flight.key):
+        if cache._holds(flight.key):
             return None
         layout = cache._lay_out(value)
         return NOTHING if layout is None else layout
@@ -221,7 +241,8 @@ class Flights:
                         with _working_on(flight):
                             value = factory()
                         cache._store_made(key, value, terms, flight)
-                        layout = self._leave(cache, flight, value)
+                        if flight.waiters:
+                            layout = self._leave(cache, flight, value)
                     return value
                 except BaseException as failure:
                     error = failure
@@ -266,7 +287,8 @@ class Flights:
                         with _working_on(flight):
                             value = await _made(factory)
                         cache._store_made(key, value, terms, flight)
-                        layout = self._leave(cache, flight, value)
+                        if flight.waiters:
+                            layout = self._leave(cache, flight, value)
                     return value
                 except BaseException as failure:
                     error = failure
@@ -362,8 +384,7 @@ def closes_a_circle(caller: Caller, flight: Flight, loop: Any, crews: tuple[Crew
 
 
 def _circles() -> Any:
-    process = os.getpid()
-    return circles.get(process) or circles.setdefault(process, threading.RLock())
+    return circles.get(forks()) or circles.setdefault(forks(), threading.RLock())
 
 
 def waits_no_more(caller: Caller, crews: tuple[Crew, ...]) -> None:

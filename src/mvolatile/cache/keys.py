@@ -7,7 +7,6 @@ from collections.abc import Callable, Hashable
 from functools import partial
 from typing import Any, TypeAlias, cast
 
-from .cache import VolatileCache
 from .sweep import Held
 
 __all__ = ["PLAIN", "MakeKey", "checked_key", "given_key", "make_key", "method_key", "names_its_object"]
@@ -34,7 +33,7 @@ def make_key(args: tuple[Any, ...], kwargs: dict[str, Any], typed: bool = False)
     return key
 
 
-def method_key(cache: VolatileCache[Any, Any], typed: bool) -> MakeKey:
+def method_key(typed: bool) -> MakeKey:
     """As `make_key`, but the first argument is held weakly, if it can be held so."""
 
     def weak_key(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Hashable:
@@ -42,7 +41,6 @@ def method_key(cache: VolatileCache[Any, Any], typed: bool) -> MakeKey:
             key = (Held(args[0]), *args[1:])
         except (TypeError, IndexError):
             return make_key(args, kwargs, typed)
-        cache._hand.sweeper.needed = True
         if kwargs or typed:
             whole: Any = make_key(args, kwargs, typed)
             return (key[0], *whole[1:])
