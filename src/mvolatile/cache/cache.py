@@ -51,7 +51,8 @@ class VolatileCache(Engine[K, V], MutableMapping[K, V]):
         kernel. Their memory is at most a third more, and four segments (a 64th of the bound each, or what three values
         take, or a page); keys and index come on top, some 120 bytes an entry and the key.
     maxsize: a bound on the number of entries; None for no bound.
-    ttl: seconds that values live unless `set` says otherwise; None for ever.
+    ttl: how long values live unless `set` says otherwise: seconds, a `timedelta`, or a function of the value that
+        answers one of these (or None, or less than nothing: not stored); None for ever.
     name: shown in maps and in ``mvolatile status``.
     codec: an object with ``dumps`` and ``loads`` for all values, instead of the cache's own formats.
     on_purge: called with a list of keys that were lost to the kernel, some time after it was noticed, in a daemon
@@ -60,10 +61,10 @@ class VolatileCache(Engine[K, V], MutableMapping[K, V]):
         then, but at the interpreter's end they may not be.
     dump: with False the values stay out of core dumps.
     inherit: with False a forked child gets none of the values: its cache is empty.
-    timer: the clock for ttl, in seconds.
+    timer: the clock for ttl, in seconds; by default `time.monotonic`, moved on where `time.time` is set forward.
 
     Threads: any method from any thread; hits take no lock. Fork: both processes have the cache, and go on
-    independently (but see `inherit`). It cannot be pickled.
+    independently (but see `inherit`). Pickled or copied it is an empty cache with the same parameters.
 
     >>> with VolatileCache(name="squares") as cache:
     ...     cache["a"] = b"a value"
@@ -150,7 +151,7 @@ class VolatileCache(Engine[K, V], MutableMapping[K, V]):
     # ---- writing
 
     def set(self, key: K, value: V, *, ttl: TimeToLive = None) -> None:
-        """Store `value`, for `ttl` seconds (default: the cache's `ttl`; 0 stores nothing).
+        """Store `value`, for `ttl` (default: the cache's; what else it may be is told there; 0 stores nothing).
 
         `TypeError` for a value that cannot be stored or a key that cannot be hashed; `ValueError` for a negative
         or undefined ttl. `TooLargeError`, a `ValueError`, for a value larger than `max_bytes`; `NoRoomError`, which
@@ -234,9 +235,10 @@ class VolatileCache(Engine[K, V], MutableMapping[K, V]):
     ) -> V:
         """The value; on a miss that of ``factory()``, which is stored.
 
-        Single-flight: while one thread makes the value, others that want it wait, and get it or the exception.
+        Single-flight: while one thread makes the value, others that want it wait, and get one like it or the exception.
         If the key is set, deleted or cleared meanwhile, the made value is returned but not stored; so is one too
-        large for `max_bytes` or for the memory there is. A factory may use the cache, even for its own key, and ask
+        large for `max_bytes` or for the memory there is, one that `condition(value)` finds false, and, with a
+        `VolatilityWarning`, whatever else cannot be stored. A factory may use the cache, even for its own key, and ask
         through tasks and `asyncio.to_thread`. A thread of its own, or of an executor, is a stranger unless it runs in a
         copy of the factory's context (`contextvars`): a factory that waits for one that asks for the same key waits
         for ever.
@@ -255,7 +257,8 @@ class VolatileCache(Engine[K, V], MutableMapping[K, V]):
         ttl: TimeToLive = None,
         condition: Callable[[V], object] | None = None,
     ) -> V:
-        """As `get_or_set` for coroutines: `factory` may return an awaitable; waiting does not block the loop.
+        """As `get_or_set` for coroutines, under asyncio, trio or anyio: `factory` may return an awaitable; waiting does
+        not block the loop.
 
         A cancelled maker stores nothing, and one of those that wait takes over; so does one where the maker's event
         loop was closed.

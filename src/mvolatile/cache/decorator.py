@@ -217,15 +217,23 @@ def volatile_cache(
     `typed`, ``cache_info()``, ``cache_clear()``, ``cache_parameters()`` and ``__wrapped__``. ``key(*args,
     **kwargs)`` makes the key from the arguments. The rest is for the `VolatileCache`, which is ``.cache``.
 
+    `condition` is a function of the result: what it finds false is returned and not stored. `ttl` may be a number of
+    seconds, a `timedelta`, or a function of the result that answers one of these, or None for ever. ``cache_key(*args,
+    **kwargs)`` is the key of a call, ``cache_delete(*args, **kwargs)`` forgets it; of a method, the object comes first.
+
     Unlike there, a call that misses while another makes the same value waits for it. A hit is equal to what was
-    returned, not the same object, and its arrays are read-only; the call that made the value, and those that waited
-    for it, have the very object. What a call raises is not stored.
+    returned, not the same object, and its arrays are read-only; so is what those get that waited. The call that made
+    the value has the very object. What a call raises is not stored. What cannot be stored is returned, and told once
+    by a `VolatilityWarning`.
 
     A first argument named ``self`` or ``cls`` is held weakly (unless `key` is given): a method's object is not kept
     alive, and the values go with the object they were made for.
 
+    Coroutine functions run under asyncio, trio and anyio. Pickled by name, as a function; sent by value (cloudpickle)
+    with an empty cache.
+
     `TypeError` for what cannot be called, for a generator function, whose result can be used but once, and from
-    calls with arguments that cannot be hashed or results that cannot be stored.
+    calls with arguments that cannot be hashed.
     """
     _refuse_descriptor(maxsize)
     if callable(maxsize):

@@ -1,11 +1,6 @@
 """Single-flight: while one caller makes a missing value, others who want the same wait for it.
 
 A purge makes many hot keys miss at once; without this every caller would rebuild each of them.
-
-Nobody waits in a circle: A makes k1 and needs k2, B makes k2 and needs k1. Whoever would close the circle makes
-the value itself. What a caller is making is kept in a context variable, which tasks and `asyncio.to_thread` copy: a
-factory may ask through them. Who waits for whom is kept for all caches together, since a circle may lead through
-several. A thread of a pool that does not copy the context is not seen to work for anybody.
 """
 
 from __future__ import annotations
@@ -15,27 +10,16 @@ import threading
 import weakref
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager, suppress
-from contextvars import ContextVar
 from functools import partial
 from inspect import isawaitable
 from operator import is_
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol
 
 from .._core import forks, tier
+from .circles import Crew, closes_a_circle, making, waits_no_more
 from .loops import can_wait, is_closed, running, wait
 
-__all__ = ["Flights", "Terms", "forget_other_threads"]
-
-Caller: TypeAlias = object
-"""A thread's identifier, or an object of the call of a task: holding the task itself would keep a dead one."""
-
-waiting: dict[Caller, Flight] = {}
-"""Who waits for which flight. Single dictionary operations, which are atomic; the walk is made under `circles`."""
-
-circles: dict[int, Any] = {}
-"""A lock for each process, by its `forks()`: a fork in C, of which Python is not told, may come while another thread has
-it. Reentrant: a finalizer may come while we have it.
-"""
+__all__ = ["Flights", "Terms"]
 
 ORPHAN_SECONDS = 1.0
 """How often those that wait look whether the maker is still there."""
@@ -44,20 +28,6 @@ TRIES = 2
 NOTHING: Any = object()
 
 _counts_forks = False
-
-
-class Crew:
-    """Those who work on a flight: its maker, and whom that asks. Contexts outlive flights, so no value is kept here."""
-
-    __slots__ = ("needs", "thread")
-
-    def __init__(self) -> None:
-        self.thread = threading.get_ident()
-        self.needs: dict[Caller, Flight] = {}  # what some of them wait for
-
-
-making: ContextVar[tuple[Crew, ...]] = ContextVar("mvolatile_making", default=())
-"""The crews that this caller works for."""
 
 
 class Store(Protocol):
@@ -356,46 +326,3 @@ def _working_on(flight: Flight) -> Iterator[None]:
 async def _made(factory: Callable[[], Any]) -> Any:
     value = factory()
     return await value if isawaitable(value) else value
-
-
-def closes_a_circle(caller: Caller, flight: Flight, loop: Any, crews: tuple[Crew, ...]) -> bool:
-    """Note that `caller`, who works for `crews`, waits for `flight`, and False; if that would close a circle, True, and
-    nothing is noted.
-
-    A thread that waits keeps all that is made in it waiting, its event loop's tasks too. A task (`loop` is its own)
-    keeps those only who work as it does; but a thread that makes something further down its stack waits for us.
-    """
-    thread = threading.get_ident()
-    with _circles():
-        met, todo = {id(flight)}, [flight]
-        while todo:
-            next_ = todo.pop()
-            if next_.crew in crews or (next_.crew.thread == thread and (loop is None or next_.loop is None)):
-                return True
-            needed = [*next_.crew.needs.values(), waiting.get(next_.crew.thread)]
-            for another in needed:
-                if another is not None and id(another) not in met:
-                    met.add(id(another))
-                    todo.append(another)
-        waiting[caller] = flight
-        for crew in crews:
-            crew.needs[caller] = flight
-        return False
-
-
-def _circles() -> Any:
-    return circles.get(forks()) or circles.setdefault(forks(), threading.RLock())
-
-
-def waits_no_more(caller: Caller, crews: tuple[Crew, ...]) -> None:
-    """It has what it waited for, or gave up."""
-    waiting.pop(caller, None)
-    with _circles():
-        for crew in crews:
-            crew.needs.pop(caller, None)
-
-
-def forget_other_threads() -> None:
-    """In a forked child only this thread lives, and it waits for nobody."""
-    circles.clear()
-    waiting.clear()

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from mvolatile import VolatileCache, volatile_cache
-from mvolatile.cache import flights
+from mvolatile.cache import circles, flights
 
 FRAMEWORKS = ["asyncio", "trio"]
 
@@ -37,7 +37,7 @@ def test_tasks_wait_for_one_that_makes_it(framework: str) -> None:
     @volatile_cache
     async def page(n: int) -> list[int]:
         calls.append(n)
-        await until(lambda: len(flights.waiting) == 3)
+        await until(lambda: len(circles.waiting) == 3)
         return [n]
 
     async def main() -> None:
@@ -58,7 +58,7 @@ def test_tasks_wait_for_one_that_makes_it(framework: str) -> None:
     run(framework, main)
     assert calls == [1]
     assert page.cache_info()[:2] == (4, 1)
-    assert not flights.waiting
+    assert not circles.waiting
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
@@ -85,7 +85,7 @@ def test_a_cancelled_maker_is_replaced_and_a_cancelled_waiter_is_cancelled(frame
             await until(lambda: cache._flights._flights)
             group.start_soon(ask, "waiter", other, waiter)
             group.start_soon(ask, "last", other, last)
-            await until(lambda: len(flights.waiting) == 2)
+            await until(lambda: len(circles.waiting) == 2)
             (flight,) = cache._flights._flights.values()
             waiter.cancel()
             await until(lambda: "waiter cancelled" in ends)
@@ -94,7 +94,7 @@ def test_a_cancelled_maker_is_replaced_and_a_cancelled_waiter_is_cancelled(frame
         assert sorted(ends) == ["last taken over", "maker cancelled", "waiter cancelled"]
 
     run(framework, main)
-    assert not flights.waiting
+    assert not circles.waiting
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
@@ -110,7 +110,7 @@ def test_a_time_limit_of_a_waiter(framework: str) -> None:
             with pytest.raises(TimeoutError):
                 with anyio.fail_after(0.01):
                     await cache.aget_or_set("k", anyio.sleep_forever)
-            assert not flights.waiting
+            assert not circles.waiting
             group.cancel_scope.cancel()
 
     run(framework, main)
@@ -133,7 +133,7 @@ def test_a_task_waits_for_a_thread_and_a_thread_for_a_task(
         return "thread"
 
     async def in_task() -> str:
-        await until(lambda: len(flights.waiting) == 1)
+        await until(lambda: len(circles.waiting) == 1)
         return "task"
 
     async def main() -> None:
@@ -146,7 +146,7 @@ def test_a_task_waits_for_a_thread_and_a_thread_for_a_task(
             group.start_soon(ask, anyio.to_thread.run_sync, cache.get_or_set, "a", in_thread)
             await until(lambda: "a" in cache._flights._flights)
             group.start_soon(ask, cache.aget_or_set, "a", in_task)
-            await until(lambda: len(flights.waiting) == 1)
+            await until(lambda: len(circles.waiting) == 1)
             waits.set()
         async with anyio.create_task_group() as group:
             group.start_soon(ask, cache.aget_or_set, "b", in_task)
@@ -208,7 +208,7 @@ def test_trio_as_a_guest_of_asyncio() -> None:
         got: list[str] = []
 
         async def make() -> str:
-            while len(flights.waiting) < 2:
+            while len(circles.waiting) < 2:
                 await trio.sleep(0.001)
             return "trio"
 
@@ -292,7 +292,7 @@ def test_a_cancellation_is_never_lost(steps: int, ending: str) -> None:
         cache: VolatileCache[str, str] = VolatileCache()
         maker, waiter = (asyncio.create_task(cache.aget_or_set("k", make)) for _ in range(2))
         await asyncio.sleep(0.001)
-        assert len(flights.waiting) == 1
+        assert len(circles.waiting) == 1
         if ending == "cancelled":
             maker.cancel()
         go_on.set()
@@ -304,7 +304,7 @@ def test_a_cancellation_is_never_lost(steps: int, ending: str) -> None:
         assert waiter.cancelled() is not was_done
 
     asyncio.run(main())
-    assert not flights.waiting
+    assert not circles.waiting
 
 
 @pytest.mark.parametrize("scope", ["timeout", "task group"])
@@ -320,7 +320,7 @@ def test_asyncios_own_scopes_around_a_waiter(scope: str) -> None:
         else:
 
             async def fail() -> None:
-                while not flights.waiting:
+                while not circles.waiting:
                     await asyncio.sleep(0)
                 raise LookupError("sibling")
 
@@ -330,7 +330,7 @@ def test_asyncios_own_scopes_around_a_waiter(scope: str) -> None:
                     group.create_task(fail())
             assert [type(error) for error in raised.value.exceptions] == [LookupError]
             assert waiter.cancelled()
-        assert not flights.waiting
+        assert not circles.waiting
         maker.cancel()
         with pytest.raises(asyncio.CancelledError):
             await maker

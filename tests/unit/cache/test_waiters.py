@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from mvolatile import VolatileCache, volatile_cache
-from mvolatile.cache import flights
+from mvolatile.cache import circles, flights
 
 from .helpers import in_child
 from .test_flights import await_waiters
@@ -90,7 +90,7 @@ def test_tasks_have_their_own_too() -> None:
     @volatile_cache
     async def menu() -> list[str]:
         runs.append(1)
-        while len(flights.waiting) < WAITERS:
+        while len(circles.waiting) < WAITERS:
             await asyncio.sleep(0)
         return ["home"]
 
@@ -234,7 +234,7 @@ def test_an_interrupted_waiter_leaves_nothing() -> None:
             with pytest.raises(KeyboardInterrupt):
                 cache.get_or_set("k", make)
         (flight,) = cache._flights._flights.values()
-        assert not flights.waiting
+        assert not circles.waiting
         assert not flight.waiters
         go_on.set()
         assert maker.result() == 1
@@ -249,7 +249,7 @@ def test_a_fork_that_python_is_not_told_of() -> None:
     began, go_on = threading.Event(), threading.Event()
 
     def make() -> int:
-        with flights._circles():
+        with circles.lock():
             began.set()
             go_on.wait()
         return 1
