@@ -26,7 +26,7 @@ class CacheInfo(Counts):
     its own ``/proc/self/pagemap`` (no ``/proc``, or a daemon that has changed its user); `pinned_bytes`: memory the
     kernel cannot take now, because arrays over it live or it is still being filled; `segments`: pieces of memory.
 
-    Only the four are unpacked and compared. It cannot be changed; it can be pickled.
+    Only the four are unpacked and compared; ``_asdict()`` has all. It cannot be changed; it can be pickled.
     """
 
     def __new__(  # noqa: D102
@@ -73,9 +73,13 @@ class CacheInfo(Counts):
         """Pieces of memory."""
         return self.__dict__["segments"]  # type: ignore[no-any-return]
 
+    def _asdict(self) -> dict[str, Any]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """All by name."""
+        return {**super()._asdict(), **self.__dict__}
+
     def _replace(self, **fields: Any) -> CacheInfo:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return CacheInfo(**{**self._asdict(), **self.__dict__, **fields})
+        return CacheInfo(**{**self._asdict(), **fields})
 
     def __repr__(self) -> str:
-        fields = {**self._asdict(), **self.__dict__}
-        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in fields.items())})"
+        fields = ", ".join(f"{name}={value!r}" for name, value in self._asdict().items())
+        return f"{type(self).__name__}({fields})"
