@@ -4,7 +4,7 @@ VENV := .venv
 RUN := $(VENV)/bin/
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check stress lint docs pictures release-check api format hooks lock bench sanitize tsan soak kernels kernels-short clean fuzz bench-cache analyze coverage
+.PHONY: help demo test check libraries stress lint docs pictures release-check api format hooks lock bench sanitize tsan soak kernels kernels-short clean fuzz bench-cache analyze coverage
 
 help:  ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,12 @@ test: $(VENV)/ready  ## set up, then run the tests but for the slow ones (minute
 
 check: $(VENV)/ready  ## the tests, and the slow ones
 	$(RUN)pytest $(SIDE_BY_SIDE) $(ARGS)
+
+# pandas 2 stands in front of the installed one, without what it needs: that is there.
+libraries: $(VENV)/ready-dev  ## how hits on objects of pandas 2 and 3, PyArrow, SciPy and others behave; installs them
+	$(RUN)pytest $(SIDE_BY_SIDE) tests/unit/cache/libraries
+	$(RUN)pip install --quiet --no-deps --upgrade --target build/pandas2 'pandas<3' pytz
+	PYTHONPATH=build/pandas2 $(RUN)pytest $(SIDE_BY_SIDE) tests/unit/cache/libraries/test_pandas.py
 
 stress: $(VENV)/ready  ## the long forms: races, fuzzing, faults, exploration (an hour or so)
 	MVOLATILE_STRESS=full $(RUN)pytest $(SIDE_BY_SIDE) -m stress --timeout 7200 $(ARGS)

@@ -1,7 +1,7 @@
 """Data frames: expensive to compute, cheap to keep, and cheap to get back.
 
-A frame's columns are stored in the cache's pages and come back over them, without a copy: read-only, so an analysis
-that wants to change one copies it first.
+A hit is a frame of one's own: an analysis may change it, and the next hit does not know. Where nobody changes one,
+``copy=False`` leaves the columns in the cache's pages: read-only, and without a copy.
 
     python examples/pandas_frame_cache.py          (needs: pip install pandas)
 """
@@ -23,7 +23,7 @@ def main() -> int:
         print("this example needs pandas: pip install pandas")
         return 77
 
-    @mv.volatile_cache
+    @mv.volatile_cache(copy=False)
     def daily(station: str) -> pd.DataFrame:
         """A year of readings, by minute, summed up by day."""
         random = np.random.default_rng(len(station))

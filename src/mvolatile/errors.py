@@ -91,4 +91,6 @@ class UnsupportedKernelWarning(UserWarning):
 
 
 class VolatilityWarning(RuntimeWarning):
-    """The kernel refused to make a memory volatile: its data is safe, but it is not given back under pressure."""
+    """Something works, but not as it should: the kernel refused to make a memory volatile, whose data is safe, but is
+    not given back under pressure; or a cache could not store what a function made, and returned it all the same.
+    """

@@ -198,7 +198,7 @@ class VolatileMemory(Range):
         warnings.warn(
             f"{self!r}: the kernel refuses to make it volatile ({why}); its data is safe, and stays",
             VolatilityWarning,
-            stacklevel=_callers_level(),
+            stacklevel=callers_level(),
         )
 
     def purged(self) -> Extents:
@@ -255,7 +255,7 @@ _REFUSALS = {
 }
 
 
-def _callers_level() -> int:
+def callers_level() -> int:
     """The `stacklevel`, from the function that asks, of the nearest line that is not the library's."""
     frame, level = sys._getframe(1), 1
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == __package__:

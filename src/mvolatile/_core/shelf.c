@@ -344,6 +344,12 @@ static PyObject *finder_count_miss(FinderObject *self, PyObject *unused) {
     Py_RETURN_NONE;
 }
 
+static PyObject *finder_count_hit(FinderObject *self, PyObject *unused) {
+    (void)unused;
+    COUNT(self, hits);
+    Py_RETURN_NONE;
+}
+
 static PyObject *finder_counts(FinderObject *self, PyObject *unused) {
     (void)unused;
     return Py_BuildValue("(KK)", self->hits, self->misses);
@@ -360,6 +366,7 @@ static PyMethodDef finder_methods[] = {
     {"get", (PyCFunction)(void (*)(void))finder_get, METH_FASTCALL | METH_KEYWORDS,
      "get($self, key, /, default=None)\n--\n\nThe value, or `default`."},
     {"_count_miss", (PyCFunction)finder_count_miss, METH_NOARGS, "_count_miss($self, /)\n--\n\nOne miss more."},
+    {"_count_hit", (PyCFunction)finder_count_hit, METH_NOARGS, "_count_hit($self, /)\n--\n\nOne hit more."},
     {"_counts", (PyCFunction)finder_counts, METH_NOARGS, "_counts($self, /)\n--\n\n(hits, misses)."},
     {"_reset_counts", (PyCFunction)finder_reset, METH_NOARGS, "_reset_counts($self, /)\n--\n\nBegin to count anew."},
     {"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS, NULL},
@@ -388,9 +395,37 @@ static PyType_Spec finder_spec = {
     .slots = finder_slots,
 };
 
+/* ---- MISSING ------------------------------------------------------------------------------------------------------------------------ */
+
+/* By name, as None does. The bad schedule: cloudpickle sends a function that compares with MISSING, by value; at the other end it would compare
+ * with an object that nobody else has, and take a miss for a value. */
+static PyObject *missing_reduce(PyObject *self, PyObject *unused) {
+    (void)self, (void)unused;
+    return PyUnicode_FromString("MISSING");
+}
+
+static PyMethodDef missing_methods[] = {
+    {"__reduce__", missing_reduce, METH_NOARGS, "__reduce__($self, /)\n--\n\nIts name."},
+    {NULL, NULL, 0, NULL},
+};
+static PyType_Slot missing_slots[] = {{Py_tp_methods, missing_methods}, {Py_tp_doc, "The type of MISSING."}, {0, NULL}};
+static PyType_Spec missing_spec = {
+    .name = "mvolatile._core.Missing",
+    .basicsize = sizeof(PyObject),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = missing_slots,
+};
+
+static PyObject *make_missing(void) {
+    PyTypeObject *type = (PyTypeObject *)PyType_FromSpec(&missing_spec);
+    PyObject *made = type ? PyObject_New(PyObject, type) : NULL;
+    Py_XDECREF((PyObject *)type);
+    return made;
+}
+
 int add_shelf_types(PyObject *module) {
     if (add_index_type(module)) return -1;
-    missing = PyObject_CallNoArgs((PyObject *)&PyBaseObject_Type);
+    missing = make_missing();
     find_carefully = PyUnicode_InternFromString("_find_carefully");
     decoded = PyUnicode_InternFromString("_decoded");
     if (!missing || !find_carefully || !decoded || PyModule_AddObjectRef(module, "MISSING", missing)) return -1;

@@ -13,10 +13,12 @@ The map, from the bottom up::
     duel.py        SIEVE or CLOCK
     sweep.py       what expired leaves          pressure.py    told of memory pressure
     notices.py     telling of lost keys         views.py       items() and values()
-    flights.py     single-flight                fork.py        after a fork
+    flights.py     single-flight                circles.py     nobody waits in a circle
+    loops.py       how tasks wait               fork.py        after a fork
     checks.py      the user's arguments         statistics.py  CacheInfo
+    clock.py       the clock of ttl             carry.py       into another process, or a copy
     engine.py      find, store, change          cache.py       VolatileCache
-    decorator.py   @volatile_cache
+    keys.py        keys of calls                decorator.py   @volatile_cache
 """
 
 from __future__ import annotations

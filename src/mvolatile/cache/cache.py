@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import copyreg
 import sys
-import time
 from collections.abc import (
     Awaitable,
     Callable,
@@ -15,12 +15,15 @@ from collections.abc import (
     ValuesView,
 )
 from contextlib import suppress
-from typing import Any, NoReturn, TypeVar, cast
+from typing import Any, TypeVar, cast, overload
 
 from .._core import MISSING
 from . import pressure
-from .checks import checked_bound, checked_ttl
+from .carry import packed, unpacked
+from .checks import TimeToLive, checked_bound, checked_condition, checked_ttl
+from .clock import lifetime
 from .engine import Engine
+from .flights import Terms
 from .statistics import CacheInfo
 from .values import EXPIRES, EXPIRY, Codec
 from .views import Items, Values
@@ -29,6 +32,7 @@ __all__ = ["VolatileCache"]
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
+T = TypeVar("T")
 
 MISSING_TOO: Any = object()
 
@@ -37,9 +41,9 @@ class VolatileCache(Engine[K, V], MutableMapping[K, V]):
     """A mapping that keeps all that fits in memory, and gives way when the kernel needs it.
 
     Values are stored as bytes in volatile memory. Under memory pressure the kernel takes what it needs; an entry
-    whose bytes are gone is a miss and nothing more. Equal values come back, not the same objects. Arrays, data
-    frames and other values with large buffers come back over the cache's own memory, without a copy: read-only,
-    and pinned as long as they live. Small arrays are copies, and read-only too.
+    whose bytes are gone is a miss and nothing more. Equal values come back, not the same objects, and what one hit
+    gives no other sees. Plain arrays are read-only; large ones come back over the cache's own memory, without a
+    copy, and pin it as long as they live. All else comes back as it was stored, writable if it was (but see `copy`).
 
     Parameters
     ----------
@@ -47,19 +51,22 @@ class VolatileCache(Engine[K, V], MutableMapping[K, V]):
         kernel. Their memory is at most a third more, and four segments (a 64th of the bound each, or what three values
         take, or a page); keys and index come on top, some 120 bytes an entry and the key.
     maxsize: a bound on the number of entries; None for no bound.
-    ttl: seconds that values live unless `set` says otherwise; None for ever.
+    ttl: how long values live unless `set` says otherwise: seconds, a `timedelta`, or a function of the value that
+        answers one of these (or None, or less than nothing: not stored); None for ever.
     name: shown in maps and in ``mvolatile status``.
     codec: an object with ``dumps`` and ``loads`` for all values, instead of the cache's own formats.
+    copy: None as told above; True for private copies always, so that plain arrays are writable, too; False for no
+        copy wherever that can be: then the arrays within objects, frames and tables are read-only as well.
     on_purge: called with a list of keys that were lost to the kernel, some time after it was noticed, in a daemon
         thread of its own, which is there only while keys are due: a slow one makes no get slow. It may use the cache.
         What it raises goes to `threading.excepthook`. `close` does not wait for it; keys lost before are still told
         then, but at the interpreter's end they may not be.
     dump: with False the values stay out of core dumps.
     inherit: with False a forked child gets none of the values: its cache is empty.
-    timer: the clock for ttl, in seconds.
+    timer: the clock for ttl, in seconds; by default `time.monotonic`, moved on where `time.time` is set forward.
 
     Threads: any method from any thread; hits take no lock. Fork: both processes have the cache, and go on
-    independently (but see `inherit`). It cannot be pickled.
+    independently (but see `inherit`). Pickled or copied it is an empty cache with the same parameters.
 
     >>> with VolatileCache(name="squares") as cache:
     ...     cache["a"] = b"a value"
@@ -73,33 +80,38 @@ class VolatileCache(Engine[K, V], MutableMapping[K, V]):
         max_bytes: int | None = None,
         *,
         maxsize: int | None = None,
-        ttl: float | None = None,
+        ttl: TimeToLive = None,
         name: str | None = None,
         codec: Codec | None = None,
+        copy: bool | None = None,
         on_purge: Callable[[list[Any]], object] | None = None,
         dump: bool = True,
         inherit: bool = True,
-        timer: Callable[[], float] = time.monotonic,
+        timer: Callable[[], float] = lifetime,
     ) -> None:
         max_bytes, maxsize = checked_bound(max_bytes, "max_bytes"), checked_bound(maxsize, "maxsize")
         if name is not None and not isinstance(name, str):
             raise TypeError(f"name must be a string or None, not {name!r}")
         if codec is not None and not all(callable(getattr(codec, what, None)) for what in ("dumps", "loads")):
             raise TypeError(f"codec must have dumps and loads, which {codec!r} has not")
+        if copy is not None and not isinstance(copy, bool):
+            raise TypeError(f"copy must be None, True or False, not {copy!r}")
         for function, what in ((on_purge, "on_purge"), (timer, "timer")):
             if not callable(function) and (function is not None or what == "timer"):
                 raise TypeError(f"{what} must be callable, not {function!r}")
-        super().__init__(
-            max_bytes,
-            maxsize,
-            checked_ttl(ttl),
-            name or "cache",
-            codec,
-            on_purge,
-            dump=dump,
-            inherit=inherit,
-            timer=timer,
-        )
+        self._given: dict[str, Any] = {
+            "max_bytes": max_bytes,
+            "maxsize": maxsize,
+            "ttl": checked_ttl(ttl),
+            "name": name or "cache",
+            "codec": codec,
+            "copy": copy,
+            "on_purge": on_purge,
+            "dump": dump,
+            "inherit": inherit,
+            "timer": timer,
+        }
+        super().__init__(**self._given)
 
     # Two caches are equal when they are one: comparing what is in them would read it all.
     def __eq__(self, other: object) -> bool:
@@ -144,8 +156,8 @@ class VolatileCache(Engine[K, V], MutableMapping[K, V]):
 
     # ---- writing
 
-    def set(self, key: K, value: V, *, ttl: float | None = None) -> None:
-        """Store `value`, for `ttl` seconds (default: the cache's `ttl`; 0 stores nothing).
+    def set(self, key: K, value: V, *, ttl: TimeToLive = None) -> None:
+        """Store `value`, for `ttl` (default: the cache's; what else it may be is told there; 0 stores nothing).
 
         `TypeError` for a value that cannot be stored or a key that cannot be hashed; `ValueError` for a negative
         or undefined ttl. `TooLargeError`, a `ValueError`, for a value larger than `max_bytes`; `NoRoomError`, which
@@ -170,6 +182,12 @@ class VolatileCache(Engine[K, V], MutableMapping[K, V]):
         self._change(self._remove, key)
         return present
 
+    @overload
+    def pop(self, key: K) -> V: ...
+    @overload
+    def pop(self, key: K, default: V) -> V: ...
+    @overload
+    def pop(self, key: K, default: T) -> V | T: ...
     def pop(self, key: K, default: Any = MISSING) -> Any:
         """Remove and return the value; without it `default`, or `KeyError`."""
         while True:
@@ -205,41 +223,57 @@ class VolatileCache(Engine[K, V], MutableMapping[K, V]):
         """Forget everything, statistics too, and give the memory back."""
         self._change(self._clear)
 
+    @overload
+    def setdefault(self: VolatileCache[K, T | None], key: K, default: None = None) -> T | None: ...
+    @overload
+    def setdefault(self, key: K, default: V) -> V: ...
     def setdefault(self, key: K, default: Any = None) -> Any:
         """The value; if there is none, `default` is stored and returned."""
         return self.get_or_set(key, lambda: default)
 
-    def get_or_set(self, key: K, factory: Callable[[], V], *, ttl: float | None = None) -> V:
+    def get_or_set(
+        self,
+        key: K,
+        factory: Callable[[], V],
+        *,
+        ttl: TimeToLive = None,
+        condition: Callable[[V], object] | None = None,
+    ) -> V:
         """The value; on a miss that of ``factory()``, which is stored.
 
-        Single-flight: while one thread makes the value, others that want it wait, and get it or the exception.
+        Single-flight: while one thread makes the value, others that want it wait, and get one like it or the exception.
         If the key is set, deleted or cleared meanwhile, the made value is returned but not stored; so is one too
-        large for `max_bytes` or for the memory there is. A factory may use the cache, even for its own key, and ask
+        large for `max_bytes` or for the memory there is, one that `condition(value)` finds false, and, with a
+        `VolatilityWarning`, whatever else cannot be stored. A factory may use the cache, even for its own key, and ask
         through tasks and `asyncio.to_thread`. A thread of its own, or of an executor, is a stranger unless it runs in a
         copy of the factory's context (`contextvars`): a factory that waits for one that asks for the same key waits
         for ever.
         """
-        checked_ttl(ttl)
-        value = self._find(key)
+        terms = Terms(checked_ttl(ttl), checked_condition(condition))
+        value = self._find_or_miss(key)
         if value is not MISSING:
             return cast(V, value)
-        self._count_miss()
-        return cast(V, self._flights.make(self, key, factory, ttl))
+        return cast(V, self._flights.make(self, key, factory, terms))
 
     async def aget_or_set(
-        self, key: K, factory: Callable[[], V | Awaitable[V]], *, ttl: float | None = None
+        self,
+        key: K,
+        factory: Callable[[], V | Awaitable[V]],
+        *,
+        ttl: TimeToLive = None,
+        condition: Callable[[V], object] | None = None,
     ) -> V:
-        """As `get_or_set` for coroutines: `factory` may return an awaitable; waiting does not block the loop.
+        """As `get_or_set` for coroutines, under asyncio, trio or anyio: `factory` may return an awaitable; waiting does
+        not block the loop.
 
         A cancelled maker stores nothing, and one of those that wait takes over; so does one where the maker's event
         loop was closed.
         """
-        checked_ttl(ttl)
-        value = self._find(key)
+        terms = Terms(checked_ttl(ttl), checked_condition(condition))
+        value = self._find_or_miss(key)
         if value is not MISSING:
             return cast(V, value)
-        self._count_miss()
-        return cast(V, await self._flights.amake(self, key, factory, ttl))
+        return cast(V, await self._flights.amake(self, key, factory, terms))
 
     # ---- the whole
 
@@ -284,6 +318,7 @@ class VolatileCache(Engine[K, V], MutableMapping[K, V]):
             resident_bytes=resident,
             pinned_bytes=pinned,
             segments=len(shelves),
+            undecodable=self._undecodable,
         )
 
     def close(self) -> None:
@@ -309,5 +344,18 @@ class VolatileCache(Engine[K, V], MutableMapping[K, V]):
         state = "closed" if self._closed else f"{len(self._index)} entries, {self._log.nbytes} bytes"
         return f"<{type(self).__name__} {self.name!r}: {state}>"
 
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("a VolatileCache holds this process's memory, and cannot be pickled or copied")
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The object first, then its parameters: on_purge may be a method of it.
+        return copyreg.__newobj__, (type(self),), self.__getstate__()  # type: ignore[attr-defined]
+
+    def __getstate__(self) -> dict[str, Any]:
+        given = {**self._given, "max_bytes": self._log.max_bytes}
+        plain = vars(VolatileCache())
+        more = {name: value for name, value in vars(self).items() if name not in plain}
+        return {"parameters": packed(given), "closed": self._closed, "attributes": more}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        VolatileCache.__init__(self, **unpacked(state["parameters"]))
+        vars(self).update(state["attributes"])
+        if state["closed"]:
+            self.close()

@@ -3,25 +3,51 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import timedelta
 from operator import index
+from typing import Any, TypeAlias
 
-__all__ = ["checked_bound", "checked_ttl"]
+__all__ = ["TimeToLive", "checked_bound", "checked_condition", "checked_ttl", "seconds_to_live"]
+
+TimeToLive: TypeAlias = float | timedelta | Callable[[Any], float | timedelta | None] | None
+"""Seconds, or how long, or a function of the value that tells; None for what is said elsewhere, and else for ever."""
 
 
-def checked_ttl(ttl: float | None) -> float | None:
-    """Seconds to live, perhaps infinitely many; None for no bound."""
-    if ttl is None:
+def checked_ttl(ttl: TimeToLive) -> TimeToLive:
+    """Seconds to live, perhaps infinitely many, or the function that tells them; None for no bound."""
+    return ttl if ttl is None or callable(ttl) else _seconds(ttl, f"not {ttl!r}")
+
+
+def seconds_to_live(ttl: TimeToLive, value: Any) -> float | None:
+    """Of this `value`. A function may find that its time is over already, and answer less than nothing."""
+    if not callable(ttl):
+        return None if ttl is None else _seconds(ttl, f"not {ttl!r}")
+    told = ttl(value)
+    if told is None:
         return None
+    if isinstance(told, timedelta) and told < timedelta(0):
+        return 0.0
+    with suppress(TypeError):
+        if told < 0:  # type: ignore[operator]
+            return 0.0
+    return _seconds(told, f"and {ttl!r} answered {told!r}")
+
+
+def _seconds(ttl: Any, given: str) -> float:
+    if isinstance(ttl, timedelta):
+        ttl = ttl.total_seconds()
     if isinstance(ttl, str | bytes):  # which float() would read
-        raise TypeError(f"ttl must be a number of seconds, not {ttl!r}")
+        raise TypeError(f"ttl must be a number of seconds, {given}")
     try:
         seconds = float(ttl)
     except OverflowError:
         seconds = math.inf if ttl > 0 else -math.inf
     except (TypeError, ValueError):
-        raise TypeError(f"ttl must be a number of seconds, not {ttl!r}") from None
+        raise TypeError(f"ttl must be a number of seconds, {given}") from None
     if not seconds >= 0:
-        raise ValueError(f"ttl must not be negative, not {ttl!r}")
+        raise ValueError(f"ttl must not be negative, {given}")
     return seconds
 
 
@@ -36,3 +62,10 @@ def checked_bound(bound: int | None, what: str) -> int | None:
     if number < 0:
         raise ValueError(f"{what} must not be negative, not {bound!r}")
     return number
+
+
+def checked_condition(condition: Callable[[Any], object] | None) -> Callable[[Any], object] | None:
+    """A function of the value; None to store all."""
+    if condition is not None and not callable(condition):
+        raise TypeError(f"condition must be a function of the value, not {condition!r}")
+    return condition

@@ -8,23 +8,22 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Hashable
 from functools import partial, update_wrapper
-from typing import Any, ParamSpec, Protocol, TypeAlias, TypeVar, cast, overload
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast, overload
 
 from .._core import MISSING
 from .cache import VolatileCache
+from .checks import TimeToLive, checked_condition
+from .clock import lifetime
+from .flights import Terms
+from .keys import PLAIN, MakeKey, checked_key, given_key, make_key, method_key, names_its_object
 from .statistics import CacheInfo
-from .sweep import Held
 from .values import Codec
 
-__all__ = ["CachedFunction", "volatile_cache"]
+__all__ = ["CachedFunction", "CachedMember", "volatile_cache"]
 
 P = ParamSpec("P")
+Q = ParamSpec("Q")
 R = TypeVar("R")
-MakeKey: TypeAlias = Callable[[tuple[Any, ...], dict[str, Any]], Hashable]
-
-_KEYWORDS = object()
-_PLAIN = frozenset({int, str})
-_OWNERS = frozenset({"self", "cls"})
 
 
 class CachedFunction(Protocol[P, R]):
@@ -38,7 +37,26 @@ class CachedFunction(Protocol[P, R]):
         """The value for these arguments: stored, made by another caller meanwhile, or made now."""
         ...
 
-    def __get__(self, instance: object, owner: type | None = None, /) -> Any: ...
+    @overload
+    def __get__(
+        self: CachedFunction[Concatenate[Any, Q], R], instance: object, owner: type | None = None, /
+    ) -> CachedMember[Q, P, R]: ...
+    @overload
+    def __get__(self, instance: object, owner: type | None = None, /) -> CachedFunction[P, R]: ...
+
+    def cache_key(self, *args: P.args, **kwargs: P.kwargs) -> Hashable:
+        """The key in `cache` of the call with these arguments: ``f.cache[f.cache_key(1)] = value``.
+
+        Of a method the object is the first argument, also where it is asked for at the object: a bound method has the
+        attributes of its function. `TypeError` for arguments that the function would not take.
+        """
+        ...
+
+    def cache_delete(self, *args: P.args, **kwargs: P.kwargs) -> bool:
+        """Forget the value of the call with these arguments; whether there was one. A call that is making it meanwhile
+        does not store it. Arguments as for `cache_key`.
+        """
+        ...
 
     def cache_info(self) -> CacheInfo:
         """See `VolatileCache.cache_info`."""
@@ -52,66 +70,61 @@ class CachedFunction(Protocol[P, R]):
         ...
 
 
-def make_key(args: tuple[Any, ...], kwargs: dict[str, Any], typed: bool = False) -> Hashable:
-    """As `functools.lru_cache`: equal arguments given in the same way are one key."""
-    key = args
-    if kwargs:
-        key += (_KEYWORDS,)
-        for pair in kwargs.items():
-            key += pair
-    if typed:
-        key += (_KEYWORDS, *map(type, args), *map(type, kwargs.values()))
-    elif len(key) == 1 and type(key[0]) in _PLAIN:
-        return cast(Hashable, key[0])
-    return key
+class CachedMember(Protocol[Q, P, R]):
+    """A `CachedFunction` as it is found at an object or a class: bound to it if it is a method."""
 
+    # Whether it is bound depends on what stands above it (@classmethod, @staticmethod), which its type does not tell.
+    __self__: Any
+    __func__: Any
+    __wrapped__: Callable[P, R]
+    cache: VolatileCache[Any, Any]
 
-def _weak_keys(cache: VolatileCache[Any, Any], typed: bool) -> MakeKey:
-    """As `make_key`, but the first argument is held weakly, if it can be held so."""
-    sweeper = cache._hand.sweeper
+    @overload
+    def __call__(self, *args: Q.args, **kwargs: Q.kwargs) -> R: ...
+    @overload
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """As the function."""
+        ...
 
-    def weak_key(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Hashable:
-        try:
-            key = (Held(args[0]), *args[1:])
-        except (TypeError, IndexError):
-            return make_key(args, kwargs, typed)
-        sweeper.needed = True
-        if kwargs or typed:
-            whole: Any = make_key(args, kwargs, typed)
-            return (key[0], *whole[1:])
-        return key
+    def cache_key(self, *args: P.args, **kwargs: P.kwargs) -> Hashable:
+        """See `CachedFunction.cache_key`."""
+        ...
 
-    return weak_key
+    def cache_delete(self, *args: P.args, **kwargs: P.kwargs) -> bool:
+        """See `CachedFunction.cache_delete`."""
+        ...
 
+    def cache_info(self) -> CacheInfo:
+        """See `VolatileCache.cache_info`."""
+        ...
 
-def _is_method(function: Callable[..., Any]) -> bool:
-    """Whether the first argument is the object that a method is called on. That is told by its name: what stands in
-    a class may be a static method, and the function of a property or of a class method is never bound itself.
-    """
-    try:
-        first = next(iter(inspect.signature(function).parameters), None)
-    except (TypeError, ValueError):
-        return False
-    return first in _OWNERS
+    def cache_clear(self) -> None:
+        """Forget everything, of all objects."""
+
+    def cache_parameters(self) -> dict[str, Any]:
+        """What the decorator was given: a new dictionary."""
+        ...
 
 
 def _keys(
     function: Callable[..., Any],
-    cache: VolatileCache[Any, Any],
     key: Callable[..., Hashable] | None,
     typed: bool,
 ) -> MakeKey | None:
     """How to make keys; None for `make_key`."""
     if key is not None:
-        return lambda args, kwargs: key(*args, **kwargs)
-    if _is_method(function):
-        return _weak_keys(cache, typed)
+        return given_key(key)
+    if names_its_object(function):
+        return method_key(typed)
     return partial(make_key, typed=True) if typed else None
 
 
-def _cached(function: Callable[..., Any], cache: VolatileCache[Any, Any], key_of: MakeKey | None) -> Any:
+def _cached(
+    function: Callable[..., Any], cache: VolatileCache[Any, Any], key_of: MakeKey | None, terms: Terms
+) -> Any:
     """`function`, from `cache` where it can be. Three frames deep for a miss within a miss."""
-    find, count_miss = cache._find, cache._count_miss
+    find, find_or_miss = cache._find, cache._find_or_miss
 
     def cached(*args: Any, **kwargs: Any) -> Any:
         if key_of is not None:
@@ -119,18 +132,42 @@ def _cached(function: Callable[..., Any], cache: VolatileCache[Any, Any], key_of
         elif kwargs:
             key = make_key(args, kwargs)
         else:
-            key = args[0] if len(args) == 1 and type(args[0]) in _PLAIN else args
-        value = find(key)
+            key = args[0] if len(args) == 1 and type(args[0]) in PLAIN else args
+        try:
+            value = find(key)
+        except (MemoryError, OSError):
+            value = find_or_miss(key)  # which tells of it
         if value is not MISSING:
             return value
-        count_miss()
-        return cache._flights.make(cache, key, partial(function, *args, **kwargs), None)
+        return cache._flights.make(cache, key, partial(function, *args, **kwargs), terms)
 
     async def cached_coroutine(*args: Any, **kwargs: Any) -> Any:
         key = make_key(args, kwargs) if key_of is None else key_of(args, kwargs)
-        return await cache.aget_or_set(key, partial(function, *args, **kwargs))
+        value = find_or_miss(key)
+        if value is not MISSING:
+            return value
+        return await cache._flights.amake(cache, key, partial(function, *args, **kwargs), terms)
 
-    return cached_coroutine if inspect.iscoroutinefunction(function) else cached
+    return cached_coroutine if _is(inspect.iscoroutinefunction, function) else cached
+
+
+def _is(kind: Callable[[Any], bool], function: Any) -> bool:
+    """Whether a call of it is of that kind: a function's, or that of an object's ``__call__``."""
+    return kind(function) or (not isinstance(function, type) and kind(type(function).__call__))
+
+
+def _refuse_descriptor(thing: object) -> None:
+    if isinstance(thing, classmethod | staticmethod | property):
+        raise TypeError(f"volatile_cache stands below @{type(thing).__name__}, next to the function")
+
+
+def _refuse(function: Any) -> None:
+    """What cannot be cached, or would not be what its user thinks."""
+    _refuse_descriptor(function)
+    if not callable(function):
+        raise TypeError(f"{function!r} is not a function to decorate")
+    if _is(inspect.isgeneratorfunction, function) or _is(inspect.isasyncgenfunction, function):
+        raise TypeError(f"{function!r} is a generator function; cache a list of what it yields instead")
 
 
 @overload
@@ -141,26 +178,32 @@ def volatile_cache(
     typed: bool = ...,
     *,
     key: Callable[..., Hashable] | None = ...,
-    ttl: float | None = ...,
+    ttl: TimeToLive = ...,
+    condition: Callable[[Any], object] | None = ...,
     max_bytes: int | None = ...,
     name: str | None = ...,
     codec: Codec | None = ...,
+    copy: bool | None = ...,
     on_purge: Callable[[list[Any]], object] | None = ...,
     dump: bool = ...,
     inherit: bool = ...,
+    timer: Callable[[], float] = ...,
 ) -> Callable[[Callable[P, R]], CachedFunction[P, R]]: ...
 def volatile_cache(
     maxsize: Any = None,
     typed: bool = False,
     *,
     key: Callable[..., Hashable] | None = None,
-    ttl: float | None = None,
+    ttl: TimeToLive = None,
+    condition: Callable[[Any], object] | None = None,
     max_bytes: int | None = None,
     name: str | None = None,
     codec: Codec | None = None,
+    copy: bool | None = None,
     on_purge: Callable[[list[Any]], object] | None = None,
     dump: bool = True,
     inherit: bool = True,
+    timer: Callable[[], float] = lifetime,
 ) -> Any:
     """Cache what a function, method or coroutine function returns, as long as the kernel can spare the memory.
 
@@ -176,16 +219,25 @@ def volatile_cache(
     `typed`, ``cache_info()``, ``cache_clear()``, ``cache_parameters()`` and ``__wrapped__``. ``key(*args,
     **kwargs)`` makes the key from the arguments. The rest is for the `VolatileCache`, which is ``.cache``.
 
+    `condition` is a function of the result: what it finds false is returned and not stored. `ttl` may be a number of
+    seconds, a `timedelta`, or a function of the result that answers one of these, or None for ever. ``cache_key(*args,
+    **kwargs)`` is the key of a call, ``cache_delete(*args, **kwargs)`` forgets it; of a method, the object comes first.
+
     Unlike there, a call that misses while another makes the same value waits for it. A hit is equal to what was
-    returned, not the same object, and its arrays are read-only; the call that made the value, and those that waited
-    for it, have the very object. What a call raises is not stored.
+    returned, not the same object: one may change it, and no other hit knows. But a plain array is read-only on a
+    hit, and writable in the call that made it; ``copy=True`` makes them alike. Who waited gets what a hit gives. What a
+    call raises is not stored. What cannot be stored is returned, and told once by a `VolatilityWarning`.
 
     A first argument named ``self`` or ``cls`` is held weakly (unless `key` is given): a method's object is not kept
     alive, and the values go with the object they were made for.
 
+    Coroutine functions run under asyncio, trio and anyio. Pickled by name, as a function; sent by value (cloudpickle)
+    with an empty cache.
+
     `TypeError` for what cannot be called, for a generator function, whose result can be used but once, and from
-    calls with arguments that cannot be hashed or results that cannot be stored.
+    calls with arguments that cannot be hashed.
     """
+    _refuse_descriptor(maxsize)
     if callable(maxsize):
         return volatile_cache(None, typed)(maxsize)
     if maxsize is not None and not isinstance(maxsize, int):
@@ -193,26 +245,32 @@ def volatile_cache(
     if key is not None and not callable(key):
         raise TypeError(f"key must be a function of the arguments, not {key!r}")
     bound = None if maxsize is None else max(0, maxsize)
+    checked_condition(condition)
     parameters = {"maxsize": bound, "typed": typed, "ttl": ttl, "max_bytes": max_bytes}
 
     def decorate(function: Callable[P, R]) -> CachedFunction[P, R]:
-        if not callable(function):
-            raise TypeError(f"{function!r} is not a function to decorate")
-        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-            raise TypeError(f"{function!r} is a generator function; cache a list of what it yields instead")
+        _refuse(function)
         cache: VolatileCache[Any, Any] = VolatileCache(
             max_bytes,
             maxsize=bound,
             ttl=ttl,
             name=name or getattr(function, "__qualname__", "cached"),
             codec=codec,
+            copy=copy,
             on_purge=on_purge,
             dump=dump,
             inherit=inherit,
+            timer=timer,
         )
-        cached: Any = _cached(function, cache, _keys(function, cache, key, typed))
+        key_of = _keys(function, key, typed)
+        terms = Terms(None, condition, key is None and names_its_object(function))
+        cached: Any = _cached(function, cache, key_of, terms)
         update_wrapper(cached, function)
         cached.cache = cache
+        cached.cache_key = checked_key(function, key_of or make_key)
+        cached.cache_delete = lambda *args, **kwargs: bool(
+            cache.delete_many((cached.cache_key(*args, **kwargs),))
+        )
         cached.cache_info, cached.cache_clear = cache.cache_info, cache.clear
         cached.cache_parameters = lambda: dict(parameters)
         return cast(CachedFunction[P, R], cached)

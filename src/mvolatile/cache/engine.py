@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import math
 import threading
+import warnings
 from collections.abc import Callable, Hashable
-from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar, cast
 
 from .._core import MISSING, Finder
-from ..errors import NoRoomError, Purged, TooLargeError
+from ..errors import NoRoomError, Purged, TooLargeError, VolatilityWarning
 from ..kernel.room import room
-from ..memory import VolatileMemory
+from ..memory import VolatileMemory, callers_level
 from . import fork, pressure
-from .checks import checked_ttl
+from .checks import TimeToLive, seconds_to_live
 from .duel import Duel
-from .flights import Flights
+from .flights import Flights, Terms
 from .hand import Hand
 from .log import Log, logs
 from .notices import Notices
 from .segment import KIND_BITS, NUMBER_SHIFT, SLOTS, Range
 from .sweep import Sweeper
-from .values import EXPIRES, EXPIRY, Codec, decode, encode
+from .values import BYTES, EXPIRES, EXPIRY, Codec, decode, encode
 
 __all__ = ["Engine"]
 
@@ -42,6 +42,7 @@ WORTH_ASKING = 32 << 20
 WORTH_SEALING = 256 << 10
 """Open segments with less in them stay open under pressure: of one cache. Many share this."""
 
+EXPIRY_SIZE, _expiry = EXPIRY.size, EXPIRY.unpack
 _SLOT_MASK, _KIND_MASK = SLOTS - 1, (1 << KIND_BITS) - 1
 
 
@@ -52,9 +53,10 @@ class Engine(Finder[K, V]):
         self,
         max_bytes: int | None,
         maxsize: int | None,
-        ttl: float | None,
+        ttl: TimeToLive,
         name: str,
         codec: Codec | None,
+        copy: bool | None,
         on_purge: Callable[[list[Any]], object] | None,
         *,
         dump: bool,
@@ -63,7 +65,9 @@ class Engine(Finder[K, V]):
     ) -> None:
         self.name: str = name
         self._ttl = ttl
-        self._codec = codec
+        self._told: set[type[Exception]] = set()
+        self._codec, self._copy = codec, copy
+        self._undecodable = 0
         self._notices = None if on_purge is None else Notices(on_purge)
         self._timer = timer
         self._inherit = inherit
@@ -86,15 +90,39 @@ class Engine(Finder[K, V]):
         locator, data = self._fetch_carefully(key, False)
         return data if data is MISSING else self._decoded(key, locator, data)
 
+    def _find_or_miss(self, key: Any) -> Any:
+        """As `_find`, for who can make the value: what the kernel refuses (memory, a mapping) is a miss."""
+        try:
+            return self._find(key)
+        except (MemoryError, OSError) as error:
+            self._tell_trouble(error)
+            return MISSING
+
     def _decoded(self, key: Any, locator: int, data: Any) -> Any:
         """For `Finder`: the value, unless it is expired."""
         kind = locator & _KIND_MASK
         if kind & EXPIRES:
-            if self._timer() >= EXPIRY.unpack_from(data, len(data) - EXPIRY.size)[0]:
+            if self._timer() >= _expiry(data[-EXPIRY_SIZE:])[0]:
                 self._change(self._log.remove, key, locator)
                 return MISSING
-            data, kind = data[: -EXPIRY.size], kind - EXPIRES
-        return decode(kind, data, self._codec)
+            data, kind = data[:-EXPIRY_SIZE], kind - EXPIRES
+        if kind == BYTES and type(data) is bytes:
+            return data
+        try:
+            return decode(kind, data, self._codec)
+        except (MemoryError, RecursionError):  # another time it can be
+            raise
+        except Exception as error:  # its class was renamed, or its file is gone
+            first = not self._undecodable
+            self._change(self._forget_undecodable, key, locator)
+            if first:
+                told = f"cannot be decoded, and is a miss. {type(error).__qualname__}: {error}"
+                warnings.warn(f"{self!r}: a value {told}", VolatilityWarning, callers_level())
+            return MISSING
+
+    def _forget_undecodable(self, key: Any, locator: int) -> None:
+        if self._log.remove(key, locator):
+            self._undecodable += 1
 
     def _fetch_carefully(self, key: Any, probe: bool) -> tuple[int, Any]:
         """Something was not as usual: the key is not there, its shelf was sealed or dropped meanwhile, or the
@@ -127,16 +155,16 @@ class Engine(Finder[K, V]):
 
     # ---- writing
 
-    def _store(self, key: Any, value: Any, ttl: float | None, flight: Any) -> None:
+    def _store(self, key: Any, value: Any, ttl: TimeToLive, flight: Any) -> None:
         hash(key)
         if self._closed:
             raise ValueError(f"{self!r}: nothing can be stored")
-        lives = self._ttl if ttl is None else checked_ttl(ttl)
+        lives = None if ttl is None is self._ttl else self._lives(ttl, value)
         if lives is not None and lives <= 0:
             self._change(self._put_nothing, key, flight)
             return
         expires = None if lives is None or lives == math.inf else self._timer() + lives
-        encoded = encode(value, self._codec)
+        encoded = encode(value, self._codec, self._copy)
         if expires is not None:
             self._hand.sweeper.needed = True
         elif not encoded.nbytes:
@@ -165,9 +193,57 @@ class Engine(Finder[K, V]):
 
     _missing: Any = MISSING
 
-    def _store_made(self, key: Any, value: Any, ttl: float | None, flight: Any) -> None:
-        with suppress(TooLargeError):
-            self._store(key, value, ttl, flight)
+    def _store_made(self, key: Any, value: Any, terms: Terms, flight: Any) -> None:
+        """Whatever keeps it from being stored is no reason to lose it: its maker has it still."""
+        if terms.condition is not None and not terms.condition(value):
+            return
+        lives: float | None = None
+        if terms.ttl is not None or self._ttl is not None:
+            lives = self._lives(terms.ttl, value)
+            lives = math.inf if lives is None else lives
+        if terms.weak:
+            self._hand.sweeper.needed = True
+        if self._closed:
+            return
+        try:
+            self._store(key, value, lives, flight)
+        except TooLargeError:
+            pass
+        except Exception as error:
+            self._tell_trouble(error)
+
+    def _lives(self, ttl: Any, value: Any) -> float | None:
+        """The seconds that `value` is to live; None for ever."""
+        own = seconds_to_live(ttl, value)
+        return seconds_to_live(self._ttl, value) if own is None else own
+
+    def _tell_trouble(self, error: Exception) -> None:
+        """Once for each kind: a cache that stores nothing makes its program slow, and nobody would know why."""
+        if type(error) in self._told:
+            return
+        self._told.add(type(error))
+        warnings.warn(
+            f"{self!r} could not store or read a value, which was made and returned: {type(error).__name__}: {error}",
+            VolatilityWarning,
+            stacklevel=callers_level(),
+        )
+
+    def _holds(self, key: Any) -> bool:
+        """Whether there is an entry, perhaps one that is lost already."""
+        return key in self._index
+
+    def _lay_out(self, value: Any) -> Any:
+        """The value as it would be stored, in ordinary memory; None if that cannot be, or would take much."""
+        try:
+            encoded = encode(value, self._codec, self._copy)
+            if encoded.nbytes >= WORTH_ASKING:
+                return None
+            return encoded.kind, b"".join(map(_as_bytes, encoded.parts))
+        except Exception:
+            return None
+
+    def _make_again(self, layout: tuple[int, bytes]) -> Any:
+        return decode(*layout, self._codec)
 
     def _stands(self, key: Any, flight: Any) -> bool:
         """Whether a value may be stored: not one that was made while its key was set, deleted or cleared."""
@@ -213,7 +289,7 @@ class Engine(Finder[K, V]):
     def _clear(self) -> None:
         self._flights.spoil_all()
         self._log.clear()
-        self._log.purged = 0
+        self._log.purged = self._undecodable = 0
         self._hand.lift()
         self._reset_counts()
 

@@ -1,50 +1,33 @@
 """Single-flight: while one caller makes a missing value, others who want the same wait for it.
 
 A purge makes many hot keys miss at once; without this every caller would rebuild each of them.
-
-Nobody waits in a circle: A makes k1 and needs k2, B makes k2 and needs k1. Whoever would close the circle makes
-the value itself. What a caller is making is kept in a context variable, which tasks and `asyncio.to_thread` copy: a
-factory may ask through them. Who waits for whom is kept for all caches together, since a circle may lead through
-several. A thread of a pool that does not copy the context is not seen to work for anybody.
 """
 
 from __future__ import annotations
 
+import copy
 import threading
 import weakref
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager, suppress
-from contextvars import ContextVar
 from functools import partial
 from inspect import isawaitable
-from typing import Any, Protocol, TypeAlias
+from operator import is_
+from typing import Any, NamedTuple, Protocol
 
-__all__ = ["Flights", "forget_other_threads"]
+from .._core import forks, tier
+from .circles import Crew, closes_a_circle, making, waits_no_more
+from .loops import can_wait, is_closed, running, wait
 
-Caller: TypeAlias = object
-"""A thread's identifier, or an object of the call of a task: holding the task itself would keep a dead one."""
-
-waiting: dict[Caller, Flight] = {}
-"""Who waits for which flight. Single dictionary operations, which are atomic; the walk is made under `circles`."""
-
-circles = threading.RLock()  # a finalizer may come while we hold it
+__all__ = ["Flights", "Terms"]
 
 ORPHAN_SECONDS = 1.0
 """How often those that wait look whether the maker is still there."""
 
+TRIES = 2
+NOTHING: Any = object()
 
-class Crew:
-    """Those who work on a flight: its maker, and whom that asks. Contexts outlive flights, so no value is kept here."""
-
-    __slots__ = ("needs", "thread")
-
-    def __init__(self) -> None:
-        self.thread = threading.get_ident()
-        self.needs: dict[Caller, Flight] = {}  # what some of them wait for
-
-
-making: ContextVar[tuple[Crew, ...]] = ContextVar("mvolatile_making", default=())
-"""The crews that this caller works for."""
+_counts_forks = False
 
 
 class Store(Protocol):
@@ -52,9 +35,29 @@ class Store(Protocol):
 
     _missing: Any
 
-    def _find(self, key: Any, /) -> Any: ...
+    def _find_or_miss(self, key: Any, /) -> Any: ...
 
-    def _store_made(self, key: Any, value: Any, ttl: float | None, flight: Flight) -> None: ...
+    def _count_hit(self) -> None: ...
+
+    def _count_miss(self) -> None: ...
+
+    def _store_made(self, key: Any, value: Any, terms: Terms, flight: Flight) -> None: ...
+
+    def _holds(self, key: Any, /) -> bool: ...
+
+    def _lay_out(self, value: Any, /) -> Any: ...
+
+    def _make_again(self, layout: Any, /) -> Any: ...
+
+
+class Terms(NamedTuple):
+    """On what terms a made value is stored: how long it lives, whether it is stored at all, and whether its key may
+    hold an object weakly.
+    """
+
+    ttl: Any = None
+    condition: Callable[[Any], object] | None = None
+    weak: bool = False
 
 
 class Token:
@@ -66,55 +69,80 @@ class Token:
 
 
 class Flight:
-    """One value being made. `stale` when the key was set, deleted or cleared meanwhile: then the
-    value goes to those who wait, and is not stored.
+    """One value being made. `stale` when the key was set, deleted or cleared meanwhile: then the value goes to those
+    who wait already, and is not stored.
+
+    It never has the value, which is its maker's, who may change it: those who wait read what was stored. Where it was
+    not stored they make theirs of a `layout`, which the maker left before it returned.
     """
 
-    __slots__ = ("alive", "crew", "done", "error", "key", "loop", "stale", "value", "waiters")
+    __slots__ = ("alive", "crew", "done", "error", "forks", "key", "layout", "loop", "stale", "waiters")
 
     def __init__(self, key: Hashable, token: Token, loop: Any = None) -> None:
         self.key = key
         self.loop = loop  # of the task that makes it; None for a thread
+        self.forks = _forks()
         self.crew = Crew()
-        self.alive = weakref.ref(token)
         self.stale = False
-        self.value: Any = None
         self.error: BaseException | None = None
+        self.layout: Any = None
         self.done = False
-        self.waiters: list[Any] = []
+        self.waiters: list[Callable[[], object]] = []
+        self.alive = weakref.ref(token)
 
-    def land(self, value: Any, error: BaseException | None) -> None:
+    def land(self, error: BaseException | None, layout: Any) -> None:
         """Tell everybody. After a KeyboardInterrupt or a cancellation, which are nobody else's business, the
         waiters try for themselves.
         """
-        self.value, self.error = value, error
+        if self.waiters:
+            self.error, self.layout = error, layout
         self.done = True
-        while self.waiters:
-            with suppress(RuntimeError):  # its event loop was closed meanwhile
-                self.waiters.pop()()
+        _wake(self.waiters)
 
-    def wake_on_landing(self, wake: Any) -> None:
-        """`wake()` once it has landed, or at once if it has."""
+    def wake_on_landing(self, wake: Callable[[], object]) -> None:
+        """`wake()` once it has landed or its maker is gone, or at once if so it is."""
         self.waiters.append(wake)
-        if self.done and wake in self.waiters:
-            self.waiters.remove(wake)
+        if (token := self.alive()) is not None:
+            self.alive = weakref.ref(token, partial(_wake, self.waiters))
+            del token
+        if self.over and wake in self.waiters:
+            self.let_sleep(wake)
             wake()
 
-    @property
-    def retry(self) -> bool:
-        """The maker was stopped, so there is no answer."""
-        return not self.done or (self.error is not None and not isinstance(self.error, Exception))
-
-    def result(self) -> Any:
-        """The value that was made, or what was raised instead."""
-        if self.error is not None:
-            raise self.error
-        return self.value
+    def let_sleep(self, wake: Callable[[], object]) -> None:
+        """Who waited has gone."""
+        with suppress(ValueError):
+            self.waiters.remove(wake)
 
     @property
     def over(self) -> bool:
-        """There is nothing to wait for (any more)."""
-        return self.done or self.alive() is None or (self.loop is not None and self.loop.is_closed())
+        """There is nothing to wait for (any more): it has landed; or the maker's frame is gone, or its loop closed; or
+        it is of another process, and came by a fork that Python was not told of, but its thread did not.
+        """
+        if self.done or self.alive() is None:
+            return True
+        if self.loop is not None and is_closed(self.loop):
+            return True
+        return self.forks != forks() and self.crew.thread != threading.get_ident()
+
+
+def _forks() -> int:
+    """How many forks there were. The core counts them once it has begun, which may be when the first value is stored:
+    too late for its own flight.
+    """
+    global _counts_forks
+    if not _counts_forks:
+        with suppress(Exception):
+            tier()
+        _counts_forks = True
+    return forks()
+
+
+def _wake(waiters: list[Callable[[], object]], _: object = None) -> None:
+    while waiters:
+        # Another may take the last one between the two steps, and an event loop may be closed.
+        with suppress(IndexError, RuntimeError):
+            waiters.pop()()
 
 
 class Flights:
@@ -143,8 +171,12 @@ class Flights:
                 del self._flights[key]
 
     def _take_off(self, mine: Flight) -> Flight:
-        """Our own flight, or another's to wait for."""
-        while (flight := self._flights.setdefault(mine.key, mine)) is not mine and flight.over:
+        """Our own flight, or another's to wait for. Not one that is out of date: who asks after a key was deleted must
+        not get what was begun before.
+        """
+        while (flight := self._flights.setdefault(mine.key, mine)) is not mine and (
+            flight.stale or flight.over
+        ):
             self._take_down(flight)
         return flight
 
@@ -152,78 +184,133 @@ class Flights:
         if self._flights.get(flight.key) is flight:
             del self._flights[flight.key]
 
-    def make(self, cache: Store, key: Hashable, factory: Callable[[], Any], ttl: float | None) -> Any:
-        """The value of ``factory()``, made here or by another, and stored."""
+    def _leave(self, cache: Store, flight: Flight, value: Any) -> Any:
+        """What those need who wait, if `value` was not stored: a layout, or `NOTHING` if it cannot be laid out. They do
+        not get the object itself, which its maker may change under them.
+        """
+        self._take_down(flight)  # who comes now finds what was stored, or makes it
+        if cache._holds(flight.key):
+            return None
+        layout = cache._lay_out(value)
+        return NOTHING if layout is None else layout
+
+    def make(self, cache: Store, key: Hashable, factory: Callable[[], Any], terms: Terms) -> Any:
+        """The value of ``factory()``, made here and stored, or made by another."""
         me, crews = threading.get_ident(), making.get()
+        tries = TRIES
         while True:
             token = Token()
             mine = Flight(key, token)
             flight = self._take_off(mine)
             if flight is mine:
-                value: Any = None
-                error: BaseException | None = None
+                error = layout = None
                 try:
-                    value = cache._find(key)  # another may have landed since we looked
+                    value = cache._find_or_miss(key)  # another may have landed since we looked
                     if value is cache._missing:
+                        cache._count_miss()
                         with _working_on(flight):
                             value = factory()
-                        cache._store_made(key, value, ttl, flight)
+                        cache._store_made(key, value, terms, flight)
+                        if flight.waiters:
+                            layout = self._leave(cache, flight, value)
                     return value
                 except BaseException as failure:
                     error = failure
                     raise
                 finally:
                     self._take_down(flight)
-                    flight.land(value, error)
-            if closes_a_circle(me, flight, None, crews):
+                    flight.land(error, layout)
+                    del (
+                        error,
+                        flight,
+                        mine,
+                    )  # the traceback has this frame: a circle that would keep all it has
+            landed = threading.Event()
+            if not tries or closes_a_circle(me, flight, None, crews):
+                cache._count_miss()
                 return factory()
             try:
-                landed = threading.Event()
                 flight.wake_on_landing(landed.set)
                 while not landed.wait(ORPHAN_SECONDS) and not flight.over:
                     pass
             finally:
+                flight.let_sleep(landed.set)
                 waits_no_more(me, crews)
-            if not flight.retry:
-                return flight.result()
+            value, tries = _received(cache, flight, tries)
+            if value is not cache._missing:
+                return value
 
-    async def amake(self, cache: Store, key: Hashable, factory: Callable[[], Any], ttl: float | None) -> Any:
+    async def amake(self, cache: Store, key: Hashable, factory: Callable[[], Any], terms: Terms) -> Any:
         """As `make`, for tasks."""
-        import asyncio  # slow to import, and here already where there are tasks
-
-        me, loop, crews = object(), asyncio.get_running_loop(), making.get()
+        me, loop, crews = object(), running(), making.get()
+        tries = TRIES if can_wait(loop) else 0  # else nobody waits
         while True:
             token = Token()
             mine = Flight(key, token, loop)
             flight = self._take_off(mine)
             if flight is mine:
-                value: Any = None
-                error: BaseException | None = None
+                error = layout = None
                 try:
-                    value = cache._find(key)
+                    value = cache._find_or_miss(key)
                     if value is cache._missing:
+                        cache._count_miss()
                         with _working_on(flight):
                             value = await _made(factory)
-                        cache._store_made(key, value, ttl, flight)
+                        cache._store_made(key, value, terms, flight)
+                        if flight.waiters:
+                            layout = self._leave(cache, flight, value)
                     return value
                 except BaseException as failure:
                     error = failure
                     raise
                 finally:
                     self._take_down(flight)
-                    flight.land(value, error)
-            if closes_a_circle(me, flight, loop, crews):
+                    flight.land(error, layout)
+                    del error, flight, mine
+            if not tries or closes_a_circle(me, flight, loop, crews):
+                cache._count_miss()
                 return await _made(factory)
             try:
-                landed = asyncio.Event()
-                flight.wake_on_landing(partial(loop.call_soon_threadsafe, landed.set))
-                while not landed.is_set() and not flight.over:
-                    with suppress(TimeoutError):
-                        await asyncio.wait_for(landed.wait(), ORPHAN_SECONDS)
+                await wait(loop, flight, ORPHAN_SECONDS)
             finally:
                 waits_no_more(me, crews)
-            if not flight.retry:
-                return flight.result()
+            value, tries = _received(cache, flight, tries)
+            if value is not cache._missing:
+                return value
+
+
+def _received(cache: Store, flight: Flight, tries: int) -> tuple[Any, int]:
+    """What somebody who waited gets of a flight that is over (`MISSING`: nothing), and how often he may yet wait.
+
+    What was stored may be gone again (lost, expired, replaced by what is larger). Many who wait would then make it one
+    after the other; so each waits for two makings that bring nothing, and then makes his own beside whoever does.
+    """
+    if not flight.done or (flight.error is not None and not isinstance(flight.error, Exception)):
+        return cache._missing, tries  # the maker was stopped, so there is no answer
+    if flight.error is not None:
+        cache._count_miss()
+        raise _own(flight.error)
+    value = cache._find_or_miss(flight.key)
+    if value is cache._missing and flight.layout is not None and flight.layout is not NOTHING:
+        value = cache._make_again(flight.layout)
+        cache._count_hit()
+    return value, 0 if flight.layout is NOTHING else tries - 1
+
+
+def _own(error: Exception) -> Exception:
+    """A copy, for another thread to raise: raising writes to the traceback, and who catches may add notes. What
+    cannot be copied well (its ``__init__`` makes its arguments anew) is shared.
+    """
+    try:
+        copied = copy.copy(error)
+        same = len(copied.args) == len(error.args) and all(map(is_, copied.args, error.args))
+        if type(copied) is not type(error) or not same:
+            copied = error
+        copied.__cause__, copied.__context__ = error.__cause__, error.__context__
+        copied.__suppress_context__ = error.__suppress_context__
+    except Exception:
+        copied = error
+    return copied.with_traceback(error.__traceback__)
 
 
 @contextmanager
@@ -239,43 +326,3 @@ def _working_on(flight: Flight) -> Iterator[None]:
 async def _made(factory: Callable[[], Any]) -> Any:
     value = factory()
     return await value if isawaitable(value) else value
-
-
-def closes_a_circle(caller: Caller, flight: Flight, loop: Any, crews: tuple[Crew, ...]) -> bool:
-    """Note that `caller`, who works for `crews`, waits for `flight`, and False; if that would close a circle, True, and
-    nothing is noted.
-
-    A thread that waits keeps all that is made in it waiting, its event loop's tasks too. A task (`loop` is its own)
-    keeps those only who work as it does; but a thread that makes something further down its stack waits for us.
-    """
-    thread = threading.get_ident()
-    with circles:
-        met, todo = {id(flight)}, [flight]
-        while todo:
-            next_ = todo.pop()
-            if next_.crew in crews or (next_.crew.thread == thread and (loop is None or next_.loop is None)):
-                return True
-            needed = [*next_.crew.needs.values(), waiting.get(next_.crew.thread)]
-            for another in needed:
-                if another is not None and id(another) not in met:
-                    met.add(id(another))
-                    todo.append(another)
-        waiting[caller] = flight
-        for crew in crews:
-            crew.needs[caller] = flight
-        return False
-
-
-def waits_no_more(caller: Caller, crews: tuple[Crew, ...]) -> None:
-    """It has what it waited for, or gave up."""
-    waiting.pop(caller, None)
-    with circles:
-        for crew in crews:
-            crew.needs.pop(caller, None)
-
-
-def forget_other_threads() -> None:
-    """In a forked child only this thread lives, and it waits for nobody."""
-    global circles
-    circles = threading.RLock()
-    waiting.clear()

@@ -6,7 +6,7 @@ import os
 import weakref
 from typing import Protocol
 
-from . import flights, pressure
+from . import circles, pressure
 
 __all__ = ["follow"]
 
@@ -26,7 +26,7 @@ def follow(cache: Forks) -> None:
 
 
 def _in_child() -> None:
-    flights.forget_other_threads()
+    circles.forget_other_threads()
     pressure.start_over_in_child()
     for cache in list(_followed.values()):
         cache._after_fork()

@@ -11,10 +11,14 @@ import struct
 from collections.abc import Iterator
 from typing import Any, TypeAlias
 
+from .layout import described, own_dtype
+
 __all__ = ["Form", "describe", "restore"]
 
 Form: TypeAlias = tuple[Any, str, tuple[int, ...]]
-"""A format or a dtype; the byte order that pickling takes from a dtype if it is this machine's; the shape."""
+"""A format, or a dtype as `described`; the byte order that pickling takes from a dtype if it is this machine's; the
+shape.
+"""
 
 NATIVE = frozenset("cbB?hHiIlLqQnNfd")
 
@@ -26,7 +30,7 @@ def describe(view: Any, whole: Any) -> Form:
         return form, "", shape
     for dtype, order in _candidates(view):
         if not dtype.hasobject and _format(dtype, order, shape, whole) == form:
-            return dtype, order, shape
+            return described(dtype), order, shape
     raise TypeError(
         f"a memoryview of format {form!r} and shape {shape} cannot be cached: "
         "neither memoryview.cast nor NumPy makes a view like it"
@@ -56,12 +60,13 @@ def _format(dtype: Any, order: str, shape: tuple[int, ...], data: Any) -> str | 
 
 
 def restore(form: Form, data: memoryview) -> memoryview:
-    """A view of read-only `data`."""
+    """A view of `data`, writable if that is."""
     kind, order, shape = form
     if not isinstance(kind, str):
-        return _restored(kind, order, shape, data)
+        return _restored(own_dtype(kind), order, shape, data)
     if not data.nbytes:
-        return _cast(memoryview(bytes(struct.calcsize(kind))), kind, (1,))[:0]
+        item = bytearray(struct.calcsize(kind))
+        return _cast(memoryview(item).toreadonly() if data.readonly else memoryview(item), kind, (1,))[:0]
     return _cast(data, kind, shape) if kind != "B" or len(shape) != 1 else data
 
 

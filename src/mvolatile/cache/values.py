@@ -2,7 +2,8 @@
 
 A value becomes a kind (three bits of its locator) and a list of parts. `BYTES` and `STR` are one part, the data
 itself. The others are framed: a count and the sizes, the *meta* (a pickle of what is not bulk), then the bulk
-buffers, each aligned so that an array made over it is.
+buffers, each aligned so that an array made over it is. What a hit may do with a buffer is decided when it is stored,
+by `copy` and by whether it was writable then: it is read where it lies, or copied first (`OWN`).
 
 A value is never made from memory that could vanish meanwhile: `decode` gets bytes that were copied out and
 validated, or a buffer that holds a pin as long as it lives.
@@ -10,16 +11,16 @@ validated, or a buffer that holds a pin as long as it lives.
 
 from __future__ import annotations
 
-import copyreg
 import pickle
 import struct
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
-from io import BytesIO
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
+from .layout import array_over, laid_out
 from .memoryviews import describe, restore
+from .pickling import pickled
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -51,6 +52,13 @@ ALIGNMENT, SMALL = 64, 512
 back writable, and from where on a value is read-only would be for nobody to see.
 """
 
+OWN = 1 << 63
+"""Added to the size of a buffer that a hit gets a writable copy of."""
+
+COPIED_BY_NUMPY = 64 << 10
+
+_ONLY_META = struct.Struct("<2Q").pack
+
 
 class Codec(Protocol):
     """Turns values into bytes and back, as the modules `pickle`, `marshal` and `json` do."""
@@ -71,8 +79,8 @@ class Encoded(NamedTuple):
     nbytes: int
 
 
-def encode(value: Any, codec: Codec | None = None) -> Encoded:
-    """Lay `value` out. `TypeError` says which type cannot be stored, and why."""
+def encode(value: Any, codec: Codec | None = None, copy: bool | None = None) -> Encoded:
+    """Lay `value` out; `copy` as in `VolatileCache`. `TypeError` says which type cannot be stored, and why."""
     if codec is not None:
         data = codec.dumps(value)
         if isinstance(data, str):
@@ -87,96 +95,37 @@ def encode(value: Any, codec: Codec | None = None) -> Encoded:
         return _one(BYTEARRAY, value)
     if kind is memoryview:
         whole = value.cast("B") if value.c_contiguous and value.nbytes else value.tobytes()
-        return _framed(VIEW, pickle.dumps(describe(value, whole)), [whole])
+        own = copy or (copy is None and not value.readonly)
+        return _framed(VIEW, pickle.dumps((describe(value, whole), value.readonly)), [whole], [own])
     numpy = sys.modules.get("numpy")
-    if numpy is not None and kind is numpy.ndarray and not value.dtype.hasobject:
-        laid, strides = _in_order(value)
-        return _framed(ARRAY, pickle.dumps((value.dtype, value.shape, strides), 5), [laid])
-    return _pickled(value)
-
-
-def _in_order(array: Any) -> tuple[Any, tuple[int, ...] | None]:
-    """The array with its axes as they lie in memory, the fastest last, and its strides once it lies there without gaps
-    (None for C's order).
-    """
-    if array.flags.c_contiguous or 0 in array.strides:  # 0: one item that stands for many
-        return array, None
-    axes = sorted(range(array.ndim), key=lambda axis: -abs(array.strides[axis]))
-    if axes == sorted(axes):
-        return array, None
-    strides, step = list(array.strides), array.itemsize
-    for axis in reversed(axes):
-        strides[axis] = step
-        step *= array.shape[axis]
-    return array.transpose(axes), tuple(strides)
+    if numpy is not None and kind is numpy.ndarray and not copy and not value.dtype.hasobject:
+        laid, form = laid_out(value)
+        return _framed(ARRAY, pickle.dumps(form, 5), [laid])
+    return _pickled(value, copy)
 
 
 def _one(kind: int, data: Any) -> Encoded:
     return Encoded(kind, [data], len(data))
 
 
-def _pickled(value: Any) -> Encoded:
-    buffers: list[memoryview] = []
-
-    def take_out(buffer: pickle.PickleBuffer) -> bool:
-        try:
-            raw = buffer.raw()
-        except BufferError:
-            return True
-        buffers.append(raw)
-        return False
-
-    meta = BytesIO()
-    try:
-        pickler = pickle.Pickler(meta, 5, buffer_callback=take_out)
-        pickler.dispatch_table = _reducers(value)
-        pickler.dump(value)
-    except RecursionError:
-        raise
-    except Exception as error:  # objects raise what they like from __reduce__
-        raise TypeError(
-            f"a value of type {type(value).__qualname__} cannot be cached: it does not pickle: {error!r}"
-        ) from error
-    return _framed(PICKLE, meta.getvalue(), buffers)
-
-
-def _reducers(value: Any) -> dict[type, Callable[[Any], Any]]:
-    """How to pickle what would else have its bulk within the pickle."""
-    table: dict[type, Callable[[Any], Any]] = {}
-    numpy = sys.modules.get("numpy")
-    if numpy is not None:
-        table[numpy.ndarray] = _reduce_array
-    image = getattr(sys.modules.get("PIL.Image"), "Image", None)
-    if image is not None:
-        table[image] = _reduce_image
-        if isinstance(value, image):  # a file's
-            table[type(value)] = _reduce_image
-    return table | copyreg.dispatch_table  # a program's own way goes first
-
-
-def _reduce_array(array: Any) -> Any:
-    """One with gaps is copied: NumPy pickles it as bytes, of which it makes a writable one."""
-    flags = array.flags
-    if not flags.c_contiguous and not flags.f_contiguous and not array.dtype.hasobject:
-        array = array.copy()
-    return array.__reduce_ex__(5)
-
-
-def _reduce_image(image: Any) -> Any:
-    """As a PIL image pickles itself, but for its pixels, which are copied once on a hit: into PIL's own memory."""
-    make, arguments, state, *rest = image.__reduce_ex__(5)
-    if type(state) is list and len(state) > 4 and type(state[4]) is bytes:
-        state = [*state[:4], pickle.PickleBuffer(state[4]), *state[5:]]
-    return (make, arguments, state, *rest)
+def _pickled(value: Any, copy: bool | None) -> Encoded:
+    meta, buffers = pickled(value, copy)
+    own = () if copy is False else [not buffer.readonly for buffer in buffers]
+    return _framed(PICKLE, meta, buffers, own)
 
 
 def _alignment(nbytes: int) -> int:
     return ALIGNMENT if nbytes >= SMALL else 16
 
 
-def _framed(kind: int, meta: bytes, bulk: list[Any]) -> Encoded:
+def _framed(kind: int, meta: bytes, bulk: Sequence[Any], own: Sequence[bool] = ()) -> Encoded:
+    if not bulk:
+        return Encoded(kind, [_ONLY_META(1, len(meta)), meta], 16 + len(meta))
     sizes = [len(meta), *(part.nbytes if hasattr(part, "nbytes") else len(part) for part in bulk)]
-    head = struct.pack(f"<{1 + len(sizes)}Q", len(sizes), *sizes)
+    told = sizes
+    if True in own:
+        told = [len(meta), *(size | OWN if its else size for size, its in zip(sizes[1:], own, strict=True))]
+    head = struct.pack(f"<{1 + len(told)}Q", len(told), *told)
     parts: list[Any] = [head, meta]
     at = len(head) + len(meta)
     for part, size in zip(bulk, sizes[1:], strict=True):
@@ -190,8 +139,12 @@ def array_maker(encoded: Encoded) -> Callable[[Any], Any]:
     """Makes an encoded `ARRAY` of a hold on its bytes, without reading what kind of array it is: that is half of what
     a hit costs beside the kernel's part. A hold for reading gives a read-only array.
     """
-    make, offset = sys.modules["numpy"].ndarray, encoded.nbytes - encoded.parts[-1].nbytes
-    dtype, shape, strides = _meta(encoded.parts[1])
+    make, form = sys.modules["numpy"].ndarray, _meta(encoded.parts[1])
+    dtype, shape, strides, first = form
+    start = encoded.nbytes - encoded.parts[-1].nbytes
+    if type(dtype) is bytes:  # each hit makes one of its own
+        return lambda hold: array_over(hold, form, start)
+    offset = start + first
     return lambda hold: make(shape, dtype, hold, offset, strides)
 
 
@@ -230,38 +183,47 @@ def _text(data: Any) -> str:
     return str(data, "utf-8", "surrogatepass")
 
 
-def _parts(data: Any) -> tuple[bytes, list[memoryview]]:
+def _parts(data: Any) -> tuple[memoryview, list[memoryview]]:
+    """The meta and the bulk: read-only where it lies, or writable copies."""
     view = memoryview(data).toreadonly()
     (count,) = struct.unpack_from("<Q", view)
     sizes = struct.unpack_from(f"<{count}Q", view, 8)
     at = 8 * (1 + count)
-    meta = bytes(view[at : at + sizes[0]])
+    meta = view[at : at + sizes[0]]
     at += sizes[0]
     bulk = []
     for size in sizes[1:]:
-        at += -at % _alignment(size)
-        bulk.append(view[at : at + size])
-        at += size
+        nbytes = size & ~OWN
+        at += -at % _alignment(nbytes)
+        part = view[at : at + nbytes]
+        bulk.append(_copied(part) if size & OWN else part)
+        at += nbytes
     return meta, bulk
 
 
+def _copied(part: memoryview) -> memoryview:
+    """In private memory, and writable. NumPy copies without the interpreter's lock, and takes huge pages."""
+    numpy = sys.modules.get("numpy")
+    if numpy is None or part.nbytes < COPIED_BY_NUMPY:
+        return memoryview(bytearray(part))
+    own = numpy.empty(part.nbytes, "u1")
+    own[:] = numpy.frombuffer(part, "u1")
+    return memoryview(own)
+
+
 _meta = lru_cache(256)(pickle.loads)
-"""Few shapes and types are many arrays."""
+"""Few shapes and types are many arrays. All hits share what it answers: nothing in it can be changed."""
 
 
 def _array(data: Any) -> Any:
-    import numpy
-
     meta, (bulk,) = _parts(data)
-    dtype, shape, strides = _meta(meta)
-    array = numpy.ndarray(shape, dtype, bulk, strides=strides)
-    array.flags.writeable = False
-    return array
+    return array_over(bulk, _meta(bytes(meta)))
 
 
 def _view(data: Any) -> memoryview:
     meta, (bulk,) = _parts(data)
-    return restore(_meta(meta), bulk)
+    form, readonly = _meta(bytes(meta))
+    return restore(form, bulk.toreadonly() if readonly else bulk)
 
 
 def _unpickled(data: Any) -> Any:

@@ -11,7 +11,7 @@ from contextlib import suppress
 from random import Random
 from typing import Any
 
-from mvolatile import VolatileCache, testing
+from mvolatile import VolatileCache, testing, volatile_cache
 
 
 def seal(cache: VolatileCache[Any, Any]) -> None:
@@ -100,3 +100,20 @@ def is_valid(cache: VolatileCache[Any, Any]) -> bool:
             assert shelf.keys[slot] == key
             assert len(shelf.keys) == getattr(shelf.row, "count", 1)
     return True
+
+
+def on_miss_and_hits(make: Callable[[], Any], use: Callable[[Any], Any], **options: Any) -> list[Any]:
+    """What `use` makes of the value of ``make()``: of the maker's own, of a hit on what was just stored, on what is
+    volatile, and of another, which must not know what `use` did to those before.
+    """
+    cached = volatile_cache(**options)(make)
+    made = [use(cached()), use(cached())]
+    seal(cached.cache)
+    return [*made, use(cached()), use(cached())]
+
+
+def lies_in(cache: VolatileCache[Any, Any], array: Any) -> bool:
+    """Whether the array's bytes are the cache's own memory."""
+    start = array.__array_interface__["data"][0]
+    shelves = cache._log.by_number.values()
+    return any(0 <= start - shelf.memory.address <= shelf.memory.nbytes - array.nbytes for shelf in shelves)

@@ -11,13 +11,7 @@ import pytest
 
 from mvolatile import VolatileCache
 
-from .helpers import seal
-
-
-def lies_in(cache: VolatileCache[str, Any], array: np.ndarray) -> bool:
-    """Whether the array's bytes are the cache's own memory."""
-    spans = [(shelf.memory.address, shelf.memory.nbytes) for shelf in cache._log.by_number.values()]
-    return any(start <= array.ctypes.data <= start + size - array.nbytes for start, size in spans)
+from .helpers import lies_in, seal
 
 
 def images() -> list[Any]:
@@ -79,9 +73,9 @@ def test_an_images_pixels_are_no_part_of_the_pickle() -> None:
         assert len(meta) < 5000 < bulk.nbytes
 
 
-def test_the_numbers_of_a_data_frame_are_not_copied() -> None:
+def test_the_numbers_of_a_data_frame_are_not_copied_if_asked() -> None:
     pd = pytest.importorskip("pandas")
-    cache: VolatileCache[str, Any] = VolatileCache()
+    cache: VolatileCache[str, Any] = VolatileCache(copy=False)
     frame = pd.DataFrame(np.random.default_rng(0).random((20_000, 4)), columns=list("abcd"))
     frame["n"] = np.arange(len(frame))
     frame["when"] = pd.date_range("2020", periods=len(frame), freq="min")
@@ -101,9 +95,9 @@ def test_the_numbers_of_a_data_frame_are_not_copied() -> None:
 
 
 @pytest.mark.parametrize("rows", [3, 60, 70, 5000])
-def test_a_data_frame_is_read_only_whatever_its_size(rows: int) -> None:
+def test_a_data_frame_without_a_copy_is_read_only_whatever_its_size(rows: int) -> None:
     pd = pytest.importorskip("pandas")
-    cache: VolatileCache[str, Any] = VolatileCache()
+    cache: VolatileCache[str, Any] = VolatileCache(copy=False)
     cache["k"] = pd.DataFrame(np.arange(2.0 * rows).reshape(rows, 2))[::-1]
     found = cache["k"]
     with pytest.raises(ValueError, match="read-only"):

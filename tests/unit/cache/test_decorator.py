@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from mvolatile import volatile_cache
+from mvolatile import VolatilityWarning, volatile_cache
 
 from .helpers import purge
 
@@ -319,14 +319,21 @@ def test_errors() -> None:
     def unpicklable() -> Any:
         return lambda: 1
 
-    with pytest.raises(TypeError, match="cannot be cached"):
-        unpicklable()
+    with pytest.warns(VolatilityWarning, match="cannot be cached"):
+        assert unpicklable()() == 1
     with pytest.raises(TypeError, match="generator function"):
 
         @volatile_cache
         def generates() -> Any:
             yield 1
 
+    for call in (Generates(), functools.partial(Generates.__call__, None)):
+        with pytest.raises(TypeError, match="generator function"):
+            volatile_cache(call)
+    for wrapper in (classmethod, staticmethod, property):
+        for decorate in (volatile_cache, volatile_cache()):
+            with pytest.raises(TypeError, match=f"stands below @{wrapper.__name__}"):
+                decorate(wrapper(len))
     with pytest.raises(TypeError, match="maxsize must be an integer"):
         volatile_cache("100")
     with pytest.raises(TypeError, match="not a function to decorate"):
@@ -335,6 +342,33 @@ def test_errors() -> None:
         volatile_cache(key=5)
     with pytest.raises((AttributeError, pickle.PicklingError), match="local object"):
         pickle.dumps(volatile_cache(functools.partial(int, base=2)))
+
+
+class Generates:
+    def __call__(self) -> Any:
+        yield 1
+
+
+class Fetches:
+    async def __call__(self, n: int) -> int:
+        return n * 2
+
+
+class Made:
+    def __init__(self, n: int) -> None:
+        self.n = n
+
+
+def test_other_things_that_are_called() -> None:
+    fetch = volatile_cache(Fetches())
+    assert inspect.iscoroutinefunction(fetch)
+    assert [asyncio.run(fetch(2)), asyncio.run(fetch(2))] == [4, 4]
+    partial = volatile_cache(functools.partial(fetch.__wrapped__.__call__, 3))
+    assert asyncio.run(partial()) == 6
+    made = volatile_cache(Made)
+    assert made(1).n == made(1).n == 1
+    assert made.cache_info() == (1, 1, None, 1)
+    assert [volatile_cache(call)(-5) for call in (abs, int, functools.partial(max, 3))] == [5, -5, 3]
 
 
 def test_parameters_and_copies() -> None:

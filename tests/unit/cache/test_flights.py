@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from mvolatile import VolatileCache
-from mvolatile.cache import flights
+from mvolatile.cache import circles, flights
 
 from .helpers import in_child
 
@@ -27,10 +27,10 @@ def await_waiters(count: int) -> None:
     """Until so many callers wait for others."""
     patience = threading.Event()
     for _ in range(20_000):
-        if len(flights.waiting) >= count:
+        if len(circles.waiting) >= count:
             return
         patience.wait(0.001)
-    pytest.fail(f"{len(flights.waiting)} wait, not {count}")
+    pytest.fail(f"{len(circles.waiting)} wait, not {count}")
 
 
 def test_many_threads_make_it_once(cache: VolatileCache[str, Any]) -> None:
@@ -46,7 +46,7 @@ def test_many_threads_make_it_once(cache: VolatileCache[str, Any]) -> None:
     assert results == ["value"] * 8
     assert made == [1]
     assert cache["k"] == "value"
-    assert not flights.waiting
+    assert not circles.waiting
 
 
 def test_what_the_maker_raises_all_get_and_nothing_is_stored(cache: VolatileCache[str, Any]) -> None:
@@ -147,7 +147,7 @@ def test_a_circle_of_threads_is_no_deadlock(cache: VolatileCache[str, str]) -> N
         results = {pool.submit(call).result for call in (one, two)}
         found = {result(10) for result in results}
     assert found <= {"ab", "ab!", "aba!", "ba", "ba!", "bab!"}
-    assert not flights.waiting
+    assert not circles.waiting
 
 
 def test_async_single_flight(cache: VolatileCache[str, Any]) -> None:
@@ -155,7 +155,7 @@ def test_async_single_flight(cache: VolatileCache[str, Any]) -> None:
 
     async def make() -> str:
         made.append(1)
-        while len(flights.waiting) < 4:
+        while len(circles.waiting) < 4:
             await asyncio.sleep(0)
         return "value"
 
@@ -170,7 +170,7 @@ def test_async_single_flight(cache: VolatileCache[str, Any]) -> None:
 
 def test_async_errors_and_cancellation(cache: VolatileCache[str, Any]) -> None:
     async def fail() -> None:
-        while not flights.waiting:
+        while not circles.waiting:
             await asyncio.sleep(0)
         raise LookupError("no")
 
@@ -189,7 +189,7 @@ def test_async_errors_and_cancellation(cache: VolatileCache[str, Any]) -> None:
             return "taken over"
 
         waiter = asyncio.create_task(cache.aget_or_set("k", other))
-        while not flights.waiting:
+        while not circles.waiting:
             await asyncio.sleep(0)
         maker.cancel()
         assert await waiter == "taken over"
@@ -197,7 +197,7 @@ def test_async_errors_and_cancellation(cache: VolatileCache[str, Any]) -> None:
             await maker
 
     asyncio.run(main())
-    assert not flights.waiting
+    assert not circles.waiting
 
 
 def test_async_circle_and_reentry(cache: VolatileCache[str, Any]) -> None:
@@ -226,7 +226,7 @@ def test_a_thread_waits_for_a_task(cache: VolatileCache[str, Any]) -> None:
 
     async def make() -> str:
         started.set()
-        while not flights.waiting:
+        while not circles.waiting:
             await asyncio.sleep(0.001)
         return "by the task"
 
@@ -263,7 +263,7 @@ def test_a_factory_that_asks_for_its_own_key_through_a_task(cache: VolatileCache
 
     assert asyncio.run(main()) == [2, 2, 2]
     assert cache.get_or_set("own loop", lambda: asyncio.run(cache.aget_or_set("own loop", inner)) + 1) == 2
-    assert not flights.waiting
+    assert not circles.waiting
 
 
 def test_a_thread_in_a_copy_of_the_factorys_context(cache: VolatileCache[str, Any]) -> None:
@@ -290,7 +290,7 @@ def test_a_circle_of_makers_that_ask_through_tasks(cache: VolatileCache[int, Any
         return await asyncio.wait_for(asyncio.gather(*calls), 200)
 
     assert sorted(asyncio.run(main())) == list(range(1, ring + 1))
-    assert not flights.waiting
+    assert not circles.waiting
 
 
 def test_a_waiting_thread_keeps_its_loops_makers_waiting(cache: VolatileCache[str, Any]) -> None:

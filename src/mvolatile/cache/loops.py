@@ -1,0 +1,120 @@
+"""How a task waits: in asyncio, in trio, and, by either, in anyio.
+
+Only waiting needs a framework. What finds a value or makes one runs under any, and by hand; under one that is not known
+here nobody waits, and who misses makes the value himself.
+
+Neither framework is imported: a task of one is there only where that is.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import Any, Protocol
+
+__all__ = ["can_wait", "is_closed", "running", "wait"]
+
+
+class Landing(Protocol):
+    """What is waited for."""
+
+    loop: Any
+
+    @property
+    def over(self) -> bool: ...
+
+    def wake_on_landing(self, wake: Callable[[], object]) -> None: ...
+
+    def let_sleep(self, wake: Callable[[], object]) -> None: ...
+
+
+class Unknown:
+    """A loop of whatever kind, and nothing is known of it. Each call has one of its own."""
+
+    __slots__ = ()
+
+
+def running() -> Any:
+    """The loop that runs the task: asyncio's, trio's token, or an `Unknown`."""
+    trio = sys.modules.get("trio")
+    if trio is not None and _is_trio(trio):
+        return trio.lowlevel.current_trio_token()
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is not None:
+        with suppress(RuntimeError):
+            return asyncio.get_running_loop()
+    return Unknown()
+
+
+def _is_trio(trio: Any) -> bool:
+    """Trio runs as a guest of asyncio, and asyncio (trio-asyncio) of trio: sniffio knows which of them is at it."""
+    sniffio = sys.modules.get("sniffio")
+    if sniffio is None:
+        return bool(trio.lowlevel.in_trio_task())
+    try:
+        return bool(sniffio.current_async_library() == "trio")
+    except sniffio.AsyncLibraryNotFoundError:
+        return False
+
+
+def can_wait(loop: Any) -> bool:
+    """Whether `wait` knows how."""
+    return not isinstance(loop, Unknown)
+
+
+def is_closed(loop: Any) -> bool:
+    """Whether no task of it will ever go on. Trio's tasks all end before it does."""
+    return hasattr(loop, "is_closed") and loop.is_closed()
+
+
+async def wait(loop: Any, flight: Landing, patience: float) -> None:
+    """Until `flight` is over. Looks at it every `patience` seconds where its maker runs elsewhere and may vanish
+    without a word. In our own loop it cannot, and a timer would have clocks of tests that jump (`trio.testing`) race.
+    """
+    if hasattr(loop, "call_soon_threadsafe"):
+        await _in_asyncio(loop, flight, patience)
+    else:
+        await _in_trio(loop, flight, patience)
+
+
+async def _in_asyncio(loop: Any, flight: Landing, patience: float) -> None:
+    """Not by `asyncio.wait_for`: in Python 3.11 it returns what it waited for, and forgets that its task was cancelled
+    a step later.
+    """
+    landed: Any = None
+
+    def wake() -> None:
+        if landed is not None and not landed.done():
+            landed.set_result(None)
+
+    wake_soon = partial(loop.call_soon_threadsafe, wake)
+    flight.wake_on_landing(wake_soon)
+    try:
+        while not flight.over:
+            landed = loop.create_future()
+            timer = None if flight.loop is loop else loop.call_later(patience, wake)
+            try:
+                await landed
+            finally:
+                if timer is not None:
+                    timer.cancel()
+    finally:
+        flight.let_sleep(wake_soon)
+
+
+async def _in_trio(token: Any, flight: Landing, patience: float) -> None:
+    trio = sys.modules["trio"]
+    landed = trio.Event()
+    wake_soon = partial(token.run_sync_soon, landed.set)
+    flight.wake_on_landing(wake_soon)
+    try:
+        while not flight.over:
+            if flight.loop is token:
+                await landed.wait()
+            else:
+                with trio.move_on_after(patience):
+                    await landed.wait()
+    finally:
+        flight.let_sleep(wake_soon)

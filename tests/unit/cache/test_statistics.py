@@ -1,0 +1,64 @@
+"""What `cache_info` answers is used as that of `functools.lru_cache`, and tells more by name."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import pickle
+
+import pytest
+
+from mvolatile import volatile_cache
+from mvolatile.cache import CacheInfo
+
+MORE = ("purged", "bytes", "resident_bytes", "pinned_bytes", "segments")
+
+
+def info() -> CacheInfo:
+    return CacheInfo(3, 4, None, 2, purged=1, bytes=100, resident_bytes=None, pinned_bytes=0, segments=1)
+
+
+def test_the_four_are_unpacked_and_compared() -> None:
+    infos = []
+    for decorate in (functools.lru_cache(maxsize=None), volatile_cache):
+        cached = decorate(lambda n: n)  # type: ignore[operator]
+        cached(1), cached(1)
+        hits, misses, maxsize, currsize = cached.cache_info()
+        assert (hits, misses, maxsize, currsize) == (1, 1, None, 1)
+        infos.append(cached.cache_info())
+    theirs, ours = infos
+    assert ours == theirs == (1, 1, None, 1)
+    assert hash(ours) == hash(theirs)
+    assert len(ours) == 4
+    assert ours._fields == theirs._fields
+    assert list(ours._asdict()) == [*theirs._asdict(), *MORE]
+    assert str(ours).startswith("CacheInfo(hits=1, misses=1, maxsize=None, currsize=1, purged=0, bytes=")
+    match ours:
+        case (hits, misses, _, _):
+            assert (hits, misses) == (1, 1)
+
+
+def test_the_rest_is_there_by_name() -> None:
+    assert [getattr(info(), name) for name in MORE] == [1, 100, None, 0, 1]
+    assert info() == info()._replace(purged=9)
+    assert info()._replace(hits=5, purged=9).purged == 9
+    assert info()._replace(hits=5) == (5, 4, None, 2)
+
+
+@pytest.mark.parametrize("name", ["hits", *MORE, "other"])
+def test_it_cannot_be_changed(name: str) -> None:
+    with pytest.raises(AttributeError):
+        setattr(info(), name, 5)
+    with pytest.raises(AttributeError):
+        delattr(info(), name)
+
+
+def test_copies() -> None:
+    for copied in (
+        copy.copy(info()),
+        copy.deepcopy(info()),
+        *(pickle.loads(pickle.dumps(info(), n)) for n in range(2, 6)),
+    ):
+        assert type(copied) is CacheInfo
+        assert copied == info()
+        assert vars(copied) == vars(info())
