@@ -15,6 +15,13 @@ from mvolatile.cache import circles, flights
 FRAMEWORKS = ["asyncio", "trio"]
 
 
+@pytest.fixture(autouse=True)
+def _idle_threads_end_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trio keeps its worker threads for ten seconds, and a test ends when its threads have."""
+    threads = pytest.importorskip("trio._core._thread_cache")
+    monkeypatch.setattr(threads, "IDLE_TIMEOUT", 0.01)
+
+
 def run(framework: str, main: Callable[[], Awaitable[Any]]) -> Any:
     anyio = pytest.importorskip("anyio")
     pytest.importorskip(framework)
