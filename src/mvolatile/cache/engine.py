@@ -152,7 +152,7 @@ class Engine(Finder[K, V]):
             self._change(self._put_nothing, key, flight)
             raise NoRoomError(f"a value of {encoded.nbytes} bytes, but there is room for {max(0, has)}")
         if nbytes >= OWN_RANGE or (nbytes >= OWN_PAGES and nbytes * 4 > self._log.segment_bytes()):
-            self._change(self._hand.make_room, encoded.nbytes)
+            self._change(self._hand.make_room, encoded.nbytes, key)
             memory = self._new_memory(max(1, encoded.nbytes))
             shelf = Range(self._log.next_number(), key, encoded, memory, expires, self._timer)
             self._change(self._put_range, shelf, flight)
@@ -180,16 +180,16 @@ class Engine(Finder[K, V]):
 
     def _put(self, key: Any, kind: int, data: bytes, flight: Any) -> None:
         if self._stands(key, flight):
-            self._hand.make_room(len(data))
+            self._hand.make_room(len(data), key)
+            self._hand.make_place(key)
             self._log.put(key, kind, data)
-            self._hand.keep_count()
             self._hand.tidy()
 
     def _put_range(self, shelf: Range, flight: Any) -> None:
         if self._stands(shelf.keys[0], flight):
-            self._hand.fit(shelf.used)  # before it is there: the hand may stand at the newest
+            self._hand.fit(shelf.used, shelf.keys[0])
+            self._hand.make_place(shelf.keys[0])
             self._log.put_range(shelf)
-            self._hand.keep_count()
             self._hand.tidy()
 
     def _put_nothing(self, key: Any, flight: Any) -> None:

@@ -18,10 +18,12 @@ index shrink together, and where the room for ordinary memory grows short, that 
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+
 from ..kernel.room import room
 from .duel import CLOCK, Duel
 from .log import Log
-from .segment import Range, Segment, Shelf
+from .segment import NOBODY, Range, Segment, Shelf
 from .sweep import Sweeper
 
 __all__ = ["Hand"]
@@ -76,20 +78,24 @@ class Hand:
         left = self.allowance - self.log.beside
         return left if most is None else min(left, most)
 
-    def make_room(self, nbytes: int) -> None:
-        """A value of `nbytes` is to be stored: give up others until it fits."""
+    def make_room(self, nbytes: int, key: Hashable) -> None:
+        """A value of `nbytes` is to be stored: give up others until it fits.
+
+        Before it enters: afterwards the hand may stand at the newest, all others hit, and would give up that one.
+        """
         limit = self.limit
         if limit == float("inf"):
             return
         held = self.log.nbytes
         if held > limit / 2 and self.duel.stored(nbytes, max(limit, held)):
             self._change_policy()
-        self.fit(nbytes)
+        self.fit(nbytes, key)
 
-    def fit(self, nbytes: int) -> None:
-        """Give up values until `nbytes` more fit."""
-        while self.log.nbytes + nbytes > self.limit and self._advance():
-            pass
+    def fit(self, nbytes: int, key: Hashable = NOBODY) -> None:
+        """Give up values until `nbytes` more fit, in the place of what `key` has now."""
+        while (over := self.log.nbytes + nbytes - self.limit) > 0:
+            if over <= self.log.given_back_by(key) or not self._advance():
+                return
 
     def _change_policy(self) -> None:
         self.log.survivors_are_young = self.duel.policy == CLOCK
@@ -99,13 +105,14 @@ class Hand:
             self.log.ahead.clear()
             self.log.ahead, self.log.behind = self.log.behind, self.log.ahead
 
-    def keep_count(self) -> None:
-        """Give up values until there are no more than `max_entries`."""
-        if self.max_entries is None or len(self.log.index) <= self.max_entries:
+    def make_place(self, key: Hashable) -> None:
+        """`key` is to be stored: give up others until it is one of `max_entries`. Before it enters, as in `make_room`."""
+        index = self.log.index
+        if self.max_entries is None or len(index) < self.max_entries or key in index:
             return
         while self.log.clean(4096):
             pass
-        while len(self.log.index) > self.max_entries and self._advance():
+        while len(index) >= self.max_entries and self._advance():
             pass
 
     def tidy(self) -> None:

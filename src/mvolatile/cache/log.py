@@ -120,6 +120,11 @@ class Log:
         self._publish(shelf.keys[0], shelf.number << NUMBER_SHIFT | shelf.kind)
         self.sealed(shelf)
 
+    def given_back_by(self, key: Hashable) -> int:
+        """Bytes that come back at once when `key` gets another value: a large one has memory of its own."""
+        shelf = self.by_number.get(self.index.get(key, 0) >> NUMBER_SHIFT)
+        return shelf.used if isinstance(shelf, Range) else 0
+
     def _open(self, nbytes: int) -> Segment:
         wanted = max(self.segment_bytes(), VALUES * nbytes)
         segment = Segment(self.next_number(), self._memory(-(-wanted // PAGE) * PAGE))

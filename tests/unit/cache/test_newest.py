@@ -109,10 +109,11 @@ def test_the_newest_stays_under_the_allowance_too() -> None:
 
 
 def test_a_smaller_bound_keeps_what_fits() -> None:
-    cache: VolatileCache[int, bytes] = VolatileCache()
+    cache: VolatileCache[Any, bytes] = VolatileCache()
     for i in range(10):
         cache[i] = bytes(LARGE)
         cache.get(i)
+    cache[None] = bytes(LARGE)
     cache.resize(LARGE)
     assert len(cache) == 1
     for bound in (1, 0):
