@@ -172,7 +172,10 @@ static int index_ass_subscript(IndexObject *self, PyObject *key, PyObject *value
     if (failed) return -1;
     if (!wants_split(self) && !wants_join(self)) return 0;
     self->entries = entries_of(self);
-    return wants_split(self) ? split(self) : wants_join(self) ? join(self) : 0;
+    failed = wants_split(self) ? split(self) : wants_join(self) ? join(self) : 0;
+    if (failed && !PyErr_ExceptionMatches(PyExc_MemoryError)) return -1;
+    if (failed) PyErr_Clear(); /* the entry is in, or out; the parts can wait */
+    return 0;
 }
 
 static PyObject *index_subscript(IndexObject *self, PyObject *key) {

@@ -11,9 +11,10 @@ from typing import Any, TypeVar, cast
 
 from .._core import MISSING, Finder
 from ..errors import NoRoomError, Purged, TooLargeError
-from ..kernel.room import room
+from ..kernel.room import address_room, room
 from ..memory import VolatileMemory
 from . import fork, pressure
+from .addresses import AddressSpace, OutOfMemoryError, for_want_of_room
 from .checks import checked_ttl
 from .duel import Duel
 from .flights import Flights
@@ -38,6 +39,10 @@ OWN_PAGES = 16 << 10
 
 WORTH_ASKING = 32 << 20
 """Before storing values from this size on, the kernel is asked whether there is room: half a millisecond."""
+
+TRIES_TO_STORE, TRIES_TO_READ = 20, 2
+ONE_GIFT = 16 << 20
+"""Where no memory is to be had, so often others are given up for a value, and so much of them for the program."""
 
 WORTH_SEALING = 256 << 10
 """Open segments with less in them stay open under pressure: of one cache. Many share this."""
@@ -67,11 +72,11 @@ class Engine(Finder[K, V]):
         self._notices = None if on_purge is None else Notices(on_purge)
         self._timer = timer
         self._inherit = inherit
-        self._new_memory = partial(VolatileMemory, name=self.name, dump=dump, inherit=inherit)
-        self._log = Log(self._new_memory, self._index, self._shelves, max_bytes)
+        self._addresses = AddressSpace(partial(VolatileMemory, name=self.name, dump=dump, inherit=inherit))
+        self._log = Log(self._addresses.take, self._index, self._shelves, max_bytes)
         if self._notices is not None:
             self._log.tell_lost = self._notices.due.append
-        self._hand = Hand(self._log, maxsize, Sweeper(self._log, timer), Duel(self._counts))
+        self._hand = Hand(self._log, maxsize, Sweeper(self._log, timer), Duel(self._counts), self._addresses)
         self._flights = Flights()
         self._closed = self._listening = False
         self._later: list[tuple[Callable[..., Any], tuple[Any, ...]]] = []
@@ -82,9 +87,19 @@ class Engine(Finder[K, V]):
     # ---- reading
 
     def _find_carefully(self, key: Any) -> Any:
-        """For `Finder`, when something is not as usual; the value or `MISSING`."""
-        locator, data = self._fetch_carefully(key, False)
-        return data if data is MISSING else self._decoded(key, locator, data)
+        """For `Finder`, when something is not as usual; the value or `MISSING`.
+
+        That is the answer too where there is no memory for what a hit would give, even after some values went.
+        """
+        for _ in range(TRIES_TO_READ):
+            try:
+                locator, data = self._fetch_carefully(key, False)
+                return data if data is MISSING else self._decoded(key, locator, data)
+            except (MemoryError, OSError) as error:
+                if not for_want_of_room(error):
+                    raise
+            self._give_way_to_program()
+        return MISSING
 
     def _decoded(self, key: Any, locator: int, data: Any) -> Any:
         """For `Finder`: the value, unless it is expired."""
@@ -128,40 +143,69 @@ class Engine(Finder[K, V]):
     # ---- writing
 
     def _store(self, key: Any, value: Any, ttl: float | None, flight: Any) -> None:
-        hash(key)
-        if self._closed:
-            raise ValueError(f"{self!r}: nothing can be stored")
-        lives = self._ttl if ttl is None else checked_ttl(ttl)
-        if lives is not None and lives <= 0:
-            self._change(self._put_nothing, key, flight)
-            return
-        expires = None if lives is None or lives == math.inf else self._timer() + lives
-        encoded = encode(value, self._codec)
-        if expires is not None:
-            self._hand.sweeper.needed = True
-        elif not encoded.nbytes:
-            expires = math.inf  # takes some bytes: else nothing would bound how many there are
-        most = self._log.max_bytes
-        nbytes = encoded.nbytes + (0 if expires is None else EXPIRY.size)
-        if (most is not None and nbytes > most) or self._hand.max_entries == 0:
-            self._change(self._put_nothing, key, flight)
-            if self._hand.max_entries == 0:
+        """Where no memory is to be had the older value goes, and nothing is stored: as if the kernel had taken it."""
+        try:
+            hash(key)
+            if self._closed:
+                raise ValueError(f"{self!r}: nothing can be stored")
+            lives = self._ttl if ttl is None else checked_ttl(ttl)
+            if lives is not None and lives <= 0:
+                self._change(self._put_nothing, key, flight)
                 return
-            raise TooLargeError(f"a value that takes {nbytes} bytes is larger than max_bytes={most}")
-        if nbytes >= WORTH_ASKING and (has := room()) is not None and nbytes + _page_tables(nbytes) > has:
-            self._change(self._put_nothing, key, flight)
-            raise NoRoomError(f"a value of {encoded.nbytes} bytes, but there is room for {max(0, has)}")
-        if nbytes >= OWN_RANGE or (nbytes >= OWN_PAGES and nbytes * 4 > self._log.segment_bytes()):
-            self._change(self._hand.make_room, encoded.nbytes, key)
-            memory = self._new_memory(max(1, encoded.nbytes))
-            shelf = Range(self._log.next_number(), key, encoded, memory, expires, self._timer)
-            self._change(self._put_range, shelf, flight)
+            expires = None if lives is None or lives == math.inf else self._timer() + lives
+            encoded = encode(value, self._codec)
+            if expires is not None:
+                self._hand.sweeper.needed = True
+            elif not encoded.nbytes:
+                expires = math.inf  # takes some bytes: else nothing would bound how many there are
+            most = self._log.max_bytes
+            nbytes = encoded.nbytes + (0 if expires is None else EXPIRY.size)
+            if (most is not None and nbytes > most) or self._hand.max_entries == 0:
+                self._change(self._put_nothing, key, flight)
+                if self._hand.max_entries == 0:
+                    return
+                raise TooLargeError(f"a value that takes {nbytes} bytes is larger than max_bytes={most}")
+            if nbytes >= WORTH_ASKING and (has := room()) is not None and nbytes + _page_tables(nbytes) > has:
+                self._change(self._put_nothing, key, flight)
+                raise NoRoomError(f"a value of {encoded.nbytes} bytes, but there is room for {max(0, has)}")
+            if nbytes >= OWN_RANGE or (nbytes >= OWN_PAGES and nbytes * 4 > self._log.segment_bytes()):
+                self._change(self._hand.make_room, encoded.nbytes, key)
+                memory = self._memory_for(max(1, encoded.nbytes))
+                shelf = Range(self._log.next_number(), key, encoded, memory, expires, self._timer)
+                self._change(self._put_range, shelf, flight)
+                return
+            parts, kind = encoded.parts, encoded.kind
+            if expires is not None:
+                parts, kind = [*parts, EXPIRY.pack(expires)], kind | EXPIRES
+            data = parts[0] if len(parts) == 1 else b"".join(map(_as_bytes, parts))
+            self._change(self._put, key, kind, data, flight)
             return
-        parts, kind = encoded.parts, encoded.kind
-        if expires is not None:
-            parts, kind = [*parts, EXPIRY.pack(expires)], kind | EXPIRES
-        data = parts[0] if len(parts) == 1 else b"".join(map(_as_bytes, parts))
-        self._change(self._put, key, kind, data, flight)
+        except (MemoryError, OSError) as error:
+            if not for_want_of_room(error):
+                raise
+        self._give_way_to_program()
+        self._change(self._put_nothing, key, flight)
+
+    def _give_way_to_program(self) -> None:
+        """There was no memory for something: a part of the values goes, and all where there is none even for that."""
+        try:
+            self._change(self._hand.give_up, ONE_GIFT)
+        except (MemoryError, OSError) as error:
+            if not for_want_of_room(error):
+                raise
+            self._change(self._log.clear)
+
+    def _memory_for(self, nbytes: int) -> VolatileMemory:
+        """For a large value. Others are given up for it, but not where that cannot be enough."""
+        for _ in range(TRIES_TO_STORE):
+            with suppress(OutOfMemoryError):
+                return self._addresses.take(nbytes)
+            has = address_room()
+            if has is not None and has + self._log.nbytes < nbytes:
+                break
+            if self._change(self._hand.give_up, nbytes) is not True:
+                break
+        raise OutOfMemoryError
 
     _missing: Any = MISSING
 
@@ -181,9 +225,22 @@ class Engine(Finder[K, V]):
     def _put(self, key: Any, kind: int, data: bytes, flight: Any) -> None:
         if self._stands(key, flight):
             self._hand.make_room(len(data), key)
-            self._hand.make_place(key)
-            self._log.put(key, kind, data)
+            if self._hand.max_entries is not None:
+                self._hand.make_place(key)
+            try:
+                self._log.put(key, kind, data)
+            except OutOfMemoryError:
+                self._put_instead_of_others(key, kind, data)
             self._hand.tidy()
+
+    def _put_instead_of_others(self, key: Any, kind: int, data: bytes) -> None:
+        for _ in range(TRIES_TO_STORE):
+            if not self._hand.give_up(self._log.segment_bytes()):
+                break
+            with suppress(OutOfMemoryError):
+                self._log.put(key, kind, data)
+                return
+        self._log.remove(key)
 
     def _put_range(self, shelf: Range, flight: Any) -> None:
         if self._stands(shelf.keys[0], flight):
@@ -244,7 +301,7 @@ class Engine(Finder[K, V]):
             return cast(T, None)
         with self._lock:
             if self._torn:
-                self._log.mend()
+                self._mend()
             self._torn = True
             result = action(*arguments)
             while self._later:
@@ -257,6 +314,12 @@ class Engine(Finder[K, V]):
         if self._notices is not None and self._notices.due:
             self._notices.deliver()
         return result
+
+    def _mend(self) -> None:
+        try:
+            self._log.mend()
+        except MemoryError:  # it counts all that there is
+            self._log.clear()
 
     def _under_pressure(self) -> None:
         """Memory grows short somewhere: see what was lost, and let the kernel have what is still being filled."""

@@ -56,6 +56,8 @@ class Store(Protocol):
 
     def _store_made(self, key: Any, value: Any, ttl: float | None, flight: Flight) -> None: ...
 
+    def _give_way_to_program(self) -> None: ...
+
 
 class Token:
     """Lives as long as the maker's frame: an interrupt between any two steps of the maker, even those that tell
@@ -171,6 +173,8 @@ class Flights:
                     return value
                 except BaseException as failure:
                     error = failure
+                    if isinstance(failure, MemoryError):
+                        cache._give_way_to_program()
                     raise
                 finally:
                     self._take_down(flight)
@@ -208,6 +212,8 @@ class Flights:
                     return value
                 except BaseException as failure:
                     error = failure
+                    if isinstance(failure, MemoryError):
+                        cache._give_way_to_program()
                     raise
                 finally:
                     self._take_down(flight)

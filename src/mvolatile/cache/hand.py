@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 
 from ..kernel.room import room
+from .addresses import AddressSpace
 from .duel import CLOCK, Duel
 from .log import Log
 from .segment import NOBODY, Range, Segment, Shelf
@@ -45,6 +46,8 @@ for how much more there is room: half a millisecond.
 STRIDES_LEFT = 4
 """With less room than so many, nothing grows; and what is held shrinks, to `RETREAT` of it, while the room does."""
 RETREAT = 0.95
+GIVEN_UP = 8
+"""Where no memory is to be had, at least such a part of the values goes."""
 
 
 _unasked = 0
@@ -54,8 +57,11 @@ _unasked = 0
 class Hand:
     """Keeps `log` within ``max_bytes``, ``max_entries`` and the kernel's allowance."""
 
-    def __init__(self, log: Log, max_entries: int | None, sweeper: Sweeper, duel: Duel) -> None:
+    def __init__(
+        self, log: Log, max_entries: int | None, sweeper: Sweeper, duel: Duel, addresses: AddressSpace
+    ) -> None:
         self.log = log
+        self.addresses = addresses
         self.max_entries = max_entries
         self.sweeper = sweeper
         self.duel = duel
@@ -97,6 +103,21 @@ class Hand:
             if over <= self.log.given_back_by(key) or not self._advance():
                 return
 
+    def give_up(self, nbytes: int) -> bool:
+        """No memory is to be had: give up the memory of values of about so many bytes, or more where many are held, and
+        stay at that. False when there is nothing left to give up.
+        """
+        log = self.log
+        shelves, keep = len(log.by_number), log.nbytes - max(nbytes, log.nbytes // GIVEN_UP)
+        if log.spare:
+            log.spare.clear()
+            return True
+        while (log.nbytes > keep or len(log.by_number) >= shelves) and self._advance():
+            pass
+        log.spare.clear()
+        self._back_off(log.footprint)
+        return len(log.by_number) < shelves
+
     def _change_policy(self) -> None:
         self.log.survivors_are_young = self.duel.policy == CLOCK
         if self.log.survivors_are_young:
@@ -106,7 +127,7 @@ class Hand:
             self.log.ahead, self.log.behind = self.log.behind, self.log.ahead
 
     def make_place(self, key: Hashable) -> None:
-        """`key` is to be stored: give up others until it is one of `max_entries`. Before it enters, as in `make_room`."""
+        """`key` is to be stored: give up others until it is one of `max_entries`. Before it enters, as above."""
         index = self.log.index
         if self.max_entries is None or len(index) < self.max_entries or key in index:
             return
@@ -181,6 +202,9 @@ class Hand:
             if oldest is not None:
                 self.log.inspect(oldest)
         self._ask_for_room(shelf.beside)
+        if self.addresses.shrinking:
+            self.addresses.shrinking = False
+            self._back_off(self.log.footprint * RETREAT)
         if self.log.taken:
             if self.filled * SURVEYS >= self.log.nbytes:
                 self.survey()

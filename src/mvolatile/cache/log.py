@@ -18,6 +18,7 @@ from typing import Any, TypeAlias
 from .._core import Index
 from ..errors import Extents, Purged
 from ..memory import VolatileMemory
+from .addresses import OutOfMemoryError
 from .segment import KIND_BITS, NUMBER_SHIFT, Range, Segment, Shelf
 
 __all__ = ["SMALLEST_SEGMENT", "Log"]
@@ -330,7 +331,11 @@ class Log:
             if self.survivors is not None:
                 full, self.survivors = self.survivors, None
                 self.seal(full, self.ahead if self.survivors_are_young else self.behind)
-            self.survivors = self._open(len(data))
+            try:
+                self.survivors = self._open(len(data))
+            except OutOfMemoryError:
+                del self.index[key]
+                return
         kind = self.index[key] & (1 << KIND_BITS) - 1
         self.index[key] = self._append(self.survivors, key, kind, data, mark)
 
@@ -339,7 +344,8 @@ class Log:
     def clear(self) -> None:
         """Forget everything."""
         self.newest = self.survivors = None
-        for table in (self.index, self.shelves, self.by_number, self.ahead, self.behind):
+        # The index last: it makes an empty one, and there may be no memory for that before the rest is gone.
+        for table in (self.shelves, self.by_number, self.ahead, self.behind, self.index):
             table.clear()
         for jobs in (self.dropped, self.sparse, self.spare):
             jobs.clear()

@@ -131,7 +131,7 @@ def _pickled(value: Any) -> Encoded:
         pickler = pickle.Pickler(meta, 5, buffer_callback=take_out)
         pickler.dispatch_table = _reducers(value)
         pickler.dump(value)
-    except RecursionError:
+    except (RecursionError, MemoryError):
         raise
     except Exception as error:  # objects raise what they like from __reduce__
         raise TypeError(
