@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import threading
 from collections.abc import Callable, Hashable
@@ -172,6 +173,8 @@ class Engine(Finder[K, V]):
                 self._change(self._hand.make_room, encoded.nbytes, key)
                 memory = self._memory_for(max(1, encoded.nbytes))
                 shelf = Range(self._log.next_number(), key, encoded, memory, expires, self._timer)
+                if memory._refusal == errno.ENOMEM:  # it would stay; a lock, which is the program's will, is EINVAL
+                    raise OutOfMemoryError
                 self._change(self._put_range, shelf, flight)
                 return
             parts, kind = encoded.parts, encoded.kind
