@@ -152,10 +152,10 @@ class VolatileCache(Engine[K, V], MutableMapping[K, V]):
         is a `MemoryError` too, for one larger than the memory that this machine and its container have, with
         everything volatile given up. Then an older value of the key is gone too, and nothing else.
         """
-        self._store(key, value, ttl, None)
+        self._store_if_room(key, value, ttl, None)
 
     def __setitem__(self, key: K, value: V) -> None:
-        self._store(key, value, None, None)
+        self._store_if_room(key, value, None, None)
 
     def update(self, other: Any = (), /, **more: Any) -> None:
         """Store every pair of a mapping or an iterable; what is gone from another cache meanwhile is left out."""

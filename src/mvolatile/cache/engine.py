@@ -144,44 +144,51 @@ class Engine(Finder[K, V]):
     # ---- writing
 
     def _store(self, key: Any, value: Any, ttl: float | None, flight: Any) -> None:
-        """Where no memory is to be had the older value goes, and nothing is stored: as if the kernel had taken it."""
+        hash(key)
+        if self._closed:
+            raise ValueError(f"{self!r}: nothing can be stored")
+        lives = self._ttl if ttl is None else checked_ttl(ttl)
+        if lives is not None and lives <= 0:
+            self._change(self._put_nothing, key, flight)
+            return
+        expires = None if lives is None or lives == math.inf else self._timer() + lives
+        encoded = encode(value, self._codec)
+        if expires is not None:
+            self._hand.sweeper.needed = True
+        elif not encoded.nbytes:
+            expires = math.inf  # takes some bytes: else nothing would bound how many there are
+        most = self._log.max_bytes
+        nbytes = encoded.nbytes + (0 if expires is None else EXPIRY.size)
+        if (most is not None and nbytes > most) or self._hand.max_entries == 0:
+            self._change(self._put_nothing, key, flight)
+            if self._hand.max_entries == 0:
+                return
+            raise TooLargeError(f"a value that takes {nbytes} bytes is larger than max_bytes={most}")
+        if nbytes >= WORTH_ASKING and (has := room()) is not None and nbytes + _page_tables(nbytes) > has:
+            self._change(self._put_nothing, key, flight)
+            raise NoRoomError(f"a value of {encoded.nbytes} bytes, but there is room for {max(0, has)}")
+        if nbytes >= OWN_RANGE or (nbytes >= OWN_PAGES and nbytes * 4 > self._log.segment_bytes()):
+            self._change(self._hand.make_room, encoded.nbytes, key)
+            memory = self._memory_for(max(1, encoded.nbytes))
+            shelf = Range(self._log.next_number(), key, encoded, memory, expires, self._timer)
+            if (
+                memory._refusal == errno.ENOMEM
+            ):  # it would stay; a lock, which is the program's will, is EINVAL
+                raise OutOfMemoryError
+            self._change(self._put_range, shelf, flight)
+            return
+        parts, kind = encoded.parts, encoded.kind
+        if expires is not None:
+            parts, kind = [*parts, EXPIRY.pack(expires)], kind | EXPIRES
+        data = parts[0] if len(parts) == 1 else b"".join(map(_as_bytes, parts))
+        self._change(self._put, key, kind, data, flight)
+
+    def _store_if_room(self, key: Any, value: Any, ttl: float | None, flight: Any) -> None:
+        """As `_store`; where no memory is to be had the older value goes, and nothing is stored: as if the kernel had
+        taken it.
+        """
         try:
-            hash(key)
-            if self._closed:
-                raise ValueError(f"{self!r}: nothing can be stored")
-            lives = self._ttl if ttl is None else checked_ttl(ttl)
-            if lives is not None and lives <= 0:
-                self._change(self._put_nothing, key, flight)
-                return
-            expires = None if lives is None or lives == math.inf else self._timer() + lives
-            encoded = encode(value, self._codec)
-            if expires is not None:
-                self._hand.sweeper.needed = True
-            elif not encoded.nbytes:
-                expires = math.inf  # takes some bytes: else nothing would bound how many there are
-            most = self._log.max_bytes
-            nbytes = encoded.nbytes + (0 if expires is None else EXPIRY.size)
-            if (most is not None and nbytes > most) or self._hand.max_entries == 0:
-                self._change(self._put_nothing, key, flight)
-                if self._hand.max_entries == 0:
-                    return
-                raise TooLargeError(f"a value that takes {nbytes} bytes is larger than max_bytes={most}")
-            if nbytes >= WORTH_ASKING and (has := room()) is not None and nbytes + _page_tables(nbytes) > has:
-                self._change(self._put_nothing, key, flight)
-                raise NoRoomError(f"a value of {encoded.nbytes} bytes, but there is room for {max(0, has)}")
-            if nbytes >= OWN_RANGE or (nbytes >= OWN_PAGES and nbytes * 4 > self._log.segment_bytes()):
-                self._change(self._hand.make_room, encoded.nbytes, key)
-                memory = self._memory_for(max(1, encoded.nbytes))
-                shelf = Range(self._log.next_number(), key, encoded, memory, expires, self._timer)
-                if memory._refusal == errno.ENOMEM:  # it would stay; a lock, which is the program's will, is EINVAL
-                    raise OutOfMemoryError
-                self._change(self._put_range, shelf, flight)
-                return
-            parts, kind = encoded.parts, encoded.kind
-            if expires is not None:
-                parts, kind = [*parts, EXPIRY.pack(expires)], kind | EXPIRES
-            data = parts[0] if len(parts) == 1 else b"".join(map(_as_bytes, parts))
-            self._change(self._put, key, kind, data, flight)
+            self._store(key, value, ttl, flight)
             return
         except (MemoryError, OSError) as error:
             if not for_want_of_room(error):
@@ -214,7 +221,7 @@ class Engine(Finder[K, V]):
 
     def _store_made(self, key: Any, value: Any, ttl: float | None, flight: Any) -> None:
         with suppress(TooLargeError):
-            self._store(key, value, ttl, flight)
+            self._store_if_room(key, value, ttl, flight)
 
     def _stands(self, key: Any, flight: Any) -> bool:
         """Whether a value may be stored: not one that was made while its key was set, deleted or cleared."""
