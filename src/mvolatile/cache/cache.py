@@ -20,9 +20,10 @@ from typing import Any, NoReturn, TypeVar, cast
 from .._core import MISSING
 from . import pressure
 from .checks import checked_bound, checked_ttl
-from .engine import Engine
+from .departures import Why
 from .statistics import CacheInfo
 from .values import EXPIRES, EXPIRY, Codec
+from .verbs import Verbs
 from .views import Items, Values
 
 __all__ = ["VolatileCache"]
@@ -33,7 +34,7 @@ V = TypeVar("V")
 MISSING_TOO: Any = object()
 
 
-class VolatileCache(Engine[K, V], MutableMapping[K, V]):
+class VolatileCache(Verbs[K, V], MutableMapping[K, V]):
     """A mapping that keeps all that fits in memory, and gives way when the kernel needs it.
 
     Values are stored as bytes in volatile memory. Under memory pressure the kernel takes what it needs; an entry
@@ -54,6 +55,10 @@ class VolatileCache(Engine[K, V], MutableMapping[K, V]):
         thread of its own, which is there only while keys are due: a slow one makes no get slow. It may use the cache.
         What it raises goes to `threading.excepthook`. `close` does not wait for it; keys lost before are still told
         then, but at the interpreter's end they may not be.
+    on_evict: called as ``on_evict(key, why)`` for each key that leaves, in a thread as above: `why` is ``"purged"`` (by
+        the kernel), ``"evicted"`` (for a bound, or for want of room), ``"expired"``, ``"replaced"``, ``"deleted"``,
+        ``"cleared"`` (or closed) or ``"orphaned"`` (the object of a method died). Told once it is noticed, in order.
+        What it raises goes to `threading.excepthook`, and the next key is told all the same.
     dump: with False the values stay out of core dumps.
     inherit: with False a forked child gets none of the values: its cache is empty.
     timer: the clock for ttl, in seconds.
@@ -77,6 +82,7 @@ class VolatileCache(Engine[K, V], MutableMapping[K, V]):
         name: str | None = None,
         codec: Codec | None = None,
         on_purge: Callable[[list[Any]], object] | None = None,
+        on_evict: Callable[[Any, Why], object] | None = None,
         dump: bool = True,
         inherit: bool = True,
         timer: Callable[[], float] = time.monotonic,
@@ -86,7 +92,7 @@ class VolatileCache(Engine[K, V], MutableMapping[K, V]):
             raise TypeError(f"name must be a string or None, not {name!r}")
         if codec is not None and not all(callable(getattr(codec, what, None)) for what in ("dumps", "loads")):
             raise TypeError(f"codec must have dumps and loads, which {codec!r} has not")
-        for function, what in ((on_purge, "on_purge"), (timer, "timer")):
+        for function, what in ((on_purge, "on_purge"), (on_evict, "on_evict"), (timer, "timer")):
             if not callable(function) and (function is not None or what == "timer"):
                 raise TypeError(f"{what} must be callable, not {function!r}")
         super().__init__(
@@ -96,6 +102,7 @@ class VolatileCache(Engine[K, V], MutableMapping[K, V]):
             name or "cache",
             codec,
             on_purge,
+            on_evict,
             dump=dump,
             inherit=inherit,
             timer=timer,
@@ -115,7 +122,7 @@ class VolatileCache(Engine[K, V], MutableMapping[K, V]):
         if data is MISSING:
             return False
         if locator & EXPIRES and self._timer() >= EXPIRY.unpack_from(data, len(data) - 8)[0]:
-            self._change(self._log.remove, key, locator)
+            self._change(self._log.remove, key, locator, "expired")
             return False
         return True
 
@@ -145,12 +152,13 @@ class VolatileCache(Engine[K, V], MutableMapping[K, V]):
     # ---- writing
 
     def set(self, key: K, value: V, *, ttl: float | None = None) -> None:
-        """Store `value`, for `ttl` seconds (default: the cache's `ttl`; 0 stores nothing).
+        """Store `value`, for `ttl` seconds (default: the cache's `ttl`; `math.inf` for ever; 0 stores nothing).
 
         `TypeError` for a value that cannot be stored or a key that cannot be hashed; `ValueError` for a negative
         or undefined ttl. `TooLargeError`, a `ValueError`, for a value larger than `max_bytes`; `NoRoomError`, which
         is a `MemoryError` too, for one larger than the memory that this machine and its container have, with
-        everything volatile given up. Then an older value of the key is gone too, and nothing else.
+        everything volatile given up. Then an older value of the key is gone too, and nothing else. Where the program's
+        limit on addresses leaves no room (``ulimit -v``), other values go, and if that is not enough nothing is stored.
         """
         self._store_if_room(key, value, ttl, None)
 
@@ -285,6 +293,11 @@ class VolatileCache(Engine[K, V], MutableMapping[K, V]):
             pinned_bytes=pinned,
             segments=len(shelves),
         )
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._closed
 
     def close(self) -> None:
         """Give the memory back; arrays that live keep theirs. Afterwards everything is a miss and `set` raises

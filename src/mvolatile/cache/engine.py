@@ -14,13 +14,15 @@ from .._core import MISSING, Finder
 from ..errors import NoRoomError, Purged, TooLargeError
 from ..kernel.room import address_room, room
 from ..memory import VolatileMemory
-from . import fork, pressure
+from . import fork, pressure, registry
 from .addresses import AddressSpace, OutOfMemoryError, for_want_of_room
 from .checks import checked_ttl
+from .departures import Why, tell_each
 from .duel import Duel
 from .flights import Flights
 from .hand import Hand
 from .log import Log, logs
+from .mend import mend
 from .notices import Notices
 from .segment import KIND_BITS, NUMBER_SHIFT, SLOTS, Range
 from .sweep import Sweeper
@@ -62,6 +64,7 @@ class Engine(Finder[K, V]):
         name: str,
         codec: Codec | None,
         on_purge: Callable[[list[Any]], object] | None,
+        on_evict: Callable[[Any, Why], object] | None,
         *,
         dump: bool,
         inherit: bool,
@@ -71,12 +74,13 @@ class Engine(Finder[K, V]):
         self._ttl = ttl
         self._codec = codec
         self._notices = None if on_purge is None else Notices(on_purge)
+        self._departures = None if on_evict is None else Notices(partial(tell_each, on_evict))
         self._timer = timer
         self._inherit = inherit
         self._addresses = AddressSpace(partial(VolatileMemory, name=self.name, dump=dump, inherit=inherit))
         self._log = Log(self._addresses.take, self._index, self._shelves, max_bytes)
-        if self._notices is not None:
-            self._log.tell_lost = self._notices.due.append
+        if self._notices is not None or self._departures is not None:
+            self._log.tell = self._tell
         self._hand = Hand(self._log, maxsize, Sweeper(self._log, timer), Duel(self._counts), self._addresses)
         self._flights = Flights()
         self._closed = self._listening = False
@@ -84,6 +88,7 @@ class Engine(Finder[K, V]):
         self._lock = threading.RLock()
         self._torn = False
         fork.follow(self)
+        registry.enter(self)
 
     # ---- reading
 
@@ -107,7 +112,7 @@ class Engine(Finder[K, V]):
         kind = locator & _KIND_MASK
         if kind & EXPIRES:
             if self._timer() >= EXPIRY.unpack_from(data, len(data) - EXPIRY.size)[0]:
-                self._change(self._log.remove, key, locator)
+                self._change(self._log.remove, key, locator, "expired")
                 return MISSING
             data, kind = data[: -EXPIRY.size], kind - EXPIRES
         return decode(kind, data, self._codec)
@@ -130,7 +135,7 @@ class Engine(Finder[K, V]):
             except ValueError:
                 continue  # sealed at this moment
             except KeyError:
-                self._change(self._log.remove, key, locator)
+                self._change(self._log.remove, key, locator, "expired")
                 break
             except Purged:
                 self._change(self._log.lose, key, locator)
@@ -143,7 +148,10 @@ class Engine(Finder[K, V]):
 
     # ---- writing
 
-    def _store(self, key: Any, value: Any, ttl: float | None, flight: Any) -> None:
+    def _store(
+        self, key: Any, value: Any, ttl: float | None, flight: Any, until: float | None = None
+    ) -> None:
+        """`until`: when its time is over by the cache's clock, instead of `ttl`; infinite for never."""
         hash(key)
         if self._closed:
             raise ValueError(f"{self!r}: nothing can be stored")
@@ -152,6 +160,8 @@ class Engine(Finder[K, V]):
             self._change(self._put_nothing, key, flight)
             return
         expires = None if lives is None or lives == math.inf else self._timer() + lives
+        if until is not None:
+            expires = None if until == math.inf else until
         encoded = encode(value, self._codec)
         if expires is not None:
             self._hand.sweeper.needed = True
@@ -183,12 +193,14 @@ class Engine(Finder[K, V]):
         data = parts[0] if len(parts) == 1 else b"".join(map(_as_bytes, parts))
         self._change(self._put, key, kind, data, flight)
 
-    def _store_if_room(self, key: Any, value: Any, ttl: float | None, flight: Any) -> None:
+    def _store_if_room(
+        self, key: Any, value: Any, ttl: float | None, flight: Any, until: float | None = None
+    ) -> None:
         """As `_store`; where no memory is to be had the older value goes, and nothing is stored: as if the kernel had
         taken it.
         """
         try:
-            self._store(key, value, ttl, flight)
+            self._store(key, value, ttl, flight, until)
             return
         except (MemoryError, OSError) as error:
             if not for_want_of_room(error):
@@ -203,7 +215,7 @@ class Engine(Finder[K, V]):
         except (MemoryError, OSError) as error:
             if not for_want_of_room(error):
                 raise
-            self._change(self._log.clear)
+            self._change(self._log.clear, "evicted")
 
     def _memory_for(self, nbytes: int) -> VolatileMemory:
         """For a large value. Others are given up for it, but not where that cannot be enough."""
@@ -250,7 +262,7 @@ class Engine(Finder[K, V]):
             with suppress(OutOfMemoryError):
                 self._log.put(key, kind, data)
                 return
-        self._log.remove(key)
+        self._log.remove(key, None, "replaced")
 
     def _put_range(self, shelf: Range, flight: Any) -> None:
         if self._stands(shelf.keys[0], flight):
@@ -261,11 +273,11 @@ class Engine(Finder[K, V]):
 
     def _put_nothing(self, key: Any, flight: Any) -> None:
         if self._stands(key, flight):
-            self._log.remove(key)
+            self._log.remove(key, None, "replaced")
 
     def _remove(self, key: Any) -> None:
         self._flights.spoil(key)
-        self._log.remove(key)
+        self._log.remove(key, None, "deleted")
         self._hand.tidy()
 
     def _take(self, key: Any, locator: int | None) -> bool:
@@ -321,15 +333,26 @@ class Engine(Finder[K, V]):
         if not self._listening and self._log.by_number:
             self._listening = True
             pressure.listen(self)
-        if self._notices is not None and self._notices.due:
-            self._notices.deliver()
+        if self._log.tell is not None:
+            self._deliver()
         return result
+
+    def _tell(self, key: Any, why: Why) -> None:
+        if self._notices is not None and why == "purged":
+            self._notices.due.append(key)
+        if self._departures is not None:
+            self._departures.due.append((key, why))
+
+    def _deliver(self) -> None:
+        for notices in (self._notices, self._departures):
+            if notices is not None and notices.due:
+                notices.deliver()
 
     def _mend(self) -> None:
         try:
-            self._log.mend()
+            mend(self._log)
         except MemoryError:  # it counts all that there is
-            self._log.clear()
+            self._log.clear("evicted")
 
     def _under_pressure(self) -> None:
         """Memory grows short somewhere: see what was lost, and let the kernel have what is still being filled."""
@@ -347,10 +370,13 @@ class Engine(Finder[K, V]):
         self._torn = True
         self._listening = self._closed
         self._flights.forget_other_threads()
-        if self._notices is not None:
-            self._notices.after_fork()
+        for notices in (self._notices, self._departures):
+            if notices is not None:
+                notices.after_fork()
         if not self._inherit:
+            tell, self._log.tell = self._log.tell, None  # they left nobody: the parent has them
             self._log.clear()
+            self._log.tell = tell
             self._hand.lift()
 
 

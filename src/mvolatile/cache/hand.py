@@ -174,7 +174,7 @@ class Hand:
             if segment.marked(slot):
                 self.log.keep(segment, slot, 0)
             elif self.log.lives(segment, slot):
-                del self.log.index[segment.keys[slot]]
+                self.log.evict(segment.keys[slot])
             self._at = slot + 1
             self.log.emptied(segment, slot)
         if self._at >= len(segment.keys):
@@ -189,7 +189,7 @@ class Hand:
             order[shelf.number] = shelf
             return
         if self.log.lives(shelf, 0):
-            del self.log.index[shelf.keys[0]]
+            self.log.evict(shelf.keys[0])
         self.log.retire(shelf)
 
     # ---- what the kernel takes
