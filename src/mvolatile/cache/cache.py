@@ -160,10 +160,16 @@ class VolatileCache(Verbs[K, V], MutableMapping[K, V]):
         everything volatile given up. Then an older value of the key is gone too, and nothing else. Where the program's
         limit on addresses leaves no room (``ulimit -v``), other values go, and if that is not enough nothing is stored.
         """
-        self._store_if_room(key, value, ttl, None)
+        try:
+            self._store(key, value, ttl, None)
+        except (MemoryError, OSError) as error:
+            self._do_without(key, None, error)
 
     def __setitem__(self, key: K, value: V) -> None:
-        self._store_if_room(key, value, None, None)
+        try:
+            self._store(key, value, None, None)
+        except (MemoryError, OSError) as error:
+            self._do_without(key, None, error)
 
     def update(self, other: Any = (), /, **more: Any) -> None:
         """Store every pair of a mapping or an iterable; what is gone from another cache meanwhile is left out."""

@@ -79,7 +79,8 @@ class Engine(Finder[K, V]):
         self._inherit = inherit
         self._addresses = AddressSpace(partial(VolatileMemory, name=self.name, dump=dump, inherit=inherit))
         self._log = Log(self._addresses.take, self._index, self._shelves, max_bytes)
-        if self._notices is not None or self._departures is not None:
+        self._telling = self._notices is not None or self._departures is not None
+        if self._telling:
             self._log.tell = self._tell
         self._hand = Hand(self._log, maxsize, Sweeper(self._log, timer), Duel(self._counts), self._addresses)
         self._flights = Flights()
@@ -201,10 +202,13 @@ class Engine(Finder[K, V]):
         """
         try:
             self._store(key, value, ttl, flight, until)
-            return
         except (MemoryError, OSError) as error:
-            if not for_want_of_room(error):
-                raise
+            self._do_without(key, flight, error)
+
+    def _do_without(self, key: Any, flight: Any, error: Exception) -> None:
+        """`_store` raised `error`."""
+        if not for_want_of_room(error):
+            raise error
         self._give_way_to_program()
         self._change(self._put_nothing, key, flight)
 
@@ -333,7 +337,7 @@ class Engine(Finder[K, V]):
         if not self._listening and self._log.by_number:
             self._listening = True
             pressure.listen(self)
-        if self._log.tell is not None:
+        if self._telling:
             self._deliver()
         return result
 

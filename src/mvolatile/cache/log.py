@@ -106,21 +106,14 @@ class Log:
 
     # ---- in
 
-    def put(self, key: Hashable, kind: int, data: bytes) -> None:
-        """Store a small value."""
-        self._publish(key, self._write(key, kind, data), "replaced")
-
-    def put_again(self, key: Hashable, kind: int, data: bytes) -> None:
-        """Store a small value as before, but for its time: nothing leaves."""
-        self._publish(key, self._write(key, kind, data, mark=1), None)
-
-    def _write(self, key: Hashable, kind: int, data: bytes, mark: int = 0) -> int:
+    def put(self, key: Hashable, kind: int, data: bytes, why: Why | None = "replaced", mark: int = 0) -> None:
+        """Store a small value; what the key had before leaves for that reason, or is the same value."""
         if self.newest is None or not self.newest.has_room(len(data)):
             if self.newest is not None:
                 full, self.newest = self.newest, None
                 self.seal(full, self.ahead)
             self.newest = self._open(len(data))
-        return self._append(self.newest, key, kind, data, mark)
+        self._publish(key, self._append(self.newest, key, kind, data, mark), why)
 
     def put_range(self, shelf: Range) -> None:
         """Store a value that brings its own memory."""

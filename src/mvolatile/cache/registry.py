@@ -23,8 +23,9 @@ def caches() -> list[VolatileCache[Any, Any]]:
 
     Held weakly: what nobody else holds is not among them. From any thread; a forked child has its own.
 
-    >>> cache = VolatileCache(name="tiles")
-    >>> cache in caches()
+    >>> import mvolatile
+    >>> cache = mvolatile.VolatileCache(name="tiles")
+    >>> cache in mvolatile.caches()
     True
     """
     # Not list(_known.values()): another thread that makes one meanwhile would end the iteration with an error.

@@ -117,7 +117,7 @@ class Verbs(Engine[K, V]):
         if expires is not None or not data:
             kind, data = kind | EXPIRES, data + EXPIRY.pack(math.inf if expires is None else expires)
         try:
-            self._log.put_again(key, kind, data)
+            self._log.put(key, kind, data, None, mark=1)
         except OutOfMemoryError:  # to leave it would be to let it live as long as before
             self._log.remove(key, entry.locator, "evicted")
             return False

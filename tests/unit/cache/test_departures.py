@@ -129,7 +129,7 @@ def test_the_object_of_a_method_goes() -> None:
             return b"v"
 
     cache, events = Thing.value.cache, Told()
-    cache._departures, cache._log.tell = events.cache._departures, events.cache._log.tell
+    cache._departures, cache._log.tell, cache._telling = events.cache._departures, events.cache._tell, True
     thing = Thing()
     assert thing.value() == b"v"
     del thing
