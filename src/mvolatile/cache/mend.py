@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from .log import Log
 from .segment import NUMBER_SHIFT, Segment
 
@@ -36,6 +38,7 @@ def mend(log: Log) -> None:
     if dangling - known:
         for key, locator in list(log.index.items()):
             if locator >> NUMBER_SHIFT in dangling - known:
-                log.evict(key)
+                with suppress(Exception):  # a key that its owner has changed, or broken
+                    log.evict(key)
     log.nbytes = sum(shelf.used - shelf.emptied for shelf in log.by_number.values())
     log.beside = sum(shelf.beside - shelf.emptied_beside for shelf in log.by_number.values())

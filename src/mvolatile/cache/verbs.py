@@ -47,7 +47,7 @@ class Condition:
         self._cache = cache
         self._key = key
         self._locator = locator
-        self.met = False
+        self.met = True  # a finalizer asks in the middle of a change: it is stored afterwards
 
     @property
     def stale(self) -> bool:
@@ -83,12 +83,17 @@ class Verbs(Engine[K, V]):
             None if self._timer() >= expires else entry._replace(data=data[: -EXPIRY.size], expires=expires)
         )
 
+    def _look(self, key: Any) -> Entry | None:
+        if self._lock._is_owned():  # type: ignore[attr-defined]
+            return self._entry(key)  # in the middle of a change, which may not be changed, but read
+        return self._change(self._entry, key)
+
     def ttl(self, key: K) -> float | None:
         """The seconds that the value of `key` has still to live, `math.inf` for ever; None if there is no value.
 
         Counts as no use. The kernel may take the value earlier.
         """
-        entry = self._change(self._entry, key)
+        entry = self._look(key)
         if entry is None:
             return None
         return math.inf if entry.expires is None else entry.expires - self._timer()
@@ -127,8 +132,7 @@ class Verbs(Engine[K, V]):
 
     def add(self, key: K, value: V, *, ttl: float | None = None) -> bool:
         """Store `value` if the key has none: of all threads that add at once one gets True. Else as `set`."""
-        found = self._change(self._entry, key)
-        if found is not None:
+        if self._look(key) is not None:
             return False
         condition = Condition(self, key, None)
         self._store_if_room(key, value, ttl, condition)
@@ -142,7 +146,7 @@ class Verbs(Engine[K, V]):
         cache.
         """
         while True:
-            entry = self._change(self._entry, key)
+            entry = self._look(key)
             value = MISSING if entry is None else self._find(key)
             if entry is None or value is MISSING:
                 if default is None:
