@@ -41,7 +41,7 @@ from .syscall import MVOLATILE_NONVOLATILE, MVOLATILE_VOLATILE, mvolatile
 
 if TYPE_CHECKING:
     from .arrays import VolatileArray, array, empty, zeros
-    from .cache import VolatileCache, volatile_cache
+    from .cache import VolatileCache, caches, volatile_cache
 
 __all__ = [
     "MVOLATILE_NONVOLATILE",
@@ -60,6 +60,7 @@ __all__ = [
     "VolatileMemory",
     "VolatilityWarning",
     "array",
+    "caches",
     "empty",
     "features",
     "mvolatile",
@@ -68,7 +69,7 @@ __all__ = [
     "zeros",
 ]
 
-_CACHE = ("VolatileCache", "volatile_cache")
+_CACHE = ("VolatileCache", "caches", "volatile_cache")
 _NEED_NUMPY = ("VolatileArray", "array", "empty", "zeros")
 
 

@@ -34,7 +34,9 @@ def compiler() -> str | None:
 
 def digest(files: Iterable[Path], *rest: object) -> str:
     """A name for what is built of these files, in this way."""
-    key = hashlib.sha256(repr(rest).encode())  # not of the compiler: where there is none, what was brought is found
+    key = hashlib.sha256(
+        repr(rest).encode()
+    )  # not of the compiler: where there is none, what was brought is found
     for file in files:
         key.update(file.name.encode() + file.read_bytes())
     return key.hexdigest()[:16]

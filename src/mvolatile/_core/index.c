@@ -108,6 +108,14 @@ static size_t entries_of(IndexObject *self) {
 
 /* ---- growing and shrinking: nothing has changed when these fail ----------------------------------------------------------------------- */
 
+/* A key of a user's whose __hash__ or __eq__ fails now stays behind: it costs no other key anything, and its value was not to be had anyway.
+ * What is no Exception is an interrupt, and nobody's fault. */
+static bool only_the_keys_fault(void) {
+    if (!PyErr_ExceptionMatches(PyExc_Exception) || PyErr_ExceptionMatches(PyExc_MemoryError)) return false;
+    PyErr_Clear();
+    return true;
+}
+
 static int split(IndexObject *self) {
     size_t at = place_of(self->count);
     PyObject **parts = PyMem_Malloc((self->count + 1) * sizeof *parts), **old;
@@ -117,8 +125,8 @@ static int split(IndexObject *self) {
     if (!parts || !stays || !goes) goto failed;
     while (PyDict_Next(self->parts[at], &position, &key, &value)) {
         Py_hash_t hash = PyObject_Hash(key);
-        if (hash == -1) goto failed;
-        if (PyDict_SetItem(bucket_of(hash, self->count + 1) & 1 ? goes : stays, key, value)) goto failed;
+        bool failed = hash == -1 || PyDict_SetItem(bucket_of(hash, self->count + 1) & 1 ? goes : stays, key, value);
+        if (failed && !only_the_keys_fault()) goto failed;
     }
     LOCK(self);
     for (size_t i = 0; i < self->count; i++) parts[i] = self->parts[i];
@@ -172,7 +180,10 @@ static int index_ass_subscript(IndexObject *self, PyObject *key, PyObject *value
     if (failed) return -1;
     if (!wants_split(self) && !wants_join(self)) return 0;
     self->entries = entries_of(self);
-    return wants_split(self) ? split(self) : wants_join(self) ? join(self) : 0;
+    failed = wants_split(self) ? split(self) : wants_join(self) ? join(self) : 0;
+    if (failed && !PyErr_ExceptionMatches(PyExc_Exception)) return -1;
+    if (failed) PyErr_Clear(); /* no memory, or a key's fault: the entry is in, or out, and the parts can wait */
+    return 0;
 }
 
 static PyObject *index_subscript(IndexObject *self, PyObject *key) {

@@ -49,9 +49,11 @@ int os_release(char *base, size_t len) { return errno_of(munmap(base, len)); }
 void os_name(char *base, size_t len, const char *name) { prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, base, len, name); }
 
 static int advise(char *base, size_t len, int advice) {
-    for (;;) {
+    for (int refused = 0;;) {
         if (!madvise(base, len, advice)) return 0;
         if (errno != EINTR && errno != EAGAIN) return errno;
+        /* EAGAIN: a mapping must be split, and cannot be: no memory for it, or as many mappings as vm.max_map_count allows. The first passes. */
+        if (errno == EAGAIN && ++refused == 100) return ENOMEM;
     }
 }
 

@@ -287,6 +287,12 @@ static PyObject *find_bytes(FinderObject *self, unsigned long long locator) {
     return bytes;
 }
 
+/* There was no memory to decode it in: Python gives others up, and looks again. */
+__attribute__((noinline, cold)) static PyObject *find_again(FinderObject *self, PyObject *key) {
+    PyErr_Clear();
+    return PyObject_CallMethodObjArgs((PyObject *)self, find_carefully, key, NULL);
+}
+
 /* A new reference to the value or to `missing`. */
 static PyObject *find(FinderObject *self, PyObject *key) {
     PyObject *locator = find_in_index(self->index, key), *value;
@@ -303,6 +309,7 @@ static PyObject *find(FinderObject *self, PyObject *key) {
     } else {
         value = PyObject_CallMethodObjArgs((PyObject *)self, decoded, key, locator, bytes, NULL);
     }
+    if (!value && PyErr_ExceptionMatches(PyExc_MemoryError)) value = find_again(self, key);
     Py_XDECREF(bytes);
     Py_DECREF(locator);
     if (value && value != missing) COUNT(self, hits);

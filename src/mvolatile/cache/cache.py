@@ -22,10 +22,11 @@ from . import pressure
 from .carry import packed, unpacked
 from .checks import TimeToLive, checked_bound, checked_condition, checked_ttl
 from .clock import lifetime
-from .engine import Engine
+from .departures import Why
 from .flights import Terms
 from .statistics import CacheInfo
 from .values import EXPIRES, EXPIRY, Codec
+from .verbs import Verbs
 from .views import Items, Values
 
 __all__ = ["VolatileCache"]
@@ -37,7 +38,7 @@ T = TypeVar("T")
 MISSING_TOO: Any = object()
 
 
-class VolatileCache(Engine[K, V], MutableMapping[K, V]):
+class VolatileCache(Verbs[K, V], MutableMapping[K, V]):
     """A mapping that keeps all that fits in memory, and gives way when the kernel needs it.
 
     Values are stored as bytes in volatile memory. Under memory pressure the kernel takes what it needs; an entry
@@ -61,6 +62,11 @@ class VolatileCache(Engine[K, V], MutableMapping[K, V]):
         thread of its own, which is there only while keys are due: a slow one makes no get slow. It may use the cache.
         What it raises goes to `threading.excepthook`. `close` does not wait for it; keys lost before are still told
         then, but at the interpreter's end they may not be.
+    on_evict: called as ``on_evict(key, why)`` for each key that leaves, in a thread as above: `why` is ``"purged"`` (by
+        the kernel), ``"evicted"`` (for a bound, or for want of room), ``"expired"``, ``"replaced"``, ``"deleted"``,
+        ``"cleared"`` (or closed) ``"orphaned"`` (the object of a method died) or
+        ``"undecodable"``. Told once it is noticed, in order.
+        What it raises goes to `threading.excepthook`, and the next key is told all the same.
     dump: with False the values stay out of core dumps.
     inherit: with False a forked child gets none of the values: its cache is empty.
     timer: the clock for ttl, in seconds; by default `time.monotonic`, moved on where `time.time` is set forward.
@@ -85,6 +91,7 @@ class VolatileCache(Engine[K, V], MutableMapping[K, V]):
         codec: Codec | None = None,
         copy: bool | None = None,
         on_purge: Callable[[list[Any]], object] | None = None,
+        on_evict: Callable[[Any, Why], object] | None = None,
         dump: bool = True,
         inherit: bool = True,
         timer: Callable[[], float] = lifetime,
@@ -96,7 +103,7 @@ class VolatileCache(Engine[K, V], MutableMapping[K, V]):
             raise TypeError(f"codec must have dumps and loads, which {codec!r} has not")
         if copy is not None and not isinstance(copy, bool):
             raise TypeError(f"copy must be None, True or False, not {copy!r}")
-        for function, what in ((on_purge, "on_purge"), (timer, "timer")):
+        for function, what in ((on_purge, "on_purge"), (on_evict, "on_evict"), (timer, "timer")):
             if not callable(function) and (function is not None or what == "timer"):
                 raise TypeError(f"{what} must be callable, not {function!r}")
         self._given: dict[str, Any] = {
@@ -107,6 +114,7 @@ class VolatileCache(Engine[K, V], MutableMapping[K, V]):
             "codec": codec,
             "copy": copy,
             "on_purge": on_purge,
+            "on_evict": on_evict,
             "dump": dump,
             "inherit": inherit,
             "timer": timer,
@@ -127,7 +135,7 @@ class VolatileCache(Engine[K, V], MutableMapping[K, V]):
         if data is MISSING:
             return False
         if locator & EXPIRES and self._timer() >= EXPIRY.unpack_from(data, len(data) - 8)[0]:
-            self._change(self._log.remove, key, locator)
+            self._change(self._log.remove, key, locator, "expired")
             return False
         return True
 
@@ -157,17 +165,25 @@ class VolatileCache(Engine[K, V], MutableMapping[K, V]):
     # ---- writing
 
     def set(self, key: K, value: V, *, ttl: TimeToLive = None) -> None:
-        """Store `value`, for `ttl` (default: the cache's; what else it may be is told there; 0 stores nothing).
+        """Store `value`, for `ttl` (default: the cache's; what else it may be is told there; `math.inf` for ever; 0
+        stores nothing).
 
         `TypeError` for a value that cannot be stored or a key that cannot be hashed; `ValueError` for a negative
         or undefined ttl. `TooLargeError`, a `ValueError`, for a value larger than `max_bytes`; `NoRoomError`, which
         is a `MemoryError` too, for one larger than the memory that this machine and its container have, with
-        everything volatile given up. Then an older value of the key is gone too, and nothing else.
+        everything volatile given up. Then an older value of the key is gone too, and nothing else. Where the program's
+        limit on addresses leaves no room (``ulimit -v``), other values go, and if that is not enough nothing is stored.
         """
-        self._store(key, value, ttl, None)
+        try:
+            self._store(key, value, ttl, None)
+        except (MemoryError, OSError) as error:
+            self._do_without(key, None, error)
 
     def __setitem__(self, key: K, value: V) -> None:
-        self._store(key, value, None, None)
+        try:
+            self._store(key, value, None, None)
+        except (MemoryError, OSError) as error:
+            self._do_without(key, None, error)
 
     def update(self, other: Any = (), /, **more: Any) -> None:
         """Store every pair of a mapping or an iterable; what is gone from another cache meanwhile is left out."""
@@ -320,6 +336,11 @@ class VolatileCache(Engine[K, V], MutableMapping[K, V]):
             segments=len(shelves),
             undecodable=self._undecodable,
         )
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._closed
 
     def close(self) -> None:
         """Give the memory back; arrays that live keep theirs. Afterwards everything is a miss and `set` raises

@@ -14,6 +14,7 @@ from .._core import MISSING
 from .cache import VolatileCache
 from .checks import TimeToLive, checked_condition
 from .clock import lifetime
+from .departures import Why
 from .flights import Terms
 from .keys import PLAIN, MakeKey, checked_key, given_key, make_key, method_key, names_its_object
 from .statistics import CacheInfo
@@ -185,6 +186,7 @@ def volatile_cache(
     codec: Codec | None = ...,
     copy: bool | None = ...,
     on_purge: Callable[[list[Any]], object] | None = ...,
+    on_evict: Callable[[Any, Why], object] | None = ...,
     dump: bool = ...,
     inherit: bool = ...,
     timer: Callable[[], float] = ...,
@@ -201,6 +203,7 @@ def volatile_cache(
     codec: Codec | None = None,
     copy: bool | None = None,
     on_purge: Callable[[list[Any]], object] | None = None,
+    on_evict: Callable[[Any, Why], object] | None = None,
     dump: bool = True,
     inherit: bool = True,
     timer: Callable[[], float] = lifetime,
@@ -258,6 +261,7 @@ def volatile_cache(
             codec=codec,
             copy=copy,
             on_purge=on_purge,
+            on_evict=on_evict,
             dump=dump,
             inherit=inherit,
             timer=timer,

@@ -1,8 +1,7 @@
-"""What a `VolatileCache` does inside: find, store, and change under one lock. Nothing here is for users."""
+"""What a `VolatileCache` does inside: find, and change under one lock. Nothing here is for users."""
 
 from __future__ import annotations
 
-import math
 import threading
 import warnings
 from collections.abc import Callable, Hashable
@@ -10,19 +9,21 @@ from functools import partial
 from typing import Any, TypeVar, cast
 
 from .._core import MISSING, Finder
-from ..errors import NoRoomError, Purged, TooLargeError, VolatilityWarning
-from ..kernel.room import room
+from ..errors import Purged, VolatilityWarning
 from ..memory import VolatileMemory, callers_level
-from . import fork, pressure
-from .checks import TimeToLive, seconds_to_live
+from . import fork, pressure, registry
+from .addresses import AddressSpace, for_want_of_room
+from .checks import TimeToLive
+from .departures import Why, tell_each
 from .duel import Duel
-from .flights import Flights, Terms
+from .flights import Flights
 from .hand import Hand
 from .log import Log, logs
+from .mend import mend
 from .notices import Notices
-from .segment import KIND_BITS, NUMBER_SHIFT, SLOTS, Range
+from .segment import KIND_BITS, NUMBER_SHIFT, SLOTS
 from .sweep import Sweeper
-from .values import BYTES, EXPIRES, EXPIRY, Codec, decode, encode
+from .values import BYTES, EXPIRES, EXPIRY, Codec, decode
 
 __all__ = ["Engine"]
 
@@ -30,14 +31,9 @@ K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 T = TypeVar("T")
 
-OWN_RANGE = 64 << 10
-"""Values from this size on get memory of their own: a hit is a system call or two, and no copy."""
-
-OWN_PAGES = 16 << 10
-"""So do those from this size on that would waste much of a segment; smaller ones would waste much of a page."""
-
-WORTH_ASKING = 32 << 20
-"""Before storing values from this size on, the kernel is asked whether there is room: half a millisecond."""
+TRIES_TO_READ = 2
+ONE_GIFT = 16 << 20
+"""Where no memory is to be had, so much of the values is given up for the program."""
 
 WORTH_SEALING = 256 << 10
 """Open segments with less in them stay open under pressure: of one cache. Many share this."""
@@ -49,6 +45,8 @@ _SLOT_MASK, _KIND_MASK = SLOTS - 1, (1 << KIND_BITS) - 1
 class Engine(Finder[K, V]):
     """The parts of one cache, and what they do together. The arguments are `VolatileCache`'s, checked."""
 
+    _missing: Any = MISSING
+
     def __init__(
         self,
         max_bytes: int | None,
@@ -58,6 +56,7 @@ class Engine(Finder[K, V]):
         codec: Codec | None,
         copy: bool | None,
         on_purge: Callable[[list[Any]], object] | None,
+        on_evict: Callable[[Any, Why], object] | None,
         *,
         dump: bool,
         inherit: bool,
@@ -69,26 +68,39 @@ class Engine(Finder[K, V]):
         self._codec, self._copy = codec, copy
         self._undecodable = 0
         self._notices = None if on_purge is None else Notices(on_purge)
+        self._departures = None if on_evict is None else Notices(partial(tell_each, on_evict))
         self._timer = timer
         self._inherit = inherit
-        self._new_memory = partial(VolatileMemory, name=self.name, dump=dump, inherit=inherit)
-        self._log = Log(self._new_memory, self._index, self._shelves, max_bytes)
-        if self._notices is not None:
-            self._log.tell_lost = self._notices.due.append
-        self._hand = Hand(self._log, maxsize, Sweeper(self._log, timer), Duel(self._counts))
+        self._addresses = AddressSpace(partial(VolatileMemory, name=self.name, dump=dump, inherit=inherit))
+        self._log = Log(self._addresses.take, self._index, self._shelves, max_bytes)
+        self._telling = self._notices is not None or self._departures is not None
+        if self._telling:
+            self._log.tell = self._tell
+        self._hand = Hand(self._log, maxsize, Sweeper(self._log, timer), Duel(self._counts), self._addresses)
         self._flights = Flights()
         self._closed = self._listening = False
         self._later: list[tuple[Callable[..., Any], tuple[Any, ...]]] = []
         self._lock = threading.RLock()
         self._torn = False
         fork.follow(self)
+        registry.enter(self)
 
     # ---- reading
 
     def _find_carefully(self, key: Any) -> Any:
-        """For `Finder`, when something is not as usual; the value or `MISSING`."""
-        locator, data = self._fetch_carefully(key, False)
-        return data if data is MISSING else self._decoded(key, locator, data)
+        """For `Finder`, when something is not as usual; the value or `MISSING`.
+
+        That is the answer too where there is no memory for what a hit would give, even after some values went.
+        """
+        for _ in range(TRIES_TO_READ):
+            try:
+                locator, data = self._fetch_carefully(key, False)
+                return data if data is MISSING else self._decoded(key, locator, data)
+            except (MemoryError, OSError) as error:
+                if not for_want_of_room(error):
+                    raise
+            self._give_way_to_program()
+        return MISSING
 
     def _find_or_miss(self, key: Any) -> Any:
         """As `_find`, for who can make the value: what the kernel refuses (memory, a mapping) is a miss."""
@@ -103,7 +115,7 @@ class Engine(Finder[K, V]):
         kind = locator & _KIND_MASK
         if kind & EXPIRES:
             if self._timer() >= _expiry(data[-EXPIRY_SIZE:])[0]:
-                self._change(self._log.remove, key, locator)
+                self._change(self._log.remove, key, locator, "expired")
                 return MISSING
             data, kind = data[:-EXPIRY_SIZE], kind - EXPIRES
         if kind == BYTES and type(data) is bytes:
@@ -121,7 +133,7 @@ class Engine(Finder[K, V]):
             return MISSING
 
     def _forget_undecodable(self, key: Any, locator: int) -> None:
-        if self._log.remove(key, locator):
+        if self._log.remove(key, locator, "undecodable"):
             self._undecodable += 1
 
     def _fetch_carefully(self, key: Any, probe: bool) -> tuple[int, Any]:
@@ -142,7 +154,7 @@ class Engine(Finder[K, V]):
             except ValueError:
                 continue  # sealed at this moment
             except KeyError:
-                self._change(self._log.remove, key, locator)
+                self._change(self._log.remove, key, locator, "expired")
                 break
             except Purged:
                 self._change(self._log.lose, key, locator)
@@ -153,69 +165,14 @@ class Engine(Finder[K, V]):
                 return locator, data
         return 0, MISSING
 
-    # ---- writing
-
-    def _store(self, key: Any, value: Any, ttl: TimeToLive, flight: Any) -> None:
-        hash(key)
-        if self._closed:
-            raise ValueError(f"{self!r}: nothing can be stored")
-        lives = None if ttl is None is self._ttl else self._lives(ttl, value)
-        if lives is not None and lives <= 0:
-            self._change(self._put_nothing, key, flight)
-            return
-        expires = None if lives is None or lives == math.inf else self._timer() + lives
-        encoded = encode(value, self._codec, self._copy)
-        if expires is not None:
-            self._hand.sweeper.needed = True
-        elif not encoded.nbytes:
-            expires = math.inf  # takes some bytes: else nothing would bound how many there are
-        most = self._log.max_bytes
-        nbytes = encoded.nbytes + (0 if expires is None else EXPIRY.size)
-        if (most is not None and nbytes > most) or self._hand.max_entries == 0:
-            self._change(self._put_nothing, key, flight)
-            if self._hand.max_entries == 0:
-                return
-            raise TooLargeError(f"a value that takes {nbytes} bytes is larger than max_bytes={most}")
-        if nbytes >= WORTH_ASKING and (has := room()) is not None and nbytes + _page_tables(nbytes) > has:
-            self._change(self._put_nothing, key, flight)
-            raise NoRoomError(f"a value of {encoded.nbytes} bytes, but there is room for {max(0, has)}")
-        if nbytes >= OWN_RANGE or (nbytes >= OWN_PAGES and nbytes * 4 > self._log.segment_bytes()):
-            self._change(self._hand.make_room, encoded.nbytes)
-            memory = self._new_memory(max(1, encoded.nbytes))
-            shelf = Range(self._log.next_number(), key, encoded, memory, expires, self._timer)
-            self._change(self._put_range, shelf, flight)
-            return
-        parts, kind = encoded.parts, encoded.kind
-        if expires is not None:
-            parts, kind = [*parts, EXPIRY.pack(expires)], kind | EXPIRES
-        data = parts[0] if len(parts) == 1 else b"".join(map(_as_bytes, parts))
-        self._change(self._put, key, kind, data, flight)
-
-    _missing: Any = MISSING
-
-    def _store_made(self, key: Any, value: Any, terms: Terms, flight: Any) -> None:
-        """Whatever keeps it from being stored is no reason to lose it: its maker has it still."""
-        if terms.condition is not None and not terms.condition(value):
-            return
-        lives: float | None = None
-        if terms.ttl is not None or self._ttl is not None:
-            lives = self._lives(terms.ttl, value)
-            lives = math.inf if lives is None else lives
-        if terms.weak:
-            self._hand.sweeper.needed = True
-        if self._closed:
-            return
+    def _give_way_to_program(self) -> None:
+        """There was no memory for something: a part of the values goes, and all where there is none even for that."""
         try:
-            self._store(key, value, lives, flight)
-        except TooLargeError:
-            pass
-        except Exception as error:
-            self._tell_trouble(error)
-
-    def _lives(self, ttl: Any, value: Any) -> float | None:
-        """The seconds that `value` is to live; None for ever."""
-        own = seconds_to_live(ttl, value)
-        return seconds_to_live(self._ttl, value) if own is None else own
+            self._change(self._hand.give_up, ONE_GIFT)
+        except (MemoryError, OSError) as error:
+            if not for_want_of_room(error):
+                raise
+            self._change(self._log.clear, "evicted")
 
     def _tell_trouble(self, error: Exception) -> None:
         """Once for each kind: a cache that stores nothing makes its program slow, and nobody would know why."""
@@ -227,62 +184,6 @@ class Engine(Finder[K, V]):
             VolatilityWarning,
             stacklevel=callers_level(),
         )
-
-    def _holds(self, key: Any) -> bool:
-        """Whether there is an entry, perhaps one that is lost already."""
-        return key in self._index
-
-    def _lay_out(self, value: Any) -> Any:
-        """The value as it would be stored, in ordinary memory; None if that cannot be, or would take much."""
-        try:
-            encoded = encode(value, self._codec, self._copy)
-            if encoded.nbytes >= WORTH_ASKING:
-                return None
-            return encoded.kind, b"".join(map(_as_bytes, encoded.parts))
-        except Exception:
-            return None
-
-    def _make_again(self, layout: tuple[int, bytes]) -> Any:
-        return decode(*layout, self._codec)
-
-    def _stands(self, key: Any, flight: Any) -> bool:
-        """Whether a value may be stored: not one that was made while its key was set, deleted or cleared."""
-        if self._closed:
-            return False
-        if flight is not None:
-            return not flight.stale
-        self._flights.spoil(key)
-        return True
-
-    def _put(self, key: Any, kind: int, data: bytes, flight: Any) -> None:
-        if self._stands(key, flight):
-            self._hand.make_room(len(data))
-            self._log.put(key, kind, data)
-            self._hand.keep_count()
-            self._hand.tidy()
-
-    def _put_range(self, shelf: Range, flight: Any) -> None:
-        if self._stands(shelf.keys[0], flight):
-            self._hand.fit(shelf.used)  # before it is there: the hand may stand at the newest
-            self._log.put_range(shelf)
-            self._hand.keep_count()
-            self._hand.tidy()
-
-    def _put_nothing(self, key: Any, flight: Any) -> None:
-        if self._stands(key, flight):
-            self._log.remove(key)
-
-    def _remove(self, key: Any) -> None:
-        self._flights.spoil(key)
-        self._log.remove(key)
-        self._hand.tidy()
-
-    def _take(self, key: Any, locator: int | None) -> bool:
-        """Locators are never used twice: if it is there still, it is the value that was read."""
-        if self._index.get(key) != locator:
-            return False
-        self._remove(key)
-        return True
 
     # ---- the whole
 
@@ -320,7 +221,7 @@ class Engine(Finder[K, V]):
             return cast(T, None)
         with self._lock:
             if self._torn:
-                self._log.mend()
+                self._mend()
             self._torn = True
             result = action(*arguments)
             while self._later:
@@ -330,9 +231,26 @@ class Engine(Finder[K, V]):
         if not self._listening and self._log.by_number:
             self._listening = True
             pressure.listen(self)
-        if self._notices is not None and self._notices.due:
-            self._notices.deliver()
+        if self._telling:
+            self._deliver()
         return result
+
+    def _tell(self, key: Any, why: Why) -> None:
+        if self._notices is not None and why == "purged":
+            self._notices.due.append(key)
+        if self._departures is not None:
+            self._departures.due.append((key, why))
+
+    def _deliver(self) -> None:
+        for notices in (self._notices, self._departures):
+            if notices is not None and notices.due:
+                notices.deliver()
+
+    def _mend(self) -> None:
+        try:
+            mend(self._log)
+        except MemoryError:  # it counts all that there is
+            self._log.clear("evicted")
 
     def _under_pressure(self) -> None:
         """Memory grows short somewhere: see what was lost, and let the kernel have what is still being filled."""
@@ -350,17 +268,11 @@ class Engine(Finder[K, V]):
         self._torn = True
         self._listening = self._closed
         self._flights.forget_other_threads()
-        if self._notices is not None:
-            self._notices.after_fork()
+        for notices in (self._notices, self._departures):
+            if notices is not None:
+                notices.after_fork()
         if not self._inherit:
+            tell, self._log.tell = self._log.tell, None  # they left nobody: the parent has them
             self._log.clear()
+            self._log.tell = tell
             self._hand.lift()
-
-
-def _page_tables(nbytes: int) -> int:
-    """What the kernel takes beside the pages, and a little for what else happens meanwhile."""
-    return nbytes // 256 + (1 << 20)
-
-
-def _as_bytes(part: Any) -> Any:
-    return part if isinstance(part, bytes | bytearray | memoryview) else part.tobytes("A")

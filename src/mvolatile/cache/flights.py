@@ -49,6 +49,8 @@ class Store(Protocol):
 
     def _make_again(self, layout: Any, /) -> Any: ...
 
+    def _give_way_to_program(self) -> None: ...
+
 
 class Terms(NamedTuple):
     """On what terms a made value is stored: how long it lives, whether it is stored at all, and whether its key may
@@ -216,6 +218,8 @@ class Flights:
                     return value
                 except BaseException as failure:
                     error = failure
+                    if isinstance(failure, MemoryError):
+                        cache._give_way_to_program()
                     raise
                 finally:
                     self._take_down(flight)
@@ -262,6 +266,8 @@ class Flights:
                     return value
                 except BaseException as failure:
                     error = failure
+                    if isinstance(failure, MemoryError):
+                        cache._give_way_to_program()
                     raise
                 finally:
                     self._take_down(flight)

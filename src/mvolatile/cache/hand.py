@@ -17,10 +17,13 @@ values and index shrink together, and little room for ordinary memory counts as 
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+
 from ..kernel.room import room
+from .addresses import AddressSpace
 from .duel import CLOCK, Duel
 from .log import Log
-from .segment import Range, Segment, Shelf
+from .segment import NOBODY, Range, Segment, Shelf
 from .sweep import Sweeper
 
 __all__ = ["Hand"]
@@ -42,6 +45,8 @@ or a sixteenth of what they take.
 STRIDES_LEFT = 4
 """With room for fewer strides nothing grows; while room still shrinks, so does what is held, to `RETREAT` of it."""
 RETREAT = 0.95
+GIVEN_UP = 8
+"""Where no memory is to be had, at least such a part of the values goes."""
 
 
 _unasked = 0
@@ -51,8 +56,11 @@ _unasked = 0
 class Hand:
     """Keeps `log` within ``max_bytes``, ``max_entries`` and the kernel's allowance."""
 
-    def __init__(self, log: Log, max_entries: int | None, sweeper: Sweeper, duel: Duel) -> None:
+    def __init__(
+        self, log: Log, max_entries: int | None, sweeper: Sweeper, duel: Duel, addresses: AddressSpace
+    ) -> None:
         self.log = log
+        self.addresses = addresses
         self.max_entries = max_entries
         self.sweeper = sweeper
         self.duel = duel
@@ -75,20 +83,39 @@ class Hand:
         left = self.allowance - self.log.beside
         return left if most is None else min(left, most)
 
-    def make_room(self, nbytes: int) -> None:
-        """A value of `nbytes` is to be stored: give up others until it fits."""
+    def make_room(self, nbytes: int, key: Hashable) -> None:
+        """A value of `nbytes` is to be stored: give up others until it fits.
+
+        Before it enters: afterwards the hand may stand at the newest, all others hit, and would give up that one.
+        """
         limit = self.limit
         if limit == float("inf"):
             return
         held = self.log.nbytes
         if held > limit / 2 and self.duel.stored(nbytes, max(limit, held)):
             self._change_policy()
-        self.fit(nbytes)
+        self.fit(nbytes, key)
 
-    def fit(self, nbytes: int) -> None:
-        """Give up values until `nbytes` more fit."""
-        while self.log.nbytes + nbytes > self.limit and self._advance():
+    def fit(self, nbytes: int, key: Hashable = NOBODY) -> None:
+        """Give up values until `nbytes` more fit, in the place of what `key` has now."""
+        while (over := self.log.nbytes + nbytes - self.limit) > 0:
+            if over <= self.log.given_back_by(key) or not self._advance():
+                return
+
+    def give_up(self, nbytes: int) -> bool:
+        """No memory is to be had: give up the memory of values of about so many bytes, or more where many are held, and
+        stay at that. False when there is nothing left to give up.
+        """
+        log = self.log
+        shelves, keep = len(log.by_number), log.nbytes - max(nbytes, log.nbytes // GIVEN_UP)
+        if log.spare:
+            log.spare.clear()
+            return True
+        while (log.nbytes > keep or len(log.by_number) >= shelves) and self._advance():
             pass
+        log.spare.clear()
+        self._back_off(log.footprint)
+        return len(log.by_number) < shelves
 
     def _change_policy(self) -> None:
         self.log.survivors_are_young = self.duel.policy == CLOCK
@@ -98,13 +125,14 @@ class Hand:
             self.log.ahead.clear()
             self.log.ahead, self.log.behind = self.log.behind, self.log.ahead
 
-    def keep_count(self) -> None:
-        """Give up values until there are no more than `max_entries`."""
-        if self.max_entries is None or len(self.log.index) <= self.max_entries:
+    def make_place(self, key: Hashable) -> None:
+        """`key` is to be stored: give up others until it is one of `max_entries`. Before it enters, as above."""
+        index = self.log.index
+        if self.max_entries is None or len(index) < self.max_entries or key in index:
             return
         while self.log.clean(4096):
             pass
-        while len(self.log.index) > self.max_entries and self._advance():
+        while len(index) >= self.max_entries and self._advance():
             pass
 
     def tidy(self) -> None:
@@ -145,7 +173,7 @@ class Hand:
             if segment.marked(slot):
                 self.log.keep(segment, slot, 0)
             elif self.log.lives(segment, slot):
-                del self.log.index[segment.keys[slot]]
+                self.log.evict(segment.keys[slot])
             self._at = slot + 1
             self.log.emptied(segment, slot)
         if self._at >= len(segment.keys):
@@ -160,7 +188,7 @@ class Hand:
             order[shelf.number] = shelf
             return
         if self.log.lives(shelf, 0):
-            del self.log.index[shelf.keys[0]]
+            self.log.evict(shelf.keys[0])
         self.log.retire(shelf)
 
     # ---- what the kernel takes
@@ -173,6 +201,9 @@ class Hand:
             if oldest is not None:
                 self.log.inspect(oldest)
         self._ask_for_room(shelf.beside)
+        if self.addresses.shrinking:
+            self.addresses.shrinking = False
+            self._back_off(self.log.footprint * RETREAT)
         if self.log.taken:
             if self.filled * SURVEYS >= self.log.nbytes:
                 self.survey()

@@ -4,7 +4,7 @@ All changes are made under the cache's lock. Readers take no lock: they look a l
 `shelves`, and read; whichever of these is gone meanwhile is a miss or a reason to look again. So these two
 are only ever changed in place, and a value is published last: written, then entered in `index`.
 
-A change may be cut short anywhere by `KeyboardInterrupt`. What was published stays true; `mend` recounts the rest.
+A change may be cut short anywhere by `KeyboardInterrupt`. What was published stays true; `mend.py` recounts the rest.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from typing import Any, TypeAlias
 from .._core import Index
 from ..errors import Extents, Purged
 from ..memory import VolatileMemory
+from .addresses import OutOfMemoryError
+from .departures import Why
 from .segment import KIND_BITS, NUMBER_SHIFT, Range, Segment, Shelf
 
 __all__ = ["SMALLEST_SEGMENT", "Log"]
@@ -75,7 +77,7 @@ class Log:
         self.purged = 0
         self.taken = False  # the kernel took something, and nobody has acted on it
         self.survivors_are_young = False
-        self.tell_lost: Callable[[Hashable], object] | None = None
+        self.tell: Callable[[Hashable, Why], object] | None = None  # of each key that leaves
         self.max_bytes = max_bytes
         self.sealed: Callable[[Shelf], object] = lambda shelf: None
         self._numbers = count(1)
@@ -104,21 +106,26 @@ class Log:
 
     # ---- in
 
-    def put(self, key: Hashable, kind: int, data: bytes) -> None:
-        """Store a small value."""
+    def put(self, key: Hashable, kind: int, data: bytes, why: Why | None = "replaced", mark: int = 0) -> None:
+        """Store a small value; what the key had before leaves for that reason, or is the same value."""
         if self.newest is None or not self.newest.has_room(len(data)):
             if self.newest is not None:
                 full, self.newest = self.newest, None
                 self.seal(full, self.ahead)
             self.newest = self._open(len(data))
-        self._publish(key, self._append(self.newest, key, kind, data, 0))
+        self._publish(key, self._append(self.newest, key, kind, data, mark), why)
 
     def put_range(self, shelf: Range) -> None:
         """Store a value that brings its own memory."""
         self._count_in(shelf)
         self.ahead[shelf.number] = shelf
-        self._publish(shelf.keys[0], shelf.number << NUMBER_SHIFT | shelf.kind)
+        self._publish(shelf.keys[0], shelf.number << NUMBER_SHIFT | shelf.kind, "replaced")
         self.sealed(shelf)
+
+    def given_back_by(self, key: Hashable) -> int:
+        """Bytes that come back at once when `key` gets another value: a large one has memory of its own."""
+        shelf = self.by_number.get(self.index.get(key, 0) >> NUMBER_SHIFT)
+        return shelf.used if isinstance(shelf, Range) else 0
 
     def _open(self, nbytes: int) -> Segment:
         wanted = max(self.segment_bytes(), VALUES * nbytes)
@@ -133,12 +140,13 @@ class Log:
                 return memory
         return self.new_memory(nbytes)
 
-    def _register(self, shelf: Shelf) -> None:
+    def register(self, shelf: Shelf) -> None:
+        """Have readers find it."""
         self.by_number[shelf.number] = shelf
         self.shelves[shelf.number] = shelf.row
 
     def _count_in(self, shelf: Shelf) -> None:
-        self._register(shelf)
+        self.register(shelf)
         self.nbytes += shelf.used
         self.beside += shelf.beside
 
@@ -149,17 +157,17 @@ class Log:
         self.beside += segment.beside - before
         return segment.number << NUMBER_SHIFT | slot << KIND_BITS | kind
 
-    def _publish(self, key: Hashable, locator: int) -> None:
+    def _publish(self, key: Hashable, locator: int, why: Why | None) -> None:
         old = self.index.get(key)
         self.index[key] = locator
         if old is not None:
-            self._died(old)
+            self._died(key, old, why)
 
     def seal(self, segment: Segment, order: Order) -> None:
         """Make it volatile and put it in order."""
         order[segment.number] = segment
         segment.seal()
-        self._register(segment)
+        self.register(segment)
         if segment.dead >= MOSTLY * segment.used:
             self.compact(segment)
         self.sealed(segment)
@@ -175,14 +183,20 @@ class Log:
 
     # ---- out
 
-    def remove(self, key: Hashable, locator: int | None = None) -> bool:
-        """Forget a key, if it is (still) at `locator`."""
+    def remove(self, key: Hashable, locator: int | None, why: Why) -> bool:
+        """Forget a key, if it is (still) at `locator`, if that is given."""
         old = self.index.get(key)
         if old is None or (locator is not None and old != locator):
             return False
         del self.index[key]
-        self._died(old)
+        self._died(key, old, why)
         return True
+
+    def evict(self, key: Hashable) -> None:
+        """Forget a key whose shelf is given up, or its place there."""
+        del self.index[key]
+        if self.tell is not None:
+            self.tell(key, "evicted")
 
     def lose(self, key: Hashable, locator: int) -> None:
         """A reader found that value purged: see what else is."""
@@ -205,13 +219,16 @@ class Log:
     def note_lost(self, key: Hashable) -> None:
         """Count a key that the kernel took."""
         self.purged += 1
-        if self.tell_lost is not None:
-            self.tell_lost(key)
+        if self.tell is not None:
+            self.tell(key, "purged")
 
-    def _died(self, locator: int) -> None:
+    def _died(self, key: Hashable, locator: int, why: Why | None) -> None:
         shelf = self.by_number.get(locator >> NUMBER_SHIFT)
-        if shelf is None:
+        if shelf is None:  # the kernel took it before
+            self.note_lost(key)
             return
+        if self.tell is not None and why is not None:
+            self.tell(key, why)
         if isinstance(shelf, Range):
             self.retire(shelf)
             return
@@ -306,8 +323,15 @@ class Log:
             self.beside -= segment.emptied_beside - before
 
     def lives(self, shelf: Shelf, slot: int) -> bool:
-        """Whether the index still points there."""
-        locator = self.index.get(shelf.keys[slot], 0)
+        """Whether the index still points there. Not for a key whose ``__hash__`` or ``__eq__`` fails now: it leaves
+        with its place, so that whoever moves the others need not fail with it.
+        """
+        try:
+            locator = self.index.get(shelf.keys[slot], 0)
+        except MemoryError:
+            raise
+        except Exception:
+            return False
         return locator >> KIND_BITS == shelf.number << NUMBER_SHIFT - KIND_BITS | slot
 
     def keep(self, segment: Segment, slot: int, mark: int) -> None:
@@ -325,49 +349,23 @@ class Log:
             if self.survivors is not None:
                 full, self.survivors = self.survivors, None
                 self.seal(full, self.ahead if self.survivors_are_young else self.behind)
-            self.survivors = self._open(len(data))
+            try:
+                self.survivors = self._open(len(data))
+            except OutOfMemoryError:
+                self.evict(key)
+                return
         kind = self.index[key] & (1 << KIND_BITS) - 1
         self.index[key] = self._append(self.survivors, key, kind, data, mark)
 
-    # ---- order after disorder
-
-    def clear(self) -> None:
+    def clear(self, why: Why = "cleared") -> None:
         """Forget everything."""
+        if self.tell is not None:
+            for key in self.index:
+                self.tell(key, why)
         self.newest = self.survivors = None
-        for table in (self.index, self.shelves, self.by_number, self.ahead, self.behind):
+        # The index last: it makes an empty one, and there may be no memory for that before the rest is gone.
+        for table in (self.shelves, self.by_number, self.ahead, self.behind, self.index):
             table.clear()
         for jobs in (self.dropped, self.sparse, self.spare):
             jobs.clear()
         self.nbytes = self.beside = 0
-
-    def mend(self) -> None:
-        """A change was interrupted, or its thread left behind by a fork: recount, and put every shelf in order."""
-        if self.newest is not None and (self.newest.view is None or self.newest.number not in self.by_number):
-            self.newest = None
-        if self.survivors is not None and (
-            self.survivors.view is None or self.survivors.number not in self.by_number
-        ):
-            self.survivors = None
-        for order in (self.ahead, self.behind):
-            for number in [number for number in order if number not in self.by_number]:
-                del order[number]
-        open_ones = [shelf for shelf in (self.newest, self.survivors) if shelf is not None]
-        ordered = {*(shelf.number for shelf in open_ones), *self.ahead, *self.behind}
-        for number, shelf in list(self.by_number.items()):
-            if isinstance(shelf, Segment):
-                shelf.mend()
-                if shelf not in open_ones:
-                    shelf.seal()
-            self._register(shelf)
-            if number not in ordered:
-                self.ahead[number] = shelf
-        for number in set(self.shelves) - set(self.by_number):
-            del self.shelves[number]
-        dangling = {locator >> NUMBER_SHIFT for locator in self.index.values()} - set(self.by_number)
-        known = {job[0].number for job in self.dropped}
-        if dangling - known:
-            for key, locator in list(self.index.items()):
-                if locator >> NUMBER_SHIFT in dangling - known:
-                    del self.index[key]
-        self.nbytes = sum(shelf.used - shelf.emptied for shelf in self.by_number.values())
-        self.beside = sum(shelf.beside - shelf.emptied_beside for shelf in self.by_number.values())

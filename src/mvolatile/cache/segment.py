@@ -19,14 +19,14 @@ from ..errors import Overwritten, Purged
 from ..memory import VolatileMemory
 from .values import ARRAY, BYTES, MADE, Encoded, array_maker, write_parts
 
-__all__ = ["KIND_BITS", "NUMBER_SHIFT", "SLOTS", "Range", "Segment", "Shelf"]
+__all__ = ["KIND_BITS", "NOBODY", "NUMBER_SHIFT", "SLOTS", "Range", "Segment", "Shelf"]
 
 KIND_BITS = 4
 NUMBER_SHIFT = 21
 SLOTS = 1 << NUMBER_SHIFT - KIND_BITS
 
 NOBODY = object()
-"""The key of a slot that was never published."""
+"""The key of a slot that was never published, or of nothing."""
 
 ENTRY, OBJECT, OWN_MEMORY = 120, 200, 1000
 """Bytes of ordinary memory that an entry costs beside its value and its key: the index, the locator, the slot and the

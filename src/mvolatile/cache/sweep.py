@@ -67,7 +67,7 @@ class Sweeper:
             self._log.lose(key, locator)
             return
         if over or _is_orphan(key):
-            self._log.remove(key, locator)
+            self._log.remove(key, locator, "expired" if over else "orphaned")
 
 
 def _is_orphan(key: Hashable) -> bool:

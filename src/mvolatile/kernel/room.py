@@ -1,13 +1,20 @@
-"""How much memory there is to be had: before the kernel would have to kill somebody."""
+"""How much memory there is to be had: before the kernel would have to kill somebody, or refuse to map more."""
 
 from __future__ import annotations
 
 import os
+import resource
 
 from . import files
 from .cgroup import MemoryCgroup, memory_cgroup, memory_state
 
-__all__ = ["room"]
+__all__ = ["address_room", "room"]
+
+MOST_LEFT_FREE, PART_LEFT_FREE = 256 << 20, 8
+"""Of an eighth of its limit on addresses, and at most so many bytes, the cache leaves the program: a thread of its own
+may want 72 MiB of them at once, for a stack and an arena of malloc.
+"""
+_STRICT = 2  # vm.overcommit_memory
 
 _found: tuple[int, MemoryCgroup | None] | None = None
 """Finding the cgroup costs more than reading it; a process that is moved later keeps the answer it had."""
@@ -40,3 +47,35 @@ def _of_cgroup() -> int | None:
         return None
     swap = 0 if state.swap_limit is None else max(0, state.swap_limit - (state.swap_usage or 0))
     return state.limit - max(0, state.usage - state.inactive_file - state.active_file) + swap
+
+
+_strict: bool | None = None
+"""Whether the machine promises no more than it has; asked again when something was refused."""
+
+
+def address_room(*, anew: bool = False) -> int | None:
+    """Bytes of address space that a cache may still take: what RLIMIT_AS, RLIMIT_DATA and strict overcommit leave, less
+    what the program should have. Less than nothing where it has that already; None where nothing bounds it.
+
+    Without a limit it costs two system calls, with one a small file of /proc. `anew`: something was refused, so ask
+    whether the machine's mode is another now.
+    """
+    global _strict
+    if _strict is None or anew:
+        _strict = files.read_int("/proc/sys/vm/overcommit_memory") == _STRICT
+    of_all, of_data = (resource.getrlimit(which)[0] for which in (resource.RLIMIT_AS, resource.RLIMIT_DATA))
+    left = []
+    if of_all != resource.RLIM_INFINITY or of_data != resource.RLIM_INFINITY:
+        pages = (files.read("/proc/self/statm") or "").split()
+        for limit, field in ((of_all, 0), (of_data, 5)):
+            if limit != resource.RLIM_INFINITY and len(pages) > field:
+                left.append(_but_the_programs(limit, int(pages[field]) * resource.getpagesize()))
+    if _strict:
+        table = files.read_table("/proc/meminfo")
+        if "CommitLimit" in table:
+            left.append(_but_the_programs(table["CommitLimit"], table["Committed_AS"]))
+    return min(left, default=None)
+
+
+def _but_the_programs(limit: int, taken: int) -> int:
+    return limit - taken - min(limit // PART_LEFT_FREE, MOST_LEFT_FREE)

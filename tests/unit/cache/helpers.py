@@ -67,11 +67,12 @@ def in_child(body: Callable[[], None]) -> None:
 
 
 def told(cache: VolatileCache[Any, Any]) -> None:
-    """Until `on_purge` was told of all that was noticed."""
-    assert cache._notices is not None
+    """Until `on_purge` and `on_evict` were told of all that was noticed."""
+    notices = [each for each in (cache._notices, cache._departures) if each is not None]
+    assert notices
     for _ in range(10_000):
         threads = [thread for thread in threading.enumerate() if thread.name == "mvolatile-on-purge"]
-        if cache._notices.idle and not threads:
+        if all(each.idle for each in notices) and not threads:
             return
         for thread in threads:
             thread.join(0.01)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections.abc import Iterator
 from random import Random
 from typing import Any
 
@@ -107,27 +108,60 @@ def test_readers_while_it_is_split_and_joined() -> None:
 class Fragile:
     """A key whose hash may fail."""
 
-    broken = False
+    failure: BaseException | None = None
 
     def __init__(self, number: int) -> None:
         self.number = number
 
     def __hash__(self) -> int:
-        if self.broken and self.number == 3:
-            raise LookupError("no hash now")
+        if self.failure is not None and self.number == 3:
+            raise self.failure
         return hash(self.number)
 
 
-def test_an_error_in_the_middle_of_a_split_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def full(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Index, list[Fragile]]]:
+    """The next key splits it."""
     index = Index()
     keys = [Fragile(number) for number in range(7400)]
     for number, key in enumerate(keys):
         index[key] = number
-    monkeypatch.setattr(Fragile, "broken", True)
-    with pytest.raises(LookupError):
+    yield index, keys
+    monkeypatch.undo()
+
+
+def test_an_interrupt_in_the_middle_of_a_split_changes_nothing(
+    full: tuple[Index, list[Fragile]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index, keys = full
+    monkeypatch.setattr(Fragile, "failure", KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
         index["one more"] = 1
     monkeypatch.undo()
     assert all(index[key] == number for number, key in enumerate(keys))
     assert index["one more"] == 1
     index["and more"] = 2
     assert len(index) == 7402 == len(set(index))
+
+
+def test_a_key_that_fails_stays_behind_when_its_part_is_split(
+    full: tuple[Index, list[Fragile]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index, keys = full
+    monkeypatch.setattr(Fragile, "failure", LookupError("no hash now"))
+    index["one more"] = 1
+    assert len(index) == 7400
+    monkeypatch.undo()
+    assert all(index.get(key) == (None if number == 3 else number) for number, key in enumerate(keys))
+
+
+def test_where_there_is_no_memory_for_a_split_it_waits(
+    full: tuple[Index, list[Fragile]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index, keys = full
+    monkeypatch.setattr(Fragile, "failure", MemoryError())
+    index["one more"] = 1
+    monkeypatch.undo()
+    index["and more"] = 2
+    assert all(index[key] == number for number, key in enumerate(keys))
+    assert len(index) == 7402

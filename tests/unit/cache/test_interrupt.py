@@ -52,7 +52,7 @@ def interrupt_at(line: int) -> Iterator[list[int]]:
 
 
 def prepared() -> tuple[VolatileCache[Any, Any], dict[Any, Any]]:
-    cache: VolatileCache[Any, Any] = VolatileCache(max_bytes=200_000)
+    cache: VolatileCache[Any, Any] = VolatileCache(max_bytes=200_000, on_evict=lambda key, why: None)
     model = {i: b"%d" % i * 50 for i in range(60)}
     cache.update(model)
     seal(cache)
@@ -79,6 +79,9 @@ OPERATIONS: dict[str, Callable[[VolatileCache[Any, Any]], Any]] = {
     "make": lambda cache: cache.get_or_set("y", lambda: b"made"),
     "compact": lambda cache: cache.delete_many(range(40)),
     "clear": lambda cache: cache.clear(),
+    "touch": lambda cache: (cache.touch("x", 1000), cache.touch(50, 1000)),
+    "add": lambda cache: (cache.add("x", b"no"), cache.add("z", b"new")),
+    "incr": lambda cache: cache.incr("x", b"", default=None),
     "info": lambda cache: cache.cache_info(),
 }
 
