@@ -8,6 +8,7 @@ from __future__ import annotations
 __all__ = [
     "MvolatileError",
     "NoRoomError",
+    "NoThreadWarning",
     "NondeterminismError",
     "Overwritten",
     "Purged",
@@ -92,3 +93,7 @@ class UnsupportedKernelWarning(UserWarning):
 
 class VolatilityWarning(RuntimeWarning):
     """The kernel refused to make a memory volatile: its data is safe, but it is not given back under pressure."""
+
+
+class NoThreadWarning(RuntimeWarning):
+    """A thread that the library wants is not to be had; what it does without is in the message. Said once of each."""

@@ -4,7 +4,8 @@
 #define MVOLATILE_WATCH_H
 
 void watch_init(void);  /* once: the fork handlers */
-extern unsigned watch_forks; /* how many forks lie between the process that began and this one; a parent's does not move */
+void watch_count_forks(void); /* begins to count; before there is any memory already: others than it go by the count */
+extern unsigned watch_forks; /* how many forks lie between the process that loaded this and this one; a parent's does not move */
 void watch_check(void); /* one cheap system call while all is well */
 
 #endif

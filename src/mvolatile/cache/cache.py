@@ -21,6 +21,7 @@ from .._core import MISSING
 from . import pressure
 from .checks import checked_bound, checked_ttl
 from .engine import Engine
+from .fork import catch_up
 from .statistics import CacheInfo
 from .values import EXPIRES, EXPIRY, Codec
 from .views import Items, Values
@@ -186,6 +187,7 @@ class VolatileCache(Engine[K, V], MutableMapping[K, V]):
 
     def popitem(self) -> tuple[K, V]:
         """Remove and return some key and its value, in constant time; in a small cache the newest key."""
+        catch_up()
         while self._index:
             with self._lock:
                 key = self._index.last()

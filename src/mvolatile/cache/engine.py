@@ -13,10 +13,11 @@ from .._core import MISSING, Finder
 from ..errors import NoRoomError, Purged, TooLargeError
 from ..kernel.room import room
 from ..memory import VolatileMemory
-from . import fork, pressure
+from . import pressure
 from .checks import checked_ttl
 from .duel import Duel
 from .flights import Flights
+from .fork import catch_up, follow
 from .hand import Hand
 from .log import Log, logs
 from .notices import Notices
@@ -77,7 +78,7 @@ class Engine(Finder[K, V]):
         self._later: list[tuple[Callable[..., Any], tuple[Any, ...]]] = []
         self._lock = threading.RLock()
         self._torn = False
-        fork.follow(self)
+        follow(self)
 
     # ---- reading
 
@@ -239,6 +240,7 @@ class Engine(Finder[K, V]):
         change is made when the outer one is done (and answers None). A change that was cut short, by
         KeyboardInterrupt or in a forked child, is mended before the next.
         """
+        catch_up()
         if self._lock._is_owned():  # type: ignore[attr-defined]
             self._later.append((action, arguments))
             return cast(T, None)
@@ -252,8 +254,7 @@ class Engine(Finder[K, V]):
                 later(*its)
             self._torn = False
         if not self._listening and self._log.by_number:
-            self._listening = True
-            pressure.listen(self)
+            self._listening = pressure.listen(self)
         if self._notices is not None and self._notices.due:
             self._notices.deliver()
         return result

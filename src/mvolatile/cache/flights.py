@@ -19,6 +19,8 @@ from functools import partial
 from inspect import isawaitable
 from typing import Any, Protocol, TypeAlias
 
+from .fork import at_start_over, catch_up
+
 __all__ = ["Flights", "forget_other_threads"]
 
 Caller: TypeAlias = object
@@ -154,6 +156,7 @@ class Flights:
 
     def make(self, cache: Store, key: Hashable, factory: Callable[[], Any], ttl: float | None) -> Any:
         """The value of ``factory()``, made here or by another, and stored."""
+        catch_up()
         me, crews = threading.get_ident(), making.get()
         while True:
             token = Token()
@@ -191,6 +194,7 @@ class Flights:
         """As `make`, for tasks."""
         import asyncio  # slow to import, and here already where there are tasks
 
+        catch_up()
         me, loop, crews = object(), asyncio.get_running_loop(), making.get()
         while True:
             token = Token()
@@ -279,3 +283,6 @@ def forget_other_threads() -> None:
     global circles
     circles = threading.RLock()
     waiting.clear()
+
+
+at_start_over(forget_other_threads)

@@ -24,8 +24,8 @@ def fifo() -> Iterator[str]:
 
 @pytest.mark.parametrize("how", ["close", "drop", "fork", "c_fork", "pressure", "exit"])
 def test_the_programs_files_on_our_numbers(fifo: str, how: str) -> None:
-    """The bad schedule: all descriptors are closed, the program's files get their numbers, and the library then writes to,
-    reads from or closes what it takes for its own.
+    """The bad schedule: all descriptors are closed, the program's files get their numbers, and the library then writes
+    to, reads from or closes what it takes for its own.
     """
 
     def child(fifo: str, how: str) -> None:
