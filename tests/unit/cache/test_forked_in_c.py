@@ -1,4 +1,4 @@
-"""A child that was forked in C, whose Python hooks never ran, has a working cache: it waits for no thread of the parent.
+"""A child that was forked in C, whose Python hooks never ran, has a working cache: it waits for no thread it has not.
 
 Each test has another thread of the parent hold what the child will want.
 """
