@@ -141,7 +141,7 @@ def _no_threads(cache: VolatileCache[int, bytes], directory: Path) -> VolatileCa
 
     kept = threading.Thread.start
     try:
-        threading.Thread.start = refuse  # type: ignore[method-assign, assignment]
+        threading.Thread.start = refuse  # type: ignore[method-assign]
         if cache.get_or_set(-1, lambda: b"made") != b"made":
             raise Wrong("what was made without a thread is something else")
         return cache
