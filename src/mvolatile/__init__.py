@@ -27,6 +27,7 @@ from . import _platform as _platform
 from .errors import (
     MvolatileError,
     NoRoomError,
+    NoThreadWarning,
     Overwritten,
     Purged,
     TooLargeError,
@@ -49,6 +50,7 @@ __all__ = [
     "Features",
     "MvolatileError",
     "NoRoomError",
+    "NoThreadWarning",
     "Overwritten",
     "Purged",
     "Status",

@@ -8,6 +8,7 @@ from __future__ import annotations
 __all__ = [
     "MvolatileError",
     "NoRoomError",
+    "NoThreadWarning",
     "NondeterminismError",
     "Overwritten",
     "Purged",
@@ -94,3 +95,7 @@ class VolatilityWarning(RuntimeWarning):
     """Something works, but not as it should: the kernel refused to make a memory volatile, whose data is safe, but is
     not given back under pressure; or a cache could not store what a function made, and returned it all the same.
     """
+
+
+class NoThreadWarning(RuntimeWarning):
+    """A thread that the library wants is not to be had; what it does without is in the message. Said once of each."""

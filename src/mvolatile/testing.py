@@ -61,11 +61,13 @@ def purging(seed: int = 0, *, rate: float = 1.0, whole: float = 0.5) -> Iterator
     if _core.tier() == "unsupported":
         raise UnsupportedError(f"purging() can lose nothing here: {features().reason}")
     source = random.Random(seed)
-    lock = threading.Lock()
+    locks: dict[
+        int, threading.Lock
+    ] = {}  # by process: another thread of the parent may have held it at a fork
     page, _ = _core.sizes()
 
     def lose(memory: _core.Range) -> None:
-        with lock:
+        with locks.setdefault(_core.forks(), threading.Lock()):
             if source.random() >= rate:
                 return
             pages = -(-memory.nbytes // page)

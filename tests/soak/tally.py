@@ -24,6 +24,7 @@ NAMES = (
     "raw ranges whole",
     "raw ranges lost",
     "forks",
+    "processes misused",
     "children killed",
 )
 

@@ -20,6 +20,7 @@ import mvolatile as mv
 from mvolatile.kernel.smaps import rollup
 from support.leaks import Holdings, holdings
 
+from .misuse import misuse
 from .tally import WRONG, Row, Tally, Wrong
 from .works import ArrayWork, CacheWork, RawWork, Work
 
@@ -55,6 +56,8 @@ def live(
                 done += 1
                 if number == 0 and source.random() < 0.02:
                     fork(shared, source, row, seed)
+                if number == 0 and source.random() < 0.002:
+                    misuse(source, row)
         except BaseException:  # whatever it is, it must be seen
             say_wrong(seed)
 

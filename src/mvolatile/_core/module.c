@@ -238,7 +238,7 @@ static PyMethodDef functions[] = {
     {"raw_volatile_bytes", core_raw_volatile, METH_NOARGS,
      "raw_volatile_bytes($module, /)\n--\n\nBytes marked with mvolatile() now."},
     {"forks", core_forks, METH_NOARGS,
-     "forks($module, /)\n--\n\nHow many forks, by Python or by C, lie between the process that first opened the core and this one."},
+     "forks($module, /)\n--\n\nHow many forks, by Python or by C, lie between the process that loaded the core and this one."},
     {"set_unpin_hook", core_set_unpin_hook, METH_O,
      "set_unpin_hook($module, hook, /)\n--\n\nCall hook(range) whenever a Range becomes volatile; None ends it."},
     {NULL, NULL, 0, NULL},
@@ -267,7 +267,8 @@ static bool refuse_another(void) {
 static int run_module(PyObject *module) {
     if (refuse_another() || find_watched() || !(release_name = PyUnicode_InternFromString("release"))) return -1;
     range_type = (PyTypeObject *)add_type(module, &range_spec, "Range");
-    if (!range_type || add_shelf_types(module)) return -1;
+    if (!range_type || add_shelf_types(module) || add_listener_type(module)) return -1;
+    watch_count_forks();
     hold_type = (PyTypeObject *)add_type(module, &hold_spec, "Hold");
     pin_type = (PyTypeObject *)add_type(module, &pin_spec, "Pin");
     peek_type = (PyTypeObject *)add_type(module, &peek_spec, "Peek");

@@ -76,6 +76,7 @@ extern PyObject *release_name; /* "release", made once: the hot paths call it */
 extern PyTypeObject *range_type, *hold_type, *pin_type, *peek_type, *window_type;
 
 int add_shelf_types(PyObject *module); /* shelf.c, and what is in index.c */
+int add_listener_type(PyObject *module); /* listener_type.c */
 
 /* index.c. Found values are new references; NULL with or without an exception. */
 int add_index_type(PyObject *module);

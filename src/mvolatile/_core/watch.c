@@ -50,7 +50,6 @@ static void watch_again(bool in_child) {
 
 /* What was purged in the parent is missing here too, and nothing of the child has run yet that could have filled it. */
 static void in_child(void) {
-    watch_forks++;
     range_map_again();
     raw_forget_unmapped();
     watch_again(true);
@@ -61,7 +60,19 @@ static void in_child(void) {
 
 static void in_parent(void) { let_go(false); }
 
-void watch_init(void) { pthread_atfork(before_fork, in_parent, in_child); }
+static void count_fork(void) { watch_forks++; }
+
+void watch_count_forks(void) {
+    static bool counted;
+    if (!counted) pthread_atfork(NULL, NULL, count_fork);
+    counted = true;
+}
+
+/* The count first: handlers run in the order they came in a child. */
+void watch_init(void) {
+    watch_count_forks();
+    pthread_atfork(before_fork, in_parent, in_child);
+}
 
 bool watch_renew(void) {
     if (range_tier != OS_TIER_USERFAULTFD || os_watching()) return false;

@@ -24,6 +24,7 @@ from .checks import TimeToLive, checked_bound, checked_condition, checked_ttl
 from .clock import lifetime
 from .departures import Why
 from .flights import Terms
+from .fork import catch_up
 from .statistics import CacheInfo
 from .values import EXPIRES, EXPIRY, Codec
 from .verbs import Verbs
@@ -220,6 +221,7 @@ class VolatileCache(Verbs[K, V], MutableMapping[K, V]):
 
     def popitem(self) -> tuple[K, V]:
         """Remove and return some key and its value, in constant time; in a small cache the newest key."""
+        catch_up()
         while self._index:
             with self._lock:
                 key = self._index.last()

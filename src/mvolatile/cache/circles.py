@@ -11,6 +11,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from .._core import forks
+from .fork import at_start_over
 
 if TYPE_CHECKING:
     from .flights import Flight
@@ -85,3 +86,6 @@ def forget_other_threads() -> None:
     """In a forked child only this thread lives, and it waits for nobody."""
     locks.clear()
     waiting.clear()
+
+
+at_start_over(forget_other_threads)

@@ -11,12 +11,13 @@ from typing import Any, TypeVar, cast
 from .._core import MISSING, Finder
 from ..errors import Purged, VolatilityWarning
 from ..memory import VolatileMemory, callers_level
-from . import fork, pressure, registry
+from . import pressure, registry
 from .addresses import AddressSpace, for_want_of_room
 from .checks import TimeToLive
 from .departures import Why, tell_each
 from .duel import Duel
 from .flights import Flights
+from .fork import catch_up, follow
 from .hand import Hand
 from .log import Log, logs
 from .mend import mend
@@ -82,7 +83,7 @@ class Engine(Finder[K, V]):
         self._later: list[tuple[Callable[..., Any], tuple[Any, ...]]] = []
         self._lock = threading.RLock()
         self._torn = False
-        fork.follow(self)
+        follow(self)
         registry.enter(self)
 
     # ---- reading
@@ -216,6 +217,7 @@ class Engine(Finder[K, V]):
         change is made when the outer one is done (and answers None). A change that was cut short, by
         KeyboardInterrupt or in a forked child, is mended before the next.
         """
+        catch_up()
         if self._lock._is_owned():  # type: ignore[attr-defined]
             self._later.append((action, arguments))
             return cast(T, None)
@@ -229,8 +231,7 @@ class Engine(Finder[K, V]):
                 later(*its)
             self._torn = False
         if not self._listening and self._log.by_number:
-            self._listening = True
-            pressure.listen(self)
+            self._listening = pressure.listen(self)
         if self._telling:
             self._deliver()
         return result

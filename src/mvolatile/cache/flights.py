@@ -15,8 +15,9 @@ from inspect import isawaitable
 from operator import is_
 from typing import Any, NamedTuple, Protocol
 
-from .._core import forks, tier
+from .._core import forks
 from .circles import Crew, closes_a_circle, making, waits_no_more
+from .fork import catch_up
 from .loops import can_wait, is_closed, running, wait
 
 __all__ = ["Flights", "Terms"]
@@ -26,8 +27,6 @@ ORPHAN_SECONDS = 1.0
 
 TRIES = 2
 NOTHING: Any = object()
-
-_counts_forks = False
 
 
 class Store(Protocol):
@@ -83,7 +82,7 @@ class Flight:
     def __init__(self, key: Hashable, token: Token, loop: Any = None) -> None:
         self.key = key
         self.loop = loop  # of the task that makes it; None for a thread
-        self.forks = _forks()
+        self.forks = forks()
         self.crew = Crew()
         self.stale = False
         self.error: BaseException | None = None
@@ -126,18 +125,6 @@ class Flight:
         if self.loop is not None and is_closed(self.loop):
             return True
         return self.forks != forks() and self.crew.thread != threading.get_ident()
-
-
-def _forks() -> int:
-    """How many forks there were. The core counts them once it has begun, which may be when the first value is stored:
-    too late for its own flight.
-    """
-    global _counts_forks
-    if not _counts_forks:
-        with suppress(Exception):
-            tier()
-        _counts_forks = True
-    return forks()
 
 
 def _wake(waiters: list[Callable[[], object]], _: object = None) -> None:
@@ -198,6 +185,7 @@ class Flights:
 
     def make(self, cache: Store, key: Hashable, factory: Callable[[], Any], terms: Terms) -> Any:
         """The value of ``factory()``, made here and stored, or made by another."""
+        catch_up()
         me, crews = threading.get_ident(), making.get()
         tries = TRIES
         while True:
@@ -246,6 +234,7 @@ class Flights:
 
     async def amake(self, cache: Store, key: Hashable, factory: Callable[[], Any], terms: Terms) -> Any:
         """As `make`, for tasks."""
+        catch_up()
         me, loop, crews = object(), running(), making.get()
         tries = TRIES if can_wait(loop) else 0  # else nobody waits
         while True:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
-import select
+import tempfile
 import threading
 
 import pytest
@@ -60,28 +60,35 @@ def test_a_finalizer_in_the_new_thread_before_it_says_that_it_runs(monkeypatch: 
 
 
 def test_a_finalizer_in_the_thread_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between two polls it holds the monitor's turn, for which closing the monitor would wait."""
+    """It must not wait for its own thread."""
     caches = [listening()]
     thread, monitor = pressure._thread, pressure._monitor
     assert thread is not None
     assert monitor is not None
     finalized_in = []
 
-    def drop_them(monitor: PressureMonitor, fd: int, events: int) -> bool:
+    def drop_them() -> None:
         caches.clear()
         gc.collect()
         finalized_in.append(threading.current_thread())
-        return False
 
-    monkeypatch.setattr(PressureMonitor, "_is_pressure", drop_them)
-    event = os.eventfd(1, os.EFD_CLOEXEC)
-    monitor._poll.register(event, select.POLLIN)
-    os.eventfd_write(monitor._wake, 1)  # to poll anew
-    thread.join(200)
-    os.close(event)
-    assert finalized_in == [thread]
-    assert not thread.is_alive()
+    monkeypatch.setattr(pressure, "tell_all", drop_them)
+    with tempfile.TemporaryDirectory() as directory:
+        os.mkfifo(f"{directory}/fifo")
+        with PressureMonitor(environ={"MEMORY_PRESSURE_WATCH": f"{directory}/fifo"}) as pressed:
+            # What the thread sleeps on ends, and it goes on to one that tells it something.
+            monkeypatch.setattr(PressureMonitor, "__iter__", lambda _: iter([pressed.wait(None)]))
+            teller = threading.Thread(target=pressure._run, args=(pressed,))
+            pressure._thread = teller
+            teller.start()
+            with open(f"{directory}/fifo", "w") as writer:
+                writer.write("now")
+            teller.join(200)
+    assert finalized_in == [teller]
+    assert not teller.is_alive()
     assert pressure._thread is None
+    thread.join(200)
+    assert not thread.is_alive()
 
 
 def test_a_service_manager_may_turn_it_off() -> None:

@@ -1,0 +1,163 @@
+/* Listener, over listener.c. */
+#define PY_SSIZE_T_CLEAN
+#include "python.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "listener.h"
+
+typedef struct {
+    PyObject_HEAD
+    struct listener *listener;
+} ListenerObject;
+
+static PyTypeObject *listener_type;
+
+/* One source of a tuple, its texts copied to `*at`, or with `at` NULL how much room they take; -1 with an exception set. */
+static Py_ssize_t read_source(PyObject *described, struct source *source, char **at) {
+    int kind;
+    const char *parts[3];
+    Py_ssize_t length;
+    if (!PyArg_ParseTuple(described, "iyyy#;a source is (kind, path, control, text)", &kind, &parts[0], &parts[1], &parts[2], &length)) return -1;
+    size_t sizes[] = {strlen(parts[0]) + 1, strlen(parts[1]) + 1, (size_t)length + 1};
+    const char **into[] = {&source->path, &source->control, &source->text};
+    if (at) {
+        source->kind = (enum source_kind)kind;
+        source->length = (size_t)length;
+        source->fd = -1;
+        for (int i = 0; i < 3; i++) {
+            *into[i] = memcpy(*at, parts[i], sizes[i]);
+            *at += sizes[i];
+        }
+    }
+    return (Py_ssize_t)(sizes[0] + sizes[1] + sizes[2]);
+}
+
+static struct listener *read_sources(PyObject *described) {
+    Py_ssize_t count = PyTuple_Size(described), needed = 1, size;
+    if (count < 0) return NULL;
+    if (count > LISTENER_SOURCES) {
+        PyErr_Format(PyExc_ValueError, "a listener has at most %d sources", LISTENER_SOURCES);
+        return NULL;
+    }
+    struct source scrap;
+    for (Py_ssize_t i = 0; i < count; i++, needed += size)
+        if ((size = read_source(PyTuple_GetItem(described, i), &scrap, NULL)) < 0) return NULL;
+    struct listener *listener = calloc(1, sizeof *listener);
+    char *at = listener ? listener->texts = malloc((size_t)needed) : NULL;
+    if (!at) {
+        free(listener);
+        PyErr_NoMemory();
+        return NULL;
+    }
+    listener->count = (unsigned)count;
+    for (Py_ssize_t i = 0; i < count; i++) read_source(PyTuple_GetItem(described, i), &listener->sources[i], &at);
+    return listener;
+}
+
+static PyObject *listener_new(PyTypeObject *type, PyObject *args, PyObject *keywords) {
+    PyObject *described;
+    (void)keywords;
+    if (!PyArg_ParseTuple(args, "O!:Listener", &PyTuple_Type, &described)) return NULL;
+    allocfunc alloc = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
+    ListenerObject *self = (ListenerObject *)alloc(type, 0);
+    if (!self) return NULL;
+    struct listener *listener = self->listener = read_sources(described);
+    int err = 0;
+    if (listener && (err = listener_start(listener))) fail(err, "pthread_create");
+    /* An interrupt while it opens leaves the object, whose end is the watcher's. */
+    while (listener && !err && !PyErr_Occurred()) {
+        int interrupted;
+        Py_BEGIN_ALLOW_THREADS
+        interrupted = listener_wait_until_opened(listener);
+        Py_END_ALLOW_THREADS
+        if (!interrupted) {
+            if (listener->err) fail(listener->err, "close_range(CLOSE_RANGE_UNSHARE)");
+            break;
+        }
+        PyErr_CheckSignals();
+    }
+    if (!PyErr_Occurred()) return (PyObject *)self;
+    Py_DECREF((PyObject *)self);
+    return NULL;
+}
+
+static void listener_dealloc(ListenerObject *self) {
+    PyTypeObject *type = Py_TYPE((PyObject *)self);
+    if (self->listener) listener_drop(self->listener);
+    freefunc free_object = (freefunc)PyType_GetSlot(type, Py_tp_free);
+    free_object(self);
+    Py_DECREF(type);
+}
+
+static PyObject *listener_wait_method(ListenerObject *self, PyObject *nanoseconds) {
+    long long left = PyLong_AsLongLong(nanoseconds);
+    if (left == -1 && PyErr_Occurred()) return NULL;
+    int64_t deadline = left < 0 ? -1 : os_now() + left;
+    for (;;) {
+        unsigned source = 0;
+        int err;
+        Py_BEGIN_ALLOW_THREADS
+        err = listener_wait(self->listener, left, &source);
+        Py_END_ALLOW_THREADS
+        if (!err) return Py_BuildValue("(iL)", (int)source, (long long)atomic_load(&self->listener->when[source]));
+        if (err != EINTR) Py_RETURN_NONE;
+        if (PyErr_CheckSignals()) return NULL;
+        if (deadline >= 0 && (left = deadline - os_now()) < 0) left = 0;
+    }
+}
+
+static PyObject *listener_end_method(ListenerObject *self, PyObject *unused) {
+    (void)unused;
+    listener_end(self->listener);
+    Py_RETURN_NONE;
+}
+
+static PyObject *listener_get_ended(ListenerObject *self, void *unused) {
+    (void)unused;
+    return PyBool_FromLong(listener_ended(self->listener));
+}
+
+static PyObject *listener_get_refused(ListenerObject *self, void *unused) {
+    (void)unused;
+    PyObject *refused = PyTuple_New((Py_ssize_t)self->listener->count);
+    for (unsigned i = 0; refused && i < self->listener->count; i++) {
+        PyObject *err = PyLong_FromLong(atomic_load(&self->listener->refused[i]));
+        if (!err || PyTuple_SetItem(refused, (Py_ssize_t)i, err)) Py_CLEAR(refused);
+    }
+    return refused;
+}
+
+static PyMethodDef listener_methods[] = {
+    {"wait", (PyCFunction)listener_wait_method, METH_O,
+     "wait($self, nanoseconds, /)\n--\n\n(source, when in nanoseconds) of pressure that nobody was told of; None after so long (-1: never), when it has "
+     "ended, and in a forked child."},
+    {"end", (PyCFunction)listener_end_method, METH_NOARGS, "end($self, /)\n--\n\nWake who waits; the watcher goes within a second."},
+    {NULL, NULL, 0, NULL},
+};
+static PyGetSetDef listener_getset[] = {
+    {"ended", (getter)listener_get_ended, NULL, "Whether nothing will be told any more; also in a forked child.", NULL},
+    {"refused", (getter)listener_get_refused, NULL, "For each source 0, or the errno by which it was refused or has ended.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+static PyType_Slot listener_slots[] = {
+    {Py_tp_new, listener_new},
+    {Py_tp_dealloc, listener_dealloc},
+    {Py_tp_methods, listener_methods},
+    {Py_tp_getset, listener_getset},
+    {Py_tp_doc, "Listener(sources, /)\n--\n\nWatches (kind, path, control, text) in a thread with descriptors of its own; OSError where there can be none."},
+    {0, NULL},
+};
+static PyType_Spec listener_spec = {
+    .name = "mvolatile._core.Listener",
+    .basicsize = sizeof(ListenerObject),
+    .flags = Py_TPFLAGS_DEFAULT,
+    .slots = listener_slots,
+};
+
+int add_listener_type(PyObject *module) {
+    listener_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &listener_spec, NULL);
+    return !listener_type || PyModule_AddObjectRef(module, "Listener", (PyObject *)listener_type) ? -1 : 0;
+}

@@ -1,0 +1,241 @@
+"""The pressure listener over a stock kernel: `_core/listener.c`, and what `cache/pressure.py` and `cache/fork.py` do.
+
+One descriptor number stands for all of the program's table, one pipe for all that ends when its last descriptor does.
+A poll that ends by its time limit is one that ends once there is something to see: so a search proves that who is to
+end does, not how soon.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, NamedTuple
+
+__all__ = ["Act", "Broken", "World", "check", "races", "switches"]
+
+
+class World(NamedTuple):
+    """All that is shared. Numbers are 0 or 1."""
+
+    number: str = ""
+    """What the program's table has at the one number: '', 'ours' or 'the program'."""
+    pipe: int = 1
+    """Whether the program has its end of a pipe open."""
+    own: frozenset[str] = frozenset()
+    """What is open in the watcher's own table."""
+    pressure: int = 0
+    """The kernel has pressure to report."""
+    opened: int = 0
+    pressed: int = 0
+    ended: int = 0
+    asleep: int = 0
+    """Who waits for pressure sleeps on the word, which is `pressed` and `ended`."""
+    lock: int = 0
+    """A cache's."""
+    waiter_gone: int = 0
+    born: int = 0
+    """A child was forked; `child_lock` is its copy of the lock, which its parent's threads cannot let go."""
+    child_lock: int = 0
+    touched: str = ""
+    """What was done to a file of the program's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """The protocol with one thing done wrong. Every switch off is the library as it is."""
+
+    shared_table: bool = False
+    """The sources are open in the program's table."""
+    copied_table: bool = False
+    """The watcher's table begins as a copy of the program's."""
+    ended_by_number: bool = False
+    """The watcher is woken through a descriptor in the program's table."""
+    end_unseen: bool = False
+    """The watcher polls for pressure alone."""
+    woken_before_told: bool = False
+    """The watcher wakes who sleeps and sets the bit then."""
+    asleep_unlooked: bool = False
+    """Falling asleep does not compare the word with what was seen."""
+    finalizer_waits: bool = False
+    """A finalizer waits for the thread to end."""
+    child_sleeps: bool = False
+    """A child waits for the parent's watcher."""
+    child_keeps_lock: bool = False
+    """A child that Python's hooks know nothing of takes a lock as it was copied."""
+
+
+def switches() -> tuple[str, ...]:
+    """The names of all deliberate faults."""
+    return tuple(field.name for field in fields(Broken))
+
+
+_ALL = frozenset(World._fields)
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """One atomic step."""
+
+    label: str
+    change: Callable[[World], tuple[World, Any]]
+    ready: Callable[[World], bool] = lambda world: True
+    reads: frozenset[str] = _ALL
+    writes: frozenset[str] = _ALL
+
+    def perform(self, world: World) -> tuple[World, Any]:
+        """The world after it, and its result."""
+        return self.change(world)
+
+
+Steps = Generator[Act, Any, None]
+
+
+def _set(label: str, ready: Callable[[World], bool] = lambda world: True, **values: Any) -> Act:
+    return Act(label, lambda world: (world._replace(**values), None), ready)
+
+
+def _see(label: str, look: Callable[[World], Any]) -> Act:
+    return Act(label, lambda world: (world, look(world)), writes=frozenset())
+
+
+def _by_number(what: str) -> Act:
+    def use(world: World) -> tuple[World, Any]:
+        return (world._replace(touched=what) if world.number == "the program" else world), None
+
+    return Act(f"{what} by number", use)
+
+
+def _first_table(world: World, broken: Broken) -> frozenset[str]:
+    return frozenset({"pipe"}) if broken.copied_table and world.pipe else frozenset()
+
+
+def watcher(broken: Broken) -> Steps:
+    """`watch()`."""
+    if broken.shared_table:
+        yield _set("open the sources", number="ours", opened=1)
+    else:
+        yield Act("a table of its own", lambda world: (world._replace(own=_first_table(world, broken)), None))
+        yield Act(
+            "open the sources", lambda world: (world._replace(own=world.own | {"source"}, opened=1), None)
+        )
+    while True:
+        yield Act(
+            "poll",
+            lambda world: (world, None),
+            lambda w: bool(w.pressure or (w.ended and not broken.end_unseen)),
+        )
+        if (yield _see("look at the word", lambda world: world.ended)):
+            break
+        if broken.shared_table:
+            yield _by_number("read")
+        yield _set("take the event", pressure=0)
+        if broken.woken_before_told:
+            yield _set("wake", asleep=0)
+        yield _set("set the bit", pressed=1)
+        if not broken.woken_before_told:
+            yield _set("wake", asleep=0)
+    if broken.shared_table:
+        yield _by_number("close")
+    yield _set("empty the table", own=frozenset())
+
+
+def waiter(broken: Broken, once: bool = False) -> Steps:
+    """`listener_wait()` in a loop, and the telling of a cache; `once`: until it is told."""
+    while True:
+        seen = yield _see("look at the word", lambda world: (world.pressed, world.ended))
+        if seen[1]:
+            break
+        if seen[0]:
+            yield _set("take the bit", pressed=0)
+            yield _set("take the cache's lock", lambda world: not world.lock, lock=1)
+            yield _set("let go of it", lock=0)
+            if once:
+                break
+            continue
+
+        def fall_asleep(world: World, seen: Any = seen) -> tuple[World, Any]:
+            same = broken.asleep_unlooked or seen == (world.pressed, world.ended)
+            return world._replace(asleep=1 if same else 0), None
+
+        yield Act("fall asleep", fall_asleep)
+        yield Act("sleep", lambda world: (world, None), lambda world: not world.asleep)
+    yield _set("end", waiter_gone=1)
+
+
+def kernel(broken: Broken) -> Steps:
+    """Pressure, once there is who is told."""
+    yield _set("pressure", lambda world: bool(world.opened), pressure=1)
+
+
+def program(broken: Broken) -> Steps:
+    """Closes all descriptors, opens a file of its own, and reads what it wrote to the pipe until it ends."""
+    yield Act("close all", lambda world: (world._replace(number="", pipe=0), None), lambda w: bool(w.opened))
+    yield _set("open a file", number="the program")
+    yield Act(
+        "read to the end of the pipe",
+        lambda world: (world, None),
+        lambda w: not w.pipe and "pipe" not in w.own,
+    )
+
+
+def closer(broken: Broken) -> Steps:
+    """`ignore()` of the last cache, which waits."""
+    yield from _end(broken)
+    yield Act("join", lambda world: (world, None), lambda world: bool(world.waiter_gone))
+
+
+def finalizer(broken: Broken) -> Steps:
+    """The same in the middle of a change."""
+    yield _set("take the cache's lock", lambda world: not world.lock, lock=1)
+    yield from _end(broken)
+    if broken.finalizer_waits:
+        yield Act("join", lambda world: (world, None), lambda world: bool(world.waiter_gone))
+    yield _set("let go of it", lock=0)
+
+
+def _end(broken: Broken) -> Steps:
+    yield _set("set the end", ended=1)
+    if broken.ended_by_number:
+        yield _by_number("write")
+    yield _set("wake", asleep=0)
+
+
+def child(broken: Broken) -> Steps:
+    """Forked in C at any moment; it changes its cache, and asks the monitor that it has a copy of."""
+    yield Act("fork", lambda world: (world._replace(born=1, child_lock=world.lock), None))
+    if not broken.child_keeps_lock:
+        yield _set("catch_up()", child_lock=0)
+    yield _set("take its lock", lambda world: not world.child_lock, child_lock=1)
+    yield _set("let go of it", child_lock=0)
+    if broken.child_sleeps:
+        yield Act("sleep", lambda world: (world, None), lambda world: False)
+
+
+Program = Callable[[Broken], Steps]
+
+
+def races() -> Mapping[str, Mapping[str, Program]]:
+    """Programs by race; a watcher that nobody ends may wait for ever."""
+    return {
+        "told": {"watcher": watcher, "waiter": lambda broken: waiter(broken, once=True), "kernel": kernel},
+        "all closed": {
+            "watcher": watcher,
+            "waiter": waiter,
+            "kernel": kernel,
+            "program": program,
+            "closer": closer,
+        },
+        "finalized": {"watcher": watcher, "waiter": waiter, "kernel": kernel, "finalizer": finalizer},
+        "forked in C": {
+            "watcher": watcher,
+            "waiter": waiter,
+            "kernel": kernel,
+            "closer": closer,
+            "child": child,
+        },
+    }
+
+
+def check(world: World) -> str | None:
+    """What must never be."""
+    return f"no_foreign_touch: {world.touched} of the program's file" if world.touched else None

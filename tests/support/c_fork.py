@@ -1,0 +1,48 @@
+"""Forking as uWSGI does: in C, so that none of Python's hooks runs in the child."""
+
+from __future__ import annotations
+
+import ctypes
+import faulthandler
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+
+__all__ = ["c_fork", "in_c_child"]
+
+_libc = ctypes.PyDLL(None)  # the fork is made with the GIL held
+
+
+def c_fork() -> int:
+    """fork(2) by the C library."""
+    pid: int = _libc.fork()
+    return pid
+
+
+def in_c_child(body: Callable[[], None], seconds: int = 120) -> None:
+    """Run `body` in such a child. It must end well, and within `seconds`: it shows where it hangs."""
+    read, write = os.pipe()
+    pid = c_fork()
+    if pid == 0:
+        try:
+            os.dup2(write, 2)
+            # Not dump_traceback_later(), which waits for a thread that stayed in the parent.
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            faulthandler.register(signal.SIGALRM, chain=True)
+            signal.alarm(seconds)
+            body()
+            os._exit(0)
+        except BaseException:
+            os.write(write, traceback.format_exc().encode())
+        finally:
+            os._exit(1)
+    os.close(write)
+    said = b""
+    while piece := os.read(read, 65536):
+        said += piece
+    os.close(read)
+    _, status = os.waitpid(pid, 0)
+    sys.stdout.write(said.decode(errors="replace"))
+    assert os.waitstatus_to_exitcode(status) == 0, said.decode(errors="replace")
