@@ -287,7 +287,7 @@ static PyObject *find_bytes(FinderObject *self, unsigned long long locator) {
     return bytes;
 }
 
-/* There was no memory to decode it in: Python gives others up, and looks again. */
+/* Perhaps there was no memory to decode it in: Python gives others up then, and looks again. */
 __attribute__((noinline, cold)) static PyObject *find_again(FinderObject *self, PyObject *key) {
     PyErr_Clear();
     return PyObject_CallMethodObjArgs((PyObject *)self, find_carefully, key, NULL);
@@ -309,7 +309,7 @@ static PyObject *find(FinderObject *self, PyObject *key) {
     } else {
         value = PyObject_CallMethodObjArgs((PyObject *)self, decoded, key, locator, bytes, NULL);
     }
-    if (!value && PyErr_ExceptionMatches(PyExc_MemoryError)) value = find_again(self, key);
+    if (!value && (PyErr_ExceptionMatches(PyExc_MemoryError) || PyErr_ExceptionMatches(PyExc_OSError))) value = find_again(self, key);
     Py_XDECREF(bytes);
     Py_DECREF(locator);
     if (value && value != missing) COUNT(self, hits);
