@@ -43,6 +43,7 @@ KERNEL_CALLS = re.compile(
 )
 KNOWS_PYTHON = {
     "listener_type.c",
+    "finder.c",
     "shelf.c",
     "index.c",
     "copies.c",

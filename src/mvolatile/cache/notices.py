@@ -46,7 +46,7 @@ class Notices:
             if not isinstance(failure, RuntimeError | MemoryError):
                 raise
             self._refused_until = time.monotonic() + TRY_AGAIN
-            tell_once("on_purge is told of lost keys later, if at all", failure)
+            tell_once("on_purge and on_evict are told of keys later, if at all", failure)
 
     def _run(self) -> None:
         try:

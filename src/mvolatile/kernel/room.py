@@ -63,7 +63,7 @@ def address_room(*, anew: bool = False) -> int | None:
     global _strict
     if _strict is None or anew:
         _strict = files.read_int("/proc/sys/vm/overcommit_memory") == _STRICT
-    of_all, of_data = (resource.getrlimit(which)[0] for which in (resource.RLIMIT_AS, resource.RLIMIT_DATA))
+    of_all, of_data = resource.getrlimit(resource.RLIMIT_AS)[0], resource.getrlimit(resource.RLIMIT_DATA)[0]
     left = []
     if of_all != resource.RLIM_INFINITY or of_data != resource.RLIM_INFINITY:
         pages = (files.read("/proc/self/statm") or "").split()
