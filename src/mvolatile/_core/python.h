@@ -1,4 +1,5 @@
-/* Shared by the files that know Python: module.c (functions), memory.c and copies.c (Range), pin_type.c, peek_type.c. */
+/* Shared by the files that know Python: module.c (functions), memory.c and copies.c (Range), pin_type.c, peek_type.c, shelf.c, index.c and
+ * listener_type.c. */
 #ifndef MVOLATILE_PYTHON_H
 #define MVOLATILE_PYTHON_H
 
