@@ -173,7 +173,7 @@ def test_green_threads(fifo: str, library: str) -> None:
     if (
         importlib.util.find_spec(library) is None
     ):  # to import eventlet here would have every fork after it warn
-        pytest.skip(f"{library}, of the extra test, is not installed")
+        pytest.skip(f"pip install 'mvolatile[libraries]' for {library}")
 
     def child(library: str) -> None:
         import warnings
