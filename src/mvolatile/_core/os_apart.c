@@ -196,11 +196,11 @@ void os_source_close(struct source *source) {
     source->fd = -1;
 }
 
-#define MOST 8
+#define MOST_SOURCES 8
 
 void os_sources_wait(const struct source *sources, short *ready, unsigned count, int milliseconds) {
-    struct pollfd polled[MOST];
-    if (count > MOST) count = MOST;
+    struct pollfd polled[MOST_SOURCES];
+    if (count > MOST_SOURCES) count = MOST_SOURCES;
     for (unsigned i = 0; i < count; i++) polled[i] = (struct pollfd){.fd = sources[i].fd, .events = sources[i].mask}; /* -1 is passed over */
     int reported = poll(polled, count, milliseconds);
     for (unsigned i = 0; i < count; i++) ready[i] = reported > 0 ? polled[i].revents : 0;

@@ -1,4 +1,4 @@
-"""The library's own threads have every signal blocked, and touch nothing that could trap: peeks stay peeks beside them."""
+"""The library's own threads have every signal blocked and touch nothing that traps: peeks stay peeks beside them."""
 
 from __future__ import annotations
 
