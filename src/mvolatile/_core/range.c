@@ -46,6 +46,7 @@ void range_shut_gate(void) {
 }
 
 void range_open_gate(bool in_child) {
+    atomic_store(&range_gate_shut_by, 0);
     pthread_mutex_unlock(&list_lock);
     if (in_child)
         make_gate(); /* glibc knows a writer by its thread id, which is another in the child */

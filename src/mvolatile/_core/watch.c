@@ -28,12 +28,13 @@ static void let_go(bool in_child) {
     peek_unlock_all();
     raw_unlock();
     pool_unlock();
-    atomic_store(&range_gate_shut_by, 0);
     range_open_gate(in_child);
 }
 
-/* Everything is watched again, or all go on in a lower tier. The bad schedule: another thread closes what has just been opened, before it watches.
- * Then nothing has changed, and the next check finds out. */
+/* Everything is watched again, or all go on in a lower tier. The bad schedules:
+ *   - another thread closes what has just been opened, before it watches. Then nothing has changed, and the next check finds out;
+ *   - a trap that ends the watch closes what has just been opened, or has its word for it taken back: traps are shut out meanwhile;
+ *   - a peek that has read zeros ends before it is known what is lost: os_watch_ended stays until it is. */
 static void watch_again(bool in_child) {
     enum os_tier was = range_tier;
     range_tier = os_open_again(was, in_child);
@@ -77,6 +78,7 @@ void watch_init(void) {
 bool watch_renew(void) {
     if (range_tier != OS_TIER_USERFAULTFD || os_watching()) return false;
     range_shut_gate();
+    range_shut_out_traps();
     if (range_tier == OS_TIER_USERFAULTFD && !os_watching()) watch_again(false);
     range_open_gate(false);
     return true;

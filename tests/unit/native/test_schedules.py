@@ -39,6 +39,8 @@ CLOSINGS = [
     "closed_inside_a_pin",
     "raw_memory_read_meanwhile",
     "sandboxed_inside_a_peek",
+    "ends_before_the_stock_is_taken",
+    "watched_again_inside_a_trap",
 ]
 SIGNALS = [
     "jump_out_of_a_trap",
