@@ -175,6 +175,27 @@ static void closed_inside_a_pin(void) {
     check_that_it_goes_on(range);
 }
 
+/* Another thread has watched anew before the pin that failed asks whether there is a watch. There is, and it failed even so: it tries again. */
+static void watched_again_by_another(void) {
+    struct range *range = open_filled();
+    lose(range, 2, 1);
+    struct stop *settling = stop_at(OTHER, range->small ? ZERO : UNWATCH, BEFORE), *asking = stop_at(OTHER, WATCHING, BEFORE);
+    struct task other = {0};
+    start(&other, OTHER, range, hold_for_writing);
+    until_there(settling);
+    close_it_all();
+    let_go(settling);
+    until_there(asking);
+    watch_check();
+    CHECK(os_watching());
+    let_go(asking);
+    join(&other);
+    CHECK(!other.err && range_is_valid(range));
+    range_unpin(range, true);
+    pin_and_check(range);
+    check_that_it_goes_on(range);
+}
+
 /* Raw memory is purged, and read while nothing watches. The zeros that this reads are a loss to be reported all the same. */
 static void raw_memory_read_meanwhile(void) {
     size_t len = pages * os_page_size;
@@ -291,6 +312,7 @@ static const struct schedule schedules[] = {
     SCHEDULE(closed_again_at_once),
     SCHEDULE(asked_while_another_opens),
     SCHEDULE(closed_inside_a_pin),
+    SCHEDULE(watched_again_by_another),
     SCHEDULE(raw_memory_read_meanwhile),
     SCHEDULE(sandboxed_inside_a_peek),
     SCHEDULE(ends_before_the_stock_is_taken),

@@ -9,6 +9,7 @@
 #include "raw.h"
 
 unsigned watch_forks;
+_Atomic unsigned watch_renewals;
 
 /* The parent stands still: no operation between populating pages and recording what was lost, no trap between its zero page and its note,
  * no peek half listed. So the child, which has one thread and would wait for ever for locks that others held, finds every lock free and every
@@ -80,8 +81,15 @@ bool watch_renew(void) {
     range_shut_gate();
     range_shut_out_traps();
     if (range_tier == OS_TIER_USERFAULTFD && !os_watching()) watch_again(false);
+    atomic_fetch_add(&watch_renewals, 1);
     range_open_gate(false);
     return true;
+}
+
+bool watch_renewed(unsigned *seen) {
+    bool renewed = watch_renew() || atomic_load(&watch_renewals) != *seen;
+    *seen = atomic_load(&watch_renewals);
+    return renewed;
 }
 
 void watch_check(void) {

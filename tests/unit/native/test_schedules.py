@@ -37,6 +37,7 @@ CLOSINGS = [
     "closed_again_at_once",
     "asked_while_another_opens",
     "closed_inside_a_pin",
+    "watched_again_by_another",
     "raw_memory_read_meanwhile",
     "sandboxed_inside_a_peek",
     "ends_before_the_stock_is_taken",
