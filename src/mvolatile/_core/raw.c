@@ -247,8 +247,9 @@ int raw_mvolatile(uintptr_t start, size_t length, long mode, long flags, int *pu
     if (pool_owns(start, end)) return EINVAL; /* a VolatileMemory's; it has its own pins */
     if (mode == MVOLATILE_NONVOLATILE) watch_check(); /* a mark watches, and so finds out */
     int err;
+    unsigned watch = watch_renewals;
     do err = change(start, end, mode, purged);
-    while (err && watch_renew());
+    while (err && watch_renewed(&watch));
     return err;
 }
 
