@@ -208,11 +208,16 @@ class VolatileMemory(Range):
     def purge(self) -> int:
         """Have the kernel reclaim the whole memory now, by its own reclaim; returns how many bytes went.
 
-        `BufferError` while it is pinned or exported; `OSError` naming ``MADV_FREE`` if the kernel refuses to make
-        it volatile, because it is locked. The kernel may leave pages that are in use
-        elsewhere, such as those shared with a forked process that has not marked them.
+        `BufferError` while it is pinned or exported; `OSError` naming ``MADV_FREE`` and the cause if the kernel refuses
+        to make it volatile, because it is locked, or another userfaultfd watches it. The kernel may leave pages that
+        are in use elsewhere, such as those shared with a forked process that has not marked them.
         """
-        return self._purge()
+        try:
+            return self._purge()
+        except OSError as error:
+            if self._refusal and self._refusal == error.errno:
+                error.strerror = f"{error.strerror}: {_REFUSALS.get(self._refusal, 'it is not volatile')}"
+            raise
 
     def resident(self) -> int:
         """How many bytes of it are in RAM."""
@@ -240,8 +245,8 @@ class VolatileMemory(Range):
         if self.closed:
             state = "closed"
         else:
-            pins, marked = self._pins, "not volatile (refused)" if self._refusal else "volatile"
-            state = f"pinned {pins}" if pins else marked if self._volatile else "not yet volatile"
+            pins, marked = self._pins, "volatile" if self._volatile else "not yet volatile"
+            state = f"pinned {pins}" if pins else "not volatile (refused)" if self._refusal else marked
             if self._lossy:
                 state += f", {sum(n for _, n in self._lost(False)[0])} bytes lost"
         label = f" {self.name!r}" if self.name else ""

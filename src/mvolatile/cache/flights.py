@@ -5,20 +5,19 @@ A purge makes many hot keys miss at once; without this every caller would rebuil
 
 from __future__ import annotations
 
-import copy
 import threading
 import weakref
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from inspect import isawaitable
-from operator import is_
 from typing import Any, NamedTuple, Protocol
 
 from .._core import forks
 from .circles import Crew, closes_a_circle, making, waits_no_more
 from .fork import catch_up
 from .loops import can_wait, is_closed, running, wait
+from .raised import own
 
 __all__ = ["Flights", "Terms"]
 
@@ -96,7 +95,9 @@ class Flight:
         waiters try for themselves.
         """
         if self.waiters:
-            self.error, self.layout = error, layout
+            # A copy: before a waiter looks at it, its maker's caller may have caught it and written to it.
+            self.error = own(error) if isinstance(error, Exception) else error
+            self.layout = layout
         self.done = True
         _wake(self.waiters)
 
@@ -284,28 +285,12 @@ def _received(cache: Store, flight: Flight, tries: int) -> tuple[Any, int]:
         return cache._missing, tries  # the maker was stopped, so there is no answer
     if flight.error is not None:
         cache._count_miss()
-        raise _own(flight.error)
+        raise own(flight.error)
     value = cache._find_or_miss(flight.key)
     if value is cache._missing and flight.layout is not None and flight.layout is not NOTHING:
         value = cache._make_again(flight.layout)
         cache._count_hit()
     return value, 0 if flight.layout is NOTHING else tries - 1
-
-
-def _own(error: Exception) -> Exception:
-    """A copy, for another thread to raise: raising writes to the traceback, and who catches may add notes. What
-    cannot be copied well (its ``__init__`` makes its arguments anew) is shared.
-    """
-    try:
-        copied = copy.copy(error)
-        same = len(copied.args) == len(error.args) and all(map(is_, copied.args, error.args))
-        if type(copied) is not type(error) or not same:
-            copied = error
-        copied.__cause__, copied.__context__ = error.__cause__, error.__context__
-        copied.__suppress_context__ = error.__suppress_context__
-    except Exception:
-        copied = error
-    return copied.with_traceback(error.__traceback__)
 
 
 @contextmanager

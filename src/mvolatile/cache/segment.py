@@ -80,8 +80,12 @@ class Segment:
         return self.row.used
 
     def has_room(self, nbytes: int) -> bool:
-        """Whether a value of so many bytes fits."""
-        return self.view is not None and self.row.used + nbytes <= self.capacity and len(self.keys) < SLOTS
+        """Whether a value of so many bytes fits. Not where a forked child did not inherit what was held: all that is
+        stored there would count as lost with it.
+        """
+        if self.view is None or self.memory._lossy:
+            return False
+        return self.row.used + nbytes <= self.capacity and len(self.keys) < SLOTS
 
     def append(self, key: Hashable, data: bytes, mark: int = 0) -> int:
         """Write a value that fits; answers its slot, which nobody knows yet."""

@@ -138,12 +138,34 @@ def test_what_is_lost_at_once_is_not_made_one_after_the_other() -> None:
 class RefusedError(Exception):
     def __init__(self, code: int, *, why: str) -> None:
         super().__init__(f"{code}: {why}")
+        self.code = code
 
 
-@pytest.mark.parametrize(
-    "error",
-    [LookupError("no"), OSError(2, "no"), RefusedError(5, why="no"), ExceptionGroup("no", [ValueError()])],
-)
+class SlottedError(Exception):
+    __slots__ = ("code",)
+
+    def __init__(self, code: int, *, why: str) -> None:
+        super().__init__(f"{code}: {why}")
+        self.code = code
+
+
+class NoFileError(OSError):
+    def __init__(self, *, why: str) -> None:
+        super().__init__(2, why)
+
+
+SHARED = SlottedError | NoFileError
+ERRORS: list[Any] = [
+    LookupError("no"),
+    OSError(2, "no"),
+    RefusedError(5, why="no"),
+    SlottedError(5, why="no"),
+    NoFileError(why="no"),
+    ExceptionGroup("no", [ValueError()]),
+]
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 def test_exceptions_are_each_ones_own(error: Exception) -> None:
     """Where they can be copied: raising writes to the traceback, and who catches may add a note."""
     cause = KeyError("cause")
@@ -166,9 +188,35 @@ def test_exceptions_are_each_ones_own(error: Exception) -> None:
     assert {str(one) for one in caught} == {str(error)}
     assert all(one.__cause__ is cause and one.__suppress_context__ for one in caught)
     assert all("in fail" in "".join(traceback.format_exception(one)) for one in caught), "where it came from"
-    assert len({id(one) for one in caught}) == (1 if isinstance(error, RefusedError) else WAITERS + 1)
+    assert all(getattr(one, "code", None) == getattr(error, "code", None) for one in caught)
+    assert all(getattr(one, "errno", None) == getattr(error, "errno", None) for one in caught)
+    assert len({id(one) for one in caught}) == (1 if isinstance(error, SHARED) else WAITERS + 1)
     info = cache.cache_info()
     assert (info.hits, info.misses) == (0, WAITERS + 1)
+
+
+@pytest.mark.parametrize("error", [ERRORS[0], ERRORS[2]], ids=lambda error: type(error).__name__)
+def test_notes_are_each_ones_own(error: Exception) -> None:
+    """Also those of the maker's caller, who catches it while the others still come to look at it."""
+
+    def fail() -> Any:
+        await_waiters(WAITERS)
+        raise error
+
+    cache: VolatileCache[str, Any] = VolatileCache()
+    error.add_note("of its function")
+
+    def ask() -> list[str]:
+        try:
+            cache.get_or_set("k", fail)
+        except Exception as caught:
+            caught.add_note(str(threading.get_ident()))
+            return caught.__notes__
+        raise AssertionError
+
+    told = burst(ask)
+    assert all(len(one) == 2 and one[0] == "of its function" for one in told), told
+    assert len({one[1] for one in told}) == WAITERS + 1
 
 
 class Heavy:

@@ -289,8 +289,9 @@ def test_another_userfaultfd_on_a_memory() -> None:
     try:
         assert mv.status().volatile == 0
         assert memory.read(0, 2) == b"bb"
-        with pytest.raises(OSError, match="busy") as refused:
+        with pytest.raises(OSError, match="busy: another userfaultfd") as refused:
             memory.purge()
+        assert refused.value.errno == errno.EBUSY
         assert not isinstance(refused.value, BufferError)
     finally:
         held.__exit__(None, None, None)

@@ -188,3 +188,25 @@ assert mv.mvolatile(area.address, area.nbytes, 0) == (area.nbytes, 0)
 """,
         tier,
     )
+
+
+@each_tier
+def test_a_cache_goes_on(tier: str) -> None:
+    """What it was filling was not copied: its values are lost, and what is stored next is there."""
+    story(
+        """
+cache = mv.VolatileCache()
+for i in range(50): cache[i] = b"%d." % i * 20
+segment = cache._log.newest
+advise(segment.memory.address // PAGE * PAGE, segment.memory.nbytes, 10)
+def child():
+    assert cache.get(0) is None
+    for i in range(100, 200):
+        cache[i] = b"%d." % i * 20
+        assert cache.get(i) == b"%d." % i * 20
+    assert len(list(cache.items())) == 100
+assert in_child(child) == 0
+assert len(list(cache.items())) == 50
+""",
+        tier,
+    )
