@@ -175,6 +175,27 @@ static void closed_inside_a_pin(void) {
     check_that_it_goes_on(range);
 }
 
+/* Another thread has watched anew before the pin that failed asks whether there is a watch. There is, and it failed even so: it tries again. */
+static void watched_again_by_another(void) {
+    struct range *range = open_filled();
+    lose(range, 2, 1);
+    struct stop *settling = stop_at(OTHER, range->small ? ZERO : UNWATCH, BEFORE), *asking = stop_at(OTHER, WATCHING, BEFORE);
+    struct task other = {0};
+    start(&other, OTHER, range, hold_for_writing);
+    until_there(settling);
+    close_it_all();
+    let_go(settling);
+    until_there(asking);
+    watch_check();
+    CHECK(os_watching());
+    let_go(asking);
+    join(&other);
+    CHECK(!other.err && range_is_valid(range));
+    range_unpin(range, true);
+    pin_and_check(range);
+    check_that_it_goes_on(range);
+}
+
 /* Raw memory is purged, and read while nothing watches. The zeros that this reads are a loss to be reported all the same. */
 static void raw_memory_read_meanwhile(void) {
     size_t len = pages * os_page_size;
@@ -213,7 +234,6 @@ static void touch_in_a_sandbox(struct task *task) {
     CHECK(begin(&task->peek, task->range) == PEEK_WHOLE);
     refuse_ioctl();
     task->seen = touch(task->range, task->page); /* the trap cannot fill it, and ends the watch */
-    task->verdict = range_peek_end(&task->peek) == PEEK_WHOLE ? PEEK_WHOLE : range_peek_end_carefully(&task->peek);
 }
 
 /* A thread puts itself into a sandbox that refuses ioctl(2), and touches what is lost inside a peek. The trap ends the watch, for all: what another
@@ -230,13 +250,59 @@ static void sandboxed_inside_a_peek(void) {
     until_there(ending);
     CHECK(touch(other, 3) == 0);
     CHECK(range_peek_end(&mine) == PEEK_UNSURE);
-    CHECK(range_peek_end_carefully(&mine) == PEEK_LOST && lost_alone(other, 3));
     let_go(ending);
     join(&reader);
-    CHECK(reader.verdict == PEEK_LOST && reader.seen == 0);
+    CHECK(range_peek_end_carefully(&mine) == PEEK_LOST && lost_alone(other, 3));
+    CHECK(end(&reader.peek) == PEEK_LOST && reader.seen == 0);
     check_that_it_goes_on(other);
     CHECK(lost_alone(range, 2));
     end_and_close(range);
+}
+
+static void check_the_watch(struct task *task) {
+    (void)task;
+    watch_check();
+}
+
+static struct peek between;
+static enum peek_verdict seen_between;
+
+static void end_a_peek_between(void) { seen_between = range_peek_end(&between); }
+
+/* The same, and the other peek ends when the descriptor is there again, and it is not known yet what was lost meanwhile. */
+static void ends_before_the_stock_is_taken(void) {
+    struct range *range = open_filled(), *other = open_filled();
+    CHECK(begin(&between, other) == PEEK_WHOLE);
+    lose(range, 2, 1);
+    lose(other, 3, 1);
+    struct task reader = {.page = 2};
+    start(&reader, READER, range, touch_in_a_sandbox);
+    join(&reader);
+    CHECK(!reader.seen && touch(other, 3) == 0);
+    before_watching_again = end_a_peek_between;
+    watch_check();
+    CHECK(!before_watching_again && range_tier == OS_TIER_USERFAULTFD && seen_between == PEEK_UNSURE);
+    CHECK(range_peek_end_carefully(&between) == PEEK_LOST && lost_alone(other, 3));
+    CHECK(end(&reader.peek) == PEEK_LOST && lost_alone(range, 2));
+    check_that_it_goes_on(other);
+    end_and_close(range);
+}
+
+/* A trap that ends the watch has told so, and has not closed the descriptor yet. Who watches again waits for it: or the new one would be closed. */
+static void watched_again_inside_a_trap(void) {
+    struct range *range = open_filled();
+    lose(range, 2, 1);
+    struct task reader = {.page = 2}, other = {0};
+    struct stop *ending = stop_at(READER, FILL_UNWATCHED, AFTER);
+    start(&reader, READER, range, touch_in_a_sandbox);
+    until_there(ending);
+    start(&other, OTHER, range, check_the_watch);
+    CHECK(waits(&other));
+    let_go(ending);
+    join(&reader);
+    join(&other);
+    CHECK(range_tier == OS_TIER_USERFAULTFD && end(&reader.peek) == PEEK_LOST && lost_alone(range, 2));
+    check_that_it_goes_on(range);
 }
 
 static const struct schedule schedules[] = {
@@ -246,8 +312,11 @@ static const struct schedule schedules[] = {
     SCHEDULE(closed_again_at_once),
     SCHEDULE(asked_while_another_opens),
     SCHEDULE(closed_inside_a_pin),
+    SCHEDULE(watched_again_by_another),
     SCHEDULE(raw_memory_read_meanwhile),
     SCHEDULE(sandboxed_inside_a_peek),
+    SCHEDULE(ends_before_the_stock_is_taken),
+    SCHEDULE(watched_again_inside_a_trap),
 };
 
 int main(int count, char **arguments) { return run_schedule(schedules, sizeof schedules / sizeof *schedules, count, arguments); }

@@ -4,6 +4,7 @@
 #define os_scan kernel_scan
 #define os_zero kernel_zero
 #define os_free_lazily kernel_free_lazily
+#include "os_apart.c"
 #include "os_linux.c"
 #include "os_maps.c"
 #include "os_pagemap.c"

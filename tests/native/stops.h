@@ -29,7 +29,7 @@ static const char *running;
 /* ---- stopping threads ------------------------------------------------------------------------------------------------------------- */
 
 enum role { NOBODY, READER, OTHER, THIRD };
-enum call { POPULATE, ZERO, SCAN, FREE, UNWATCH, FILL_UNWATCHED };
+enum call { POPULATE, ZERO, SCAN, FREE, UNWATCH, FILL_UNWATCHED, WATCHING };
 static _Thread_local enum role role __attribute__((tls_model("initial-exec")));
 
 static struct stop {
@@ -215,7 +215,11 @@ int scripted_pageout(char *base, size_t len) { return os_pageout(base, len); }
 int scripted_discard(char *base, size_t len) { return os_discard(base, len); }
 int scripted_hold_resident(char *base, size_t len) { return os_hold_resident(base, len); }
 int scripted_watch(char *base, size_t len) { return os_watch(base, len); }
-bool scripted_watching(void) { return os_watching(); }
+bool scripted_watching(void) {
+    pass(WATCHING, BEFORE);
+    return os_watching();
+}
+
 int scripted_check_anonymous(uintptr_t start, uintptr_t end, os_found *mapped, void *context) {
     return os_check_anonymous(start, end, mapped, context);
 }

@@ -14,6 +14,8 @@ pytestmark = pytest.mark.skipif(not mv.features().can_purge, reason="nothing is 
 
 
 def store_too_much(nbytes: int, through_factory: bool) -> None:
+    import mmap
+
     import numpy as np
     import pytest
 
@@ -22,7 +24,9 @@ def store_too_much(nbytes: int, through_factory: bool) -> None:
     cache = mv.VolatileCache()
     cache.update({i: b"%d." % i * 1000 for i in range(5000)})
     cache["large"] = b"an older value"
-    value = np.broadcast_to(np.uint8(7), nbytes)  # takes no memory itself
+    value = np.frombuffer(
+        mmap.mmap(-1, nbytes, mmap.MAP_PRIVATE), np.uint8
+    )  # not written: takes no memory itself
     if through_factory:
         assert cache.get_or_set("made", lambda: value) is value
         assert "made" not in cache
@@ -55,7 +59,7 @@ def store_much() -> None:
         cache[i] = bytes([i % 251]) * MIB
     for fill in range(4):
         for _ in range(5):  # what is newest stays, as a rule; which pages go is for the kernel to choose
-            cache["large"] = np.broadcast_to(np.uint8(fill), 120 * MIB)
+            cache["large"] = np.full(60 * MIB, fill, np.uint8)
             found = cache.get("large")
             if found is not None:
                 break

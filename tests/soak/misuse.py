@@ -100,8 +100,7 @@ def _close_all(cache: VolatileCache[int, bytes], directory: Path) -> VolatileCac
 
     def use() -> None:
         while not over.is_set():
-            with suppress(OSError):  # a store that new memory is opened for at this very moment
-                cache[100] = b"meanwhile" * 100
+            cache[100] = b"meanwhile" * 100
             cache.get(100)
 
     thread = threading.Thread(target=use)

@@ -28,7 +28,7 @@ BOXES: tuple[Box, ...] = (
         "_core: range.c hold.c loss.c peek.c raw.c pool.c",
         "the protocol: pins, marks, losses, peeks",
     ),
-    (435, 298, 185, 136, CORE, "_core: trap.c watch.c", "SIGBUS; fork"),
+    (435, 298, 185, 136, CORE, "_core: trap.c watch.c ...", "SIGBUS; fork; pressure"),
     (20, 442, 600, 40, CORE, "_core: os_*.c", "the only system calls"),
     (
         20,

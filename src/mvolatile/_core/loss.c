@@ -137,6 +137,7 @@ void loss_fill_unwatched(struct range *range, size_t start, size_t end) {
 int range_survey_window(struct range *range, size_t offset, size_t length) {
     size_t start = page_down(offset), end = page_up(offset + length);
     int err;
+    unsigned watch = watch_renewals;
     watch_check(); /* what was touched unwatched does not look missing any more */
     do {
         range_enter(range);
@@ -145,7 +146,7 @@ int range_survey_window(struct range *range, size_t offset, size_t length) {
         err = range->marked ? loss_find_missing(range, start, end, range_tier != OS_TIER_USERFAULTFD, &any) : 0;
         if (!err) mark_what_collapsed(range);
         range_leave(range);
-    } while (err && watch_renew());
+    } while (err && watch_renewed(&watch));
     return err;
 }
 

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -35,10 +36,48 @@ struct start {
     void *context;
 };
 
+/* The threads' numbers, as /proc knows them, in a page that the kernel empties in a child: a number of its parent's is one of any thread's there. One
+ * that finds no room is taken for another's. */
+#define LISTED 256
+static _Atomic int *_Atomic listed;
+
+static _Atomic int *list(void) {
+    _Atomic int *page = atomic_load(&listed), *new;
+    const size_t size = LISTED * sizeof *page;
+    if (page) return page;
+    new = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (new == MAP_FAILED) return NULL;
+    if (!madvise(new, size, MADV_WIPEONFORK) && atomic_compare_exchange_strong(&listed, &page, new)) return new;
+    munmap(new, size);
+    return page;
+}
+
+static _Atomic int *enlist(void) {
+    char path[64];
+    ssize_t length = readlink("/proc/thread-self", path, sizeof path - 1); /* PID/task/NUMBER */
+    _Atomic int *numbers = length < 0 ? NULL : list();
+    if (!numbers) return NULL;
+    path[length] = 0;
+    char *last = strrchr(path, '/');
+    int number = last ? atoi(last + 1) : 0;
+    for (int i = 0, none = 0; number && i < LISTED; i++, none = 0)
+        if (atomic_compare_exchange_strong(&numbers[i], &none, number)) return &numbers[i];
+    return NULL;
+}
+
+bool os_is_apart(long thread) {
+    _Atomic int *numbers = atomic_load(&listed);
+    for (int i = 0; numbers && i < LISTED; i++)
+        if (atomic_load(&numbers[i]) == thread) return thread;
+    return false;
+}
+
 static void *begin(void *arg) {
     struct start start = *(struct start *)arg;
     free(arg);
+    _Atomic int *number = enlist();
     start.run(start.context);
+    if (number) atomic_store(number, 0);
     return NULL;
 }
 
@@ -157,11 +196,11 @@ void os_source_close(struct source *source) {
     source->fd = -1;
 }
 
-#define MOST 8
+#define MOST_SOURCES 8
 
 void os_sources_wait(const struct source *sources, short *ready, unsigned count, int milliseconds) {
-    struct pollfd polled[MOST];
-    if (count > MOST) count = MOST;
+    struct pollfd polled[MOST_SOURCES];
+    if (count > MOST_SOURCES) count = MOST_SOURCES;
     for (unsigned i = 0; i < count; i++) polled[i] = (struct pollfd){.fd = sources[i].fd, .events = sources[i].mask}; /* -1 is passed over */
     int reported = poll(polled, count, milliseconds);
     for (unsigned i = 0; i < count; i++) ready[i] = reported > 0 ? polled[i].revents : 0;

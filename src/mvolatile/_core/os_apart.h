@@ -12,6 +12,7 @@
 
 /* Start one, which nobody joins. EAGAIN: no thread is to be had. */
 int os_apart(void (*run)(void *context), void *context);
+bool os_is_apart(long thread); /* one of these, by the number that /proc/self/task gives it */
 /* What it does first, before it opens anything: an empty table, in one step. ENOSYS before Linux 5.9, EPERM in sandboxes that do not know the
  * call; then the table is the program's still, and nothing may be opened. */
 int os_own_table(void);

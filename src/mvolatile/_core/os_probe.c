@@ -29,10 +29,14 @@ bool passes(int err) { return err == EMFILE || err == ENFILE; }
 /* ---- descriptors ------------------------------------------------------------------------------------------------------------------ */
 
 /* The call itself: glibc's fstat() walks a path, which costs more. */
-int own_fd(struct own *own) {
+static bool is_ours(struct own *own, int fd) {
     struct stat now;
+    return fd >= 0 && !syscall(SYS_fstat, fd, &now) && now.st_ino == own->inode && now.st_dev == own->device;
+}
+
+int own_fd(struct own *own) {
     int fd = own->fd;
-    return fd >= 0 && !syscall(SYS_fstat, fd, &now) && now.st_ino == own->inode && now.st_dev == own->device ? fd : -1;
+    return is_ours(own, fd) ? fd : -1;
 }
 
 /* The number last: who reads the old one with the new inode is told that it is not ours, and asks again where others are kept out. */
@@ -46,9 +50,8 @@ void own_keep(struct own *own, int fd) {
 }
 
 void own_close(struct own *own) {
-    int fd = own_fd(own);
-    own->fd = -1;
-    if (fd >= 0) close(fd);
+    int fd = atomic_exchange(&own->fd, -1); /* of two who close, one has it: the other would close what has got the number since */
+    if (is_ours(own, fd)) close(fd);
 }
 
 /* What is open already stays. Two threads may scan at once where somebody closed all descriptors: one opens. */

@@ -1,44 +1,82 @@
 /* Threads of others that have SIGBUS blocked, as the workers of numexpr, ZeroMQ and GLib do. */
-#include "os.h"
-
-#include <dirent.h>
 #include <fcntl.h>
 #include <signal.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "os_apart.h"
+#include "os_parts.h"
+
+/* Descriptors that are there for a moment, which another thread that closes all may close in between. The bad schedule: the number is a file of the
+ * program's by then, which would be read, and closed. So each use asks whose it is, as of those that stay (os_parts.h); and what was read is only
+ * believed if it was ours to the end. */
 
 enum answer { NO, YES, ENDED, UNKNOWN };
 
 /* The mask is the 32nd field of its `stat`, a decimal number of 31 signals; the name in parentheses before may hold anything. */
-static enum answer blocks_sigbus(int directory, const char *thread) {
-    char path[280], text[1024];
-    snprintf(path, sizeof path, "%s/stat", thread);
-    int file = openat(directory, path, O_RDONLY | O_CLOEXEC);
-    if (file < 0) return faccessat(directory, thread, F_OK, 0) ? ENDED : UNKNOWN;
-    ssize_t n = read(file, text, sizeof text - 1);
-    close(file);
-    if (n <= 0) return ENDED;
-    text[n] = 0;
+static enum answer mask_in(char *text) {
     char *field = strrchr(text, ')');
     for (int number = 2; field && number < 32; number++) field = strchr(field + 1, ' ');
-    return field ? strtoul(field, NULL, 10) >> (SIGBUS - 1) & 1 : UNKNOWN;
+    return !field ? UNKNOWN : strtoul(field, NULL, 10) >> (SIGBUS - 1) & 1 ? YES : NO;
 }
 
-static bool look(void) {
-    DIR *all = opendir("/proc/self/task");
-    if (!all) return true;
-    bool found = false;
-    for (struct dirent *entry; !found && (entry = readdir(all));) {
-        if (entry->d_name[0] == '.') continue;
-        enum answer answer = blocks_sigbus(dirfd(all), entry->d_name);
-        found = answer == YES || answer == UNKNOWN;
+static enum answer blocks_sigbus(const char *thread) {
+    char path[64], text[1024];
+    struct own file = NO_DESCRIPTOR;
+    snprintf(path, sizeof path, "/proc/self/task/%.20s/stat", thread);
+    int opened = open(path, O_RDONLY | O_CLOEXEC), err = errno_of(opened);
+    own_keep(&file, opened);
+    int fd = own_fd(&file);
+    ssize_t n = fd < 0 ? 0 : read(fd, text, sizeof text - 1);
+    if (n < 0) err = errno;
+    bool ours = own_fd(&file) >= 0;
+    own_close(&file);
+    if (err) return err == ENOENT || err == ESRCH ? ENDED : UNKNOWN;
+    if (!ours || !n) return UNKNOWN;
+    text[n] = 0;
+    return mask_in(text);
+}
+
+struct entry { /* what getdents64(2) tells: readdir(3) keeps the number to itself */
+    uint64_t inode;
+    int64_t next;
+    unsigned short length;
+    unsigned char type;
+    char name[];
+};
+
+/* Of a part of the list. The library's own are passed over: they block all signals, and touch no memory that could trap. */
+static enum answer any_blocks(const char *list, long length) {
+    enum answer all = ENDED;
+    for (long at = 0; at < length; at += ((const struct entry *)(list + at))->length) {
+        const char *thread = ((const struct entry *)(list + at))->name;
+        enum answer answer = thread[0] == '.' || os_is_apart(strtol(thread, NULL, 10)) ? ENDED : blocks_sigbus(thread);
+        if (answer == YES || answer == UNKNOWN) return YES;
+        if (answer == NO) all = NO;
     }
-    closedir(all);
-    return found;
+    return all;
+}
+
+/* Whoever asks lives: a list without any living thread is not the list. */
+static bool look(void) {
+    _Alignas(struct entry) char list[4096];
+    struct own directory = NO_DESCRIPTOR;
+    own_keep(&directory, open("/proc/self/task", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    enum answer all = ENDED;
+    long length = 1;
+    while (length > 0 && all != YES) {
+        int fd = own_fd(&directory);
+        length = fd < 0 ? -1 : syscall(SYS_getdents64, fd, list, sizeof list);
+        if (length < 0 || own_fd(&directory) != fd) break;
+        enum answer answer = any_blocks(list, length);
+        if (answer != ENDED) all = answer;
+    }
+    own_close(&directory);
+    return length || all != NO;
 }
 
 static uint64_t nanoseconds(clockid_t clock) {

@@ -65,7 +65,6 @@ bool open_userfaultfd(void) {
         note(&os_probe.uffd_sigbus, err);
         if (!err) {
             own_keep(&uffd, fd);
-            atomic_store(&os_watch_ended, false);
             return true;
         }
         close(fd);

@@ -163,9 +163,9 @@ bool range_repair(uintptr_t address, bool raw) {
         range = pool_find(address);
         if (!range) return false;
         atomic_fetch_add(&range->traps, 1);
-        uint64_t forks = atomic_load(&range_gate_shut_by);
-        if (!forks || forks == os_thread_id()) break; /* a signal's handler that interrupts the fork ends before that goes on */
-        atomic_fetch_sub(&range->traps, 1); /* a fork is on its way, and waits for us to be out */
+        uint64_t shut_by = atomic_load(&range_gate_shut_by);
+        if (!shut_by || shut_by == os_thread_id()) break; /* a signal's handler that interrupts the fork ends before that goes on */
+        atomic_fetch_sub(&range->traps, 1); /* a fork is on its way, or a new watch, and waits for us to be out */
         os_pause();
     }
     bool again = false;

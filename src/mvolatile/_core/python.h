@@ -1,4 +1,5 @@
-/* Shared by the files that know Python: module.c (functions), memory.c and copies.c (Range), pin_type.c, peek_type.c. */
+/* Shared by the files that know Python: module.c (functions), memory.c and copies.c (Range), pin_type.c, peek_type.c, shelf.c, index.c and
+ * listener_type.c. */
 #ifndef MVOLATILE_PYTHON_H
 #define MVOLATILE_PYTHON_H
 
@@ -75,8 +76,13 @@ extern PyType_Spec range_spec, hold_spec, pin_spec, peek_spec, window_spec;
 extern PyObject *release_name; /* "release", made once: the hot paths call it */
 extern PyTypeObject *range_type, *hold_type, *pin_type, *peek_type, *window_type;
 
-int add_shelf_types(PyObject *module); /* shelf.c, and what is in index.c */
+int add_finder_type(PyObject *module); /* finder.c, and what it needs of shelf.c and index.c */
 int add_listener_type(PyObject *module); /* listener_type.c */
+
+/* shelf.c */
+extern PyTypeObject *shelf_type;
+int add_shelf_type(PyObject *module);
+PyObject *shelf_use(PyObject *shelf, uint32_t slot); /* its bytes, which count as used; NULL, with or without an exception, if that is not so simple */
 
 /* index.c. Found values are new references; NULL with or without an exception. */
 int add_index_type(PyObject *module);

@@ -46,6 +46,7 @@ void range_shut_gate(void) {
 }
 
 void range_open_gate(bool in_child) {
+    atomic_store(&range_gate_shut_by, 0);
     pthread_mutex_unlock(&list_lock);
     if (in_child)
         make_gate(); /* glibc knows a writer by its thread id, which is another in the child */
@@ -90,6 +91,7 @@ bool range_pin_is_quick(struct range *range) {
 }
 
 int range_pin(struct range *range, bool write) {
+    unsigned watch = watch_renewals;
     if (range->marked) watch_check();
     int err;
     do {
@@ -101,16 +103,17 @@ int range_pin(struct range *range, bool write) {
             if (write) begin_writing(range);
         }
         range_leave(range);
-    } while (err && watch_renew());
+    } while (err && watch_renewed(&watch));
     return err;
 }
 
 void range_unpin(struct range *range, bool write) {
+    unsigned watch = watch_renewals;
     range_enter(range);
     if (write) end_writing(range);
     int err = --range->pins ? 0 : mark(range);
     range_leave(range);
-    if (!err || !watch_renew()) return;
+    if (!err || !watch_renewed(&watch)) return;
     range_enter(range);
     if (!range->pins && !range->marked) mark(range);
     range_leave(range);
@@ -138,6 +141,7 @@ static void release_pages(struct range *range, struct extent pages) {
 
 int range_read(struct range *range, size_t offset, size_t n, void *to) {
     struct extent pages = pages_under(range, offset, n);
+    unsigned watch = watch_renewals;
     int err;
     do {
         range_enter(range);
@@ -151,7 +155,7 @@ int range_read(struct range *range, size_t offset, size_t n, void *to) {
             if (again) release_pages(range, pages);
         }
         range_leave(range);
-    } while (err && watch_renew());
+    } while (err && watch_renewed(&watch));
     return err;
 }
 
@@ -178,9 +182,10 @@ static int try_write(struct range *range, struct extent pages, size_t offset, si
 int range_write(struct range *range, size_t offset, size_t n, const void *from) {
     if (!n) return 0; /* its page holds no data by it, and must not count as lost one day */
     struct extent pages = pages_under(range, offset, n);
+    unsigned watch = watch_renewals;
     int err;
     do err = try_write(range, pages, offset, n, from);
-    while (err && watch_renew());
+    while (err && watch_renewed(&watch));
     return err;
 }
 
@@ -312,9 +317,10 @@ static int try_open(size_t nbytes, bool huge, unsigned options, const char *name
 
 int range_open(size_t nbytes, bool huge, unsigned options, const char *name, struct range **out) {
     int err;
+    unsigned watch = watch_renewals;
     watch_check(); /* the pool watches what it hands out, and the program may have closed the descriptor since it last did */
     do err = try_open(nbytes, huge, options, name, out);
-    while (err && watch_renew());
+    while (err && watch_renewed(&watch));
     return err;
 }
 

@@ -132,7 +132,7 @@ bool range_covers(uintptr_t address); /* some range's memory, peeked at or not [
 /* Every range, for watch.c: */
 void range_shut_gate(void); /* from here on no operation is half done */
 void range_open_gate(bool in_child);
-/* No trap is half done either: a child copied between a trap's zero page and its note would read zeros and never know. */
+/* No trap is half done either, until the gate opens: a child copied between a trap's zero page and its note would read zeros and never know. */
 void range_shut_out_traps(void);
 /* Nothing watches our memory now: watch it again, or answer false. `touched`: the program may have run since the watch ended, so holes may
  * read as zeros by now. */

@@ -210,11 +210,24 @@ static void forget_what_is_gone(bool watching) {
 
 void raw_before_fork(void) { forget_what_is_gone(true); }
 
+/* Behind what is being marked nothing is mapped, and so nothing is marked. The bad schedule: the memory grows to there, watched as the rest, and its
+ * new part is taken for what was marked there once, and is gone. */
+static void forget_behind(uintptr_t end) {
+    struct extent part;
+    struct os_walk walk;
+    if (!extents_next(&marked, end, UINTPTR_MAX, &part) || os_is_mapped((char *)end, os_page_size) || os_walk_begin(&walk)) return;
+    int err = os_walk_to(&walk, end);
+    if (err == ENOMEM) walk.found.start = UINTPTR_MAX;
+    if ((!err || err == ENOMEM) && walk.found.start > end) forget(end, walk.found.start);
+    os_walk_end(&walk);
+}
+
 static int change(uintptr_t start, uintptr_t end, long mode, int *purged) {
     gate_enter();
     raw_lock();
     set_up();
     int err = os_check_anonymous(start, end, forget_if_mapped_anew, NULL);
+    if (!err && mode == MVOLATILE_VOLATILE) forget_behind(end);
     if (!err && range_tier != OS_TIER_UNSUPPORTED) err = mode == MVOLATILE_VOLATILE ? mark_or_nothing(start, end) : unmark(start, end);
     if (!err && mode == MVOLATILE_NONVOLATILE) {
         *purged = extents_overlap(&raw.lost, start, end);
@@ -234,8 +247,9 @@ int raw_mvolatile(uintptr_t start, size_t length, long mode, long flags, int *pu
     if (pool_owns(start, end)) return EINVAL; /* a VolatileMemory's; it has its own pins */
     if (mode == MVOLATILE_NONVOLATILE) watch_check(); /* a mark watches, and so finds out */
     int err;
+    unsigned watch = watch_renewals;
     do err = change(start, end, mode, purged);
-    while (err && watch_renew());
+    while (err && watch_renewed(&watch));
     return err;
 }
 

@@ -9,6 +9,7 @@
 #include "raw.h"
 
 unsigned watch_forks;
+_Atomic unsigned watch_renewals;
 
 /* The parent stands still: no operation between populating pages and recording what was lost, no trap between its zero page and its note,
  * no peek half listed. So the child, which has one thread and would wait for ever for locks that others held, finds every lock free and every
@@ -28,12 +29,13 @@ static void let_go(bool in_child) {
     peek_unlock_all();
     raw_unlock();
     pool_unlock();
-    atomic_store(&range_gate_shut_by, 0);
     range_open_gate(in_child);
 }
 
-/* Everything is watched again, or all go on in a lower tier. The bad schedule: another thread closes what has just been opened, before it watches.
- * Then nothing has changed, and the next check finds out. */
+/* Everything is watched again, or all go on in a lower tier. The bad schedules:
+ *   - another thread closes what has just been opened, before it watches. Then nothing has changed, and the next check finds out;
+ *   - a trap that ends the watch closes what has just been opened, or has its word for it taken back: traps are shut out meanwhile;
+ *   - a peek that has read zeros ends before it is known what is lost: os_watch_ended stays until it is. */
 static void watch_again(bool in_child) {
     enum os_tier was = range_tier;
     range_tier = os_open_again(was, in_child);
@@ -77,9 +79,17 @@ void watch_init(void) {
 bool watch_renew(void) {
     if (range_tier != OS_TIER_USERFAULTFD || os_watching()) return false;
     range_shut_gate();
+    range_shut_out_traps();
     if (range_tier == OS_TIER_USERFAULTFD && !os_watching()) watch_again(false);
+    atomic_fetch_add(&watch_renewals, 1);
     range_open_gate(false);
     return true;
+}
+
+bool watch_renewed(unsigned *seen) {
+    bool renewed = watch_renew() || atomic_load(&watch_renewals) != *seen;
+    *seen = atomic_load(&watch_renewals);
+    return renewed;
 }
 
 void watch_check(void) {

@@ -59,8 +59,8 @@ class VolatileCache(Verbs[K, V], MutableMapping[K, V]):
     codec: an object with ``dumps`` and ``loads`` for all values, instead of the cache's own formats.
     copy: None as told above; True for private copies always, so that plain arrays are writable, too; False for no
         copy wherever that can be: then the arrays within objects, frames and tables are read-only as well.
-    on_purge: called with a list of keys that were lost to the kernel, some time after it was noticed, in a daemon
-        thread of its own, which is there only while keys are due: a slow one makes no get slow. It may use the cache.
+    on_purge: called with a list of keys that the kernel took, some time after that was noticed. It runs in a daemon
+        thread of its own, so a slow one slows no get. It may use the cache.
         What it raises goes to `threading.excepthook`. `close` does not wait for it; keys lost before are still told
         then, but at the interpreter's end they may not be.
     on_evict: called as ``on_evict(key, why)`` for each key that leaves, in a thread as above: `why` is ``"purged"`` (by
@@ -101,7 +101,7 @@ class VolatileCache(Verbs[K, V], MutableMapping[K, V]):
         if name is not None and not isinstance(name, str):
             raise TypeError(f"name must be a string or None, not {name!r}")
         if codec is not None and not all(callable(getattr(codec, what, None)) for what in ("dumps", "loads")):
-            raise TypeError(f"codec must have dumps and loads, which {codec!r} has not")
+            raise TypeError(f"codec must define dumps() and loads(), got {codec!r}")
         if copy is not None and not isinstance(copy, bool):
             raise TypeError(f"copy must be None, True or False, not {copy!r}")
         for function, what in ((on_purge, "on_purge"), (on_evict, "on_evict"), (timer, "timer")):
@@ -263,9 +263,9 @@ class VolatileCache(Verbs[K, V], MutableMapping[K, V]):
         If the key is set, deleted or cleared meanwhile, the made value is returned but not stored; so is one too
         large for `max_bytes` or for the memory there is, one that `condition(value)` finds false, and, with a
         `VolatilityWarning`, whatever else cannot be stored. A factory may use the cache, even for its own key, and ask
-        through tasks and `asyncio.to_thread`. A thread of its own, or of an executor, is a stranger unless it runs in a
-        copy of the factory's context (`contextvars`): a factory that waits for one that asks for the same key waits
-        for ever.
+        through tasks and `asyncio.to_thread`. A factory must not wait for a thread of its own, or of an executor, that
+        asks for the same key: both would wait for ever, unless that thread runs in a copy of the factory's context
+        (`contextvars`).
         """
         terms = Terms(checked_ttl(ttl), checked_condition(condition))
         value = self._find_or_miss(key)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Hashable
 from functools import partial
 from typing import Any, TypeVar, cast
 
-from .._core import MISSING, Finder
+from .._core import MISSING, Finder, forks
 from ..errors import Purged, VolatilityWarning
 from ..memory import VolatileMemory, callers_level
 from . import pressure, registry
@@ -83,6 +83,7 @@ class Engine(Finder[K, V]):
         self._later: list[tuple[Callable[..., Any], tuple[Any, ...]]] = []
         self._lock = threading.RLock()
         self._torn = False
+        self._forks = forks()  # when last all was as a fork leaves it
         follow(self)
         registry.enter(self)
 
@@ -217,7 +218,8 @@ class Engine(Finder[K, V]):
         change is made when the outer one is done (and answers None). A change that was cut short, by
         KeyboardInterrupt or in a forked child, is mended before the next.
         """
-        catch_up()
+        if self._forks != forks():
+            catch_up()
         if self._lock._is_owned():  # type: ignore[attr-defined]
             self._later.append((action, arguments))
             return cast(T, None)
@@ -277,3 +279,4 @@ class Engine(Finder[K, V]):
             self._log.clear()
             self._log.tell = tell
             self._hand.lift()
+        self._forks = forks()

@@ -1,8 +1,8 @@
 """Telling a program which keys its cache lost, off the hot path: in a thread that is there only while some are due.
 
-A thread of its own for each cache, since a callback may take its time, and not the thread that is told of memory
-pressure, which must not wait for it. It is started outside of the cache's lock: starting waits for the new thread,
-which may run a finalizer first that wants the lock.
+Each cache has its own, since a callback may be slow. It is not the thread that is told of memory pressure, which must
+not wait for a callback. It is started outside of the cache's lock: starting waits for the new thread, which may run a
+finalizer first that wants the lock.
 
 Where no thread is to be had the keys stay due, and the cache's next change after a while tries again; a warning says so
 once. The callback never runs in a thread of the program's: there it would come in the middle of anything.
@@ -46,7 +46,7 @@ class Notices:
             if not isinstance(failure, RuntimeError | MemoryError):
                 raise
             self._refused_until = time.monotonic() + TRY_AGAIN
-            tell_once("on_purge and on_evict are told of keys that left later, if at all", failure)
+            tell_once("on_purge and on_evict are told of keys later, if at all", failure)
 
     def _run(self) -> None:
         try:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from mvolatile import VolatileCache, volatile_cache
-from mvolatile.cache import flights, fork, pressure
+from mvolatile.cache import circles, fork, pressure
 from support.c_fork import in_c_child
 
 from .helpers import is_valid, purge, seal, told
@@ -67,7 +67,7 @@ def goes_on(cache: VolatileCache[Any, Any]) -> None:
     [
         pytest.param(lambda cache: cache._lock, id="the cache's"),
         pytest.param(lambda cache: pressure._lock, id="the listener's"),
-        pytest.param(lambda cache: flights.circles, id="the flights'"),
+        pytest.param(lambda cache: circles.lock(), id="the flights'"),
     ],
 )
 def test_a_lock_that_a_thread_of_the_parent_holds(

@@ -105,7 +105,7 @@ def test_a_codec_that_fails_is_heard(error: Exception) -> None:
     assert "k" not in cache
 
 
-@pytest.mark.parametrize("error", [MemoryError(), RecursionError(), KeyboardInterrupt()])
+@pytest.mark.parametrize("error", [RecursionError(), KeyboardInterrupt()])
 def test_what_may_go_well_another_time_is_raised_and_the_value_kept(error: BaseException) -> None:
     codec = Failing(error)
     cache: VolatileCache[str, Any] = VolatileCache(codec=codec)
@@ -113,6 +113,13 @@ def test_what_may_go_well_another_time_is_raised_and_the_value_kept(error: BaseE
     with pytest.raises(type(error)):
         cache.get("k")
     assert "k" in cache
+    assert cache.cache_info().undecodable == 0
+
+
+def test_without_memory_to_decode_it_a_value_is_a_miss_and_counts_as_no_other() -> None:
+    cache: VolatileCache[str, Any] = VolatileCache(codec=Failing(MemoryError()))
+    cache["k"] = 1
+    assert cache.get("k") is None
     assert cache.cache_info().undecodable == 0
 
 

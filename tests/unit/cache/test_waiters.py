@@ -128,7 +128,7 @@ def test_what_is_lost_at_once_is_not_made_one_after_the_other() -> None:
     def lost_at_once(key: Any, value: Any, terms: Any, flight: Any) -> None:
         real(key, value, terms, flight)
         cache._holds = lambda key: True  # type: ignore[method-assign]
-        cache._change(cache._log.remove, key)
+        cache._change(cache._log.remove, key, None, "deleted")
 
     cache._store_made = lost_at_once  # type: ignore[method-assign]
     assert burst(lambda: cache.get_or_set("k", make)) == [b"value"] * (WAITERS + 1)

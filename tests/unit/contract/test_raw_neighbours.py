@@ -133,9 +133,9 @@ assert mv.mvolatile(area.address, area.nbytes, 1) == (area.nbytes, 0)
 
 
 @contextmanager
-def grown(pages: int, more: int) -> Iterator[Area]:
+def grown(pages: int, more: int, at: int = 0) -> Iterator[Area]:
     """Marked pages that have been given `more` behind them, by mremap(2)."""
-    with Area(pages + more) as area:
+    with Area(pages + more, at=at) as area:
         area.unmap(pages, more)
         area.nbytes = pages * PAGE
         area.fill()
@@ -160,6 +160,22 @@ def test_a_mark_over_what_has_grown() -> None:
         assert mvolatile(area.address, area.nbytes, 1) == (area.nbytes, 0)
         area.reclaim(6, 1)
         assert mvolatile(area.address, area.nbytes, 0) == (area.nbytes, 1)
+
+
+@loses
+@pytest.mark.parametrize("first", [0, 4, 6])
+def test_it_grows_to_where_something_else_was_marked(first: int) -> None:
+    """That was unmapped, and is forgotten: never written is the new part even so."""
+    with Area(8) as before:
+        before.fill()
+        length = (8 - first) * PAGE
+        assert mvolatile(before.address + first * PAGE, length, 1) == (length, 0)
+        address = before.address
+    with grown(4, 4, at=address) as area:
+        assert area.address == address
+        assert mvolatile(area.address, area.nbytes, 1) == (area.nbytes, 0)
+        assert area.bytes(4, 4) == bytes(4 * PAGE)
+        assert mvolatile(area.address, area.nbytes, 0) == (area.nbytes, 0)
 
 
 @loses

@@ -37,8 +37,11 @@ CLOSINGS = [
     "closed_again_at_once",
     "asked_while_another_opens",
     "closed_inside_a_pin",
+    "watched_again_by_another",
     "raw_memory_read_meanwhile",
     "sandboxed_inside_a_peek",
+    "ends_before_the_stock_is_taken",
+    "watched_again_inside_a_trap",
 ]
 SIGNALS = [
     "jump_out_of_a_trap",

@@ -11,6 +11,7 @@ from .kernel import TRAP, begin_fork, copy_library, copy_page, end_fork, load, o
 from .loss import loss_find_missing
 from .machine import USERFAULTFD, Guarded, Task, World
 from .peek import range_repair
+from .watch import range_shut_out_traps
 
 
 def range_shut_gate(t: Task) -> Steps[None]:
@@ -18,15 +19,6 @@ def range_shut_gate(t: Task) -> Steps[None]:
     yield global_store(t, "gate_shut", True)
     if not t.broken.fork_without_gate:
         yield wait_while(t, "gate")
-
-
-def range_shut_out_traps(t: Task) -> Steps[None]:
-    """`range_shut_out_traps()`."""
-    if t.broken.fork_lets_traps_in:
-        return
-    yield global_store(t, "trap_gate", t.name)
-    for r in range(t.m.config.ranges):
-        yield wait_while(t, r, "traps")
 
 
 def before_fork(t: Task) -> Steps[None]:

@@ -145,6 +145,9 @@ class Broken:
     ended_late: bool = False
     """A trap says that it ends the watch when it has done so."""
 
+    ended_taken_back: bool = False
+    """That a trap has ended the watch is taken back before it is known what was lost since."""
+
     begun_unwatched: bool = False
     """The beginning of a peek does not look whether the tier has fallen since its caller looked."""
 

@@ -38,13 +38,25 @@ def _shut(t: Task) -> Op:
     )
 
 
+def range_shut_out_traps(t: Task) -> Steps[None]:
+    """`range_shut_out_traps()`."""
+    if t.broken.fork_lets_traps_in:
+        return
+    yield global_store(t, "trap_gate", t.name)
+    for r in range(t.m.config.ranges):
+        yield wait_while(t, r, "traps")
+
+
 def watch_check(t: Task) -> Steps[None]:
     """`watch_check()`, `watch_renew()` and `watch_again()`, where the descriptor cannot be had again."""
     if (yield _is_open(t)) or (yield global_load(t, "fallen")):
         return
     yield _shut(t)
     yield wait_while(t, "gate")
+    yield from range_shut_out_traps(t)
     if not (yield global_load(t, "fallen")):
+        if t.broken.ended_taken_back:
+            yield global_store(t, "watch_ended", False)
         yield global_store(t, "fallen", True)
         for r in range(t.m.config.ranges):
             g = yield _guarded(t, r)
@@ -54,4 +66,5 @@ def watch_check(t: Task) -> Steps[None]:
             yield atomic_store(t, r, "guarded", g._replace(watched=False))
             del g
         yield global_store(t, "watch_ended", False)
+    yield global_store(t, "trap_gate", False)
     yield global_store(t, "gate_shut", False)
