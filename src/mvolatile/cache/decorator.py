@@ -18,6 +18,7 @@ from .departures import Why
 from .flights import Terms
 from .keys import PLAIN, MakeKey, checked_key, given_key, make_key, method_key, names_its_object
 from .statistics import CacheInfo
+from .stopped import raise_if_stopped
 from .values import Codec
 
 __all__ = ["CachedFunction", "CachedMember", "volatile_cache"]
@@ -136,7 +137,8 @@ def _cached(
             key = args[0] if len(args) == 1 and type(args[0]) in PLAIN else args
         try:
             value = find(key)
-        except (MemoryError, OSError):
+        except (MemoryError, OSError) as error:
+            raise_if_stopped(error)
             value = find_or_miss(key)  # which tells of it
         if value is not MISSING:
             return value

@@ -23,6 +23,7 @@ from .log import Log, logs
 from .mend import mend
 from .notices import Notices
 from .segment import KIND_BITS, NUMBER_SHIFT, SLOTS
+from .stopped import raise_if_stopped
 from .sweep import Sweeper
 from .values import BYTES, EXPIRES, EXPIRY, Codec, decode
 
@@ -127,6 +128,7 @@ class Engine(Finder[K, V]):
         except (MemoryError, RecursionError):  # another time it can be
             raise
         except Exception as error:  # its class was renamed, or its file is gone
+            raise_if_stopped(error)
             first = not self._undecodable
             self._change(self._forget_undecodable, key, locator)
             if first:
@@ -178,6 +180,7 @@ class Engine(Finder[K, V]):
 
     def _tell_trouble(self, error: Exception) -> None:
         """Once for each kind: a cache that stores nothing makes its program slow, and nobody would know why."""
+        raise_if_stopped(error)
         if type(error) in self._told:
             return
         self._told.add(type(error))

@@ -16,6 +16,7 @@ from io import BytesIO
 from typing import Any, TypeAlias
 
 from . import reducers
+from .stopped import raise_if_stopped
 
 __all__ = ["pickled"]
 
@@ -47,6 +48,7 @@ def pickled(value: Any, copy: bool | None) -> tuple[bytes, list[memoryview]]:
     except (RecursionError, MemoryError):
         raise
     except Exception as error:  # objects raise what they like from __reduce__
+        raise_if_stopped(error)
         raise TypeError(
             f"a value of type {type(value).__qualname__} cannot be cached: it does not pickle: {error!r}"
         ) from error

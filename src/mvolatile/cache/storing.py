@@ -16,6 +16,7 @@ from .checks import TimeToLive, seconds_to_live
 from .engine import Engine
 from .flights import Terms
 from .segment import Range
+from .stopped import raise_if_stopped
 from .values import EXPIRES, EXPIRY, decode, encode
 
 __all__ = ["Storing"]
@@ -147,7 +148,8 @@ class Storing(Engine[K, V]):
             if encoded.nbytes >= WORTH_ASKING:
                 return None
             return encoded.kind, b"".join(map(_as_bytes, encoded.parts))
-        except Exception:
+        except Exception as error:
+            raise_if_stopped(error)
             return None
 
     def _make_again(self, layout: tuple[int, bytes]) -> Any:

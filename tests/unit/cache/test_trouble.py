@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -49,7 +50,7 @@ def test_what_the_cache_cannot_have(way: str, trouble: Exception, where: str) ->
     cache, ask = ways(make)[way]
 
     def refuse(*unused: Any) -> Any:
-        raise trouble
+        raise copy.copy(trouble)  # it would keep the frames, and the cache, for the tests to come
 
     if where == "lock":
         cache._change = refuse  # type: ignore[method-assign]
@@ -76,7 +77,7 @@ def test_what_there_is_no_memory_for_is_a_miss(
     ask(1)
 
     def refuse(*unused: Any) -> Any:
-        raise trouble
+        raise copy.copy(trouble)  # it would keep the frames, and the cache, for the tests to come
 
     monkeypatch.setattr(type(cache), "_decoded", refuse)
     assert cache.get(1) is None
@@ -90,7 +91,7 @@ def test_what_cannot_be_read_is_made(way: str, trouble: Exception, monkeypatch: 
     ask(1)
 
     def refuse(*unused: Any) -> Any:
-        raise trouble
+        raise copy.copy(trouble)  # it would keep the frames, and the cache, for the tests to come
 
     monkeypatch.setattr(type(cache), "_decoded", refuse)
     with pytest.warns(VolatilityWarning, match="could not store or read"):
