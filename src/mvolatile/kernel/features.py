@@ -15,6 +15,7 @@ from types import MappingProxyType
 from .. import _core
 from . import files, psi
 from .cgroup import memory_cgroup, memory_state
+from .room import limit
 
 __all__ = ["Features", "features"]
 
@@ -124,7 +125,6 @@ def features() -> Features:
     forced = bool(os.environ.get("MVOLATILE_TIER"))
     meminfo = files.read_table("/proc/meminfo")
     status = files.read_table("/proc/self/status")
-    memlock = resource.getrlimit(resource.RLIMIT_MEMLOCK)[0]
     cgroup = memory_cgroup()
     state = None if cgroup is None else memory_state(cgroup)
     return Features(
@@ -143,7 +143,7 @@ def features() -> Features:
         thp_disabled=status.get("THP_enabled", 1) == 0,
         mglru=bool(int(files.read("/sys/kernel/mm/lru_gen/enabled") or "0", 16) & 1),
         max_map_count=files.read_int("/proc/sys/vm/max_map_count"),
-        memlock_limit=None if memlock == resource.RLIM_INFINITY else memlock,
+        memlock_limit=limit(resource.RLIMIT_MEMLOCK),
         overcommit_memory=files.read_int("/proc/sys/vm/overcommit_memory"),
         seccomp=status.get("Seccomp", 0) == 2,
         ram_total=meminfo.get("MemTotal"),

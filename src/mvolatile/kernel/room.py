@@ -8,7 +8,7 @@ import resource
 from . import files
 from .cgroup import MemoryCgroup, memory_cgroup, memory_state
 
-__all__ = ["address_room", "room"]
+__all__ = ["address_room", "limit", "room"]
 
 MOST_LEFT_FREE, PART_LEFT_FREE = 256 << 20, 8
 """Of an eighth of its limit on addresses, and at most so many bytes, the cache leaves the program: a thread of its own
@@ -63,13 +63,13 @@ def address_room(*, anew: bool = False) -> int | None:
     global _strict
     if _strict is None or anew:
         _strict = files.read_int("/proc/sys/vm/overcommit_memory") == _STRICT
-    of_all, of_data = resource.getrlimit(resource.RLIMIT_AS)[0], resource.getrlimit(resource.RLIMIT_DATA)[0]
+    of_all, of_data = limit(resource.RLIMIT_AS), limit(resource.RLIMIT_DATA)
     left = []
-    if of_all != resource.RLIM_INFINITY or of_data != resource.RLIM_INFINITY:
+    if of_all is not None or of_data is not None:
         pages = (files.read("/proc/self/statm") or "").split()
-        for limit, field in ((of_all, 0), (of_data, 5)):
-            if limit != resource.RLIM_INFINITY and len(pages) > field:
-                left.append(_but_the_programs(limit, int(pages[field]) * resource.getpagesize()))
+        for bound, field in ((of_all, 0), (of_data, 5)):
+            if bound is not None and len(pages) > field:
+                left.append(_but_the_programs(bound, int(pages[field]) * resource.getpagesize()))
     if _strict:
         table = files.read_table("/proc/meminfo")
         if "CommitLimit" in table:
@@ -77,5 +77,14 @@ def address_room(*, anew: bool = False) -> int | None:
     return min(left, default=None)
 
 
-def _but_the_programs(limit: int, taken: int) -> int:
-    return limit - taken - min(limit // PART_LEFT_FREE, MOST_LEFT_FREE)
+def _but_the_programs(bound: int, taken: int) -> int:
+    return bound - taken - min(bound // PART_LEFT_FREE, MOST_LEFT_FREE)
+
+
+def limit(which: int) -> int | None:
+    """This process's soft limit (`resource.RLIMIT_AS`); None if there is none, or a sandbox refuses to tell."""
+    try:
+        found = resource.getrlimit(which)[0]
+    except OSError:
+        return None
+    return None if found == resource.RLIM_INFINITY else found

@@ -5,6 +5,8 @@ Each limit is set in a process of its own.
 
 from __future__ import annotations
 
+import platform
+
 import pytest
 
 from mvolatile.kernel import room
@@ -186,6 +188,28 @@ for n in range(40):
 libc.munmap(ctypes.c_void_p(base), ctypes.c_size_t(2 * most * 4096))
 cache["after"] = b"a" * (3 << 20)
 assert cache["after"] == b"a" * (3 << 20)
+"""
+    ).check()
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "aarch64"), reason="numbers of system calls")
+def test_a_sandbox_that_does_not_tell_the_limits() -> None:
+    """glibc asks for them by prlimit64(2), which some sandboxes refuse once a program has started."""
+    run_python(
+        f"""
+import mvolatile as mv
+from support import seccomp
+try: seccomp.refuse({302 if platform.machine() == "x86_64" else 261})
+except OSError: raise SystemExit(0)
+import resource
+try: resource.getrlimit(resource.RLIMIT_AS)
+except OSError: pass
+else: raise AssertionError("not refused")
+cache = mv.VolatileCache()
+for n in range(20):
+    cache[n] = bytes([n]) * 200_000
+    assert cache[n] == bytes([n]) * 200_000
+assert mv.features().memlock_limit is None
 """
     ).check()
 
