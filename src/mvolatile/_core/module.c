@@ -251,6 +251,11 @@ static PyMethodDef functions[] = {
     {"sizes", core_sizes, METH_NOARGS, "sizes($module, /)\n--\n\n(page size, huge page size) in bytes."},
     {"raw_volatile_bytes", core_raw_volatile, METH_NOARGS,
      "raw_volatile_bytes($module, /)\n--\n\nBytes marked with mvolatile() now."},
+    {"work", listener_work, METH_O,
+     "work($module, step, /)\n--\n\nOf a thread that listens for the library: 1 before it is started, by who starts it; 0 by itself, first; -1 when it "
+     "ends, or could not be started. A fork waits while it works, which is while it is not in Listener.wait()."},
+    {"forks_by_python", listener_forks_by_python, METH_O,
+     "forks_by_python($module, begins, /)\n--\n\nThis thread begins os.fork() with True, and has ended it with False."},
     {"forks", core_forks, METH_NOARGS,
      "forks($module, /)\n--\n\nHow many forks, by Python or by C, lie between the process that loaded the core and this one."},
     {"read_file", core_read_file, METH_VARARGS, "read_file($module, path, /)\n--\n\nAll of a small file of the kernel's, as bytes; None where it cannot be had."},
