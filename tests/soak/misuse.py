@@ -13,7 +13,6 @@ import subprocess
 import tempfile
 import threading
 import traceback
-from contextlib import suppress
 from pathlib import Path
 
 from mvolatile import VolatileCache

@@ -2,11 +2,13 @@
 #define PY_SSIZE_T_CLEAN
 #include "python.h"
 
+#include <dlfcn.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "listener.h"
+#include "watch.h"
 
 typedef struct {
     PyObject_HEAD
@@ -14,6 +16,67 @@ typedef struct {
 } ListenerObject;
 
 static PyTypeObject *listener_type;
+
+/* ---- forks in C ------------------------------------------------------------------------------------------------------------------- *
+ *
+ * os.fork() makes Python's lock (the GIL) anew in the child; a fork in C does not. The bad schedule: a thread of ours waits for the lock, which the
+ * thread that forks holds. The child has a lock that somebody waits for who is not there, and gives way to him for ever. So while somebody forks
+ * no thread that listens may want the lock: those that work are waited for, and those that are told meanwhile wait. (A thread of the program's
+ * does the same harm, and is the program's affair; so is what a callback of it does in ours, after a while.) */
+static _Atomic int working, forking; /* threads that listen, but for those in wait(); forks */
+static OF_EACH_THREAD bool listens, by_python; /* it is in os.fork(), which holds more of Python's locks, and makes all of them anew */
+static int (*holds_lock)(void); /* PyGILState_Check, which is not in the limited API but in every Python */
+#define PATIENCE 1000000000 /* ns */
+
+static bool others_work(void) { return atomic_load(&working) > listens; }
+
+static void quiet(void) {
+    atomic_fetch_add(&forking, 1);
+    if (by_python || !others_work() || !holds_lock || !holds_lock()) return;
+    int64_t until = os_now() + PATIENCE;
+    Py_BEGIN_ALLOW_THREADS
+    while (others_work() && os_now() < until) os_pause();
+    Py_END_ALLOW_THREADS
+}
+
+static void loud(bool in_child) {
+    atomic_fetch_sub(&forking, 1);
+    if (!in_child) return;
+    atomic_store(&forking, 0);
+    atomic_store(&working, listens);
+}
+
+static void begin_work(void) {
+    while (atomic_fetch_add(&working, 1), atomic_load(&forking)) {
+        atomic_fetch_sub(&working, 1);
+        os_nap();
+    }
+}
+
+static void end_work(void) { atomic_fetch_sub(&working, 1); }
+
+PyObject *listener_work(PyObject *module, PyObject *step) {
+    (void)module;
+    long now = PyLong_AsLong(step);
+    if (now == -1 && PyErr_Occurred()) return NULL;
+    if (now > 0) {
+        Py_BEGIN_ALLOW_THREADS
+        begin_work();
+        Py_END_ALLOW_THREADS
+    }
+    if (!now) listens = true;
+    if (now < 0) {
+        listens = false;
+        end_work();
+    }
+    Py_RETURN_NONE;
+}
+
+PyObject *listener_forks_by_python(PyObject *module, PyObject *begins) {
+    (void)module;
+    by_python = begins == Py_True;
+    Py_RETURN_NONE;
+}
 
 /* One source of a tuple, its texts copied to `*at`, or with `at` NULL how much room they take; -1 with an exception set. */
 static Py_ssize_t read_source(PyObject *described, struct source *source, char **at) {
@@ -100,7 +163,9 @@ static PyObject *listener_wait_method(ListenerObject *self, PyObject *nanosecond
         unsigned source = 0;
         int err;
         Py_BEGIN_ALLOW_THREADS
+        if (listens) end_work();
         err = listener_wait(self->listener, left, &source);
+        if (listens) begin_work();
         Py_END_ALLOW_THREADS
         if (!err) return Py_BuildValue("(iL)", (int)source, (long long)atomic_load(&self->listener->when[source]));
         if (err != EINTR) Py_RETURN_NONE;
@@ -158,6 +223,9 @@ static PyType_Spec listener_spec = {
 };
 
 int add_listener_type(PyObject *module) {
+    holds_lock = (int (*)(void))(uintptr_t)dlsym(RTLD_DEFAULT, "PyGILState_Check");
+    watch_quiet = quiet;
+    watch_loud = loud;
     listener_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &listener_spec, NULL);
     return !listener_type || PyModule_AddObjectRef(module, "Listener", (PyObject *)listener_type) ? -1 : 0;
 }

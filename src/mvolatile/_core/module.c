@@ -230,6 +230,20 @@ static PyObject *core_set_unpin_hook(PyObject *module, PyObject *hook) {
     Py_RETURN_NONE;
 }
 
+/* Under the GIL, where there is one: open() in Python lets it go between the call and the end, and a thread that closes all and opens its own files
+ * would have one of them read and closed. */
+static PyObject *core_read_file(PyObject *module, PyObject *args) {
+    (void)module;
+    const char *path;
+    char *text;
+    size_t length;
+    if (!PyArg_ParseTuple(args, "y:read_file", &path)) return NULL;
+    if (os_read(path, &text, &length)) Py_RETURN_NONE;
+    PyObject *bytes = PyBytes_FromStringAndSize(text, (Py_ssize_t)length);
+    free(text);
+    return bytes;
+}
+
 static PyMethodDef functions[] = {
     {"mvolatile", core_mvolatile, METH_VARARGS, "mvolatile($module, address, length, mode, flags, /)\n--\n\n(nbytes, purged)."},
     {"tier", core_tier, METH_NOARGS, "tier($module, /)\n--\n\n'userfaultfd', 'faultcount' or 'unsupported'."},
@@ -237,8 +251,14 @@ static PyMethodDef functions[] = {
     {"sizes", core_sizes, METH_NOARGS, "sizes($module, /)\n--\n\n(page size, huge page size) in bytes."},
     {"raw_volatile_bytes", core_raw_volatile, METH_NOARGS,
      "raw_volatile_bytes($module, /)\n--\n\nBytes marked with mvolatile() now."},
+    {"work", listener_work, METH_O,
+     "work($module, step, /)\n--\n\nOf a thread that listens for the library: 1 before it is started, by who starts it; 0 by itself, first; -1 when it "
+     "ends, or could not be started. A fork waits while it works, which is while it is not in Listener.wait()."},
+    {"forks_by_python", listener_forks_by_python, METH_O,
+     "forks_by_python($module, begins, /)\n--\n\nThis thread begins os.fork() with True, and has ended it with False."},
     {"forks", core_forks, METH_NOARGS,
      "forks($module, /)\n--\n\nHow many forks, by Python or by C, lie between the process that loaded the core and this one."},
+    {"read_file", core_read_file, METH_VARARGS, "read_file($module, path, /)\n--\n\nAll of a small file of the kernel's, as bytes; None where it cannot be had."},
     {"set_unpin_hook", core_set_unpin_hook, METH_O,
      "set_unpin_hook($module, hook, /)\n--\n\nCall hook(range) whenever a Range becomes volatile; None ends it."},
     {NULL, NULL, 0, NULL},

@@ -101,6 +101,10 @@ typedef void os_found(void *context, uintptr_t start, uintptr_t end);
 int os_scan(enum os_class class, uintptr_t start, uintptr_t end, os_found *found, void *context);
 bool os_can_scan(void);
 
+/* The text of a small file of the kernel's, from malloc() and closed by a zero. Another thread that closes all descriptors meanwhile has no file of the
+ * program's read or closed here. */
+int os_read(const char *path, char **text, size_t *length);
+
 /* 0 when all of [start, end) is private, anonymous, writable, not locked and not hugetlb; ENOMEM: part of it is not mapped;
  * EINVAL otherwise. Calls `mapped(context, start, end)` for each mapping's part, in order, until something is refused. */
 int os_check_anonymous(uintptr_t start, uintptr_t end, os_found *mapped, void *context);

@@ -244,6 +244,8 @@ int os_sleep_while(_Atomic uint32_t *word, uint32_t value, int64_t nanoseconds) 
 
 void os_wake(_Atomic uint32_t *word) { syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0); }
 
+void os_nap(void) { (void)nanosleep(&(struct timespec){.tv_nsec = 100000}, NULL); }
+
 int64_t os_now(void) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);

@@ -44,6 +44,7 @@ void os_source_close(struct source *source);
  * handler ran. ETIMEDOUT. 0: look again. */
 int os_sleep_while(_Atomic uint32_t *word, uint32_t value, int64_t nanoseconds);
 void os_wake(_Atomic uint32_t *word);
+void os_nap(void); /* a tenth of a millisecond */
 int64_t os_now(void); /* CLOCK_MONOTONIC, in nanoseconds */
 long os_process(void);
 

@@ -26,7 +26,8 @@ struct pm_scan_arg {
 #define IS_SWAPPED (1u << 4)
 #define IS_PFNZERO (1u << 5)
 
-/* `*start` goes on to where the walk stopped. */
+/* What was read is believed if the descriptor was ours before and after: else another thread may have closed it in between, and a file of the program's
+ * have answered. EBADF: it was not; `*start` goes on to where the walk stopped, here as below. */
 static int scan_fast(enum os_class class, uintptr_t *start, uintptr_t end, os_found *found, void *context) {
     struct page_region regions[64];
     struct pm_scan_arg arg = {
@@ -51,11 +52,10 @@ static int scan_fast(enum os_class class, uintptr_t *start, uintptr_t end, os_fo
     }
     arg.return_mask = IS_PRESENT; /* the kernel asks for one; it also splits regions by it, which callers join again */
     while (arg.start < end) {
-        int count = ioctl(pagemap.fd, PAGEMAP_SCAN_CALL, &arg);
-        if (count < 0) {
-            if (errno == EINTR || errno == EAGAIN) continue;
-            return errno;
-        }
+        int fd = own_fd(&pagemap), count = fd < 0 ? -1 : ioctl(fd, PAGEMAP_SCAN_CALL, &arg), err = errno_of(count);
+        if (fd < 0 || own_fd(&pagemap) != fd) return EBADF;
+        if (err == EINTR || err == EAGAIN) continue;
+        if (err) return err;
         for (int i = 0; i < count; i++) found(context, regions[i].start, regions[i].end);
         if (arg.walk_end <= arg.start) return EIO;
         *start = arg.start = arg.walk_end;
@@ -84,17 +84,19 @@ static bool in_class(enum os_class class, uint64_t entry, uintptr_t address) {
     return present || (swapped && class == OS_DATA);
 }
 
-static int scan_entries(enum os_class class, uintptr_t start, uintptr_t end, os_found *found, void *context) {
+static int scan_entries(enum os_class class, uintptr_t *from, uintptr_t end, os_found *found, void *context) {
     uint64_t entries[512];
-    uintptr_t run = 0;
+    uintptr_t run = 0, start = *from;
     while (start < end) {
         size_t wanted = (end - start) / os_page_size;
         if (wanted > 512) wanted = 512;
-        ssize_t got = pread(pagemap.fd, entries, wanted * 8, (off_t)(start / os_page_size * 8));
-        if (got < 8) {
-            if (got < 0 && errno == EINTR) continue;
-            return got < 0 ? errno : EIO;
-        }
+        int fd = own_fd(&pagemap);
+        ssize_t got = fd < 0 ? -1 : pread(fd, entries, wanted * 8, (off_t)(start / os_page_size * 8));
+        int err = got < 0 ? errno : 0;
+        *from = run ? run : start;
+        if (fd < 0 || own_fd(&pagemap) != fd) return EBADF;
+        if (err == EINTR) continue;
+        if (got < 8) return err ? err : EIO;
         for (ssize_t i = 0; i < got / 8; i++, start += os_page_size) {
             if (in_class(class, entries[i], start)) {
                 if (!run) run = start;
@@ -174,12 +176,11 @@ void open_pagemap(void) {
     if (own_fd(&pagemap) >= 0) return;
     uint64_t entry;
     int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC), failed = errno_of(fd);
+    own_keep(&pagemap, fd);
     if (!failed && pread(fd, &entry, 8, (off_t)((uintptr_t)&pagemap / os_page_size * 8)) != 8) {
         failed = EIO;
-        close(fd);
-        fd = -1; /* so that os_scan() tries again */
+        own_close(&pagemap); /* so that os_scan() tries again */
     }
-    own_keep(&pagemap, fd);
     note(&os_probe.pagemap, failed);
     uintptr_t here = (uintptr_t)&pagemap & ~(os_page_size - 1);
     note(&os_probe.pagemap_scan, failed ? failed : scan_fast(OS_DATA, &here, here + os_page_size, nothing_found, NULL));
@@ -189,13 +190,17 @@ void close_pagemap(void) { own_close(&pagemap); }
 
 int os_scan(enum os_class class, uintptr_t start, uintptr_t end, os_found *found, void *context) {
     if (start >= end) return 0;
-    if (own_fd(&pagemap) < 0) open_proc(); /* also where it could not be opened before: EMFILE passes */
-    if (os_probe.pagemap && os_serving == OS_TIER_FAULTCOUNT && !atomic_load(&asks)) (void)ask_without_pagemap();
-    if (os_probe.pagemap) return atomic_load(&asks) ? scan_by_asking(class, start, end, found, context) : os_probe.pagemap;
-    if (!os_probe.pagemap_scan) {
-        int err = scan_fast(class, &start, end, found, context);
-        if (err != EPERM && err != EACCES && err != ENOSYS && err != ENOTTY && err != EINVAL) return err;
-        note(&os_probe.pagemap_scan, err); /* a sandbox that came late refuses ioctl(2), and hardly read(2) */
+    int err = EBADF;
+    for (int tries = 0; err == EBADF && tries < 100; tries++) { /* a sandbox may answer so, too */
+        if (own_fd(&pagemap) < 0) open_proc(); /* also where it could not be opened before: EMFILE passes */
+        if (os_probe.pagemap && os_serving == OS_TIER_FAULTCOUNT && !atomic_load(&asks)) (void)ask_without_pagemap();
+        if (os_probe.pagemap) return atomic_load(&asks) ? scan_by_asking(class, start, end, found, context) : os_probe.pagemap;
+        if (!os_probe.pagemap_scan) {
+            err = scan_fast(class, &start, end, found, context);
+            if (err != EPERM && err != EACCES && err != ENOSYS && err != ENOTTY && err != EINVAL) continue;
+            note(&os_probe.pagemap_scan, err); /* a sandbox that came late refuses ioctl(2), and hardly read(2) */
+        }
+        err = scan_entries(class, &start, end, found, context);
     }
-    return scan_entries(class, start, end, found, context);
+    return err;
 }

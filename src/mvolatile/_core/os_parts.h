@@ -8,7 +8,7 @@
 
 #include "os.h"
 
-/* A descriptor of ours. A program that closes all descriptors, as daemons do, may have opened another file at the number: so every use
+/* A descriptor of ours, be it for a moment. A program that closes all descriptors, as daemons do, may have opened another file at the number: so every use
  * asks first whether the file is still the one that was opened. A userfaultfd has an inode of its own since Linux 5.12. Between the question and
  * the use another thread may still close it; nobody who has descriptors can exclude that. */
 struct own {

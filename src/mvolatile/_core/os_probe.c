@@ -54,6 +54,41 @@ void own_close(struct own *own) {
     if (is_ours(own, fd)) close(fd);
 }
 
+static int read_all(struct own *file, char **text, size_t *length) {
+    size_t room = 4096;
+    *length = 0;
+    for (;;) {
+        char *larger = *length + 1 < room ? *text : realloc(*text, room *= 2);
+        int fd = own_fd(file);
+        if (!larger) return ENOMEM;
+        *text = larger;
+        ssize_t got = fd < 0 ? -1 : read(fd, *text + *length, room - 1 - *length);
+        int err = got < 0 ? errno : 0;
+        if (fd < 0 || own_fd(file) != fd) return EBADF;
+        if (err && err != EINTR) return err;
+        if (!got) return 0;
+        if (got > 0) *length += (size_t)got;
+    }
+}
+
+int os_read(const char *path, char **text, size_t *length) {
+    int err = EBADF;
+    if (!(*text = malloc(4096))) return ENOMEM;
+    for (int tries = 0; err == EBADF && tries < 10; tries++) {
+        struct own file = NO_DESCRIPTOR;
+        int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+        err = errno_of(fd);
+        own_keep(&file, fd);
+        if (!err) err = read_all(&file, text, length);
+        own_close(&file);
+    }
+    if (err)
+        free(*text);
+    else
+        (*text)[*length] = 0;
+    return err;
+}
+
 /* What is open already stays. Two threads may scan at once where somebody closed all descriptors: one opens. */
 void open_proc(void) {
     static pthread_mutex_t opening = PTHREAD_MUTEX_INITIALIZER;
@@ -83,20 +118,17 @@ static int try_advice(void) {
     return 0;
 }
 
-static void read_setting(const char *path, char *text, size_t room) {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t got = fd < 0 ? 0 : read(fd, text, room - 1);
-    text[got > 0 ? got : 0] = 0;
-    if (fd >= 0) close(fd);
-}
-
 static void read_settings(void) {
-    char text[64];
-    read_setting("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size", text, sizeof text);
-    size_t size = strtoul(text, NULL, 10);
+    char *text;
+    size_t length, size = 0;
+    if (!os_read("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size", &text, &length)) {
+        size = strtoul(text, NULL, 10);
+        free(text);
+    }
     os_huge_size = size ? size : (size_t)2 << 20;
-    read_setting("/sys/kernel/mm/transparent_hugepage/enabled", text, sizeof text);
+    if (os_read("/sys/kernel/mm/transparent_hugepage/enabled", &text, &length)) return;
     os_huge_by_default = strstr(text, "[always]");
+    free(text);
 }
 
 /* A filter may kill whoever makes a call that is not on its list, as systemd's SystemCallFilter= does, and the administrator who knows says so by

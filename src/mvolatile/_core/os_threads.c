@@ -11,10 +11,6 @@
 #include "os_apart.h"
 #include "os_parts.h"
 
-/* Descriptors that are there for a moment, which another thread that closes all may close in between. The bad schedule: the number is a file of the
- * program's by then, which would be read, and closed. So each use asks whose it is, as of those that stay (os_parts.h); and what was read is only
- * believed if it was ours to the end. */
-
 enum answer { NO, YES, ENDED, UNKNOWN };
 
 /* The mask is the 32nd field of its `stat`, a decimal number of 31 signals; the name in parentheses before may hold anything. */
@@ -25,20 +21,14 @@ static enum answer mask_in(char *text) {
 }
 
 static enum answer blocks_sigbus(const char *thread) {
-    char path[64], text[1024];
-    struct own file = NO_DESCRIPTOR;
+    char path[64], *text;
+    size_t length;
     snprintf(path, sizeof path, "/proc/self/task/%.20s/stat", thread);
-    int opened = open(path, O_RDONLY | O_CLOEXEC), err = errno_of(opened);
-    own_keep(&file, opened);
-    int fd = own_fd(&file);
-    ssize_t n = fd < 0 ? 0 : read(fd, text, sizeof text - 1);
-    if (n < 0) err = errno;
-    bool ours = own_fd(&file) >= 0;
-    own_close(&file);
+    int err = os_read(path, &text, &length);
     if (err) return err == ENOENT || err == ESRCH ? ENDED : UNKNOWN;
-    if (!ours || !n) return UNKNOWN;
-    text[n] = 0;
-    return mask_in(text);
+    enum answer answer = mask_in(text);
+    free(text);
+    return answer;
 }
 
 struct entry { /* what getdents64(2) tells: readdir(3) keeps the number to itself */

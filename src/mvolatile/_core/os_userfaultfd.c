@@ -33,12 +33,14 @@ static int call_own(unsigned long request, void *arg) {
 
 /* Where a profile refuses the system call, and a device plugin or a udev rule gives the process the device (Linux 6.1). */
 static int new_by_device(void) {
-    int device = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC), fd = -1;
-    note(&os_probe.userfaultfd_device, errno_of(device));
-    if (device < 0) return -1;
-    fd = ioctl(device, USERFAULTFD_IOC_NEW, FLAGS);
+    struct own device = NO_DESCRIPTOR;
+    int opened = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC), fd = -1;
+    own_keep(&device, opened);
+    note(&os_probe.userfaultfd_device, errno_of(opened));
+    if (opened < 0) return -1;
+    fd = ioctl(opened, USERFAULTFD_IOC_NEW, FLAGS);
     note(&os_probe.userfaultfd_device, errno_of(fd));
-    close(device);
+    own_close(&device);
     return fd;
 }
 
@@ -59,16 +61,14 @@ bool open_userfaultfd(void) {
     for (;;) {
         int fd = new_descriptor();
         if (fd < 0) return false;
+        own_keep(&uffd, fd);
         struct uffdio_api api = {.api = UFFD_API, .features = UFFD_FEATURE_SIGBUS};
-        int err = ioctl(fd, UFFDIO_API, &api) ? errno : 0;
-        if (err == EBADF) continue; /* the program has closed this one, too */
+        int err = call_own(UFFDIO_API, &api);
+        if (err && own_fd(&uffd) != fd) continue; /* the program has closed this one, too */
         note(&os_probe.uffd_sigbus, err);
-        if (!err) {
-            own_keep(&uffd, fd);
-            return true;
-        }
-        close(fd);
-        return false;
+        if (err == ENOTTY) uffd.fd = -1; /* closed before it was known by its inode: the program's, not to be closed */
+        if (err) own_close(&uffd);
+        return !err;
     }
 }
 

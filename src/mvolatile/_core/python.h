@@ -77,7 +77,10 @@ extern PyObject *release_name; /* "release", made once: the hot paths call it */
 extern PyTypeObject *range_type, *hold_type, *pin_type, *peek_type, *window_type;
 
 int add_finder_type(PyObject *module); /* finder.c, and what it needs of shelf.c and index.c */
-int add_listener_type(PyObject *module); /* listener_type.c */
+/* listener_type.c */
+int add_listener_type(PyObject *module);
+PyObject *listener_work(PyObject *module, PyObject *step);
+PyObject *listener_forks_by_python(PyObject *module, PyObject *begins);
 
 /* shelf.c */
 extern PyTypeObject *shelf_type;

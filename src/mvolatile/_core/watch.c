@@ -11,10 +11,38 @@
 unsigned watch_forks;
 _Atomic unsigned watch_renewals;
 
+/* ---- who wants Python's lock ------------------------------------------------------------------------------------------------------ */
+
+void (*watch_quiet)(void), (*watch_loud)(bool in_child);
+static OF_EACH_THREAD bool is_quiet;
+
+/* Before the gate is shut: who is waited for may be in front of it. */
+static void be_quiet(void) {
+    if (is_quiet || !watch_quiet) return;
+    is_quiet = true;
+    watch_quiet();
+}
+
+static void be_loud(bool in_child) {
+    if (!is_quiet) return;
+    is_quiet = false;
+    watch_loud(in_child);
+}
+
+static void loud_in_parent(void) { be_loud(false); }
+
+static void loud_in_child(void) {
+    watch_forks++;
+    be_loud(true);
+}
+
+/* ---- memory ----------------------------------------------------------------------------------------------------------------------- */
+
 /* The parent stands still: no operation between populating pages and recording what was lost, no trap between its zero page and its note,
  * no peek half listed. So the child, which has one thread and would wait for ever for locks that others held, finds every lock free and every
  * range whole. */
 static void before_fork(void) {
+    be_quiet();
     range_shut_gate();
     range_shut_out_traps();
     pool_lock();
@@ -62,11 +90,9 @@ static void in_child(void) {
 
 static void in_parent(void) { let_go(false); }
 
-static void count_fork(void) { watch_forks++; }
-
 void watch_count_forks(void) {
     static bool counted;
-    if (!counted) pthread_atfork(NULL, NULL, count_fork);
+    if (!counted) pthread_atfork(be_quiet, loud_in_parent, loud_in_child);
     counted = true;
 }
 

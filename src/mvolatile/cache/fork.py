@@ -14,9 +14,10 @@ import os
 import threading
 import weakref
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
-from .._core import forks
+from .._core import forks, forks_by_python
 
 __all__ = ["at_start_over", "catch_up", "follow"]
 
@@ -71,4 +72,6 @@ def _start_over() -> None:
             del _turns[past]
 
 
+_begins, _is_over = partial(forks_by_python, True), partial(forks_by_python, False)
+os.register_at_fork(before=_begins, after_in_parent=_is_over, after_in_child=_is_over)
 os.register_at_fork(after_in_child=catch_up)

@@ -23,6 +23,7 @@ import weakref
 from collections.abc import Callable
 from typing import Protocol
 
+from .. import _core
 from ..errors import UnsupportedError
 from ..kernel.pressure import PressureMonitor
 from ..kernel.threads import TRY_AGAIN, Process, join, process, start_thread, tell_once
@@ -73,9 +74,11 @@ def listen(cache: Listener) -> bool:
         )
     # Not under the lock: this waits until the thread runs, and before that it may run another cache's finalizer,
     # which waits for the lock.
+    _core.work(1)
     try:
         start_thread(thread)
     except (RuntimeError, MemoryError) as error:
+        _core.work(-1)
         with _lock:
             if _monitor is monitor:
                 _monitor = _thread = None
@@ -114,12 +117,16 @@ def ignore(cache: Listener, wait: bool = True) -> None:
 
 
 def _run(monitor: PressureMonitor) -> None:
+    _core.work(0)
     last = float("-inf")
-    for event in monitor:
-        if event.when - last < _PAUSE:
-            continue
-        tell_all()
-        last = event.when
+    try:
+        for event in monitor:
+            if event.when - last < _PAUSE:
+                continue
+            tell_all()
+            last = event.when
+    finally:
+        _core.work(-1)
 
 
 def tell_all() -> None:

@@ -2,22 +2,24 @@
 
 A file that is missing or may not be read says that this kernel or container does not give the thing, which is
 an answer, not an error: `read` and those built on it return None then.
+
+Caches read such files in any thread. The core does it, since another thread may close all descriptors meanwhile: a
+descriptor of Python's would be a file of the program's by then, to be read and closed.
 """
 
 from __future__ import annotations
 
 import os
-from pathlib import Path
+
+from .. import _core
 
 __all__ = ["read", "read_int", "read_table"]
 
 
 def read(path: str | os.PathLike[str]) -> str | None:
     """The text of a file without its last newline, or None where it cannot be had."""
-    try:
-        return Path(path).read_text(encoding="utf-8", errors="surrogateescape").rstrip("\n")
-    except OSError:
-        return None
+    data = _core.read_file(os.fsencode(path))
+    return None if data is None else data.decode("utf-8", "surrogateescape").rstrip("\n")
 
 
 def read_int(path: str | os.PathLike[str]) -> int | None:

@@ -20,6 +20,9 @@ FOUND_IN = {
     "finalizer_waits": ("finalized", "deadlock"),
     "child_sleeps": ("forked in C", "deadlock"),
     "child_keeps_lock": ("forked in C", "deadlock"),
+    "fork_unquiet": ("forked in C beside who is told", "no_phantom"),
+    "fork_holds_lock": ("forked in C beside who is told", "deadlock"),
+    "told_unlooked": ("forked in C beside who is told", "no_phantom"),
 }
 
 

@@ -6,10 +6,12 @@ Each test has another thread of the parent hold what the child will want.
 from __future__ import annotations
 
 import gc
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +19,7 @@ import pytest
 from mvolatile import VolatileCache, volatile_cache
 from mvolatile.cache import circles, fork, pressure
 from support.c_fork import in_c_child
+from support.processes import run_python
 
 from .helpers import is_valid, purge, seal, told
 
@@ -289,3 +292,46 @@ def test_the_fork_is_seen_before_the_first_memory() -> None:
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 1
 
     run_python(child).check()
+
+
+def test_beside_a_thread_that_is_told_of_pressure_all_the_time(tmp_path: Path) -> None:
+    """Bad schedule: that thread waits for Python's lock, which the thread that forks holds; the child gives way to it
+    for ever once it starts a thread of its own, or has run for some milliseconds.
+    """
+
+    def child(fifo: str) -> None:
+        import os
+        import threading
+
+        import mvolatile as mv
+        from support.c_fork import in_c_child
+
+        feed = os.open(fifo, os.O_RDWR | os.O_NONBLOCK)
+        os.set_blocking(feed, False)
+        over = threading.Event()
+        writer = os.fork()
+        if writer == 0:
+            parent = os.getppid()
+            while os.getppid() == parent:
+                try:
+                    os.write(feed, b"x")
+                except BlockingIOError:
+                    over.wait(0.0002)
+            os._exit(0)
+        cache = mv.VolatileCache()
+        cache["k"] = b"v"
+
+        def store() -> None:
+            cache["k"] = b"of the child"
+            assert sum(range(200_000)) > 0
+            assert cache["k"] == b"of the child"
+            cache.close()
+
+        for _ in range(50):
+            in_c_child(store)
+        os.kill(writer, 9)
+        os.waitpid(writer, 0)
+
+    fifo = tmp_path / "pressure"
+    os.mkfifo(fifo)
+    run_python(child, str(fifo), env={"MEMORY_PRESSURE_WATCH": str(fifo)}).check()

@@ -38,6 +38,15 @@ class World(NamedTuple):
     child_lock: int = 0
     touched: str = ""
     """What was done to a file of the program's."""
+    python: str = ""
+    """Who has Python's lock."""
+    wanted: int = 0
+    """The caches' thread waits for it."""
+    working: int = 0
+    """That thread is not in its wait."""
+    forking: int = 0
+    child_wanted: int = 0
+    """A child's copy of `wanted`: it gives way to a thread that it has not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +71,12 @@ class Broken:
     """A child waits for the parent's watcher."""
     child_keeps_lock: bool = False
     """A child that Python's hooks know nothing of takes a lock as it was copied."""
+    fork_unquiet: bool = False
+    """A fork does not wait for the caches' thread."""
+    fork_holds_lock: bool = False
+    """It waits with Python's lock in its hands."""
+    told_unlooked: bool = False
+    """Who is told does not look whether somebody forks."""
 
 
 def switches() -> tuple[str, ...]:
@@ -211,6 +226,36 @@ def child(broken: Broken) -> Steps:
         yield Act("sleep", lambda world: (world, None), lambda world: False)
 
 
+def told(broken: Broken) -> Steps:
+    """`begin_work()`, what is done then, and `end_work()`, of the caches' thread."""
+    while True:
+        yield _set("work", working=1)
+        if broken.told_unlooked or not (yield _see("look who forks", lambda world: world.forking)):
+            break
+        yield _set("do not", working=0)
+        yield Act("wait for the fork", lambda world: (world, None), lambda world: not world.forking)
+    yield _set("want Python's lock", wanted=1)
+    yield _set("take it", lambda world: not world.python, python="told", wanted=0)
+    yield _set("let go of it", python="")
+    yield _set("wait again", working=0)
+
+
+def forker(broken: Broken) -> Steps:
+    """`quiet()`, a fork in C by a thread that has Python's lock, and `loud()`."""
+    yield _set("take Python's lock", lambda world: not world.python, python="forker")
+    if not broken.fork_unquiet:
+        yield _set("begin to fork", forking=1)
+        if (yield _see("look who works", lambda world: world.working)):
+            if not broken.fork_holds_lock:
+                yield _set("let go of Python's lock", python="")
+            yield Act("wait for who works", lambda world: (world, None), lambda world: not world.working)
+            if not broken.fork_holds_lock:
+                yield _set("take it again", lambda world: not world.python, python="forker")
+    yield Act("fork", lambda world: (world._replace(child_wanted=world.wanted), None))
+    yield _set("have forked", forking=0)
+    yield _set("let go of Python's lock", python="")
+
+
 Program = Callable[[Broken], Steps]
 
 
@@ -233,9 +278,12 @@ def races() -> Mapping[str, Mapping[str, Program]]:
             "closer": closer,
             "child": child,
         },
+        "forked in C beside who is told": {"told": told, "forker": forker},
     }
 
 
 def check(world: World) -> str | None:
     """What must never be."""
+    if world.child_wanted:
+        return "no_phantom: the child gives way to a thread that it has not"
     return f"no_foreign_touch: {world.touched} of the program's file" if world.touched else None
