@@ -13,9 +13,7 @@ __all__ = ["raise_if_stopped"]
 
 def raise_if_stopped(error: BaseException) -> None:
     """Raise `error` on if the handler of a signal raised it."""
-    handlers = {getattr(signal.getsignal(number), "__code__", None) for number in signal.valid_signals()} - {
-        None
-    }
+    handlers = {_code_of(signal.getsignal(number)) for number in signal.valid_signals()} - {None}
     at = error.__traceback__ if handlers else None
     while at is not None:
         if at.tb_frame.f_code in handlers:
