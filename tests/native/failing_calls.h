@@ -148,11 +148,6 @@ int failing_open(const char *path, int flags) {
     return open(path, flags);
 }
 
-FILE *failing_fopen(const char *path, const char *mode) {
-    if (!(errno = script("fopen", open_errors, 0))) return fopen(path, mode);
-    return NULL;
-}
-
 int failing_prctl(int option, ...) {
     unsigned long args[4];
     va_list rest;

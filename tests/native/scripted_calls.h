@@ -14,7 +14,6 @@ int failing_munmap(void *base, size_t len);
 ssize_t failing_pread(int fd, void *to, size_t n, off_t offset);
 long failing_syscall(long number, ...);
 int failing_open(const char *path, int flags);
-FILE *failing_fopen(const char *path, const char *mode);
 int failing_prctl(int option, ...);
 int failing_getaffinity(pid_t pid, size_t size, cpu_set_t *set);
 int failing_setaffinity(pid_t pid, size_t size, const cpu_set_t *set);
@@ -26,7 +25,6 @@ int failing_setaffinity(pid_t pid, size_t size, const cpu_set_t *set);
 #define pread failing_pread
 #define syscall failing_syscall
 #define open failing_open
-#define fopen failing_fopen
 #define prctl failing_prctl
 #define sched_getaffinity failing_getaffinity
 #define sched_setaffinity failing_setaffinity

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -36,12 +37,13 @@ static int mapping_by_query(uintptr_t at, struct os_mapping *out) {
         .vma_name_size = sizeof name,
         .vma_name_addr = (uintptr_t)name,
     };
-    int failed = ioctl(maps.fd, PROCMAP_QUERY_CALL, &query);
+    int fd = own_fd(&maps), failed = ioctl(fd, PROCMAP_QUERY_CALL, &query);
     if (failed && errno == ENAMETOOLONG) { /* a file's path, or a long label of anonymous memory: the inode tells */
         query.vma_name_size = 0;
         query.vma_name_addr = 0;
-        failed = ioctl(maps.fd, PROCMAP_QUERY_CALL, &query);
+        failed = ioctl(fd, PROCMAP_QUERY_CALL, &query);
     }
+    if (own_fd(&maps) != fd) return EBADF;
     if (failed) return errno == ENOENT ? ENOMEM : errno;
     out->start = query.vma_start;
     out->end = query.vma_end;
@@ -67,9 +69,28 @@ static int mapping_by_text(FILE *file, uintptr_t at, struct os_mapping *out) {
     return ferror(file) ? EIO : ENOMEM;
 }
 
+static ssize_t read_own(void *own, char *to, size_t n) {
+    int fd = own_fd(own);
+    ssize_t got = fd < 0 ? -1 : read(fd, to, n);
+    return own_fd(own) == fd ? got : -1;
+}
+
+static int close_own(void *own) {
+    own_close(own);
+    free(own);
+    return 0;
+}
+
+/* A file of libc's that asks whose its descriptor is. */
 static int open_text(struct os_walk *walk) {
-    walk->text = fopen("/proc/self/maps", "re");
-    return walk->text ? 0 : errno;
+    struct own *own = malloc(sizeof *own);
+    if (!own) return ENOMEM;
+    int fd = open("/proc/self/maps", O_RDONLY | O_CLOEXEC), err = errno_of(fd);
+    *own = (struct own)NO_DESCRIPTOR;
+    own_keep(own, fd);
+    walk->text = err ? NULL : fopencookie(own, "r", (cookie_io_functions_t){.read = read_own, .close = close_own});
+    if (!walk->text) close_own(own);
+    return walk->text ? 0 : err ? err : ENOMEM;
 }
 
 int os_walk_begin(struct os_walk *walk) {
