@@ -25,14 +25,20 @@ static PyTypeObject *listener_type;
  * does the same harm, and is the program's affair; so is what a callback of it does in ours, after a while.) */
 static _Atomic int working, forking; /* threads that listen, but for those in wait(); forks */
 static OF_EACH_THREAD bool listens, by_python; /* it is in os.fork(), which holds more of Python's locks, and makes all of them anew */
-static int (*holds_lock)(void); /* PyGILState_Check, which is not in the limited API but in every Python */
+static PyThreadState *(*who_has_lock)(void); /* not in the limited API, but in every Python: PyThreadState_GetUnchecked since 3.13 */
 #define PATIENCE 1000000000 /* ns */
 
 static bool others_work(void) { return atomic_load(&working) > listens; }
 
+/* Not PyGILState_Check(), which says yes to every thread once there was a subinterpreter. */
+static bool has_lock(void) {
+    PyThreadState *mine = PyGILState_GetThisThreadState();
+    return mine && who_has_lock && who_has_lock() == mine;
+}
+
 static void quiet(void) {
     atomic_fetch_add(&forking, 1);
-    if (by_python || !others_work() || !holds_lock || !holds_lock()) return;
+    if (by_python || !others_work() || !has_lock()) return;
     int64_t until = os_now() + PATIENCE;
     Py_BEGIN_ALLOW_THREADS
     while (others_work() && os_now() < until) os_pause();
@@ -223,7 +229,9 @@ static PyType_Spec listener_spec = {
 };
 
 int add_listener_type(PyObject *module) {
-    holds_lock = (int (*)(void))(uintptr_t)dlsym(RTLD_DEFAULT, "PyGILState_Check");
+    void *found = dlsym(RTLD_DEFAULT, "PyThreadState_GetUnchecked");
+    if (!found) found = dlsym(RTLD_DEFAULT, "_PyThreadState_UncheckedGet");
+    who_has_lock = (PyThreadState * (*)(void))(uintptr_t)found;
     watch_quiet = quiet;
     watch_loud = loud;
     listener_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &listener_spec, NULL);
