@@ -13,11 +13,30 @@
 
 enum answer { NO, YES, ENDED, UNKNOWN };
 
-/* The mask is the 32nd field of its `stat`, a decimal number of 31 signals; the name in parentheses before may hold anything. */
-static enum answer mask_in(char *text) {
-    char *field = strrchr(text, ')');
-    for (int number = 2; field && number < 32; number++) field = strchr(field + 1, ' ');
-    return !field ? UNKNOWN : strtoul(field, NULL, 10) >> (SIGBUS - 1) & 1 ? YES : NO;
+/* Fields of a thread's `stat`, by proc(5)'s numbers. The name is the second, in parentheses, and may hold anything. */
+enum { NAME = 2, FLAGS = 9, BLOCKED = 32 };
+
+static unsigned long field_of(const char *after_name, int wanted, bool *there) {
+    for (int number = NAME; after_name && number < wanted; number++) after_name = strchr(after_name + 1, ' ');
+    *there = after_name;
+    return after_name ? strtoul(after_name, NULL, 10) : 0;
+}
+
+/* The allocator's, which pandas, PyArrow and Polars bring along: it gives free pages back, and reads nobody's data. Were it looked at, every peek
+ * beside pandas would be a pin. */
+static bool is_jemallocs(const char *name, const char *after) {
+    static const char own[] = "(jemalloc_bg_thd";
+    return name && (size_t)(after - name) == sizeof own - 1 && !memcmp(name, own, sizeof own - 1);
+}
+
+#define PF_IO_WORKER 0x10ul /* since Linux 5.12 io_uring's threads are the process's: they run in the kernel, where a touch in vain is EFAULT */
+
+static enum answer mask_in(const char *text) {
+    bool flagged, masked;
+    const char *name = strchr(text, '('), *after = strrchr(text, ')');
+    unsigned long flags = field_of(after, FLAGS, &flagged), blocked = field_of(after, BLOCKED, &masked);
+    if (!flagged || !masked) return UNKNOWN;
+    return blocked >> (SIGBUS - 1) & 1 && !(flags & PF_IO_WORKER) && !is_jemallocs(name, after) ? YES : NO;
 }
 
 static enum answer blocks_sigbus(const char *thread) {
