@@ -1,4 +1,4 @@
-/* Shared by the files that know Python: module.c (functions), memory.c and copies.c (Range), pin_type.c, peek_type.c, shelf.c, index.c and
+/* Shared by the files that know Python: module.c (functions), memory.c and copies.c and stored.c (Range), pin_type.c, peek_type.c, shelf.c, index.c and
  * listener_type.c. */
 #ifndef MVOLATILE_PYTHON_H
 #define MVOLATILE_PYTHON_H
@@ -63,6 +63,16 @@ PyObject *range_read_method(RangeObject *self, PyObject *const *args, Py_ssize_t
 PyObject *range_readinto_method(RangeObject *self, PyObject *const *args, Py_ssize_t count);
 PyObject *range_write_method(RangeObject *self, PyObject *const *args, Py_ssize_t count);
 PyObject *range_peek_method(RangeObject *self, PyObject *const *args, Py_ssize_t count);
+
+/* memory.c */
+enum closing { CLOSED, REFUSED, BUSY, OURS };
+enum closing begin_closing(RangeObject *self, struct range **out); /* OURS: the range is the caller's, to be closed */
+
+/* stored.c */
+PyObject *range_open_stored_method(RangeObject *self, PyObject *args);
+PyObject *stored_close_and_keep(PyObject *module, PyObject *memory);
+PyObject *stored_give_back_kept(PyObject *module, PyObject *unused);
+PyObject *stored_kept_bytes(PyObject *module, PyObject *unused);
 
 /* pin_type.c */
 PyObject *hold_new(RangeObject *memory, bool write);

@@ -19,6 +19,7 @@ from typing import Any, TypeVar, cast, overload
 
 from .._core import MISSING
 from . import pressure
+from .addresses import resident_bytes
 from .carry import packed, unpacked
 from .checks import TimeToLive, checked_bound, checked_condition, checked_ttl
 from .clock import lifetime
@@ -323,7 +324,7 @@ class VolatileCache(Verbs[K, V], MutableMapping[K, V]):
         pinned += sum(memory.nbytes for memory in log.leaving if memory._pins)
         resident: int | None
         try:
-            resident = sum(memory.resident() for memory in [shelf.memory for shelf in shelves] + log.spare)
+            resident = sum(map(resident_bytes, [shelf.memory for shelf in shelves] + log.spare))
         except (FileNotFoundError, PermissionError):  # no /proc, or a daemon that has changed its user
             resident = None
         return CacheInfo(

@@ -8,9 +8,9 @@ from collections.abc import Callable, Hashable
 from functools import partial
 from typing import Any, TypeVar, cast
 
-from .._core import MISSING, Finder, forks
+from .._core import MISSING, Finder, forks, give_back_kept
 from ..errors import Purged, VolatilityWarning
-from ..memory import VolatileMemory, callers_level
+from ..memory import callers_level
 from . import pressure, registry
 from .addresses import AddressSpace, for_want_of_room
 from .checks import TimeToLive
@@ -73,7 +73,7 @@ class Engine(Finder[K, V]):
         self._departures = None if on_evict is None else Notices(partial(tell_each, on_evict))
         self._timer = timer
         self._inherit = inherit
-        self._addresses = AddressSpace(partial(VolatileMemory, name=self.name, dump=dump, inherit=inherit))
+        self._addresses = AddressSpace(self.name, dump=dump, inherit=inherit)
         self._log = Log(self._addresses.take, self._index, self._shelves, max_bytes)
         self._telling = self._notices is not None or self._departures is not None
         if self._telling:
@@ -265,6 +265,7 @@ class Engine(Finder[K, V]):
     def _give_way(self) -> None:
         self._log.seal_all(at_least=WORTH_SEALING // max(1, len(logs)))
         self._log.spare.clear()
+        give_back_kept()
         self._hand.survey()
         self._log.clean(4096)
 

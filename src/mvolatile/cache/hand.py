@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
+from .._core import give_back_kept
 from ..kernel.room import room
 from .addresses import AddressSpace
 from .duel import CLOCK, Duel
@@ -108,12 +109,13 @@ class Hand:
         """
         log = self.log
         shelves, keep = len(log.by_number), log.nbytes - max(nbytes, log.nbytes // GIVEN_UP)
-        if log.spare:
+        if give_back_kept() or log.spare:
             log.spare.clear()
             return True
         while (log.nbytes > keep or len(log.by_number) >= shelves) and self._advance():
             pass
         log.spare.clear()
+        give_back_kept()
         self._back_off(log.footprint)
         return len(log.by_number) < shelves
 

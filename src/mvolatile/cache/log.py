@@ -15,7 +15,7 @@ from collections.abc import Callable, Hashable
 from itertools import count
 from typing import Any, TypeAlias
 
-from .._core import Index
+from .._core import Index, close_and_keep, give_back_kept
 from ..errors import Extents, Purged
 from ..memory import VolatileMemory
 from .addresses import OutOfMemoryError
@@ -253,6 +253,8 @@ class Log:
             memory = shelf.let_go()
             if memory is not None:
                 self.spare.append(memory)
+        elif isinstance(shelf, Range):
+            close_and_keep(shelf.memory)  # for the next large value; not if somebody holds or reads it
 
     def drop(self, shelf: Shelf, lost: bool) -> None:
         """Give up all values on it; `clean` removes their keys later."""
@@ -368,4 +370,5 @@ class Log:
             table.clear()
         for jobs in (self.dropped, self.sparse, self.spare):
             jobs.clear()
+        give_back_kept()
         self.nbytes = self.beside = 0

@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 from .._core import Shelf as Row
 from ..errors import Overwritten, Purged
 from ..memory import VolatileMemory
-from .values import ARRAY, BYTES, MADE, Encoded, array_maker, write_parts
+from .values import ARRAY, BYTES, MADE, Encoded, array_maker
 
 __all__ = ["KIND_BITS", "NOBODY", "NUMBER_SHIFT", "SLOTS", "Range", "Segment", "Shelf"]
 
@@ -190,11 +190,6 @@ class Range:
         self.timer = timer
         self.gone = False
         self.memory = memory
-        if len(encoded.parts) == 1:
-            self.memory.write(encoded.parts[0])
-        else:
-            with memoryview(self.memory._hold(True)) as view:
-                write_parts(encoded.parts, view)
 
     def fetch(self, slot: int) -> Any:
         """What `decode` makes the value of; `Purged` if any of it was lost, `KeyError` if its time is over."""

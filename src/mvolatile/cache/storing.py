@@ -17,7 +17,7 @@ from .engine import Engine
 from .flights import Terms
 from .segment import Range
 from .stopped import raise_if_stopped
-from .values import EXPIRES, EXPIRY, decode, encode
+from .values import EXPIRES, EXPIRY, Encoded, decode, encode
 
 __all__ = ["Storing"]
 
@@ -69,7 +69,7 @@ class Storing(Engine[K, V]):
             raise NoRoomError(f"a value of {encoded.nbytes} bytes, but there is room for {max(0, has)}")
         if nbytes >= OWN_RANGE or (nbytes >= OWN_PAGES and nbytes * 4 > self._log.segment_bytes()):
             self._change(self._hand.make_room, encoded.nbytes, key)
-            memory = self._memory_for(max(1, encoded.nbytes))
+            memory = self._memory_for(encoded)
             shelf = Range(self._log.next_number(), key, encoded, memory, expires, self._timer)
             if (
                 memory._refusal == errno.ENOMEM
@@ -101,11 +101,12 @@ class Storing(Engine[K, V]):
         self._give_way_to_program()
         self._change(self._put_nothing, key, flight)
 
-    def _memory_for(self, nbytes: int) -> VolatileMemory:
-        """For a large value. Others are given up for it, but not where that cannot be enough."""
+    def _memory_for(self, encoded: Encoded) -> VolatileMemory:
+        """With a large value in it. Others are given up for it, but not where that cannot be enough."""
+        nbytes = encoded.nbytes
         for _ in range(TRIES_TO_STORE):
             with suppress(OutOfMemoryError):
-                return self._addresses.take(nbytes)
+                return self._addresses.store(encoded)
             has = address_room()
             if has is not None and has + self._log.nbytes < nbytes:
                 break
