@@ -83,6 +83,15 @@ static int overwrite(struct range *range, const struct part *parts, size_t count
     return err;
 }
 
+/* The kernel takes what is volatile in the order in which it was first marked, and memory that was kept is old by that: the newest value would go
+ * before all others. A page that was read since its mark goes to the end of the line when its turn comes. */
+static void make_young(struct range *range) {
+    size_t step = range->huge ? os_huge_size : os_page_size;
+    atomic_fetch_add(&range->peeks, 1);
+    for (size_t at = 0; at < range->mapped; at += step) (void)*(volatile char *)at_offset(range, at);
+    atomic_fetch_sub(&range->peeks, 1);
+}
+
 int store_parts(struct range *range, const struct part *parts, size_t count, enum beginning beginning) {
     pthread_mutex_lock(&range->lock);
     int err = 0;
@@ -95,6 +104,7 @@ int store_parts(struct range *range, const struct part *parts, size_t count, enu
     atomic_store(&range->lossy, false);
     range->generation = 0;
     if (!err) (void)mark(range); /* a refusal is for the caller to see */
+    if (!err && beginning == BEGINS_KEPT) make_young(range);
     pthread_mutex_unlock(&range->lock);
     return err;
 }

@@ -109,7 +109,7 @@ class Hand:
         """
         log = self.log
         shelves, keep = len(log.by_number), log.nbytes - max(nbytes, log.nbytes // GIVEN_UP)
-        if give_back_kept() or log.spare:
+        if log.spare:
             log.spare.clear()
             return True
         while (log.nbytes > keep or len(log.by_number) >= shelves) and self._advance():
