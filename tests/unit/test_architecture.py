@@ -47,6 +47,7 @@ KNOWS_PYTHON = {
     "shelf.c",
     "index.c",
     "copies.c",
+    "stored.c",
     "module.c",
     "python.h",
     "memory.c",

@@ -17,7 +17,7 @@ from collections.abc import (
 from contextlib import suppress
 from typing import Any, TypeVar, cast, overload
 
-from .._core import MISSING
+from .._core import MISSING, give_back_kept
 from . import pressure
 from .addresses import resident_bytes
 from .carry import packed, unpacked
@@ -357,6 +357,7 @@ class VolatileCache(Verbs[K, V], MutableMapping[K, V]):
         # At the interpreter's end the thread stands still for good, and may hold what closing waits for.
         if getattr(self, "_listening", False) and not sys.is_finalizing():
             pressure.ignore(self, wait=False)
+            give_back_kept()
 
     def __enter__(self) -> VolatileCache[K, V]:
         return self
