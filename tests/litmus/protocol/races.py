@@ -196,12 +196,20 @@ RACES = [
         purges=2,
     ),
     Litmus("store", Config(ranges=2), {"a": do(close_and_store, r=1, version=2)}, purges=3),
-    Litmus("store, large", Config(ranges=2, large=True), {"a": do(close_and_store, r=1, version=2)}, purges=3),
     Litmus(
-        "store, no pagemap", Config(ranges=2, pagemap=False), {"a": do(close_and_store, r=1, version=2)}, purges=3
+        "store, large", Config(ranges=2, large=True), {"a": do(close_and_store, r=1, version=2)}, purges=3
     ),
     Litmus(
-        "store in fresh memory", Config(ranges=2), {"a": do(close_and_store, r=1, version=2, keep=False)}, purges=2
+        "store, no pagemap",
+        Config(ranges=2, pagemap=False),
+        {"a": do(close_and_store, r=1, version=2)},
+        purges=3,
+    ),
+    Litmus(
+        "store in fresh memory",
+        Config(ranges=2),
+        {"a": do(close_and_store, r=1, version=2, keep=False)},
+        purges=2,
     ),
     Litmus("store vs peek", Config(ranges=2), {"a": do(peek), "b": do(close_and_store, r=1, version=2)}),
     Litmus(
