@@ -8,7 +8,7 @@ A *tier* is the kernel mechanism that serves us.
 
 The map, from the kernel up::
 
-    _core/       C: os_*.c talk to the kernel, hold.c and loss.c are the protocol, trap.c the SIGBUS handler
+    _core/       C: platform/ talks to the kernel, protocol/ marks, holds and finds losses, python/ and cache/ are types
     kernel/      what this kernel and this container give: features, cgroup limits, pressure, smaps
     memory.py    VolatileMemory, pin, peek          syscall.py   mvolatile() on raw addresses
     arrays.py    VolatileArray                      status.py    what this process holds

@@ -1,6 +1,6 @@
 """`VolatileMemory`: bytes that the kernel may take back, and what to do when it has.
 
-The protocol is in C (`_core/range.h` argues why it never misses a loss). Here is the policy: a loss is
+The protocol is in C (`_core/protocol/range.h` argues why it never misses a loss). Here is the policy: a loss is
 raised, zeroed or rebuilt.
 """
 

@@ -5,7 +5,7 @@ are never used twice, so a locator that outlived its shelf finds nothing, and ne
 
 A segment is open at first: held by one write pin, filled front to back. Published bytes are never written again,
 so readers of an open segment need no lock. Offsets, marks and the fast way to read are in C
-(`_core/shelf.c`). To seal it is to let the pin go: it is volatile from then on.
+(`_core/cache/shelf.c`). To seal it is to let the pin go: it is volatile from then on.
 """
 
 from __future__ import annotations
