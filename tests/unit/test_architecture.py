@@ -23,12 +23,12 @@ MAY_IMPORT = {
     "memory": {"kernel", "_core", "errors"},
     "syscall": {"kernel", "_core", "errors"},
     "arrays": {"memory", "errors"},
-    "status": {"memory", "kernel", "_core", "errors"},
+    "holdings": {"memory", "kernel", "_core", "errors"},
     "cache": {"memory", "arrays", "kernel", "_core", "errors"},
     "model": {"errors"},
     "explore": {"errors"},
     "testing": {"memory", "arrays", "cache", "kernel", "_core", "errors"},
-    "demo": {"memory", "arrays", "cache", "kernel", "errors", "status"},
+    "demo": {"memory", "arrays", "cache", "kernel", "errors", "holdings"},
 }
 """By room, which is a module of the package or a package below it. `__init__`, `__main__` and `cli` may
 import all.

@@ -365,7 +365,7 @@ static PyMemberDef range_members[] = {
 
 static PyMethodDef range_methods[] = {
     METHOD("read", range_read_method, METH_FASTCALL,
-           "read($self, offset, n=None, /)\n--\n\nCopy n bytes from offset (default: to the end).\n\n"
+           "read($self, offset=0, n=None, /)\n--\n\nCopy n bytes from offset, by default all to the end.\n\n"
            "No system call while the bytes are whole. A loss elsewhere in the memory does not matter. If one of these bytes\n"
            "was lost, `fill` decides: Purged is raised, or zeros or rebuilt bytes come back. Overwritten: another thread holds a\n"
            "write pin. Safe from any thread."),

@@ -58,6 +58,7 @@ int window(struct range *range, Py_ssize_t offset, Py_ssize_t *length); /* -1 wi
 bool two_sizes(PyObject *const *args, Py_ssize_t count, Py_ssize_t *first, Py_ssize_t *second, const char *usage); /* or TypeError */
 /* Copy from a range as read() does; 0, EFAULT (lost), EAGAIN (another thread writes) or another errno. May release the GIL. */
 int copy_out(struct range *range, Py_ssize_t offset, Py_ssize_t n, char *to);
+bool peek_tail(struct range *range, Py_ssize_t offset, Py_ssize_t n, char *to, Py_ssize_t few);
 PyObject *range_read_method(RangeObject *self, PyObject *const *args, Py_ssize_t count);
 PyObject *range_readinto_method(RangeObject *self, PyObject *const *args, Py_ssize_t count);
 PyObject *range_write_method(RangeObject *self, PyObject *const *args, Py_ssize_t count);
