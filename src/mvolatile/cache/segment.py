@@ -5,7 +5,7 @@ are never used twice, so a locator that outlived its shelf finds nothing, and ne
 
 A segment is open at first: held by one write pin, filled front to back. Published bytes are never written again,
 so readers of an open segment need no lock. Offsets, marks and the fast way to read are in C
-(`_core/shelf.c`). To seal it is to let the pin go: it is volatile from then on.
+(`_core/cache/shelf.c`). To seal it is to let the pin go: it is volatile from then on.
 """
 
 from __future__ import annotations
@@ -40,6 +40,16 @@ def weight(key: Hashable) -> int:
     if kind is int or kind is str or kind is bytes or kind is float:
         return getsizeof(key)
     return getsizeof(key) + sum(map(weight, key)) if isinstance(key, tuple) else OBJECT
+
+
+def read_published(memory: VolatileMemory, at: int, n: int) -> bytes:
+    """Bytes that nobody writes any more; `Purged` if they were lost."""
+    try:
+        return memory.read(at, n)
+    except Overwritten:
+        # A reader that began before the segment was sealed has not let the write pin go yet.
+        with memory.pin() as view:
+            return bytes(view[at : at + n])
 
 
 class Segment:
@@ -126,11 +136,7 @@ class Segment:
         if self.view is not None and not self.memory._lossy:  # a forked child may not inherit what is held
             return self.view[at : at + n].tobytes()
         try:
-            data = self.memory.read(at, n)
-        except Overwritten:
-            # A reader that began before the segment was sealed has not let the write pin go yet. Nobody writes.
-            with self.memory.pin() as view:
-                data = bytes(view[at : at + n])
+            data = read_published(self.memory, at, n)
         except Purged:
             if self.row.has_memory:
                 raise
@@ -139,7 +145,12 @@ class Segment:
             raise ValueError("another segment has the memory now")
         return data
 
-    probe = fetch  # what it copies is small
+    def probe(self, slot: int) -> bytes:
+        """As `fetch`, for the exceptions and the last bytes, in which its expiry is: no more than those are copied, but
+        where that needs a hold.
+        """
+        tail = self.row.tail(slot)
+        return self.fetch(slot) if tail is None else tail
 
     def let_go(self) -> VolatileMemory | None:
         """Its memory, to be filled by another; None if somebody holds it."""
@@ -195,7 +206,7 @@ class Range:
         """What `decode` makes the value of; `Purged` if any of it was lost, `KeyError` if its time is over."""
         self._check_time()
         if self.kind == BYTES:
-            return self.memory.read(0)
+            return read_published(self.memory, 0, self.used)
         hold = self.memory._whole_hold()
         return hold if self._make is None else self._make(hold)
 
