@@ -312,6 +312,7 @@ class VolatileCache(Verbs[K, V], MutableMapping[K, V]):
         know better than the kernel when to give memory back. The values are misses from then on.
         """
         given = 0
+        give_back_kept()
         for shelf in list(self._log.by_number.values()):
             if nbytes is not None and given >= nbytes:
                 break

@@ -1,4 +1,4 @@
-"""`_core/store.c`, and `spare.c` as far as it keeps one memory: values that overwrite all of a range nobody else knows."""
+"""`_core/protocol/store.c`, and as much of `spare.c` as keeps one memory: values that overwrite all of a range."""
 
 from __future__ import annotations
 
