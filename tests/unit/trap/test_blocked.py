@@ -45,7 +45,7 @@ def summed(array):
 def a_miss():
     cache = mv.VolatileCache()
     cache.update({{number: b"value" * 100 for number in range(1000)}})
-    cache._change(cache._log.seal_all)
+    engine_of(cache).change(engine_of(cache).store.seal_all)
     assert cache[3] == b"value" * 100
     assert sum(memory.purge() for memory in mv.memory.live_memories())
     {then}
