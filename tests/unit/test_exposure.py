@@ -29,6 +29,7 @@ def descriptors():
         except OSError: pass
     return found
 
+from mvolatile.cache.engine import engine_of
 before = descriptors()
 shared = {(one.start, one.path) for one in mappings() if "sh" in one.flags}
 memory = mv.VolatileMemory(1 << 20, "tiles"); memory.write(b"x" * (1 << 20)); memory.purge()

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from mvolatile.cache.engine import engine_of
 from support.processes import run_python
 
 
@@ -36,6 +35,7 @@ def test_the_programs_files_on_our_numbers(fifo: str, how: str) -> None:
         import threading
 
         import mvolatile as mv
+        from mvolatile.cache.engine import engine_of
         from support.c_fork import c_fork
 
         told = threading.Event()
@@ -103,6 +103,7 @@ def test_no_thread_to_be_had(fifo: str) -> None:
 
         import mvolatile as mv
         from mvolatile.cache import pressure
+        from mvolatile.cache.engine import engine_of
 
         if os.geteuid() == 0:
             os.setgroups([])

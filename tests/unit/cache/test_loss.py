@@ -11,7 +11,7 @@ import pytest
 
 import mvolatile as mv
 from mvolatile import VolatileCache, testing
-from mvolatile.cache import pressure
+from mvolatile.cache import budget, pressure
 from mvolatile.cache.engine import engine_of
 from support.processes import run_python
 
@@ -387,15 +387,17 @@ def purge_oldest(cache: VolatileCache[Any, Any]) -> None:
 def test_the_interpreter_ends_with_a_cache_that_is_listening() -> None:
     def child() -> None:
         import mvolatile as mv
+        from mvolatile.cache import engine as inside
 
         global cache
         cache = mv.VolatileCache()
         cache["k"] = b"x"
         cache["self"] = memoryview(bytes(100_000))
         kept = cache["self"]
-        engine_of(cache).change(engine_of(cache).store.seal_all)
-        engine_of(cache).change(lambda: None)
+        engine = inside.engine_of(cache)
+        engine.change(engine.store.seal_all)
+        engine.change(lambda: None)
         cache.circle = [cache, kept]
-        assert engine_of(cache).listening
+        assert engine.listening
 
     run_python(child).check()

@@ -20,6 +20,7 @@ def block(): signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
 def unblock(): signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGBUS])
 {first}
 import mvolatile as mv
+from mvolatile.cache.engine import engine_of
 from support.losing import lossy, page_bytes, stamped
 
 def reported(look, memory=None):
