@@ -1,6 +1,6 @@
 """`VolatileMemory`: bytes that the kernel may take back, and what to do when it has.
 
-The protocol is in C (`_core/range.h` argues why it never misses a loss). Here is the policy: a loss is
+The protocol is in C (`_core/protocol/range.h` argues why it never misses a loss). Here is the policy: a loss is
 raised, zeroed or rebuilt.
 """
 
@@ -137,10 +137,21 @@ class VolatileMemory(Range):
     def _whole_hold(self) -> Hold:
         """A hold to read by, without a block; `Purged` and no hold if anything is lost."""
         hold = self._hold(False)
-        if self._lossy:
-            del hold  # a traceback would keep it
-            self._raise_purged(False)
+        try:
+            self._check_held()
+        except Purged:
+            del hold  # the traceback would keep it
+            raise
         return hold
+
+    def _check_held(self) -> None:
+        """`Purged` if anything is lost of what is held. What another thread has rebuilt by now is whole: `Overwritten`
+        would be wrong.
+        """
+        if self._lossy:
+            extents, generation = self._lost(False)
+            if extents:
+                raise Purged(self.name, extents, generation)
 
     def _settle(self, on_purge: OnPurge | None, write: bool) -> None:
         """The memory is held by the caller (to `write` it) and has a loss: raise, or make it go."""
@@ -153,7 +164,8 @@ class VolatileMemory(Range):
             self._forgive()
             return
         if ours or on_purge == "raise":
-            self._raise_purged(False)
+            self._check_held()
+            return
         assert callable(on_purge)
         with rebuilding.lock:
             extents, _ = self._lost(False)
@@ -176,9 +188,10 @@ class VolatileMemory(Range):
     # ---- losses
 
     def _raise_purged(self, overwritten: bool) -> NoReturn:
+        """For what was read without a hold."""
         extents, generation = self._lost(not overwritten and self._volatile)
-        if overwritten or not extents:
-            raise Overwritten(self.name, (), generation)
+        if overwritten or not extents:  # rebuilt by now, or written to
+            raise Overwritten(self.name, generation)
         raise Purged(self.name, extents, generation)
 
     def _read_lost(self, offset: int, n: int) -> bytes:

@@ -16,11 +16,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "pool.h"
-#include "range.h"
-#include "raw.h"
-#include "trap.h"
-#include "watch.h"
+#include "protocol/pool.h"
+#include "protocol/range.h"
+#include "protocol/raw.h"
+#include "protocol/trap.h"
+#include "protocol/watch.h"
 
 static const char *step = "start";
 

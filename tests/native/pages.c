@@ -4,13 +4,13 @@
 #define os_scan kernel_scan
 #define os_zero kernel_zero
 #define os_free_lazily kernel_free_lazily
-#include "os_apart.c"
-#include "os_linux.c"
-#include "os_maps.c"
-#include "os_pagemap.c"
-#include "os_probe.c"
-#include "os_threads.c"
-#include "os_userfaultfd.c"
+#include "platform/apart.c"
+#include "platform/linux.c"
+#include "platform/maps.c"
+#include "platform/pagemap.c"
+#include "platform/probe.c"
+#include "platform/threads.c"
+#include "platform/userfaultfd.c"
 #undef os_open
 #undef os_scan
 #undef os_zero

@@ -1,4 +1,4 @@
-/* Put before every source of the core but the system layer (os_*.c): its calls to the system layer go to faults.c, which lets one of them fail. */
+/* Put before every source of the core but the system layer (platform/): its calls to the system layer go to faults.c, which lets one of them fail. */
 #define os_reserve scripted_reserve
 #define os_release scripted_release
 #define os_free_lazily scripted_free_lazily

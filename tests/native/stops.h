@@ -11,10 +11,10 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "pool.h"
-#include "range.h"
-#include "trap.h"
-#include "watch.h"
+#include "protocol/pool.h"
+#include "protocol/range.h"
+#include "protocol/trap.h"
+#include "protocol/watch.h"
 
 #define CHECK(condition)                                                           \
     do {                                                                           \

@@ -39,10 +39,10 @@ class Engine(Parts):
         return key in self.index
 
     def delete(self, key: Any) -> bool:
-        """Whether it was there."""
-        present = self.reading.contains(key)
-        self.change(self.storing.remove, key)
-        return present
+        """Whether this call removed it."""
+        present = self.reading.contains(key)  # if it is lost or expired, it leaves as such
+        removed: bool | None = self.change(self.storing.remove, key)
+        return present if removed is None else removed  # None: a finalizer asks in the middle of a change
 
     # ---- the whole
 

@@ -60,7 +60,7 @@ class Expirer:
             if isinstance(region, LargeValue):
                 over = region.expires is not None and self._timer() >= region.expires
             elif locator & EXPIRES:
-                data = region.read(slot)
+                data = region.probe(slot)
                 over = self._timer() >= EXPIRY.unpack_from(data, len(data) - EXPIRY.size)[0]
             else:
                 over = False

@@ -69,7 +69,7 @@ class Parts:
         name: str,
         codec: Codec | None,
         copy: bool | None,
-        on_purge: Callable[[list[Any]], object] | None,
+        on_lost: Callable[[list[Any]], object] | None,
         on_evict: Callable[[Any, Why], object] | None,
         dump: bool,
         inherit: bool,
@@ -81,7 +81,7 @@ class Parts:
         self.lookup, self.index = lookup, lookup.index
         self.undecodable = 0
         self.closed = self.listening = False
-        self.notices = None if on_purge is None else Notices(on_purge)
+        self.notices = None if on_lost is None else Notices(on_lost)
         self.departures = None if on_evict is None else Notices(partial(tell_each, on_evict))
         self.addresses = AddressSpace(partial(VolatileMemory, name=name, dump=dump, inherit=inherit))
         self.store = Store(self.addresses.take, lookup, max_bytes)

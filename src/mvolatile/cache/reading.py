@@ -23,11 +23,10 @@ EXPIRY_SIZE, _expiry = EXPIRY.size, EXPIRY.unpack
 
 
 class Entry(NamedTuple):
-    """A value that is there; `data` are its bytes if it is a small one."""
+    """A value that is there."""
 
     locator: int
     region: Region
-    data: bytes
     expires: float | None
 
     @property
@@ -133,7 +132,7 @@ class Reading:
         )
 
     def contains(self, key: Any) -> bool:
-        """Whether a get would have been a hit now. Counts nothing."""
+        """Whether a get would have been a hit now. Counts nothing, and copies no value."""
         locator, data = self.fetch(key, True)
         if data is MISSING:
             return False
@@ -150,20 +149,17 @@ class Reading:
         region = None if locator is None else self._store.regions.get(region_of(locator))
         if locator is None or region is None or self._is_over(region):
             return None
-        entry = Entry(locator, region, b"", None)
+        entry = Entry(locator, region, None)
         try:
-            if isinstance(region, LargeValue):
-                region.probe(entry.slot)
-                return entry._replace(expires=region.expires)
-            data = region.read(entry.slot)
+            tail = region.probe(entry.slot)
         except Purged:
             return None
+        if isinstance(region, LargeValue):
+            return entry._replace(expires=region.expires)
         if not locator & EXPIRES:
-            return entry._replace(data=data)
-        expires = EXPIRY.unpack_from(data, len(data) - EXPIRY_SIZE)[0]
-        if self._parts.timer() >= expires:
-            return None
-        return entry._replace(data=data[:-EXPIRY_SIZE], expires=expires)
+            return entry
+        expires = _expiry(tail[-EXPIRY_SIZE:])[0]
+        return None if self._parts.timer() >= expires else entry._replace(expires=expires)
 
     def look(self, key: Any) -> Entry | None:
         """As `entry`, with the lock taken for it."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from ..errors import NoRoomError, TooLargeError
+from ..errors import NoRoomError, Purged, TooLargeError
 from ..kernel.room import address_room, room
 from ..memory import VolatileMemory
 from .addresses import OutOfMemoryError, for_want_of_room
@@ -215,7 +215,13 @@ class Storing:
         if isinstance(entry.region, LargeValue):
             entry.region.expires = expires
             return True
-        kind, data = entry.locator & KIND_MASK & ~EXPIRES, entry.data
+        kind = entry.locator & KIND_MASK
+        try:
+            data = entry.region.read(entry.slot)
+        except Purged:
+            return False
+        if kind & EXPIRES:
+            kind, data = kind & ~EXPIRES, data[: -EXPIRY.size]
         if expires is not None or not data:
             kind, data = kind | EXPIRES, data + EXPIRY.pack(math.inf if expires is None else expires)
         try:
@@ -227,11 +233,12 @@ class Storing:
         self._reclaimer.tidy()
         return True
 
-    def remove(self, key: Any) -> None:
-        """Deleted; what is being made for the key is out of date."""
+    def remove(self, key: Any) -> bool:
+        """Deleted; what is being made for the key is out of date. Whether there was an entry."""
         self._parts.calls.invalidate(key)
-        self._store.remove(key, None, "deleted")
+        removed = self._store.remove(key, None, "deleted")
         self._reclaimer.tidy()
+        return removed
 
     def take(self, key: Any, locator: int | None) -> bool:
         """Locators are never used twice: if it is there still, it is the value that was read."""
@@ -241,11 +248,11 @@ class Storing:
         return True
 
 
-def _reader(encoded: Encoded) -> tuple[int, Callable[[VolatileMemory], Any]]:
+def _reader(encoded: Encoded) -> tuple[int, Callable[[VolatileMemory, int], Any]]:
     """The kind to store, and how a hit reads it: an array is made over the memory, bytes are copied."""
     if encoded.kind == ARRAY:
         make = array_maker(encoded)
-        return MADE, lambda memory: make(read_held(memory))
+        return MADE, lambda memory, nbytes: make(read_held(memory, nbytes))
     return encoded.kind, read_bytes if encoded.kind == BYTES else read_held
 
 

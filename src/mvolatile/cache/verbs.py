@@ -55,7 +55,8 @@ class Verbs(Reader[K, V]):
 
     def touch(self, key: K, ttl: TimeToLive = None) -> bool:
         """Have the value live `ttl` seconds from now on (default: the cache's `ttl`; `math.inf` for ever; 0 deletes
-        it). False if there is none. Counts as use. Nothing is made anew, and a large value is not copied.
+        it). False if there is none, or if there is no memory to move it to, and then it is gone. Counts as use.
+        Nothing is made anew, and a large value is not copied. Errors as for `set`'s `ttl`.
         """
         engine = self._engine
         ttl = engine.ttl if ttl is None else checked_ttl(ttl)
@@ -66,7 +67,12 @@ class Verbs(Reader[K, V]):
         return bool(engine.change(engine.storing.touch, key, lives))
 
     def add(self, key: K, value: V, *, ttl: TimeToLive = None) -> bool:
-        """Store `value` if the key has none: of all threads that add at once one gets True. Else as `set`."""
+        """Store `value` if the key has none: of all threads that add at once one gets True, and the others False. Else
+        as `set`, with its errors.
+
+        True tells that no value stood there, not that this one stays: the kernel may take it at any time, as if it had
+        never been added, and where there is no room for it that is at once.
+        """
         engine = self._engine
         if engine.reading.look(key) is not None:
             return False
@@ -103,7 +109,9 @@ class Verbs(Reader[K, V]):
         return self.incr(key, -delta, default=default)
 
     def get_many(self, keys: Iterable[K]) -> dict[K, V]:
-        """The values of those of `keys` that are there."""
+        """The values of those of `keys` that are there, in their order, each read when its turn comes: a value that was
+        set meanwhile may be among them. Each counts as a hit or a miss. `TypeError` for a key that cannot be hashed.
+        """
         found = {}
         for key in keys:
             value = self._engine.find(key)
@@ -114,6 +122,8 @@ class Verbs(Reader[K, V]):
         return found
 
     def set_many(self, values: Mapping[K, V] | Iterable[tuple[K, V]], *, ttl: TimeToLive = None) -> None:
-        """Store every pair of a mapping or an iterable, as `set`, one after the other."""
+        """Store every pair of a mapping or an iterable, as `set`, one after the other: others may see some of them.
+        What `set` raises for one of them ends it: those before it are stored, those after it are not.
+        """
         for key, value in values.items() if isinstance(values, Mapping) else values:
             self._engine.storing.store(key, value, ttl)

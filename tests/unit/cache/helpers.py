@@ -69,16 +69,16 @@ def in_child(body: Callable[[], None]) -> None:
 
 
 def told(cache: VolatileCache[Any, Any]) -> None:
-    """Until `on_purge` and `on_evict` were told of all that was noticed."""
+    """Until `on_lost` and `on_evict` were told of all that was noticed."""
     notices = [each for each in (engine_of(cache).notices, engine_of(cache).departures) if each is not None]
     assert notices
     for _ in range(10_000):
-        threads = [thread for thread in threading.enumerate() if thread.name == "mvolatile-on-purge"]
+        threads = [thread for thread in threading.enumerate() if thread.name == "mvolatile-notices"]
         if all(each.idle for each in notices) and not threads:
             return
         for thread in threads:
             thread.join(0.01)
-    raise AssertionError("on_purge never ends")
+    raise AssertionError("on_lost never ends")
 
 
 def is_valid(cache: VolatileCache[Any, Any]) -> bool:

@@ -161,12 +161,12 @@ def test_callbacks_of_losses() -> None:
     inside, leave = threading.Event(), threading.Event()
     keys: list[Any] = []
 
-    def on_purge(lost: list[Any]) -> None:
+    def on_lost(lost: list[Any]) -> None:
         keys.extend(lost)
         inside.set()
         leave.wait()
 
-    cache: VolatileCache[str, bytes] = VolatileCache(on_purge=on_purge)
+    cache: VolatileCache[str, bytes] = VolatileCache(on_lost=on_lost)
     cache["one"] = b"1"
     purge(cache)
     assert cache.get("one") is None

@@ -8,16 +8,17 @@ from typing import Any
 from ...errors import Purged
 from ...memory import VolatileMemory
 from .overhead import OWN_MEMORY, of_entry
+from .published import read_published
 
 __all__ = ["LargeValue", "read_bytes", "read_held"]
 
 
-def read_bytes(memory: VolatileMemory) -> Any:
+def read_bytes(memory: VolatileMemory, nbytes: int) -> Any:
     """A copy."""
-    return memory.read(0)
+    return read_published(memory, 0, nbytes)
 
 
-def read_held(memory: VolatileMemory) -> Any:
+def read_held(memory: VolatileMemory, nbytes: int) -> Any:
     """A hold: the memory stays pinned as long as whatever is made over it lives."""
     return memory._whole_hold()
 
@@ -49,7 +50,7 @@ class LargeValue:
         kind: int,
         nbytes: int,
         memory: VolatileMemory,
-        reader: Callable[[VolatileMemory], Any] = read_bytes,
+        reader: Callable[[VolatileMemory, int], Any] = read_bytes,
         queue: int = 0,
         expires: float | None = None,
     ) -> None:
@@ -67,7 +68,7 @@ class LargeValue:
 
     def read(self, slot: int) -> Any:
         """What `reader` makes of it; `Purged` if any of it was lost."""
-        return self._reader(self.memory)
+        return self._reader(self.memory, self.used)
 
     def probe(self, slot: int) -> bytes:
         """As `read`, for the exception alone."""

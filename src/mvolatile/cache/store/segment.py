@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Hashable
 
 from ..._core import SlotTable
-from ...errors import Overwritten, Purged
+from ...errors import Purged
 from ...memory import VolatileMemory
 from .locator import SLOTS
 from .overhead import OWN_MEMORY, of_entry
+from .published import read_published
 
 __all__ = ["NOBODY", "Segment"]
 
@@ -112,11 +113,7 @@ class Segment:
         if self.view is not None and not self.memory._lossy:  # a forked child may not inherit what is held
             return self.view[at : at + n].tobytes()
         try:
-            data = self.memory.read(at, n)
-        except Overwritten:
-            # A reader that began before the segment was sealed has not let the write pin go yet. Nobody writes.
-            with self.memory.pin() as view:
-                data = bytes(view[at : at + n])
+            data = read_published(self.memory, at, n)
         except Purged:
             if self.table.has_memory:
                 raise
@@ -125,7 +122,12 @@ class Segment:
             raise ValueError("another segment has the memory now")
         return data
 
-    probe = read  # what it copies is small
+    def probe(self, slot: int) -> bytes:
+        """As `read`, for the exceptions and the last eight bytes (or all, if fewer): no more than those are copied, but
+        where that needs a hold.
+        """
+        tail = self.table.tail(slot)
+        return self.read(slot) if tail is None else tail
 
     def let_go(self) -> VolatileMemory | None:
         """Its memory, to be filled by another; None if somebody holds it."""
