@@ -2,10 +2,10 @@
 
 The kernel takes back pages, never addresses. Under RLIMIT_AS (``ulimit -v``), RLIMIT_DATA or strict overcommit a
 cache that grew until mmap refuses would leave none to the program: its next list, its next thread fails, and goes on to
-fail. So a memory that would take what the program should have is refused here, and the hand gives up others.
+fail. So a memory that would take what the program should have is refused here, and others are given up.
 
 The memory of large values that left is kept for the next: to take it from the kernel and give it back costs several
-times the copy. The core keeps it, a little for the whole process (`_core/spare.c`); here it is given back where
+times the copy. The core keeps it, a little for the whole process (`_core/protocol/spare.c`); here it is given back where
 addresses run short.
 """
 

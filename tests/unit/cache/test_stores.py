@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from mvolatile import Purged, VolatileCache, VolatileMemory, _core
+from mvolatile.cache.engine import engine_of
 
 from .helpers import in_child, is_valid
 
@@ -35,7 +36,7 @@ def value(number: int, nbytes: int = SIZE) -> bytes:
 
 
 def addresses(cache: VolatileCache[Any, Any]) -> set[int]:
-    return {shelf.memory.address for shelf in cache._log.by_number.values()}
+    return {region.memory.address for region in engine_of(cache).store.regions.values()}
 
 
 def full(count: int = 8, **options: Any) -> VolatileCache[int, bytes]:
@@ -82,9 +83,11 @@ def test_values_of_about_that_size_share_it(nbytes: int) -> None:
         for number in range(6):
             cache["key"] = value(number, SIZE if number % 2 else nbytes)
             assert cache["key"] == value(number, SIZE if number % 2 else nbytes)
-            (shelf,) = [shelf for shelf in cache._log.by_number.values() if shelf.keys == ["key"]]
-            assert not shelf.memory.purged()
-            shelf.memory.purge()
+            (region,) = [
+                region for region in engine_of(cache).store.regions.values() if region.keys == ["key"]
+            ]
+            assert not region.memory.purged()
+            region.memory.purge()
             assert cache.get("key") is None
 
 
@@ -100,11 +103,11 @@ def test_an_array_keeps_its_memory() -> None:
 def test_a_reader_of_what_left_meanwhile_looks_again() -> None:
     with VolatileCache[str, bytes]() as cache:
         cache["key"] = value(1)
-        (shelf,) = cache._log.by_number.values()
+        (region,) = engine_of(cache).store.regions.values()
         cache["key"] = value(2)
         cache["other"] = value(3)
         with pytest.raises(ValueError, match="closed"):
-            shelf.fetch(0)
+            region.read(0)
         assert cache["key"] == value(2)
 
 
@@ -141,7 +144,7 @@ def test_under_pressure_it_is_given_back() -> None:
     with full() as cache:
         del cache[0]
         assert _core.kept_bytes()
-        cache._under_pressure()
+        engine_of(cache).under_pressure()
         assert not _core.kept_bytes()
 
 
