@@ -6,7 +6,8 @@ All in one run, in one process, each figure the best of several rounds. Small hi
 cachetools.LRUCache behind a lock, cachebox, diskcache, and real Redis and memcached servers on loopback, which the
 script starts and stops (Debian: redis-server, memcached); who is not installed is left out, and said so. Large
 hits: an array returned over the cache's memory against `pickle.loads` from a dict of bytes. Sets: 8 MiB arrays
-against memcpy into memory fresh from the kernel, and bytes of several sizes against memcpy into memory that is there. Readers: how much more two threads read than one, of 8 MiB arrays that
+against memcpy into memory fresh from the kernel, and bytes of several sizes against memcpy into memory that is there.
+Readers: how much more two threads read than one, of 8 MiB arrays that
 are summed or copied, from the cache and from a dict. Calls: hits through the decorators. Index: bytes an entry beside
 key and value, at a million entries. Exits with 1 if a limit is missed.
 """
@@ -185,8 +186,8 @@ def large(mib: int) -> dict[str, float]:
 
 
 def stores(nbytes: int) -> dict[str, float]:
-    """Of one size: into memory that the cache has not had before, and in a full cache; beside the copy alone into memory
-    that is there, and in the processor's cache.
+    """Of one size: into memory that is new to the cache, and in a full cache; beside the copy alone into memory that is
+    there, and in the processor's cache.
     """
     value, numbers = np.random.default_rng(nbytes).bytes(nbytes), count()
     target, many = memoryview(bytearray(nbytes)), max(8, min(200, BEYOND // nbytes // 2))

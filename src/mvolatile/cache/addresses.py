@@ -5,8 +5,8 @@ cache that grew until mmap refuses would leave none to the program: its next lis
 fail. So a memory that would take what the program should have is refused here, and others are given up.
 
 The memory of large values that left is kept for the next: to take it from the kernel and give it back costs several
-times the copy. The core keeps it, a little for the whole process (`_core/protocol/spare.c`); here it is given back where
-addresses run short.
+times the copy. The core keeps it, a little for the whole process (`_core/protocol/spare.c`); here it is given back
+where addresses run short.
 """
 
 from __future__ import annotations
