@@ -121,9 +121,10 @@ wheels: $(VENV)/ready-dev  ## those for musl, and for Pythons without a GIL, and
 api: $(VENV)/ready  ## record the public names and signatures anew, in tests/unit/api.txt
 	cd tests && ../$(RUN)python -m support.api
 
-format: $(VENV)/ready  ## let ruff rewrite
+format: $(VENV)/ready-dev  ## let ruff and clang-format rewrite
 	$(RUN)ruff check --fix .
 	$(RUN)ruff format .
+	git ls-files '*.c' '*.h' | xargs $(RUN)clang-format -i
 
 hooks: $(VENV)/ready-dev  ## have git run ruff, mypy and the rest before each commit
 	$(RUN)pre-commit install
