@@ -14,9 +14,9 @@ from support.native import SOURCES
 
 CORE = SOURCES.parents[1] / "src" / "mvolatile" / "_core"
 FILES = sorted(CORE.rglob("*.c"))
-WITHOUT_PYTHON = [file for file in FILES if '#include "python.h"' not in file.read_text()]
+WITHOUT_PYTHON = [file for file in FILES if file.parent.name in ("platform", "protocol")]
 FLAGS = ["-std=gnu11", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra", "-Werror", "-pthread"]
-FLAGS += [f"-I{folder}" for folder in sorted({file.parent for file in FILES})]
+FLAGS += [f"-I{CORE}"]
 NATIVE = Path("/usr/include") / (sysconfig.get_config_var("MULTIARCH") or "")
 
 SYSTEMS = {
