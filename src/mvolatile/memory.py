@@ -135,7 +135,7 @@ class VolatileMemory(Range):
         _live[id(self)] = self
 
     def _begin(self, fill: OnPurge) -> None:
-        self._fill = fill
+        self._fill: OnPurge = fill
         # By forks deep: a child may not have the thread that would let go, and libc's fork tells the core alone.
         self._rebuilding: dict[int, _Rebuilding] = {}
 
