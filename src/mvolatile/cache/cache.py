@@ -17,6 +17,7 @@ from collections.abc import (
 from contextlib import suppress
 from typing import Any, TypeVar, cast, overload
 
+from .. import _core
 from .._core import MISSING
 from . import pressure
 from .carry import packed, unpacked
@@ -319,8 +320,8 @@ class VolatileCache(Verbs[K, V], MutableMapping[K, V]):
         log = self._log
         shelves = list(log.by_number.values())
         hits, misses = self._counts()
-        pinned = sum(shelf.memory.nbytes for shelf in shelves if shelf.memory._pins)
-        pinned += sum(memory.nbytes for memory in log.leaving if memory._pins)
+        pinned = sum(shelf.memory.nbytes for shelf in shelves if _core.pins(shelf.memory))
+        pinned += sum(memory.nbytes for memory in log.leaving if _core.pins(memory))
         resident: int | None
         try:
             resident = sum(memory.resident() for memory in [shelf.memory for shelf in shelves] + log.spare)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Hashable
 from itertools import count
 from typing import Any, TypeAlias
 
+from .. import _core
 from .._core import Index
 from ..errors import Extents, Purged
 from ..memory import VolatileMemory
@@ -242,7 +243,7 @@ class Log:
         if self.by_number.pop(shelf.number, None) is None:
             return
         shelf.gone = True
-        if shelf.memory._pins:
+        if _core.pins(shelf.memory):
             self.leaving.add(shelf.memory)
         self.shelves.pop(shelf.number, None)
         if self.ahead.pop(shelf.number, None) is None:

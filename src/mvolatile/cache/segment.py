@@ -14,9 +14,10 @@ from collections.abc import Callable, Hashable
 from sys import getsizeof
 from typing import Any, TypeAlias
 
+from .. import _core
 from .._core import Shelf as Row
 from ..errors import Overwritten, Purged
-from ..memory import VolatileMemory
+from ..memory import VolatileMemory, whole_hold
 from .values import ARRAY, BYTES, MADE, Encoded, array_maker, write_parts
 
 __all__ = ["KIND_BITS", "NOBODY", "NUMBER_SHIFT", "SLOTS", "Range", "Segment", "Shelf"]
@@ -63,9 +64,9 @@ class Segment:
         self.number = number
         self.capacity = memory.nbytes
         self.memory = memory
-        self.view: memoryview | None = memoryview(memory._hold(True))
-        if memory._lossy:
-            memory._forgive()  # a former owner's loss
+        self.view: memoryview | None = memoryview(_core.hold(memory, True))
+        if _core.is_lossy(memory):
+            _core.forgive(memory)  # a former owner's loss
         self.row = Row(self.memory)
         self.keys: list[Hashable] = []
         self.dead = 0  # bytes of values that were overwritten or deleted
@@ -83,7 +84,7 @@ class Segment:
         """Whether a value of so many bytes fits. Not where a forked child did not inherit what was held: all that is
         stored there would count as lost with it.
         """
-        if self.view is None or self.memory._lossy:
+        if self.view is None or _core.is_lossy(self.memory):
             return False
         return self.row.used + nbytes <= self.capacity and len(self.keys) < SLOTS
 
@@ -123,7 +124,9 @@ class Segment:
     def fetch(self, slot: int) -> bytes:
         """The bytes of a slot; `Purged` if they were lost, `ValueError` if it is being sealed or emptied now."""
         at, n = self.row.bounds(slot)
-        if self.view is not None and not self.memory._lossy:  # a forked child may not inherit what is held
+        if self.view is not None and not _core.is_lossy(
+            self.memory
+        ):  # a forked child may not inherit what is held
             return self.view[at : at + n].tobytes()
         try:
             data = self.memory.read(at, n)
@@ -144,7 +147,7 @@ class Segment:
     def let_go(self) -> VolatileMemory | None:
         """Its memory, to be filled by another; None if somebody holds it."""
         self.row.let_go()
-        return None if self.memory._pins else self.memory
+        return None if _core.pins(self.memory) else self.memory
 
 
 class Range:
@@ -193,7 +196,7 @@ class Range:
         if len(encoded.parts) == 1:
             self.memory.write(encoded.parts[0])
         else:
-            with memoryview(self.memory._hold(True)) as view:
+            with memoryview(_core.hold(self.memory, True)) as view:
                 write_parts(encoded.parts, view)
 
     def fetch(self, slot: int) -> Any:
@@ -201,7 +204,7 @@ class Range:
         self._check_time()
         if self.kind == BYTES:
             return self.memory.read(0)
-        hold = self.memory._whole_hold()
+        hold = whole_hold(self.memory)
         return hold if self._make is None else self._make(hold)
 
     def probe(self, slot: int) -> bytes:

@@ -8,6 +8,7 @@ from collections.abc import Hashable
 from contextlib import suppress
 from typing import Any, TypeVar
 
+from .. import _core
 from ..errors import NoRoomError, TooLargeError
 from ..kernel.room import address_room, room
 from ..memory import VolatileMemory
@@ -72,7 +73,7 @@ class Storing(Engine[K, V]):
             memory = self._memory_for(max(1, encoded.nbytes))
             shelf = Range(self._log.next_number(), key, encoded, memory, expires, self._timer)
             if (
-                memory._refusal == errno.ENOMEM
+                _core.refusal(memory) == errno.ENOMEM
             ):  # it would stay; a lock, which is the program's will, is EINVAL
                 raise OutOfMemoryError
             self._change(self._put_range, shelf, flight)

@@ -180,7 +180,7 @@ def test_writing_under_a_pin() -> None:
         with made.pin(write=True) as view:
             view[2] = 7
             del view
-        assert made.memory._pins == 0
+        assert _core.pins(made.memory) == 0
         assert made.read().sum() == 7000
 
 
@@ -206,7 +206,7 @@ def test_a_copy_is_independent_and_writable() -> None:
         copy = made.read()
         copy[:] = 0
         assert made.read().any()
-        assert made.memory._pins == 0
+        assert _core.pins(made.memory) == 0
 
 
 def test_an_array_kept_keeps_the_memory() -> None:
@@ -214,17 +214,17 @@ def test_an_array_kept_keeps_the_memory() -> None:
         with made.pin() as view:
             kept = view[2:4]
             del view
-        assert made.memory._pins == 1
+        assert _core.pins(made.memory) == 1
         with pytest.raises(BufferError):
             made.close()
         assert kept.tolist() == [3, 4]
         del kept
         gc.collect()
-        assert made.memory._pins == 0
+        assert _core.pins(made.memory) == 0
         with made.peek() as view:
             kept = view[2:4]
             del view
-        assert made.memory._pins == 1
+        assert _core.pins(made.memory) == 1
         del kept
 
 
@@ -238,14 +238,14 @@ def test_an_array_kept_turns_a_peek_into_a_pin() -> None:
             with made.peek() as view:
                 assert view.max() == 8
                 del view
-            assert (made.memory._pins, unpinned) == (0, [])
+            assert (_core.pins(made.memory), unpinned) == (0, [])
             with made.peek() as view:
                 assert view.max() == 8
-            assert made.memory._pins == 1
+            assert _core.pins(made.memory) == 1
             with pytest.raises(BufferError):
                 made.purge()
             del view
-            assert (made.memory._pins, unpinned) == (0, [made.memory])
+            assert (_core.pins(made.memory), unpinned) == (0, [made.memory])
         finally:
             _core.set_unpin_hook(None)
             unpinned.clear()
@@ -254,29 +254,29 @@ def test_an_array_kept_turns_a_peek_into_a_pin() -> None:
 def test_asarray_pins_while_any_view_lives() -> None:
     with mv.array(_sample((1000,), "i8")) as made:
         array = np.asarray(made)
-        assert made.memory._pins == 1
+        assert _core.pins(made.memory) == 1
         assert np.shares_memory(array, np.asarray(made))
         row = array[10:20].reshape(2, 5)[1]
         del array
         gc.collect()
-        assert made.memory._pins == 1
+        assert _core.pins(made.memory) == 1
         with pytest.raises(BufferError):
             made.purge()
         assert row.tolist() == list(range(16, 21))
         del row
         gc.collect()
-        assert made.memory._pins == 0
+        assert _core.pins(made.memory) == 0
         assert int(np.sum(made)) == int(_sample((1000,), "i8").sum())
-        assert made.memory._pins == 0
+        assert _core.pins(made.memory) == 0
 
 
 def test_asarray_of_another_dtype_is_a_copy() -> None:
     with mv.array(_sample((10,), "i4")) as made:
         other = np.asarray(made, dtype="f8")
         assert other.dtype == np.float64
-        assert made.memory._pins == 0
+        assert _core.pins(made.memory) == 0
         copy = np.array(made, copy=True)
-        assert made.memory._pins == 0
+        assert _core.pins(made.memory) == 0
         assert (copy == other).all()
         if np.lib.NumpyVersion(np.__version__) >= "2.0.0":
             with pytest.raises(ValueError):
@@ -351,7 +351,7 @@ def test_a_loss_and_its_rebuild(order: Any) -> None:
             del view
         assert calls == [(slice(5, 7) if order == "C" else slice(0, 64),)]
         assert (made.read() == source).all()
-        assert made.memory._pins == 0
+        assert _core.pins(made.memory) == 0
 
 
 @loses

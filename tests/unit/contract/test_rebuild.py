@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from mvolatile import Purged, VolatileMemory
+from mvolatile import Purged, VolatileMemory, _core
 from mvolatile.errors import Extents
 from support.memories import PAGE, every_layout, filled, lose, pattern
 from support.tiers import loses
@@ -72,7 +72,7 @@ def test_a_rebuild(layout: str) -> None:
         ]
         assert memory.purged() == ()
         assert memory.generation == 1
-        assert memory._pins == 0
+        assert _core.pins(memory) == 0
 
 
 @loses
@@ -98,13 +98,13 @@ def test_a_rebuild_that_fails_leaves_the_loss() -> None:
         for _ in range(2):
             with pytest.raises(OSError, match="the disk is gone"), memory.pin(on_purge=fail):
                 pytest.fail("the block must not run")
-            assert memory._pins == 0
+            assert _core.pins(memory) == 0
             assert memory.purged() == ((PAGE, PAGE),)
         with pytest.raises(Purged):
             memory.read(PAGE, 1)
         with memory.pin(on_purge=_rebuild_from(pattern(9 * PAGE))) as view:
             assert bytes(view) == pattern(9 * PAGE)
-        assert memory._is_valid()
+        assert _core.is_valid(memory)
 
 
 @loses
@@ -118,7 +118,7 @@ def test_the_failing_rebuild_may_raise_anything() -> None:
 
             with pytest.raises(error), memory.pin(on_purge=fail):
                 pass
-            assert memory._pins == 0
+            assert _core.pins(memory) == 0
         assert memory.purged() == ((0, memory.nbytes),)
 
 
@@ -158,7 +158,7 @@ def test_two_threads_rebuild_once() -> None:
                 thread.join()
             assert calls == [((0, memory.nbytes),)]
             assert not wrong
-        assert memory._pins == 0
+        assert _core.pins(memory) == 0
 
 
 @loses
@@ -298,7 +298,7 @@ def test_a_failing_fill_shows_in_an_export() -> None:
         for use in (bytes, memoryview, lambda memory: memory.read(3)):
             with pytest.raises(KeyError, match="no source"):
                 use(memory)
-            assert memory._pins == 0
+            assert _core.pins(memory) == 0
 
 
 # ---- what the rebuilding thread does with the memory meanwhile
@@ -321,7 +321,7 @@ def test_a_write_pin_inside_a_rebuild_holds_and_settles_nothing(fill: str) -> No
         lose(memory, [(0, PAGE)])
         with memory.pin(on_purge=rebuild) as view:
             assert bytes(view) == data
-        assert (calls, memory._pins, memory.purged(), memory.generation) == (1, 0, (), 1)
+        assert (calls, _core.pins(memory), memory.purged(), memory.generation) == (1, 0, (), 1)
 
 
 @loses
@@ -391,8 +391,8 @@ def test_what_a_rebuild_keeps_of_its_view_holds_the_memory() -> None:
         with memory.pin(on_purge=rebuild) as view:
             assert bytes(view) == pattern(9 * PAGE)
         assert memory.purged() == ()
-        assert memory._pins == 1
+        assert _core.pins(memory) == 1
         kept.clear()
         gc.collect()
-        assert memory._pins == 0
+        assert _core.pins(memory) == 0
         lose(memory, [(0, PAGE)])

@@ -3,7 +3,7 @@
  * A locator is shelf number << 21 | slot << 4 | kind. `index` (key to locator; index.c) and the dictionary `shelves` (number to Shelf, or to
  * what is none) are changed by Python under the cache's lock; a hit takes no lock but the GIL. Whatever is not as usual (no such key, no such
  * shelf, a loss, a value that must be decoded) goes to the methods _find_carefully(key) and _decoded(key, locator, bytes). */
-#include "python/python.h"
+#include "cache/cache.h"
 
 #include <structmember.h>
 

@@ -1,11 +1,11 @@
-/* Shelf: many small values in one Range, and how one is read without a lock. What a shelf is, is told in mvolatile/cache. */
-#include "python/python.h"
+/* Shelf: many small values in one Memory, and how one is read without a lock. What a shelf is, is told in mvolatile/cache. */
+#include "cache/cache.h"
 
 #include <string.h>
 
 typedef struct {
     PyObject_HEAD
-    RangeObject *memory; /* NULL: given to another shelf */
+    MemoryObject *memory; /* NULL: given to another shelf */
     bool open; /* somebody holds a write pin: published bytes may be read in place */
     uint32_t count, room;
     uint32_t *ends; /* of each slot */
@@ -17,10 +17,10 @@ PyTypeObject *shelf_type;
 static PyObject *shelf_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
     (void)kwargs;
     PyObject *memory;
-    if (!PyArg_ParseTuple(args, "O!", range_type, &memory)) return NULL;
+    if (!PyArg_ParseTuple(args, "O!", memory_type, &memory)) return NULL;
     ShelfObject *self = PyObject_New(ShelfObject, type);
     if (!self) return NULL;
-    self->memory = (RangeObject *)Py_NewRef(memory);
+    self->memory = (MemoryObject *)Py_NewRef(memory);
     self->open = true;
     self->count = self->room = 0;
     self->ends = NULL;
@@ -135,7 +135,7 @@ static PyObject *get_has_memory(ShelfObject *self, void *unused) {
  * The bad schedule: we found our locator, the shelf is retired and its memory given to another, which writes and is sealed, and then we
  * copy: a whole peek of another's bytes. The memory is let go before it is given away, so who still has it after copying read its own. */
 static PyObject *fetch(ShelfObject *self, uint32_t slot) {
-    RangeObject *memory = self->memory;
+    MemoryObject *memory = self->memory;
     if (!memory) return NULL;
     uint32_t at = start_of(self, slot);
     Py_ssize_t n = (Py_ssize_t)(self->ends[slot] - at);

@@ -1,6 +1,7 @@
 /* Which pages are there: PAGEMAP_SCAN (Linux 6.7), or one entry of the pagemap a page, or, where it cannot be opened, a question a page. */
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -162,7 +163,7 @@ bool ask_without_pagemap(void) {
 }
 
 bool os_can_scan(void) {
-    if (os_probe.pagemap == OS_UNTRIED) open_proc(); /* a tier that does not need it, and an option that does */
+    if (os_probe.pagemap == OS_UNTRIED) open_pagemap(); /* a tier that does not need it, and an option that does */
     return !os_probe.pagemap || atomic_load(&asks);
 }
 
@@ -172,7 +173,7 @@ static void nothing_found(void *context, uintptr_t start, uintptr_t end) {
     (void)context, (void)start, (void)end;
 }
 
-void open_pagemap(void) {
+static void try_pagemap(void) {
     if (own_fd(&pagemap) >= 0) return;
     uint64_t entry;
     int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC), failed = errno_of(fd);
@@ -186,13 +187,21 @@ void open_pagemap(void) {
     note(&os_probe.pagemap_scan, failed ? failed : scan_fast(OS_DATA, &here, here + os_page_size, nothing_found, NULL));
 }
 
+/* What is open already stays. Two threads may scan at once where somebody closed all descriptors: one opens. */
+void open_pagemap(void) {
+    static pthread_mutex_t opening = PTHREAD_MUTEX_INITIALIZER;
+    pthread_mutex_lock(&opening);
+    try_pagemap();
+    pthread_mutex_unlock(&opening);
+}
+
 void close_pagemap(void) { own_close(&pagemap); }
 
 int os_scan(enum os_class class, uintptr_t start, uintptr_t end, os_found *found, void *context) {
     if (start >= end) return 0;
     int err = EBADF;
     for (int tries = 0; err == EBADF && tries < 100; tries++) { /* a sandbox may answer so, too */
-        if (own_fd(&pagemap) < 0) open_proc(); /* also where it could not be opened before: EMFILE passes */
+        if (own_fd(&pagemap) < 0) open_pagemap(); /* also where it could not be opened before: EMFILE passes */
         if (os_probe.pagemap && os_serving == OS_TIER_FAULTCOUNT && !atomic_load(&asks)) (void)ask_without_pagemap();
         if (os_probe.pagemap) return atomic_load(&asks) ? scan_by_asking(class, start, end, found, context) : os_probe.pagemap;
         if (!os_probe.pagemap_scan) {
