@@ -146,7 +146,8 @@ class VolatileMemory(Memory):
             _core.forgive(self)
             return
         if ours or on_purge == "raise":
-            self._raise_purged(False)
+            _check_held(self)
+            return
         assert callable(on_purge)
         with rebuilding.lock:
             extents, _ = _core.lost(self, False)
@@ -169,7 +170,11 @@ class VolatileMemory(Memory):
     # ---- losses
 
     def _raise_purged(self, overwritten: bool) -> NoReturn:
-        raise _loss_of(self, overwritten)
+        """For what was read without a hold."""
+        extents, generation = _core.lost(self, not overwritten and _core.is_volatile(self))
+        if overwritten or not extents:  # rebuilt by now, or written to
+            raise Overwritten(self.name, generation)
+        raise Purged(self.name, extents, generation)
 
     def _read_lost(self, offset: int, n: int) -> bytes:
         if self._fill == "raise":
@@ -247,18 +252,22 @@ class VolatileMemory(Memory):
 def whole_hold(memory: Memory) -> Hold:
     """A hold to read by, without a block; `Purged` and no hold if anything is lost."""
     hold = _core.hold(memory, False)
-    if _core.is_lossy(memory):
-        del hold  # a traceback would keep it
-        raise _loss_of(memory, False)
+    try:
+        _check_held(memory)
+    except Purged:
+        del hold  # the traceback would keep it
+        raise
     return hold
 
 
-def _loss_of(memory: Memory, overwritten: bool) -> Overwritten | Purged:
-    """What to raise: nothing may be lost by now, if another thread has rebuilt it."""
-    extents, generation = _core.lost(memory, not overwritten and _core.is_volatile(memory))
-    if overwritten or not extents:
-        return Overwritten(memory.name, (), generation)
-    return Purged(memory.name, extents, generation)
+def _check_held(memory: Memory) -> None:
+    """`Purged` if anything is lost of what is held. What another thread has rebuilt by now is whole: `Overwritten`
+    would be wrong.
+    """
+    if _core.is_lossy(memory):
+        extents, generation = _core.lost(memory, False)
+        if extents:
+            raise Purged(memory.name, extents, generation)
 
 
 _REFUSALS = {

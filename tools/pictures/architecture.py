@@ -15,7 +15,7 @@ Box = tuple[int, int, int, int, str, str, str]
 BOXES: tuple[Box, ...] = (
     (20, 50, 600, 56, LIBRARY, "cli/  demo/  testing.py", "commands, the demo, losing memory on purpose"),
     (20, 122, 295, 72, LIBRARY, "cache/", "VolatileCache: the kernel evicts"),
-    (325, 122, 295, 72, LIBRARY, "arrays.py  status.py", "VolatileArray; what this process holds"),
+    (325, 122, 295, 72, LIBRARY, "arrays.py  holdings.py", "VolatileArray; what this process holds"),
     (215, 210, 405, 72, LIBRARY, "memory.py  syscall.py", "what to do about a loss; the call of the patch"),
     (20, 210, 185, 72, LIBRARY, "kernel/", "features, cgroups, pressure"),
     (20, 298, 405, 56, CORE, "_core/python/  _core/cache/", "types: memories, pins, peeks, a cache's index"),

@@ -89,7 +89,8 @@ static PyObject *core_read_file(PyObject *module, PyObject *args) {
     char *text;
     size_t length;
     if (!PyArg_ParseTuple(args, "y:read_file", &path)) return NULL;
-    if (os_read(path, &text, &length)) Py_RETURN_NONE;
+    int err = os_read(path, &text, &length);
+    if (err) return fail(err, path);
     PyObject *bytes = PyBytes_FromStringAndSize(text, (Py_ssize_t)length);
     free(text);
     return bytes;
@@ -109,7 +110,7 @@ static PyMethodDef functions[] = {
      "forks_by_python($module, begins, /)\n--\n\nThis thread begins os.fork() with True, and has ended it with False."},
     {"forks", core_forks, METH_NOARGS,
      "forks($module, /)\n--\n\nHow many forks, by Python or by C, lie between the process that loaded the core and this one."},
-    {"read_file", core_read_file, METH_VARARGS, "read_file($module, path, /)\n--\n\nAll of a small file of the kernel's, as bytes; None where it cannot be had."},
+    {"read_file", core_read_file, METH_VARARGS, "read_file($module, path, /)\n--\n\nAll of a file of the kernel's, as bytes."},
     {"set_unpin_hook", core_set_unpin_hook, METH_O,
      "set_unpin_hook($module, hook, /)\n--\n\nCall hook(memory) whenever a Memory becomes volatile; None ends it."},
     {NULL, NULL, 0, NULL},

@@ -60,7 +60,7 @@ class VolatileCache(Verbs[K, V], MutableMapping[K, V]):
     codec: an object with ``dumps`` and ``loads`` for all values, instead of the cache's own formats.
     copy: None as told above; True for private copies always, so that plain arrays are writable, too; False for no
         copy wherever that can be: then the arrays within objects, frames and tables are read-only as well.
-    on_purge: called with a list of keys that the kernel took, some time after that was noticed. It runs in a daemon
+    on_lost: called with a list of keys that the kernel took, some time after that was noticed. It runs in a daemon
         thread of its own, so a slow one slows no get. It may use the cache.
         What it raises goes to `threading.excepthook`. `close` does not wait for it; keys lost before are still told
         then, but at the interpreter's end they may not be.
@@ -92,7 +92,7 @@ class VolatileCache(Verbs[K, V], MutableMapping[K, V]):
         name: str | None = None,
         codec: Codec | None = None,
         copy: bool | None = None,
-        on_purge: Callable[[list[Any]], object] | None = None,
+        on_lost: Callable[[list[Any]], object] | None = None,
         on_evict: Callable[[Any, Why], object] | None = None,
         dump: bool = True,
         inherit: bool = True,
@@ -105,7 +105,7 @@ class VolatileCache(Verbs[K, V], MutableMapping[K, V]):
             raise TypeError(f"codec must define dumps() and loads(), got {codec!r}")
         if copy is not None and not isinstance(copy, bool):
             raise TypeError(f"copy must be None, True or False, not {copy!r}")
-        for function, what in ((on_purge, "on_purge"), (on_evict, "on_evict"), (timer, "timer")):
+        for function, what in ((on_lost, "on_lost"), (on_evict, "on_evict"), (timer, "timer")):
             if not callable(function) and (function is not None or what == "timer"):
                 raise TypeError(f"{what} must be callable, not {function!r}")
         self._given: dict[str, Any] = {
@@ -115,7 +115,7 @@ class VolatileCache(Verbs[K, V], MutableMapping[K, V]):
             "name": name or "cache",
             "codec": codec,
             "copy": copy,
-            "on_purge": on_purge,
+            "on_lost": on_lost,
             "on_evict": on_evict,
             "dump": dump,
             "inherit": inherit,
@@ -132,7 +132,7 @@ class VolatileCache(Verbs[K, V], MutableMapping[K, V]):
     # ---- reading
 
     def __contains__(self, key: object) -> bool:
-        """Whether a get would have been a hit now. Counts and marks nothing."""
+        """Whether a get would have been a hit now. Counts and marks nothing, and copies no value."""
         locator, data = self._fetch_carefully(key, True)
         if data is MISSING:
             return False
@@ -142,8 +142,10 @@ class VolatileCache(Verbs[K, V], MutableMapping[K, V]):
         return True
 
     def __iter__(self) -> Iterator[K]:
-        """The keys there are, each looked at when its turn comes: one lost or deleted by then is left out."""
-        for key in list(self._index):
+        """The keys there are, each looked at when its turn comes: one lost or deleted by then is left out. No value is
+        copied.
+        """
+        for key in self._index:  # as it was when this began
             if key in self:
                 yield cast(K, key)
 
@@ -196,9 +198,9 @@ class VolatileCache(Verbs[K, V], MutableMapping[K, V]):
             raise KeyError(key)
 
     def _delete(self, key: Any) -> bool:
-        present = key in self
-        self._change(self._remove, key)
-        return present
+        present = key in self  # if it is lost or expired, it leaves as such
+        removed = self._change(self._remove, key)
+        return present if removed is None else removed  # None: a finalizer asks in the middle of a change
 
     @overload
     def pop(self, key: K) -> V: ...
@@ -235,7 +237,10 @@ class VolatileCache(Verbs[K, V], MutableMapping[K, V]):
         raise KeyError("the cache is empty")
 
     def delete_many(self, keys: Iterable[K]) -> int:
-        """Delete those of `keys` that are there; answers how many were."""
+        """Delete those of `keys` that are there, one after the other; answers how many this call deleted. Of all
+        threads that delete a value one counts it; a lost or expired one nobody does. `TypeError` for a key that cannot
+        be hashed: those before it are deleted, those after it are not.
+        """
         return sum(self._delete(key) for key in keys)
 
     def clear(self) -> None:
@@ -369,7 +374,7 @@ class VolatileCache(Verbs[K, V], MutableMapping[K, V]):
         return f"<{type(self).__name__} {self.name!r}: {state}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # The object first, then its parameters: on_purge may be a method of it.
+        # The object first, then its parameters: on_lost may be a method of it.
         return copyreg.__newobj__, (type(self),), self.__getstate__()  # type: ignore[attr-defined]
 
     def __getstate__(self) -> dict[str, Any]:

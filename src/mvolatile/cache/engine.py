@@ -57,7 +57,7 @@ class Engine(Finder[K, V]):
         name: str,
         codec: Codec | None,
         copy: bool | None,
-        on_purge: Callable[[list[Any]], object] | None,
+        on_lost: Callable[[list[Any]], object] | None,
         on_evict: Callable[[Any, Why], object] | None,
         *,
         dump: bool,
@@ -69,7 +69,7 @@ class Engine(Finder[K, V]):
         self._told: set[type[Exception]] = set()
         self._codec, self._copy = codec, copy
         self._undecodable = 0
-        self._notices = None if on_purge is None else Notices(on_purge)
+        self._notices = None if on_lost is None else Notices(on_lost)
         self._departures = None if on_evict is None else Notices(partial(tell_each, on_evict))
         self._timer = timer
         self._inherit = inherit

@@ -43,6 +43,16 @@ def weight(key: Hashable) -> int:
     return getsizeof(key) + sum(map(weight, key)) if isinstance(key, tuple) else OBJECT
 
 
+def read_published(memory: VolatileMemory, at: int, n: int) -> bytes:
+    """Bytes that nobody writes any more; `Purged` if they were lost."""
+    try:
+        return memory.read(at, n)
+    except Overwritten:
+        # A reader that began before the segment was sealed has not let the write pin go yet.
+        with memory.pin() as view:
+            return bytes(view[at : at + n])
+
+
 class Segment:
     """A memory for many values: slot i of `row` has the key ``keys[i]``."""
 
@@ -124,16 +134,11 @@ class Segment:
     def fetch(self, slot: int) -> bytes:
         """The bytes of a slot; `Purged` if they were lost, `ValueError` if it is being sealed or emptied now."""
         at, n = self.row.bounds(slot)
-        if self.view is not None and not _core.is_lossy(
-            self.memory
-        ):  # a forked child may not inherit what is held
+        # A forked child may not inherit what is held.
+        if self.view is not None and not _core.is_lossy(self.memory):
             return self.view[at : at + n].tobytes()
         try:
-            data = self.memory.read(at, n)
-        except Overwritten:
-            # A reader that began before the segment was sealed has not let the write pin go yet. Nobody writes.
-            with self.memory.pin() as view:
-                data = bytes(view[at : at + n])
+            data = read_published(self.memory, at, n)
         except Purged:
             if self.row.has_memory:
                 raise
@@ -142,7 +147,12 @@ class Segment:
             raise ValueError("another segment has the memory now")
         return data
 
-    probe = fetch  # what it copies is small
+    def probe(self, slot: int) -> bytes:
+        """As `fetch`, for the exceptions and the last bytes, in which its expiry is: no more than those are copied, but
+        where that needs a hold.
+        """
+        tail = self.row.tail(slot)
+        return self.fetch(slot) if tail is None else tail
 
     def let_go(self) -> VolatileMemory | None:
         """Its memory, to be filled by another; None if somebody holds it."""
@@ -203,7 +213,7 @@ class Range:
         """What `decode` makes the value of; `Purged` if any of it was lost, `KeyError` if its time is over."""
         self._check_time()
         if self.kind == BYTES:
-            return self.memory.read(0)
+            return read_published(self.memory, 0, self.used)
         hold = whole_hold(self.memory)
         return hold if self._make is None else self._make(hold)
 

@@ -196,10 +196,11 @@ class Storing(Engine[K, V]):
         if self._stands(key, flight):
             self._log.remove(key, None, "replaced")
 
-    def _remove(self, key: Any) -> None:
+    def _remove(self, key: Any) -> bool:
         self._flights.spoil(key)
-        self._log.remove(key, None, "deleted")
+        removed = self._log.remove(key, None, "deleted")
         self._hand.tidy()
+        return removed
 
     def _take(self, key: Any, locator: int | None) -> bool:
         """Locators are never used twice: if it is there still, it is the value that was read."""

@@ -59,7 +59,7 @@ class Sweeper:
             if isinstance(shelf, Range):
                 over = shelf.expires is not None and self._timer() >= shelf.expires
             elif locator & EXPIRES:
-                data = shelf.fetch(slot)
+                data = shelf.probe(slot)
                 over = self._timer() >= EXPIRY.unpack_from(data, len(data) - EXPIRY.size)[0]
             else:
                 over = False

@@ -25,11 +25,10 @@ V = TypeVar("V")
 
 
 class Entry(NamedTuple):
-    """A value that is there; `data` are its bytes if it is a small one."""
+    """A value that is there."""
 
     locator: int
     shelf: Shelf
-    data: bytes
     expires: float | None
 
     @property
@@ -68,20 +67,17 @@ class Verbs(Storing[K, V]):
         shelf = None if locator is None else self._log.by_number.get(locator >> NUMBER_SHIFT)
         if locator is None or shelf is None:
             return None
-        entry = Entry(locator, shelf, b"", None)
+        entry = Entry(locator, shelf, None)
         try:
-            if isinstance(shelf, Range):
-                shelf.probe(entry.slot)
-                return entry._replace(expires=shelf.expires)
-            data = shelf.fetch(entry.slot)
+            tail = shelf.probe(entry.slot)
         except (Purged, KeyError):
             return None
+        if isinstance(shelf, Range):
+            return entry._replace(expires=shelf.expires)
         if not locator & EXPIRES:
-            return entry._replace(data=data)
-        expires = EXPIRY.unpack_from(data, len(data) - EXPIRY.size)[0]
-        return (
-            None if self._timer() >= expires else entry._replace(data=data[: -EXPIRY.size], expires=expires)
-        )
+            return entry
+        expires = EXPIRY.unpack(tail[-EXPIRY.size :])[0]
+        return None if self._timer() >= expires else entry._replace(expires=expires)
 
     def _look(self, key: Any) -> Entry | None:
         if self._lock._is_owned():  # type: ignore[attr-defined]
@@ -100,7 +96,8 @@ class Verbs(Storing[K, V]):
 
     def touch(self, key: K, ttl: TimeToLive = None) -> bool:
         """Have the value live `ttl` seconds from now on (default: the cache's `ttl`; `math.inf` for ever; 0 deletes
-        it). False if there is none. Counts as use. Nothing is made anew, and a large value is not copied.
+        it). False if there is none, or if there is no memory to move it to, and then it is gone. Counts as use.
+        Nothing is made anew, and a large value is not copied. Errors as for `set`'s `ttl`.
         """
         ttl = self._ttl if ttl is None else checked_ttl(ttl)
         value = self._find(key) if callable(ttl) else None
@@ -122,7 +119,13 @@ class Verbs(Storing[K, V]):
         if isinstance(entry.shelf, Range):
             entry.shelf.expires = expires
             return True
-        kind, data = entry.locator & (1 << KIND_BITS) - 1 & ~EXPIRES, entry.data
+        kind = entry.locator & (1 << KIND_BITS) - 1
+        try:
+            data = entry.shelf.fetch(entry.slot)
+        except Purged:
+            return False
+        if kind & EXPIRES:
+            kind, data = kind & ~EXPIRES, data[: -EXPIRY.size]
         if expires is not None or not data:
             kind, data = kind | EXPIRES, data + EXPIRY.pack(math.inf if expires is None else expires)
         try:
@@ -135,7 +138,12 @@ class Verbs(Storing[K, V]):
         return True
 
     def add(self, key: K, value: V, *, ttl: TimeToLive = None) -> bool:
-        """Store `value` if the key has none: of all threads that add at once one gets True. Else as `set`."""
+        """Store `value` if the key has none: of all threads that add at once one gets True, and the others False. Else
+        as `set`, with its errors.
+
+        True tells that no value stood there, not that this one stays: the kernel may take it at any time, as if it had
+        never been added, and where there is no room for it that is at once.
+        """
         if self._look(key) is not None:
             return False
         condition = Condition(self, key, None)
@@ -170,7 +178,9 @@ class Verbs(Storing[K, V]):
         return self.incr(key, -delta, default=default)
 
     def get_many(self, keys: Iterable[K]) -> dict[K, V]:
-        """The values of those of `keys` that are there."""
+        """The values of those of `keys` that are there, in their order, each read when its turn comes: a value that was
+        set meanwhile may be among them. Each counts as a hit or a miss. `TypeError` for a key that cannot be hashed.
+        """
         found = {}
         for key in keys:
             value = self._find(key)
@@ -181,6 +191,8 @@ class Verbs(Storing[K, V]):
         return found
 
     def set_many(self, values: Mapping[K, V] | Iterable[tuple[K, V]], *, ttl: TimeToLive = None) -> None:
-        """Store every pair of a mapping or an iterable, as `set`, one after the other."""
+        """Store every pair of a mapping or an iterable, as `set`, one after the other: others may see some of them.
+        What `set` raises for one of them ends it: those before it are stored, those after it are not.
+        """
         for key, value in values.items() if isinstance(values, Mapping) else values:
             self._store_if_room(key, value, ttl, None)

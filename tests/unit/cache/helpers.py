@@ -1,17 +1,15 @@
-"""Losing parts of a cache on purpose, forking, and what must hold."""
+"""Losing parts of a cache on purpose, and what must hold."""
 
 from __future__ import annotations
 
-import os
-import signal
 import threading
-import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from random import Random
 from typing import Any
 
 from mvolatile import VolatileCache, testing, volatile_cache
+from support.c_fork import in_child as in_child
 
 
 def seal(cache: VolatileCache[Any, Any]) -> None:
@@ -40,43 +38,17 @@ def purge_some(cache: VolatileCache[Any, Any], random: Random) -> None:
         testing.purge(memory, [(first * 4096, length)])
 
 
-def in_child(body: Callable[[], None]) -> None:
-    """Run `body` in a forked child, which must end well."""
-    read, write = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.alarm(200)  # what hangs there ends
-        try:
-            os.close(read)
-            try:
-                body()
-            except BaseException:
-                os.write(write, traceback.format_exc().encode())
-                os._exit(1)
-            os._exit(0)
-        finally:
-            os._exit(2)
-    os.close(write)
-    said = b""
-    while piece := os.read(read, 65536):
-        said += piece
-    os.close(read)
-    _, status = os.waitpid(pid, 0)
-    assert os.waitstatus_to_exitcode(status) == 0, said.decode()
-
-
 def told(cache: VolatileCache[Any, Any]) -> None:
-    """Until `on_purge` and `on_evict` were told of all that was noticed."""
+    """Until `on_lost` and `on_evict` were told of all that was noticed."""
     notices = [each for each in (cache._notices, cache._departures) if each is not None]
     assert notices
     for _ in range(10_000):
-        threads = [thread for thread in threading.enumerate() if thread.name == "mvolatile-on-purge"]
+        threads = [thread for thread in threading.enumerate() if thread.name == "mvolatile-notices"]
         if all(each.idle for each in notices) and not threads:
             return
         for thread in threads:
             thread.join(0.01)
-    raise AssertionError("on_purge never ends")
+    raise AssertionError("on_lost never ends")
 
 
 def is_valid(cache: VolatileCache[Any, Any]) -> bool:

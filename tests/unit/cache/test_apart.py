@@ -116,7 +116,7 @@ def test_no_thread_to_be_had(fifo: str) -> None:
             return bytes(2 * x)
 
         lost = []
-        cache = mv.VolatileCache(on_purge=lost.extend)
+        cache = mv.VolatileCache(on_lost=lost.extend)
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
             assert double(50) == bytes(100)
@@ -134,7 +134,7 @@ def test_no_thread_to_be_had(fifo: str) -> None:
                 cache.purge()
                 assert cache.get("k") is None
                 assert cache.get("k") is None
-            assert ["on_purge" in str(warning.message) for warning in said] == [True], said
+            assert ["on_lost" in str(warning.message) for warning in said] == [True], said
         assert threading.enumerate() == [threading.main_thread()]
 
         resource.setrlimit(resource.RLIMIT_NPROC, (soft, hard))

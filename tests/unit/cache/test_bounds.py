@@ -116,7 +116,7 @@ def test_bounds_are_integers(wrong: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"on_purge": 5}, {"timer": 5}, {"timer": None}, {"codec": 5}, {"name": b"x"}]
+    "wrong", [{"on_lost": 5}, {"timer": 5}, {"timer": None}, {"codec": 5}, {"name": b"x"}]
 )
 def test_arguments_are_checked_when_a_cache_is_made(wrong: dict[str, Any]) -> None:
     with pytest.raises(TypeError, match=f"^{next(iter(wrong))} must"):

@@ -170,7 +170,7 @@ def test_a_callback_may_use_the_cache_and_both_callbacks_are_called() -> None:
             again.append(cache.get_or_set(key, lambda: b"again"))
             done.set()
 
-    cache: VolatileCache[Any, bytes] = VolatileCache(on_purge=lost.extend, on_evict=on_evict)
+    cache: VolatileCache[Any, bytes] = VolatileCache(on_lost=lost.extend, on_evict=on_evict)
     cache["k"] = b"v"
     purge(cache)
     assert cache.get("k") is None

@@ -122,9 +122,9 @@ def test_purging_at_every_chance() -> None:
     assert cache.cache_info().purged
 
 
-def test_on_purge_is_told_of_each_lost_key_once() -> None:
+def test_on_lost_is_told_of_each_lost_key_once() -> None:
     lost: list[int] = []
-    cache = filled(on_purge=lost.extend)
+    cache = filled(on_lost=lost.extend)
     purge(cache, 0)
     threads = [threading.Thread(target=right, args=(cache,)) for _ in range(3)]
     for thread in threads:
@@ -137,14 +137,14 @@ def test_on_purge_is_told_of_each_lost_key_once() -> None:
     assert not set(lost) & set(cache)
 
 
-def test_on_purge_may_use_the_cache_and_may_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_lost_may_use_the_cache_and_may_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     def rebuild(keys: list[int]) -> None:
         cache.update({key: b"%d." % key * 20 for key in keys})
         raise LookupError("but then")
 
     failures: list[Any] = []
     monkeypatch.setattr(threading, "excepthook", lambda failure: failures.append(failure.exc_type))
-    cache = filled(on_purge=rebuild)
+    cache = filled(on_lost=rebuild)
     purge(cache)
     cache.cache_info()
     told(cache)
@@ -152,7 +152,7 @@ def test_on_purge_may_use_the_cache_and_may_fail(monkeypatch: pytest.MonkeyPatch
     assert set(failures) == {LookupError}
 
 
-def test_an_on_purge_that_fails_disturbs_nobody() -> None:
+def test_an_on_lost_that_fails_disturbs_nobody() -> None:
     def child() -> None:
         import threading
 
@@ -161,7 +161,7 @@ def test_an_on_purge_that_fails_disturbs_nobody() -> None:
         def fail(keys: list[int]) -> None:
             raise LookupError("the callback failed")
 
-        cache = mv.VolatileCache(on_purge=fail)
+        cache = mv.VolatileCache(on_lost=fail)
         for i in range(5):
             cache[i] = bytes(70_000)
         cache.purge()
@@ -169,23 +169,23 @@ def test_an_on_purge_that_fails_disturbs_nobody() -> None:
         cache["n"] = b"1"
         assert cache.cache_info().purged == 5
         for thread in threading.enumerate():
-            if thread.name == "mvolatile-on-purge":
+            if thread.name == "mvolatile-notices":
                 thread.join()
         assert cache["n"] == b"1"
 
     done = run_python(child).check()
     assert "the callback failed" in done.stderr
-    assert "mvolatile-on-purge" in done.stderr
+    assert "mvolatile-notices" in done.stderr
 
 
-def test_a_slow_on_purge_makes_nobody_wait() -> None:
+def test_a_slow_on_lost_makes_nobody_wait() -> None:
     go_on, lost = threading.Event(), []
 
     def slow(keys: list[int]) -> None:
         assert go_on.wait(200)
         lost.extend(keys)
 
-    cache = filled(on_purge=slow)
+    cache = filled(on_lost=slow)
     purge(cache)
     assert right(cache) == 0
     cache[1] = b"new"
@@ -195,17 +195,17 @@ def test_a_slow_on_purge_makes_nobody_wait() -> None:
     go_on.set()
     told(cache)
     assert sorted(lost) == list(range(5000)), "what was lost before is told after closing"
-    assert "mvolatile-on-purge" not in [thread.name for thread in threading.enumerate()]
+    assert "mvolatile-notices" not in [thread.name for thread in threading.enumerate()]
 
 
-def test_on_purge_after_a_fork() -> None:
+def test_on_lost_after_a_fork() -> None:
     go_on, lost = threading.Event(), []
 
     def slow(keys: list[int]) -> None:
         assert go_on.wait(200)
         lost.extend(keys)
 
-    cache = filled(on_purge=slow)
+    cache = filled(on_lost=slow)
     purge(cache, 0)
     assert cache.get(0) is None
 

@@ -130,31 +130,44 @@ static PyObject *get_has_memory(ShelfObject *self, void *unused) {
     return PyBool_FromLong(self->memory != NULL);
 }
 
-/* The bytes of a slot; NULL without an exception where only Python can tell.
+/* The last `few` bytes of a slot, if all of it is whole; false where only Python can tell.
  *
  * The bad schedule: we found our locator, the shelf is retired and its memory given to another, which writes and is sealed, and then we
  * copy: a whole peek of another's bytes. The memory is let go before it is given away, so who still has it after copying read its own. */
-static PyObject *fetch(ShelfObject *self, uint32_t slot) {
+static bool read_slot(ShelfObject *self, uint32_t slot, char *to, Py_ssize_t few) {
     MemoryObject *memory = self->memory;
-    if (!memory) return NULL;
-    uint32_t at = start_of(self, slot);
-    Py_ssize_t n = (Py_ssize_t)(self->ends[slot] - at);
-    PyObject *bytes = PyBytes_FromStringAndSize(NULL, n);
-    if (!bytes) return NULL;
+    if (!memory) return false;
+    Py_ssize_t at = start_of(self, slot), n = (Py_ssize_t)self->ends[slot] - at;
     Py_INCREF((PyObject *)memory); /* copying may release the GIL */
     struct range *range = use_range(memory);
-    int err = range ? 0 : -1;
+    bool whole = range != NULL;
     if (range && self->open && !atomic_load(&range->lossy)) /* a forked child may not have inherited what is held */
-        memcpy(PyBytes_AsString(bytes), range->base + at, (size_t)n);
+        memcpy(to, range->base + at + n - few, (size_t)few);
     else if (range)
-        err = copy_out(range, (Py_ssize_t)at, n, PyBytes_AsString(bytes));
+        whole = few < n ? peek_tail(range, at, n, to, few) : !copy_out(range, at, n, to);
     if (range) unuse_range(range);
-    if (self->memory != memory) err = -1;
+    if (self->memory != memory) whole = false;
     Py_DECREF((PyObject *)memory);
-    if (!err) return bytes;
-    PyErr_Clear();
+    if (!whole) PyErr_Clear();
+    return whole;
+}
+
+static PyObject *fetch(ShelfObject *self, uint32_t slot) {
+    Py_ssize_t n = (Py_ssize_t)(self->ends[slot] - start_of(self, slot));
+    PyObject *bytes = PyBytes_FromStringAndSize(NULL, n);
+    if (!bytes || read_slot(self, slot, PyBytes_AsString(bytes), n)) return bytes;
     Py_DECREF(bytes);
     return NULL;
+}
+
+#define TAIL 8 /* room for a value's time of expiry */
+
+static PyObject *shelf_tail(ShelfObject *self, PyObject *number) {
+    uint32_t slot;
+    char last[TAIL];
+    if (!find_slot(self, number, &slot) || (!self->open && watch_signals())) return NULL;
+    Py_ssize_t n = (Py_ssize_t)(self->ends[slot] - start_of(self, slot)), few = n < TAIL ? n : TAIL;
+    return read_slot(self, slot, last, few) ? PyBytes_FromStringAndSize(last, few) : Py_NewRef(Py_None);
 }
 
 PyObject *shelf_use(PyObject *object, uint32_t slot) {
@@ -181,6 +194,7 @@ LOCKED(shelf_append)
 LOCKED(shelf_bounds)
 LOCKED(shelf_marked)
 LOCKED(shelf_mark)
+LOCKED(shelf_tail)
 LOCKED(shelf_close)
 LOCKED(shelf_let_go)
 
@@ -191,6 +205,8 @@ static PyMethodDef shelf_methods[] = {
     {"marked", (PyCFunction)shelf_marked_locked, METH_O,
      "marked($self, slot, /)\n--\n\nWhether the slot was read since it was stored or moved."},
     {"mark", (PyCFunction)shelf_mark_locked, METH_O, "mark($self, slot, /)\n--\n\nNote that the slot was read."},
+    {"tail", (PyCFunction)shelf_tail_locked, METH_O,
+     "tail($self, slot, /)\n--\n\nThe last eight bytes of a slot (or all, if fewer) once all of it was seen whole; None if that needs a hold."},
     {"close", (PyCFunction)shelf_close_locked, METH_NOARGS,
      "close($self, /)\n--\n\nNo more is appended, and reads no longer rely on a pin."},
     {"let_go", (PyCFunction)shelf_let_go_locked, METH_NOARGS,

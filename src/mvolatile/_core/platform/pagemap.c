@@ -66,6 +66,25 @@ static int scan_fast(enum os_class class, uintptr_t *start, uintptr_t end, os_fo
 
 /* ---- the entries ------------------------------------------------------------------------------------------------------------------ */
 
+/* Pages of the class that follow each other are told as one. */
+struct run {
+    os_found *found;
+    void *context;
+    uintptr_t start; /* 0: none */
+};
+
+static void end_run(struct run *run, uintptr_t at) {
+    if (run->start) run->found(run->context, run->start, at);
+    run->start = 0;
+}
+
+static void see_page(struct run *run, bool belongs, uintptr_t at) {
+    if (!belongs)
+        end_run(run, at);
+    else if (!run->start)
+        run->start = at;
+}
+
 #define ENTRY_PRESENT (1ull << 63)
 #define ENTRY_SWAPPED (1ull << 62)
 #define ENTRY_EXCLUSIVE (1ull << 56)
@@ -87,27 +106,22 @@ static bool in_class(enum os_class class, uint64_t entry, uintptr_t address) {
 
 static int scan_entries(enum os_class class, uintptr_t *from, uintptr_t end, os_found *found, void *context) {
     uint64_t entries[512];
-    uintptr_t run = 0, start = *from;
+    struct run run = {found, context, 0};
+    uintptr_t start = *from;
     while (start < end) {
         size_t wanted = (end - start) / os_page_size;
         if (wanted > 512) wanted = 512;
         int fd = own_fd(&pagemap);
         ssize_t got = fd < 0 ? -1 : pread(fd, entries, wanted * 8, (off_t)(start / os_page_size * 8));
         int err = got < 0 ? errno : 0;
-        *from = run ? run : start;
+        *from = run.start ? run.start : start;
         if (fd < 0 || own_fd(&pagemap) != fd) return EBADF;
         if (err == EINTR) continue;
         if (got < 8) return err ? err : EIO;
-        for (ssize_t i = 0; i < got / 8; i++, start += os_page_size) {
-            if (in_class(class, entries[i], start)) {
-                if (!run) run = start;
-            } else if (run) {
-                found(context, run, start);
-                run = 0;
-            }
-        }
+        for (ssize_t i = 0; i < got / 8; i++, start += os_page_size)
+            see_page(&run, in_class(class, entries[i], start), start);
     }
-    if (run) found(context, run, end);
+    end_run(&run, end);
     return 0;
 }
 
@@ -132,7 +146,7 @@ static int scan_by_asking(enum os_class class, uintptr_t start, uintptr_t end, o
     enum { MOST = 256 };
     void *pages[MOST];
     int status[MOST];
-    uintptr_t run = 0;
+    struct run run = {found, context, 0};
     while (start < end) {
         size_t count = (end - start) / os_page_size;
         if (count > MOST) count = MOST;
@@ -141,16 +155,9 @@ static int scan_by_asking(enum os_class class, uintptr_t start, uintptr_t end, o
             if (errno == EINTR) continue;
             return errno;
         }
-        for (size_t i = 0; i < count; i++, start += os_page_size) {
-            if (answers_class(class, status[i], start)) {
-                if (!run) run = start;
-            } else if (run) {
-                found(context, run, start);
-                run = 0;
-            }
-        }
+        for (size_t i = 0; i < count; i++, start += os_page_size) see_page(&run, answers_class(class, status[i], start), start);
     }
-    if (run) found(context, run, end);
+    end_run(&run, end);
     return 0;
 }
 

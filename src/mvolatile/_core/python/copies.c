@@ -29,13 +29,26 @@ int copy_out(struct range *range, Py_ssize_t offset, Py_ssize_t n, char *to) {
     return err;
 }
 
+/* Whether n bytes are whole, without copying more than the last few: to touch each page is enough. False where only copying can tell. */
+bool peek_tail(struct range *range, Py_ssize_t offset, Py_ssize_t n, char *to, Py_ssize_t few) {
+    struct peek peek;
+    if (!traps_here() || range_copy_begin(&peek, range, (size_t)offset, (size_t)n) != PEEK_WHOLE) return false;
+    const volatile char *from = range->base + offset;
+    for (Py_ssize_t at = 0; at < n; at += (Py_ssize_t)os_page_size) (void)from[at];
+    memcpy(to, range->base + offset + n - few, (size_t)few); /* and so the last page */
+    enum peek_verdict verdict = range_peek_end(&peek);
+    if (verdict == PEEK_UNSURE) verdict = range_peek_end_carefully(&peek);
+    return verdict == PEEK_WHOLE;
+}
+
 static PyObject *raise_overwritten(MemoryObject *self) {
     return PyObject_CallMethod((PyObject *)self, "_raise_purged", "O", Py_True);
 }
 
 PyObject *memory_read(MemoryObject *self, PyObject *const *args, Py_ssize_t count) {
-    Py_ssize_t offset, n = TO_THE_END;
-    if (!two_sizes(args, count, &offset, &n, "read(offset, n) takes one or two integers") || watch_signals()) return NULL;
+    Py_ssize_t offset = 0, n = TO_THE_END;
+    if (count && !two_sizes(args, count, &offset, &n, "read(offset=0, n=None) takes two integers")) return NULL;
+    if (watch_signals()) return NULL;
     struct range *range = use_range(self);
     if (!range) return NULL;
     PyObject *bytes = window(range, offset, &n) ? NULL : PyBytes_FromStringAndSize(NULL, n);

@@ -106,7 +106,7 @@ static PyMemberDef memory_members[] = {
 
 static PyMethodDef memory_methods[] = {
     METHOD("read", memory_read, METH_FASTCALL,
-           "read($self, offset, n=None, /)\n--\n\nCopy n bytes from offset (default: to the end).\n\n"
+           "read($self, offset=0, n=None, /)\n--\n\nCopy n bytes from offset, by default all to the end.\n\n"
            "No system call while the bytes are whole. A loss elsewhere in the memory does not matter. If one of these bytes\n"
            "was lost, `fill` decides: Purged is raised, or zeros or rebuilt bytes come back. Overwritten: another thread holds a\n"
            "write pin. Safe from any thread."),

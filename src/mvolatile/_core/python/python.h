@@ -68,6 +68,7 @@ bool two_sizes(PyObject *const *args, Py_ssize_t count, Py_ssize_t *first, Py_ss
 /* copies.c */
 /* Copy from a range as read() does; 0, EFAULT (lost), EAGAIN (another thread writes) or another errno. May release the GIL. */
 int copy_out(struct range *range, Py_ssize_t offset, Py_ssize_t n, char *to);
+bool peek_tail(struct range *range, Py_ssize_t offset, Py_ssize_t n, char *to, Py_ssize_t few);
 PyObject *memory_read(MemoryObject *self, PyObject *const *args, Py_ssize_t count);
 PyObject *memory_readinto(MemoryObject *self, PyObject *const *args, Py_ssize_t count);
 PyObject *memory_write(MemoryObject *self, PyObject *const *args, Py_ssize_t count);
