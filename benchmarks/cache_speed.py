@@ -36,6 +36,7 @@ import numpy as np
 from harness import keep, steps
 
 import mvolatile as mv
+from mvolatile.cache.engine import engine_of
 
 VALUE = b"x" * 100
 BEYOND = 256 << 20
@@ -94,7 +95,7 @@ def getters(stack: ExitStack, missing: list[str]) -> Iterator[tuple[str, Callabl
         cache: mv.VolatileCache[str, bytes] = stack.enter_context(mv.VolatileCache())
         cache.update(dict.fromkeys(KEYS, VALUE))
         if sealed:
-            cache._change(cache._log.seal_all)
+            engine_of(cache).change(engine_of(cache).store.seal_all)
         yield label, cache.__getitem__, 20
     lru: Any = cachetools.LRUCache(1 << 20)
     lru.update(dict.fromkeys(KEYS, VALUE))
@@ -265,7 +266,7 @@ def index_overhead(entries: int) -> float:
             cache[key] = VALUE
         traced = tracemalloc.get_traced_memory()[0] - before
         tracemalloc.stop()
-        beyond = cache._log.nbytes - entries * len(VALUE)
+        beyond = engine_of(cache).store.nbytes - entries * len(VALUE)
         return (traced + beyond) / entries
 
 

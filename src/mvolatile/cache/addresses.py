@@ -2,7 +2,7 @@
 
 The kernel takes back pages, never addresses. Under RLIMIT_AS (``ulimit -v``), RLIMIT_DATA or strict overcommit a
 cache that grew until mmap refuses would leave none to the program: its next list, its next thread fails, and goes on to
-fail. So a memory that would take what the program should have is refused here, and the hand gives up others.
+fail. So a memory that would take what the program should have is refused here, and others are given up.
 """
 
 from __future__ import annotations

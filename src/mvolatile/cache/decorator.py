@@ -15,8 +15,9 @@ from .cache import VolatileCache
 from .checks import TimeToLive, checked_condition
 from .clock import lifetime
 from .departures import Why
-from .flights import Terms
+from .engine import engine_of, find_of
 from .keys import PLAIN, MakeKey, checked_key, given_key, make_key, method_key, names_its_object
+from .singleflight import Terms
 from .statistics import CacheInfo
 from .stopped import raise_if_stopped
 from .values import Codec
@@ -126,7 +127,7 @@ def _cached(
     function: Callable[..., Any], cache: VolatileCache[Any, Any], key_of: MakeKey | None, terms: Terms
 ) -> Any:
     """`function`, from `cache` where it can be. Three frames deep for a miss within a miss."""
-    find, find_or_miss = cache._find, cache._find_or_miss
+    find = find_of(cache)
 
     def cached(*args: Any, **kwargs: Any) -> Any:
         if key_of is not None:
@@ -139,17 +140,17 @@ def _cached(
             value = find(key)
         except (MemoryError, OSError) as error:
             raise_if_stopped(error)
-            value = find_or_miss(key)  # which tells of it
+            value = engine_of(cache).find_or_miss(key)  # which tells of it
         if value is not MISSING:
             return value
-        return cache._flights.make(cache, key, partial(function, *args, **kwargs), terms)
+        return engine_of(cache).singleflight.make(key, partial(function, *args, **kwargs), terms)
 
     async def cached_coroutine(*args: Any, **kwargs: Any) -> Any:
         key = make_key(args, kwargs) if key_of is None else key_of(args, kwargs)
-        value = find_or_miss(key)
+        value = engine_of(cache).find_or_miss(key)
         if value is not MISSING:
             return value
-        return await cache._flights.amake(cache, key, partial(function, *args, **kwargs), terms)
+        return await engine_of(cache).singleflight.amake(key, partial(function, *args, **kwargs), terms)
 
     return cached_coroutine if _is(inspect.iscoroutinefunction, function) else cached
 

@@ -42,7 +42,7 @@ __all__ = [
 ]
 
 BYTES, STR, BYTEARRAY, VIEW, ARRAY, PICKLE, CODED, MADE = range(8)
-"""`MADE`: the shelf answers the value itself, not its bytes."""
+"""`MADE`: the region answers the value itself, not its bytes."""
 EXPIRES = 8
 """Added to the kind of a value with a time to live, whose bytes end with when that is over."""
 EXPIRY = struct.Struct("<d")

@@ -18,6 +18,7 @@ import pytest
 from mvolatile import VolatileCache, volatile_cache
 from mvolatile._core import MISSING
 from mvolatile.cache import Compressed
+from mvolatile.cache.engine import engine_of
 
 
 def told(keys: list[Any]) -> None: ...
@@ -63,7 +64,7 @@ def test_an_empty_cache_of_the_same_parameters_arrives(way: str, parameters: dic
     other["k"] = ["another"]
     assert (cache["k"], other["k"]) == (["value"], ["another"])
     cache.resize(1 << 16)
-    assert WAYS[way](cache)._log.max_bytes == 1 << 16
+    assert engine_of(WAYS[way](cache)).budget.max_bytes == 1 << 16
     cache.close()
     with pytest.raises(ValueError, match="nothing can be stored"):
         WAYS[way](cache)["k"] = 1

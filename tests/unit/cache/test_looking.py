@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from mvolatile import VolatileCache, features, testing
-from mvolatile.cache.segment import Segment
+from mvolatile.cache.engine import engine_of
+from mvolatile.cache.store import Segment
 
 from .helpers import in_child, is_valid, purge, seal
 
@@ -43,7 +44,7 @@ def test_looking_copies_nothing(size: int, sealed: bool, monkeypatch: pytest.Mon
     def fetch(segment: Segment, slot: int) -> bytes:
         raise AssertionError("a value was copied")
 
-    monkeypatch.setattr(Segment, "fetch", fetch)
+    monkeypatch.setattr(Segment, "read", fetch)
     assert list(cache) == list(cache.keys()) == list(range(40))
     assert cache.ttl(0) == float("inf")
     assert cache.ttl(1) == 10
@@ -61,11 +62,11 @@ def test_each_page_of_a_value_is_looked_at(size: int) -> None:
     for page in range(8):
         cache = filled(Clock(), size)
         seal(cache)
-        segments = [shelf for shelf in cache._log.by_number.values() if isinstance(shelf, Segment)]
+        segments = [each for each in engine_of(cache).store.regions.values() if isinstance(each, Segment)]
         first = min(segments, key=lambda segment: segment.number)
         gone = set()
         for slot, key in enumerate(first.keys):
-            at, n = first.row.bounds(slot)
+            at, n = first.table.bounds(slot)
             if at < (page + 1) * PAGE and at + n > page * PAGE:
                 gone.add(key)
         testing.purge(first.memory, [(page * PAGE, PAGE)])

@@ -4,12 +4,12 @@
 
 #include "python/python.h"
 
-int add_finder_type(PyObject *module); /* finder.c, and what it needs of shelf.c and index.c */
+int add_lookup_types(PyObject *module); /* lookup.c, and what it needs of slot_table.c and index.c */
 
-/* shelf.c */
-extern PyTypeObject *shelf_type;
-int add_shelf_type(PyObject *module);
-PyObject *shelf_use(PyObject *shelf, uint32_t slot); /* its bytes, which count as used; NULL, with or without an exception, if that is not so simple */
+/* slot_table.c */
+extern PyTypeObject *slot_table_type;
+int add_slot_table_type(PyObject *module);
+PyObject *slot_table_read(PyObject *table, uint32_t slot); /* its bytes, and a visit counted; NULL, with or without an exception, if that is not so simple */
 
 /* index.c. Found values are new references; NULL with or without an exception. */
 int add_index_type(PyObject *module);

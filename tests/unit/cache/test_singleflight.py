@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 
 from mvolatile import VolatileCache
-from mvolatile.cache import circles, flights
+from mvolatile.cache import circles, singleflight
+from mvolatile.cache.calls import Call, Token
+from mvolatile.cache.engine import engine_of
 
 from .helpers import in_child
 
@@ -88,11 +90,11 @@ def test_when_the_maker_is_interrupted_another_takes_over(cache: VolatileCache[s
 def test_a_maker_that_vanished_without_a_word_is_replaced(
     cache: VolatileCache[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(flights, "ORPHAN_SECONDS", 0.01)
-    token = flights.Token()
-    lost = flights.Flight("k", token)
+    monkeypatch.setattr(singleflight, "ORPHAN_SECONDS", 0.01)
+    token = Token()
+    lost = Call("k", token)
     lost.crew.thread = -1
-    cache._flights._flights["k"] = lost
+    engine_of(cache).calls["k"] = lost
     with ThreadPoolExecutor(1) as pool:
         waiter = pool.submit(cache.get_or_set, "k", lambda: "made")
         await_waiters(1)
@@ -315,7 +317,7 @@ def test_a_waiting_thread_keeps_its_loops_makers_waiting(cache: VolatileCache[st
 
     with ThreadPoolExecutor(2) as pool:
         other = pool.submit(cache.get_or_set, "k2", make_k2)
-        while "k2" not in cache._flights._flights:
+        while "k2" not in engine_of(cache).calls:
             threading.Event().wait(0.001)
         pool.submit(asyncio.run, main()).result(200)
         other.result(200)
@@ -351,7 +353,7 @@ def test_a_maker_in_a_closed_loop_is_replaced(cache: VolatileCache[str, Any], he
         if not held:
             kept.clear()
             gc.collect()
-            assert "k" not in cache._flights._flights, "nothing of ours keeps the task"
+            assert "k" not in engine_of(cache).calls, "nothing of ours keeps the task"
         assert askers() == name
         cache.clear()
         for task in kept:

@@ -1,6 +1,6 @@
-"""The sweeper: removes expired values, and those whose key can never be asked for again.
+"""Expiry: removes expired values, and those whose key can never be asked for again.
 
-Every change looks at a few values, shelf by shelf, round and round. Without that, values that nobody asks for again
+Every change looks at a few values, region by region, round and round. Without that, values that nobody asks for again
 would make the index grow without bound.
 """
 
@@ -10,11 +10,10 @@ import weakref
 from collections.abc import Callable, Hashable, Iterator
 
 from ..errors import Purged
-from .log import Log
-from .segment import Range
+from .store import LargeValue, Store
 from .values import EXPIRES, EXPIRY
 
-__all__ = ["Held", "Sweeper"]
+__all__ = ["Expirer", "Held"]
 
 
 class Held(weakref.ref):  # type: ignore[type-arg]
@@ -23,17 +22,19 @@ class Held(weakref.ref):  # type: ignore[type-arg]
     __slots__ = ()
 
 
-class Sweeper:
-    """Sweeps `log`, once `needed` is set: when a value first has a time to live, or an object as part of its key."""
+class Expirer:
+    """Looks through `store`, once `needed` is set: when a value first has a time to live, or an object as part of its
+    key.
+    """
 
-    def __init__(self, log: Log, timer: Callable[[], float]) -> None:
+    def __init__(self, store: Store, timer: Callable[[], float]) -> None:
         self.needed = False
-        self._log = log
+        self._store = store
         self._timer = timer
         self._places: Iterator[tuple[int, int]] = iter(())
 
-    def sweep(self, steps: int) -> None:
-        """Look at the next `steps` values."""
+    def look_at(self, steps: int) -> None:
+        """The next `steps` values."""
         for _ in range(steps):
             place = next(self._places, None)
             if place is None:
@@ -42,32 +43,32 @@ class Sweeper:
             self._look(*place)
 
     def _round(self) -> Iterator[tuple[int, int]]:
-        for number in list(self._log.by_number):
-            shelf = self._log.by_number.get(number)
-            for slot in range(0 if shelf is None else len(shelf.keys)):
+        for number in list(self._store.regions):
+            region = self._store.regions.get(number)
+            for slot in range(0 if region is None else len(region.keys)):
                 yield number, slot
 
     def _look(self, number: int, slot: int) -> None:
-        shelf = self._log.by_number.get(number)
-        if shelf is None or slot >= len(shelf.keys):
+        region = self._store.regions.get(number)
+        if region is None or slot >= len(region.keys):
             return
-        if not self._log.lives(shelf, slot):
+        if not self._store.lives(region, slot):
             return
-        key = shelf.keys[slot]
-        locator = self._log.index[key]
+        key = region.keys[slot]
+        locator = self._store.index[key]
         try:
-            if isinstance(shelf, Range):
-                over = shelf.expires is not None and self._timer() >= shelf.expires
+            if isinstance(region, LargeValue):
+                over = region.expires is not None and self._timer() >= region.expires
             elif locator & EXPIRES:
-                data = shelf.probe(slot)
+                data = region.probe(slot)
                 over = self._timer() >= EXPIRY.unpack_from(data, len(data) - EXPIRY.size)[0]
             else:
                 over = False
         except Purged:
-            self._log.lose(key, locator)
+            self._store.lose(key, locator)
             return
         if over or _is_orphan(key):
-            self._log.remove(key, locator, "expired" if over else "orphaned")
+            self._store.remove(key, locator, "expired" if over else "orphaned")
 
 
 def _is_orphan(key: Hashable) -> bool:
