@@ -64,7 +64,7 @@ soak: $(VENV)/ready  ## MINUTES=60 of processes, threads, forks, kills, swap and
 	PYTHONPATH=tests $(RUN)python -m soak --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 analyze: $(VENV)/ready  ## gcc's -fanalyzer over the C core: no warning
-	for source in src/mvolatile/_core/*/*.c; do \
+	for source in $$(find src/mvolatile/_core -name '*.c'); do \
 	  $${CC:-gcc} -std=c11 -O2 -fanalyzer -Wall -Wextra -Werror -D_GNU_SOURCE -DPy_LIMITED_API=0x030B0000 -c $$source -o /dev/null \
 	    -Isrc/mvolatile/_core -I"$$($(RUN)python -c 'import sysconfig; print(sysconfig.get_path("include"))')" || exit 1; \
 	done

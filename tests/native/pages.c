@@ -6,6 +6,8 @@
 #define os_copy kernel_copy
 #define os_free_lazily kernel_free_lazily
 #include "platform/apart.c"
+#include "platform/descriptors.c"
+#include "platform/facts.c"
 #include "platform/linux.c"
 #include "platform/maps.c"
 #include "platform/pagemap.c"

@@ -29,7 +29,7 @@ static const char *running;
 /* ---- stopping threads ------------------------------------------------------------------------------------------------------------- */
 
 enum role { NOBODY, READER, OTHER, THIRD };
-enum call { POPULATE, ZERO, SCAN, FREE, UNWATCH, FILL_UNWATCHED, WATCHING };
+enum call { POPULATE, ZERO, SCAN, FREE, UNWATCH, FILL_UNWATCHED, WATCHING, ASK };
 static _Thread_local enum role role __attribute__((tls_model("initial-exec")));
 
 static struct stop {

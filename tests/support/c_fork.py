@@ -1,4 +1,4 @@
-"""Forking as uWSGI does: in C, so that none of Python's hooks runs in the child."""
+"""Work in a forked child: of Python's fork, or of C's, as uWSGI forks, where none of Python's hooks runs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import sys
 import traceback
 from collections.abc import Callable
 
-__all__ = ["c_fork", "in_c_child"]
+__all__ = ["c_fork", "in_c_child", "in_child"]
 
 _libc = ctypes.PyDLL(None)  # the fork is made with the GIL held
 
@@ -22,9 +22,14 @@ def c_fork() -> int:
 
 
 def in_c_child(body: Callable[[], None], seconds: int = 120) -> None:
-    """Run `body` in such a child. It must end well, and within `seconds`: it shows where it hangs."""
+    """Run `body` in such a child, as `in_child` does."""
+    in_child(body, seconds, c_fork)
+
+
+def in_child(body: Callable[[], None], seconds: int = 200, fork: Callable[[], int] = os.fork) -> None:
+    """Run `body` in a forked child. It must end well, and within `seconds`: it shows where it hangs."""
     read, write = os.pipe()
-    pid = c_fork()
+    pid = fork()
     if pid == 0:
         try:
             os.dup2(write, 2)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from .. import _core
 from .._core import Lookup, Reader, give_back_kept
 from . import pressure
 from .addresses import resident_bytes
@@ -89,8 +90,8 @@ class Engine(Parts):
         store, spare = self.store, self.store.regions.spare
         regions = list(store.regions.values())
         hits, misses = self.lookup.counts()
-        pinned = sum(region.memory.nbytes for region in regions if region.memory._pins)
-        pinned += sum(memory.nbytes for memory in store.regions.leaving if memory._pins)
+        pinned = sum(region.memory.nbytes for region in regions if _core.pins(region.memory))
+        pinned += sum(memory.nbytes for memory in store.regions.leaving if _core.pins(memory))
         resident: int | None
         try:
             resident = sum(map(resident_bytes, [region.memory for region in regions] + spare))
@@ -127,10 +128,10 @@ class Engine(Parts):
 
 def engine_of(cache: Reader[Any, Any]) -> Engine:
     """The engine of a `VolatileCache`, for the decorator, and for tests of what is inside."""
-    engine: Engine = cache._engine  # type: ignore[attr-defined]
+    engine: Engine = cache._engine  # type: ignore[attr-defined]  # noqa: SLF001
     return engine
 
 
 def find_of(cache: Reader[Any, Any]) -> Callable[[Any], Any]:
     """Its `find`, as a method of the cache: what is sent by value takes it along, and finds its cache."""
-    return cache._find
+    return cache._find  # noqa: SLF001

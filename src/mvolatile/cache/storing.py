@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from .. import _core
 from ..errors import NoRoomError, Purged, TooLargeError
 from ..kernel.room import address_room, room
 from ..memory import VolatileMemory
@@ -95,7 +96,9 @@ class Storing:
         memory = self._memory_for(encoded)
         kind, reader = _reader(encoded)
         value = LargeValue(store.next_number(), key, kind, nbytes, memory, reader, queue, expires)
-        if memory._refusal == errno.ENOMEM:  # it would stay; a lock, which is the program's will, is EINVAL
+        if (
+            _core.refusal(memory) == errno.ENOMEM
+        ):  # it would stay; a lock, which is the program's will, is EINVAL
             raise OutOfMemoryError
         self._parts.change(self._enter, value, call)
 

@@ -7,7 +7,7 @@
  * One thread writes at a time, under the cache's lock; any may read. A part that is split or joined is copied, and the copies take its place
  * in one step under the GIL: a reader is in the old one, which is as it was when the read began, or in the new. Never in place: a key that
  * stands in two parts after an error half way would bring back the older of two values. */
-#include "python/python.h"
+#include "cache/cache.h"
 
 #define ENTRIES 7400 /* of a part, on average; 1.44 times that, in the fullest, just fit a table of 320 KB */
 

@@ -7,7 +7,7 @@
  *
  * A cache has an engine and is none; but were `get` a method of Python that asks the engine's Lookup, the call would cost as much as the hit.
  * So VolatileCache inherits `get` and `[]` from Reader, which has a Lookup, the engine's. */
-#include "python/python.h"
+#include "cache/cache.h"
 
 #include <structmember.h>
 

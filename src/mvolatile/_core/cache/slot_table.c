@@ -1,12 +1,12 @@
-/* SlotTable: where in one Range each of many small values lies, how often it was read, and how it is read without a lock. The segment that it
+/* SlotTable: where in one Memory each of many small values lies, how often it was read, and how it is read without a lock. The segment that it
  * belongs to is told of in mvolatile/cache/store. */
-#include "python/python.h"
+#include "cache/cache.h"
 
 #include <string.h>
 
 typedef struct {
     PyObject_HEAD
-    RangeObject *memory; /* NULL: given to another segment */
+    MemoryObject *memory; /* NULL: given to another segment */
     bool open; /* somebody holds a write pin: published bytes may be read in place */
     uint32_t count, room;
     uint32_t *ends; /* of each slot */
@@ -18,10 +18,10 @@ PyTypeObject *slot_table_type;
 static PyObject *table_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
     (void)kwargs;
     PyObject *memory;
-    if (!PyArg_ParseTuple(args, "O!", range_type, &memory)) return NULL;
+    if (!PyArg_ParseTuple(args, "O!", memory_type, &memory)) return NULL;
     SlotTableObject *self = PyObject_New(SlotTableObject, type);
     if (!self) return NULL;
-    self->memory = (RangeObject *)Py_NewRef(memory);
+    self->memory = (MemoryObject *)Py_NewRef(memory);
     self->open = true;
     self->count = self->room = 0;
     self->ends = NULL;
@@ -140,7 +140,7 @@ static PyObject *get_has_memory(SlotTableObject *self, void *unused) {
  * The bad schedule: we found our locator, the segment is retired and its memory given to another, which writes and is sealed, and then we
  * copy: a whole peek of another's bytes. The memory is let go before it is given away, so who still has it after copying read its own. */
 static bool read_slot(SlotTableObject *self, uint32_t slot, char *to, Py_ssize_t few) {
-    RangeObject *memory = self->memory;
+    MemoryObject *memory = self->memory;
     if (!memory) return false;
     Py_ssize_t at = start_of(self, slot), n = (Py_ssize_t)self->ends[slot] - at;
     Py_INCREF((PyObject *)memory); /* copying may release the GIL */

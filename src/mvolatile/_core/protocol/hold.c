@@ -103,13 +103,13 @@ static int hold_counted_part(struct range *range, size_t start, size_t end, bool
 #define COUNTED_PART ((size_t)2 << 20) /* what a doubtful fault may cost, and well below a usual RLIMIT_MEMLOCK */
 
 static int hold_counted(struct range *range, size_t start, size_t end) {
-    bool shared = range->fork_count != range_forks;
+    bool shared = range->fork_count != gate_forks;
     uint64_t generation = range->generation;
     int err = 0;
     for (size_t at = start; !err && at < end; at += COUNTED_PART)
         err = hold_counted_part(range, at, end - at < COUNTED_PART ? end : at + COUNTED_PART, shared);
     if (range->generation > generation) range->generation = generation + 1; /* one loss, in however many parts it was found */
-    if (!err && !start && end == range->mapped) range->fork_count = range_forks;
+    if (!err && !start && end == range->mapped) range->fork_count = gate_forks;
     return err;
 }
 

@@ -140,7 +140,7 @@ bool range_repair(uintptr_t address, bool raw);
 bool range_covers(uintptr_t address); /* some range's memory, peeked at or not [signal] */
 
 /* Every range, for watch.c: */
-void range_shut_gate(void); /* from here on no operation is half done */
+void range_shut_gate(void); /* and keep their list as it is */
 void range_open_gate(bool in_child);
 /* No trap is half done either, until the gate opens: a child copied between a trap's zero page and its note would read zeros and never know. */
 void range_shut_out_traps(void);

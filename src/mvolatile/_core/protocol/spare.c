@@ -1,8 +1,8 @@
-#include "spare.h"
+#include "protocol/spare.h"
 
 #include <pthread.h>
 
-#include "pool.h"
+#include "protocol/pool.h"
 #include "protocol/parts.h"
 
 /* Of what stored values take, such a part; or one piece, since a full cache gives up one value for each that it stores. */

@@ -2,11 +2,11 @@
 #include <errno.h>
 #include <string.h>
 
-#include "pool.h"
+#include "protocol/pool.h"
 #include "protocol/parts.h"
-#include "spare.h"
-#include "trap.h"
-#include "watch.h"
+#include "protocol/spare.h"
+#include "protocol/trap.h"
+#include "protocol/watch.h"
 
 /* Where a store stands among its parts. */
 struct source {

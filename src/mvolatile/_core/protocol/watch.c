@@ -9,7 +9,6 @@
 #include "protocol/raw.h"
 #include "protocol/spare.h"
 
-unsigned watch_forks;
 _Atomic unsigned watch_renewals;
 
 /* ---- who wants Python's lock ------------------------------------------------------------------------------------------------------ */
@@ -33,7 +32,7 @@ static void be_loud(bool in_child) {
 static void loud_in_parent(void) { be_loud(false); }
 
 static void loud_in_child(void) {
-    watch_forks++;
+    fork_depth++;
     be_loud(true);
 }
 
@@ -51,7 +50,7 @@ static void before_fork(void) {
     raw_lock();
     raw_before_fork();
     peek_lock_all();
-    range_forks++;
+    gate_forks++;
     range_before_wipe();
 }
 

@@ -28,7 +28,7 @@ static int open_all(struct views *views, PyObject *list, Py_ssize_t most, Py_ssi
     return 0;
 }
 
-static int open_range(RangeObject *self, struct views *views, Py_ssize_t nbytes, unsigned options, const char *label) {
+static int open_range(MemoryObject *self, struct views *views, Py_ssize_t nbytes, unsigned options, const char *label) {
     struct range *range;
     int err;
     if (!nbytes || self->range) {
@@ -47,11 +47,13 @@ static int open_range(RangeObject *self, struct views *views, Py_ssize_t nbytes,
     return 0;
 }
 
-PyObject *range_open_stored_method(RangeObject *self, PyObject *args) {
-    PyObject *list, *name;
+static PyObject *open_stored(PyObject *module, PyObject *args) {
+    (void)module;
+    PyObject *object, *list, *name;
     int dump, inherit;
     const char *label;
-    if (!PyArg_ParseTuple(args, "O!ppOs", &PyList_Type, &list, &dump, &inherit, &name, &label) || ready() || watch_signals()) return NULL;
+    if (!PyArg_ParseTuple(args, "O!O!ppOs", memory_type, &object, &PyList_Type, &list, &dump, &inherit, &name, &label) || ready() || watch_signals()) return NULL;
+    MemoryObject *self = (MemoryObject *)object;
     Py_buffer few[FEW];
     struct part few_parts[FEW];
     struct views views = {few, few_parts, 0};
@@ -77,21 +79,21 @@ PyObject *range_open_stored_method(RangeObject *self, PyObject *args) {
 }
 
 /* A call that is under way is not waited for: it may take as long as a copy, and the caller has a lock that others want. */
-PyObject *stored_close_and_keep(PyObject *module, PyObject *memory) {
+static PyObject *close_and_keep(PyObject *module, PyObject *memory) {
     (void)module;
     struct range *range;
-    if (!PyObject_TypeCheck(memory, range_type)) {
-        PyErr_SetString(PyExc_TypeError, "close_and_keep() takes a Range");
+    if (!PyObject_TypeCheck(memory, memory_type)) {
+        PyErr_SetString(PyExc_TypeError, "close_and_keep() takes a Memory");
         return NULL;
     }
-    if (begin_closing((RangeObject *)memory, &range) != OURS) Py_RETURN_FALSE;
+    if (begin_closing((MemoryObject *)memory, &range) != OURS) Py_RETURN_FALSE;
     Py_BEGIN_ALLOW_THREADS
     range_close_and_keep(range);
     Py_END_ALLOW_THREADS
     Py_RETURN_TRUE;
 }
 
-PyObject *stored_give_back_kept(PyObject *module, PyObject *unused) {
+static PyObject *give_back_kept(PyObject *module, PyObject *unused) {
     (void)module, (void)unused;
     if (ready()) return NULL;
     bool any;
@@ -101,7 +103,18 @@ PyObject *stored_give_back_kept(PyObject *module, PyObject *unused) {
     return PyBool_FromLong(any);
 }
 
-PyObject *stored_kept_bytes(PyObject *module, PyObject *unused) {
+static PyObject *kept_bytes(PyObject *module, PyObject *unused) {
     (void)module, (void)unused;
     return PyLong_FromSize_t(spare_bytes());
 }
+
+PyMethodDef stored_functions[] = {
+    {"open_stored", open_stored, METH_VARARGS,
+     "open_stored($module, memory, parts, dump, inherit, name, label, /)\n--\n\nTake memory with `parts` in it, once; volatile already."},
+    {"close_and_keep", close_and_keep, METH_O,
+     "close_and_keep($module, memory, /)\n--\n\nClose it, and let its memory serve for the next that is stored. False, and nothing changed, if anybody uses it."},
+    {"give_back_kept", give_back_kept, METH_NOARGS,
+     "give_back_kept($module, /)\n--\n\nWhat is kept of closed memories goes back to the kernel; whether there was any."},
+    {"kept_bytes", kept_bytes, METH_NOARGS, "kept_bytes($module, /)\n--\n\nHow much is kept now."},
+    {NULL, NULL, 0, NULL},
+};

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from itertools import count
 from typing import Any, TypeAlias
 
+from ... import _core
 from ..._core import close_and_keep, give_back_kept
 from ...memory import VolatileMemory
 from .large import LargeValue
@@ -76,7 +77,7 @@ class Regions(dict[int, Region]):
         if self.pop(region.number, None) is None:
             return False
         region.gone = True
-        if region.memory._pins:
+        if _core.pins(region.memory):
             self.leaving.add(region.memory)
         self.tables.pop(region.number, None)
         self.nbytes -= region.used - region.emptied

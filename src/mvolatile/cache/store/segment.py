@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
+from ... import _core
 from ..._core import SlotTable
 from ...errors import Purged
 from ...memory import VolatileMemory
@@ -45,9 +46,9 @@ class Segment:
         self.queue = queue
         self.capacity = memory.nbytes
         self.memory = memory
-        self.view: memoryview | None = memoryview(memory._hold(True))
-        if memory._lossy:
-            memory._forgive()  # a former owner's loss
+        self.view: memoryview | None = memoryview(_core.hold(memory, True))
+        if _core.is_lossy(memory):
+            _core.forgive(memory)  # a former owner's loss
         self.table = SlotTable(self.memory)
         self.keys: list[Hashable] = []
         self.dead = 0  # bytes of values that were overwritten or deleted
@@ -70,7 +71,7 @@ class Segment:
         """Whether a value of so many bytes fits. Not where a forked child did not inherit what was held: all that is
         stored there would count as lost with it.
         """
-        if self.view is None or self.memory._lossy:
+        if self.view is None or _core.is_lossy(self.memory):
             return False
         return self.table.used + nbytes <= self.capacity and len(self.keys) < SLOTS
 
@@ -110,7 +111,8 @@ class Segment:
     def read(self, slot: int) -> bytes:
         """The bytes of a slot; `Purged` if they were lost, `ValueError` if it is being sealed or emptied now."""
         at, n = self.table.bounds(slot)
-        if self.view is not None and not self.memory._lossy:  # a forked child may not inherit what is held
+        # A forked child may not inherit what is held.
+        if self.view is not None and not _core.is_lossy(self.memory):
             return self.view[at : at + n].tobytes()
         try:
             data = read_published(self.memory, at, n)
@@ -132,4 +134,4 @@ class Segment:
     def let_go(self) -> VolatileMemory | None:
         """Its memory, to be filled by another; None if somebody holds it."""
         self.table.let_go()
-        return None if self.memory._pins else self.memory
+        return None if _core.pins(self.memory) else self.memory

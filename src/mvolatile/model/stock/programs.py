@@ -11,7 +11,8 @@ from typing import Any, Final
 from ..steps import Steps, run
 from .atomics import atomic_load, gil, unuse_range, use_range
 from .forks import fork, in_child
-from .kernel import EINTR, ENOMEM, TRAP, end_watch, load, purge, signal, store, wait_to_be_born
+from .kernel import EINTR, ENOMEM, TRAP, end_watch, load, purge, signal, store
+from .kernel_fork import wait_to_be_born
 from .loss import range_forgive, range_lost, range_survey
 from .machine import CHILD, USERFAULTFD, Machine, Task, World
 from .peek import (

@@ -1,4 +1,4 @@
-"""`_core/protocol/range.c`: pins, the small reads and writes, open and close."""
+"""`_core/protocol/range.c` and `open.c`: pins, the small reads and writes, open and close."""
 
 from __future__ import annotations
 
