@@ -12,16 +12,16 @@ LIST(lock_errors, EPERM, ENOMEM);
 LIST(check_errors, EIO, ENOMEM);
 LIST(yes, 1);
 
-#define HALVED(real, base, len)                                              \
-    do {                                                                     \
+#define HALVED(real, base, len)                                                                    \
+    do {                                                                                           \
         if (half && (len) / 2 / os_page_size) real(base, (len) / 2 / os_page_size * os_page_size); \
     } while (0)
-#define ADVICE(call, real, errors)                    \
-    int call(char *base, size_t len) {                \
-        int err = script(#real, errors, 1);           \
-        if (!err) return real(base, len);             \
-        HALVED(real, base, len);                      \
-        return err;                                   \
+#define ADVICE(call, real, errors)          \
+    int call(char *base, size_t len) {      \
+        int err = script(#real, errors, 1); \
+        if (!err) return real(base, len);   \
+        HALVED(real, base, len);            \
+        return err;                         \
     }
 ADVICE(scripted_free_lazily, os_free_lazily, advice_errors)
 ADVICE(scripted_populate_write, os_populate_write, populate_errors)

@@ -6,12 +6,12 @@ static unsigned char *stamp; /* what each page holds; 0: nothing but zeros */
 static int had_descriptors;
 static bool *purged;         /* pages that reclaim was asked to take since they were last written */
 
-#define CHECK(condition)                                                                        \
-    do {                                                                                        \
-        if (!(condition)) {                                                                     \
-            fprintf(stderr, "at '%s': %s (line %d)\n", step, #condition, __LINE__);             \
-            _exit(1);                                                                           \
-        }                                                                                       \
+#define CHECK(condition)                                                            \
+    do {                                                                            \
+        if (!(condition)) {                                                         \
+            fprintf(stderr, "at '%s': %s (line %d)\n", step, #condition, __LINE__); \
+            _exit(1);                                                               \
+        }                                                                           \
     } while (0)
 
 static void gather(void *context, uintptr_t start, uintptr_t end) { extents_add(context, start, end); }

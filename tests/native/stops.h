@@ -16,20 +16,34 @@
 #include "protocol/trap.h"
 #include "protocol/watch.h"
 
-#define CHECK(condition)                                                           \
-    do {                                                                           \
-        if (!(condition)) {                                                        \
-            fprintf(stderr, "%s: %s (line %d)\n", running, #condition, __LINE__);  \
-            _exit(1);                                                              \
-        }                                                                          \
+#define CHECK(condition)                                                          \
+    do {                                                                          \
+        if (!(condition)) {                                                       \
+            fprintf(stderr, "%s: %s (line %d)\n", running, #condition, __LINE__); \
+            _exit(1);                                                             \
+        }                                                                         \
     } while (0)
 
 static const char *running;
 
 /* ---- stopping threads ------------------------------------------------------------------------------------------------------------- */
 
-enum role { NOBODY, READER, OTHER, THIRD };
-enum call { POPULATE, ZERO, SCAN, FREE, UNWATCH, FILL_UNWATCHED, WATCHING, ASK };
+enum role {
+    NOBODY,
+    READER,
+    OTHER,
+    THIRD
+};
+enum call {
+    POPULATE,
+    ZERO,
+    SCAN,
+    FREE,
+    UNWATCH,
+    FILL_UNWATCHED,
+    WATCHING,
+    ASK
+};
 static _Thread_local enum role role __attribute__((tls_model("initial-exec")));
 
 static struct stop {

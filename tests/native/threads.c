@@ -30,12 +30,12 @@ static uint64_t first_seed;
 static _Atomic bool done;
 static _Atomic long whole, lost_seen;
 
-#define CHECK(what)                                               \
-    do {                                                          \
-        if (!(what)) {                                            \
-            fprintf(stderr, "line %d: %s\n", __LINE__, #what);    \
-            _exit(1);                                             \
-        }                                                         \
+#define CHECK(what)                                            \
+    do {                                                       \
+        if (!(what)) {                                         \
+            fprintf(stderr, "line %d: %s\n", __LINE__, #what); \
+            _exit(1);                                          \
+        }                                                      \
     } while (0)
 
 #define SUCCEEDS(call) CHECK(!(call) || closing)
@@ -230,12 +230,15 @@ static void *work(void *number) {
     char *copy = malloc(shared[0]->nbytes);
     while (!atomic_load(&done)) {
         switch (kind) {
-        case 1: case 2: exact && below(2) ? peek_one(copy) : read_one(copy); break;
+        case 1:
+        case 2: exact &&below(2) ? peek_one(copy) : read_one(copy); break;
         case 3: purge_one(); break;
         case 4: below(2) ? open_and_close() : store_one(); break;
         case 5: below(2) ? pin_one() : look_at_one(); break;
         case 6: mark_raw(); break;
-        case 7: closing ? close_descriptors() : below(8) ? pin_one() : fork_one(); break;
+        case 7: closing ? close_descriptors() : below(8) ? pin_one()
+                                                         : fork_one();
+            break;
         default: CHECK(false);
         }
     }

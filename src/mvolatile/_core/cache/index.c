@@ -180,7 +180,8 @@ static int index_ass_subscript(IndexObject *self, PyObject *key, PyObject *value
     if (failed) return -1;
     if (!wants_split(self) && !wants_join(self)) return 0;
     self->entries = entries_of(self);
-    failed = wants_split(self) ? split(self) : wants_join(self) ? join(self) : 0;
+    failed = wants_split(self) ? split(self) : wants_join(self) ? join(self)
+                                                                : 0;
     if (failed && !PyErr_ExceptionMatches(PyExc_Exception)) return -1;
     if (failed) PyErr_Clear(); /* no memory, or a key's fault: the entry is in, or out, and the parts can wait */
     return 0;

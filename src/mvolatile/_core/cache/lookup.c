@@ -13,7 +13,10 @@
 
 #define KIND_BITS 4
 #define NUMBER_SHIFT 21
-enum { BYTES, STR };
+enum {
+    BYTES,
+    STR
+};
 
 typedef struct {
     PyObject_HEAD

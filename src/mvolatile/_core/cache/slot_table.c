@@ -187,13 +187,13 @@ PyObject *slot_table_read(PyObject *object, uint32_t slot) {
 }
 
 /* The offsets move when they grow. */
-#define LOCKED(method)                                                      \
+#define LOCKED(method)                                                            \
     static PyObject *method##_locked(SlotTableObject *self, PyObject *argument) { \
-        PyObject *result;                                                   \
-        LOCK(self);                                                         \
-        result = method(self, argument);                                    \
-        UNLOCK();                                                           \
-        return result;                                                      \
+        PyObject *result;                                                         \
+        LOCK(self);                                                               \
+        result = method(self, argument);                                          \
+        UNLOCK();                                                                 \
+        return result;                                                            \
     }
 LOCKED(table_append)
 LOCKED(table_bounds)

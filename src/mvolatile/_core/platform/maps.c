@@ -91,7 +91,8 @@ static int open_text(struct os_walk *walk) {
     own_keep(own, fd);
     walk->text = err ? NULL : fopencookie(own, "r", (cookie_io_functions_t){.read = read_own, .close = close_own});
     if (!walk->text) close_own(own);
-    return walk->text ? 0 : err ? err : ENOMEM;
+    return walk->text ? 0 : err ? err
+                                : ENOMEM;
 }
 
 int os_walk_begin(struct os_walk *walk) {

@@ -30,7 +30,11 @@ extern size_t os_huge_size; /* what one page-table entry of the level above maps
 
 extern bool os_huge_by_default; /* memory gets huge pages unasked: the setting 'always', when the core was opened */
 
-enum os_tier { OS_TIER_UNSUPPORTED, OS_TIER_FAULTCOUNT, OS_TIER_USERFAULTFD };
+enum os_tier {
+    OS_TIER_UNSUPPORTED,
+    OS_TIER_FAULTCOUNT,
+    OS_TIER_USERFAULTFD
+};
 
 /* What a kernel mechanism answered when it was tried: 0 or an errno; OS_UNTRIED where the tier that was asked for does not use it. */
 #define OS_UNTRIED (-1)

@@ -143,7 +143,9 @@ static bool answers_class(enum os_class class, int status, uintptr_t address) {
 }
 
 static int scan_by_asking(enum os_class class, uintptr_t start, uintptr_t end, os_found *found, void *context) {
-    enum { MOST = 256 };
+    enum {
+        MOST = 256
+    };
     void *pages[MOST];
     int status[MOST];
     struct run run = {found, context, 0};

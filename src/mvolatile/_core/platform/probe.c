@@ -57,7 +57,8 @@ int os_open(enum os_tier most, enum os_tier *best) {
     open_maps();
     bool watching = most == OS_TIER_USERFAULTFD && open_userfaultfd();
     if (passes(os_probe.userfaultfd) || passes(os_probe.pagemap) || passes(os_probe.procmap_query)) {
-        err = passes(os_probe.userfaultfd) ? os_probe.userfaultfd : passes(os_probe.pagemap) ? os_probe.pagemap : os_probe.procmap_query;
+        err = passes(os_probe.userfaultfd) ? os_probe.userfaultfd : passes(os_probe.pagemap) ? os_probe.pagemap
+                                                                                             : os_probe.procmap_query;
         close_all();
         return err;
     }

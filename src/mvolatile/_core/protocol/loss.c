@@ -94,7 +94,7 @@ int loss_find_missing(struct range *range, size_t start, size_t end, bool zeroed
         uintptr_t from = (uintptr_t)at_offset(range, part.start), to = (uintptr_t)at_offset(range, part.end);
         if (!zeroed) {
             err = !os_can_scan() ? probe_by_filling(&missing, from, to)
-                                       : os_scan(OS_MISSING, from, to, missing_found, &missing);
+                                 : os_scan(OS_MISSING, from, to, missing_found, &missing);
             continue;
         }
         missing.from = from;

@@ -45,7 +45,8 @@ static void end_life(struct range *range) {
 static int fill_new(struct range *range, const struct part *parts, size_t count, bool kept) {
     range->stored = true;
     spare_count_stored(range->mapped);
-    return store_parts(range, parts, count, kept ? BEGINS_KEPT : range->watched ? BEGINS_MISSING : BEGINS_ORDINARY);
+    return store_parts(range, parts, count, kept ? BEGINS_KEPT : range->watched ? BEGINS_MISSING
+                                                                                : BEGINS_ORDINARY);
 }
 
 /* `parts`: what it is to hold, or NULL. A fork finds it whole, or not there. */

@@ -4,7 +4,10 @@
 /* Open peeks are listed, so that a forked child can tell its own from those of threads it does not have: a count alone would keep a range
  * repaired (silently!) and unclosable for ever. In shards, so that threads do not wait for each other. */
 #define SHARDS 16
-enum { FORGOTTEN = SHARDS, UNLISTED };
+enum {
+    FORGOTTEN = SHARDS,
+    UNLISTED
+};
 static struct shard {
     pthread_mutex_t lock;
     struct peek *first;

@@ -196,7 +196,8 @@ enum closing begin_closing(MemoryObject *self, struct range **out) {
     range = *out = self->range;
     if (range) {
         atomic_fetch_add(&range->users, 1);
-        closing = atomic_load(&range->peeks) || range->pins ? REFUSED : range_is_busy(range) ? BUSY : OURS;
+        closing = atomic_load(&range->peeks) || range->pins ? REFUSED : range_is_busy(range) ? BUSY
+                                                                                             : OURS;
         if (closing == OURS) {
             self->generation = range->generation;
             self->range = NULL;

@@ -16,7 +16,12 @@ typedef struct {
 
 /* One thread at a time enters or leaves. Both wait for other locks on their way, and let the GIL go meanwhile: a second thread would end the
  * same peek once more. */
-enum { OUTSIDE, ENTERING, INSIDE, LEAVING };
+enum {
+    OUTSIDE,
+    ENTERING,
+    INSIDE,
+    LEAVING
+};
 
 typedef struct {
     PyObject_HEAD

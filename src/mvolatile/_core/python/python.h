@@ -81,7 +81,12 @@ void release_view(PyObject *view); /* and the reference; one that others were ma
 
 /* inner.c */
 extern PyMethodDef inner_functions[];
-enum closing { CLOSED, REFUSED, BUSY, OURS };
+enum closing {
+    CLOSED,
+    REFUSED,
+    BUSY,
+    OURS
+};
 enum closing begin_closing(MemoryObject *self, struct range **out); /* OURS: the range is the caller's, to be closed */
 
 /* stored.c */

@@ -26,14 +26,14 @@ int pin_released(MemoryObject *self, bool write) {
 PyObject *unpin_hook;
 
 /* A pin may end while an exception is on its way, or in a finalizer: what goes wrong then is reported, not raised. */
-#define QUIETLY(self, call)                                            \
-    do {                                                               \
-        PyObject *type, *value, *traceback;                            \
-        PyErr_Fetch(&type, &value, &traceback);                        \
-        PyObject *done = call;                                         \
-        if (!done) PyErr_WriteUnraisable((PyObject *)(self));          \
-        Py_XDECREF(done);                                              \
-        PyErr_Restore(type, value, traceback);                         \
+#define QUIETLY(self, call)                                   \
+    do {                                                      \
+        PyObject *type, *value, *traceback;                   \
+        PyErr_Fetch(&type, &value, &traceback);               \
+        PyObject *done = call;                                \
+        if (!done) PyErr_WriteUnraisable((PyObject *)(self)); \
+        Py_XDECREF(done);                                     \
+        PyErr_Restore(type, value, traceback);                \
     } while (0)
 
 void after_use(MemoryObject *self) {
