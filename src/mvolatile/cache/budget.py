@@ -84,6 +84,13 @@ class Budget:
         """Bytes that have to go before `nbytes` more are held; none if that is less than nothing."""
         return self._usage.nbytes + nbytes - self.limit
 
+    @property
+    def credit(self) -> float:
+        """Bytes, of values and overhead, for which nothing has to go."""
+        held = self._usage.nbytes
+        credit = float("inf") if self.max_bytes is None else self.max_bytes - held
+        return credit if self.allowance is None else min(credit, self.allowance - held - self._usage.overhead)
+
     def is_full(self, entries: int) -> bool:
         """Whether one of so many entries has to go before there is another."""
         return self.max_entries is not None and entries >= self.max_entries

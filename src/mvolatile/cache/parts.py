@@ -25,7 +25,7 @@ from .fork import follow
 from .notices import Notices
 from .reclaim import Reclaimer
 from .stopped import raise_if_stopped
-from .store import Store, stores
+from .store import FRESH, Store, of_entry, stores
 from .values import Codec
 
 __all__ = ["Parts"]
@@ -93,7 +93,7 @@ class Parts:
         evictor = Evictor(self.store, self.policy)
         self.reclaimer = Reclaimer(self.store, self.budget, evictor, self.expirer, self.addresses)
         self.calls = Calls()
-        self.change = Changes(self)
+        self.change = Changes(self, lookup)
         self._inherit = inherit
         self._told: set[type[Exception]] = set()
         follow(self)
@@ -119,6 +119,29 @@ class Parts:
             for notices in (self.notices, self.departures):
                 if notices is not None and notices.due:
                     notices.deliver()
+
+    def arm(self) -> None:
+        """In a change, at its end: have plain stores go by one call until the next, if that is all there is to them."""
+        segment = self.store.open.get(FRESH)
+        if segment is None or self.store.tell is not None or not self.listening or self.closed:
+            return
+        busy = self.store.dropped or self.store.sparse or self.expirer.needed
+        if busy or self.codec is not None or self.ttl is not None or self.budget.max_entries is not None:
+            return
+        credit = min(segment.capacity - segment.used, self.budget.credit, self.policy.indifferent())
+        if credit > 0:
+            lock = self.change.lock
+            self.lookup.arm(
+                segment.table,
+                segment.keys,
+                segment.number,
+                int(credit),
+                lock.acquire,
+                lock.release,
+                self.calls,
+                self.change.later,
+                of_entry,
+            )
 
     def tell(self, key: Any, why: Why) -> None:
         """A key left."""

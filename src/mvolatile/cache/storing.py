@@ -18,7 +18,19 @@ from .reading import Reading
 from .singleflight import Terms
 from .stopped import raise_if_stopped
 from .store import FRESH, KIND_MASK, LargeValue, read_bytes, read_held
-from .values import ARRAY, BYTES, EXPIRES, EXPIRY, MADE, Encoded, array_maker, decode, encode, write_parts
+from .values import (
+    ARRAY,
+    BYTES,
+    EXPIRES,
+    EXPIRY,
+    MADE,
+    STR,
+    Encoded,
+    array_maker,
+    decode,
+    encode,
+    write_parts,
+)
 
 __all__ = ["Storing"]
 
@@ -179,6 +191,8 @@ class Storing:
             except OutOfMemoryError:
                 self._put_instead_of_others(key, kind, data, queue)
             self._reclaimer.tidy()
+            if call is None and kind <= STR:
+                self._parts.arm()
 
     def _put_instead_of_others(self, key: Any, kind: int, data: bytes, queue: int) -> None:
         for _ in range(TRIES_TO_STORE):

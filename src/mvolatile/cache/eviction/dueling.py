@@ -96,6 +96,10 @@ class Dueling(Policy):
             self.use(self.trials.active)
         return self._active.stored(key, nbytes, cost)
 
+    def indifferent(self) -> float:
+        """Until the cache is half full."""
+        return self.figures.limit / 2 - self.figures.nbytes
+
     def use(self, which: int) -> None:
         """From now on."""
         before, self._active = self._active, self._all[which]

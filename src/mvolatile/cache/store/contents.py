@@ -14,7 +14,7 @@ from .large import LargeValue, read_bytes
 from .locator import place, region_of, slot_of
 from .regions import Region, Regions
 from .segment import Segment
-from .sizes import PAGE, VALUES, is_large, segment_bytes
+from .sizes import OWN_PAGES, PAGE, VALUES, is_large, segment_bytes
 
 __all__ = ["FRESH", "KEPT", "Contents", "stores"]
 
@@ -45,9 +45,9 @@ class Contents:
         lookup: Lookup | None = None,
         most: int | None = None,
     ) -> None:
-        lookup = Lookup() if lookup is None else lookup
-        self.index = lookup.index
-        self.regions = Regions(new_memory, lookup.tables)
+        self.lookup = Lookup() if lookup is None else lookup
+        self.index = self.lookup.index
+        self.regions = Regions(new_memory, self.lookup)
         self.open: dict[int, Segment] = {}  # by queue
         self.dropped: deque[list[Any]] = deque()  # [region, next slot, lost]: the index still points there
         self.sparse: deque[list[Any]] = deque()  # [segment, next slot]: its live values are being moved
@@ -61,25 +61,25 @@ class Contents:
     @property
     def nbytes(self) -> int:
         """Of the values."""
-        return self.regions.nbytes
+        return self.lookup.nbytes
 
     @property
     def overhead(self) -> int:
         """Ordinary memory, for what they need beside."""
-        return self.regions.overhead
+        return self.lookup.overhead
 
     @property
     def footprint(self) -> int:
         """All bytes that the store costs, about."""
-        return self.regions.nbytes + self.regions.overhead
+        return self.lookup.nbytes + self.lookup.overhead
 
     def segment_bytes(self) -> int:
         """How large the next segment is to be."""
-        return segment_bytes(self.regions.nbytes, self.most, len(stores))
+        return segment_bytes(self.lookup.nbytes, self.most, len(stores))
 
     def is_large(self, nbytes: int) -> bool:
         """Whether a value is to have memory of its own."""
-        return is_large(nbytes, self.segment_bytes())
+        return nbytes >= OWN_PAGES and is_large(nbytes, self.segment_bytes())
 
     # ---- in
 
@@ -149,10 +149,10 @@ class Contents:
         return segment
 
     def _append(self, segment: Segment, key: Hashable, kind: int, data: bytes, visits: int) -> int:
-        before = segment.overhead
+        lookup, before = self.lookup, segment.overhead
         slot = segment.append(key, data, visits)
-        self.regions.nbytes += len(data)
-        self.regions.overhead += segment.overhead - before
+        lookup.nbytes += len(data)
+        lookup.overhead += segment.overhead - before
         return place(segment.number, slot, kind)
 
     def _publish(self, key: Hashable, locator: int, why: Why | None) -> None:
@@ -211,7 +211,7 @@ class Contents:
         if isinstance(region, LargeValue):
             self.retire(region)
             return
-        region.dead += region.size(slot_of(locator))
+        region.table.dead += region.size(slot_of(locator))
         if not region.is_open and region.dead >= MOSTLY * region.used and not region.gone:
             self.compact(region)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["PAGE", "SMALLEST_SEGMENT", "VALUES", "is_large", "segment_bytes"]
+__all__ = ["OWN_PAGES", "PAGE", "SMALLEST_SEGMENT", "VALUES", "is_large", "segment_bytes"]
 
 SMALLEST_SEGMENT, LARGEST_SEGMENT = 4096, 2 << 20
 FIRST_SEGMENT, FIRST_OF_MANY = 64 << 10, 8 << 10
