@@ -140,7 +140,7 @@ class Lookup:
     nbytes: int
     overhead: int
     torn: bool
-    def put(self, key: Any, value: Any, /) -> bool: ...
+    def put(self, key: Any, value: Any, call: Any = None, /) -> bool: ...
     def arm(
         self,
         table: SlotTable,

@@ -40,17 +40,12 @@ _unasked = 0
 
 
 class Usage(Protocol):
-    """What is held now."""
+    """What is held now. `Lookup` has it."""
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes of values."""
-        ...
-
-    @property
-    def overhead(self) -> int:
-        """Ordinary memory that they need beside."""
-        ...
+    nbytes: int
+    """Bytes of values."""
+    overhead: int
+    """Ordinary memory that they need beside."""
 
 
 class Budget:

@@ -17,6 +17,9 @@ T = TypeVar("T")
 class Cache(Protocol):
     """What is changed."""
 
+    has_news: bool
+    """Whether `changed` has anything to do."""
+
     def mend(self) -> None:
         """A change was cut short."""
         ...
@@ -46,10 +49,11 @@ class Changes:
         lookup = self._lookup
         if self._forks != forks():
             catch_up()
-        if self.is_ours:
+        lock = self.lock
+        if lock._is_owned():  # type: ignore[attr-defined]
             self.later.append((action, arguments))
             return cast(T, None)
-        with self.lock:
+        with lock:
             if lookup.torn:
                 self._cache.mend()
             lookup.disarm()
@@ -58,7 +62,8 @@ class Changes:
                 later, its = self.later.pop(0)
                 later(*its)
             lookup.torn = False
-        self._cache.changed()
+        if self._cache.has_news:
+            self._cache.changed()
         return result
 
     @property

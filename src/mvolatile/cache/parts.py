@@ -40,8 +40,8 @@ WORTH_SEALING = 256 << 10
 class Figures:
     """What a policy may ask."""
 
-    def __init__(self, store: Store, budget: Budget, lookup: Lookup) -> None:
-        self._store, self._budget = store, budget
+    def __init__(self, budget: Budget, lookup: Lookup) -> None:
+        self._budget, self._lookup = budget, lookup
         self.counts = lookup.counts
 
     @property
@@ -52,7 +52,7 @@ class Figures:
     @property
     def nbytes(self) -> int:
         """Bytes that they take."""
-        return self._store.nbytes
+        return self._lookup.nbytes
 
 
 class Parts:
@@ -81,14 +81,15 @@ class Parts:
         self.lookup, self.index = lookup, lookup.index
         self.undecodable = 0
         self.closed = self.listening = False
+        self.has_news = True  # we are not told of pressure yet, or somebody is to be told of keys
         self.notices = None if on_lost is None else Notices(on_lost)
         self.departures = None if on_evict is None else Notices(partial(tell_each, on_evict))
         self.addresses = AddressSpace(partial(VolatileMemory, name=name, dump=dump, inherit=inherit))
         self.store = Store(self.addresses.take, lookup, max_bytes)
         if self.notices is not None or self.departures is not None:
             self.store.tell = self.tell
-        self.budget = Budget(self.store, max_bytes, maxsize)
-        self.policy = make_policy(Figures(self.store, self.budget, lookup))
+        self.budget = Budget(lookup, max_bytes, maxsize)
+        self.policy = make_policy(Figures(self.budget, lookup))
         self.expirer = Expirer(self.store, timer)
         evictor = Evictor(self.store, self.policy)
         self.reclaimer = Reclaimer(self.store, self.budget, evictor, self.expirer, self.addresses)
@@ -115,6 +116,7 @@ class Parts:
         """A change is over: see that we are told of pressure, and tell who left."""
         if not self.listening and self.store.regions:
             self.listening = pressure.listen(self)
+            self.has_news = not self.listening or self.store.tell is not None
         if self.store.tell is not None:
             for notices in (self.notices, self.departures):
                 if notices is not None and notices.due:
@@ -122,11 +124,13 @@ class Parts:
 
     def arm(self) -> None:
         """In a change, at its end: have plain stores go by one call until the next, if that is all there is to them."""
-        segment = self.store.open.get(FRESH)
-        if segment is None or self.store.tell is not None or not self.listening or self.closed:
+        store = self.store
+        if self.budget.max_entries is not None or store.tell is not None or store.dropped or store.sparse:
             return
-        busy = self.store.dropped or self.store.sparse or self.expirer.needed
-        if busy or self.codec is not None or self.ttl is not None or self.budget.max_entries is not None:
+        if self.codec is not None or self.ttl is not None or self.expirer.needed:
+            return
+        segment = store.open.get(FRESH)
+        if segment is None or not self.listening or self.closed:
             return
         credit = min(segment.capacity - segment.used, self.budget.credit, self.policy.indifferent())
         if credit > 0:
@@ -188,7 +192,7 @@ class Parts:
     def after_fork(self) -> None:
         """In the child."""
         self.change.after_fork()
-        self.listening = self.closed
+        self.listening, self.has_news = self.closed, True
         self.calls.forget_other_threads()
         for notices in (self.notices, self.departures):
             if notices is not None:

@@ -81,7 +81,7 @@ def reduce_tensor(tensor: Any) -> Any:
     torch = sys.modules["torch"]
     plain = tensor.layout is torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized
     own_ways = (
-        tensor._backward_hooks  # noqa: SLF001 - it has no public name
+        tensor._backward_hooks
         or tensor.__dict__
         or tensor.is_conj()
         or tensor.is_neg()

@@ -142,7 +142,8 @@ class Storing:
         if parts.closed:
             return
         try:
-            self.store(key, value, lives, call)
+            if lives is not None or terms.weak or not parts.lookup.put(key, value, call):
+                self.store(key, value, lives, call)
         except TooLargeError:
             pass
         except Exception as error:
@@ -191,7 +192,7 @@ class Storing:
             except OutOfMemoryError:
                 self._put_instead_of_others(key, kind, data, queue)
             self._reclaimer.tidy()
-            if call is None and kind <= STR:
+            if kind <= STR and not self._reclaimer.is_tight:
                 self._parts.arm()
 
     def _put_instead_of_others(self, key: Any, kind: int, data: bytes, queue: int) -> None:

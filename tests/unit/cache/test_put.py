@@ -327,3 +327,27 @@ def test_what_was_lost_is_replaced() -> None:
         testing.purge(region.memory)
     cache["k"] = b"again"
     assert cache["k"] == b"again"
+
+
+def test_what_was_made_is_stored_in_one_call_too() -> None:
+    """Unless its key was set, deleted or cleared meanwhile."""
+    cache = armed()
+    lookup, plain = engine_of(cache).lookup, []
+
+    class Call:
+        stale = False
+
+    assert lookup.put("k", b"made", Call())
+    assert cache["k"] == b"made"
+    Call.stale = True
+    assert not lookup.put("k", b"late", Call())
+    assert cache["k"] == b"made"
+
+    def make() -> bytes:
+        plain.append(is_plain(cache))
+        return b"made"
+
+    assert cache.get_or_set("new", make) == b"made"
+    assert plain == [False], "a making is under way, which what is set may have to make stale"
+    assert cache["new"] == b"made"
+    assert is_plain(cache)

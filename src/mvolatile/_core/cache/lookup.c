@@ -146,7 +146,8 @@ static PyObject *lookup_reset(LookupObject *self, PyObject *unused) {
 
 static PyMethodDef lookup_methods[] = {
     {"put", (PyCFunction)(void (*)(void))lookup_put, METH_FASTCALL,
-     "put($self, key, value, /)\n--\n\nStore it, if that is plain: False, and nothing has changed, where the long way is to be gone."},
+     "put($self, key, value, call=None, /)\n--\n\nStore it, if that is plain: False, and nothing has changed, where the long way is to be gone. `call` is the "
+     "making that brought it."},
     {"arm", (PyCFunction)lookup_arm, METH_VARARGS,
      "arm($self, table, keys, number, credit, acquire, release, calls, later, weigh, /)\n--\n\nHave put() store until the next disarm()."},
     {"disarm", (PyCFunction)lookup_disarm, METH_NOARGS, "disarm($self, /)\n--\n\nA change begins: put() stores nothing, and `torn` is true."},
@@ -240,7 +241,7 @@ static PyObject *reader_find(ReaderObject *self, PyObject *key) { return find(se
 
 /* A store that is not plain, and every deletion, is a method's of the subclass: _store(key, value), _delete(key). */
 static int reader_ass_subscript(ReaderObject *self, PyObject *key, PyObject *value) {
-    int stored = value ? put(self->lookup, key, value) : 0;
+    int stored = value ? put(self->lookup, key, value, NULL) : 0;
     if (stored) return stored < 0 ? -1 : 0;
     PyObject *done = PyObject_CallMethodObjArgs((PyObject *)self, value ? store_carefully : delete_carefully, key, value, NULL);
     Py_XDECREF(done);

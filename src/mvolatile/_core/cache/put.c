@@ -109,7 +109,16 @@ static int put_locked(LookupObject *self, struct plain *plain, PyObject *key, Py
     return published ? 1 : UNPUBLISHED;
 }
 
-static int put_bytes(LookupObject *self, PyObject *key, PyObject *data, unsigned kind) {
+/* Whether what was made may be stored: its key was not set, deleted or cleared meanwhile. */
+static bool is_current(PyObject *call) {
+    PyObject *stale = PyObject_GetAttrString(call, "stale");
+    bool current = stale == Py_False;
+    if (!stale) PyErr_Clear();
+    Py_XDECREF(stale);
+    return current;
+}
+
+static int put_bytes(LookupObject *self, PyObject *key, PyObject *data, unsigned kind, PyObject *call) {
     struct plain *plain = &self->plain;
     Py_ssize_t n = PyBytes_Size(data), overhead;
     PyObject *acquire = NULL, *release = NULL, *weigh = NULL, *got = NULL, *error[3];
@@ -129,7 +138,7 @@ static int put_bytes(LookupObject *self, PyObject *key, PyObject *data, unsigned
     Py_DECREF(weigh);
     Py_DECREF(acquire);
     if (ours) {
-        bool usual = !self->torn && plain->credit >= n + overhead && plain->forks == watch_forks && !PyDict_Size(plain->calls);
+        bool usual = !self->torn && plain->credit >= n + overhead && plain->forks == watch_forks && (call ? is_current(call) : !PyDict_Size(plain->calls));
         if (usual) {
             self->torn = true;
             stored = put_locked(self, plain, key, data, kind, overhead);
@@ -152,17 +161,17 @@ static int put_bytes(LookupObject *self, PyObject *key, PyObject *data, unsigned
     return stored < 0 ? -1 : stored;
 }
 
-int put(LookupObject *self, PyObject *key, PyObject *value) {
+int put(LookupObject *self, PyObject *key, PyObject *value, PyObject *call) {
     PyObject *data;
     int stored;
     if (self->plain.credit <= 0) return 0;
     if (Py_IS_TYPE(value, &PyBytes_Type)) {
-        stored = put_bytes(self, key, value, BYTES);
+        stored = put_bytes(self, key, value, BYTES, call);
     } else if (!Py_IS_TYPE(value, &PyUnicode_Type) || PyUnicode_GetLength(value) >= LARGEST) {
         return 0;
     } else {
         data = PyUnicode_AsEncodedString(value, "utf-8", "surrogatepass");
-        stored = data ? put_bytes(self, key, data, STR) : -1;
+        stored = data ? put_bytes(self, key, data, STR, call) : -1;
         Py_XDECREF(data);
     }
     if (stored >= 0 || !PyErr_ExceptionMatches(PyExc_MemoryError)) return stored;
@@ -171,10 +180,10 @@ int put(LookupObject *self, PyObject *key, PyObject *value) {
 }
 
 PyObject *lookup_put(LookupObject *self, PyObject *const *args, Py_ssize_t count) {
-    if (count != 2) {
-        PyErr_SetString(PyExc_TypeError, "put(key, value, /)");
+    if (count != 2 && count != 3) {
+        PyErr_SetString(PyExc_TypeError, "put(key, value, call=None, /)");
         return NULL;
     }
-    int stored = put(self, args[0], args[1]);
+    int stored = put(self, args[0], args[1], count == 3 && args[2] != Py_None ? args[2] : NULL);
     return stored < 0 ? NULL : PyBool_FromLong(stored);
 }

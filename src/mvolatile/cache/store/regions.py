@@ -63,13 +63,17 @@ class Regions(dict[int, Region]):
         self.lookup.overhead += region.overhead
 
     def emptied(self, segment: Segment, slot: int) -> None:
-        """All values up to `slot` count no more."""
+        """All values up to `slot` were moved or given up: they count no more, though their pages stay until all are."""
         if segment.number in self:
-            before, segment.emptied = segment.emptied, max(segment.emptied, sum(segment.table.bounds(slot)))
-            self.lookup.nbytes -= segment.emptied - before
-            before = segment.emptied_overhead
-            segment.emptied_overhead = max(before, segment.overhead * (slot + 1) // len(segment.keys))
-            self.lookup.overhead -= segment.emptied_overhead - before
+            lookup, table, before = self.lookup, segment.table, segment.emptied
+            at, n = table.bounds(slot)
+            if at + n > before:
+                segment.emptied = at + n
+                lookup.nbytes -= at + n - before
+            overhead = table.overhead * (slot + 1) // len(segment.keys)
+            if overhead > (before := segment.emptied_overhead):
+                segment.emptied_overhead = overhead
+                lookup.overhead -= overhead - before
 
     def retire(self, region: Region) -> bool:
         """Give its memory back; arrays over it keep theirs until they die. False if that was done."""
