@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from mvolatile import VolatileCache, testing
+from mvolatile.cache import pressure
 from mvolatile.cache.engine import engine_of
 from mvolatile.cache.store import NOBODY
 
@@ -18,6 +19,12 @@ from .helpers import in_child, is_valid, seal, told
 from .test_forked_in_c import in_c_child
 
 VALUE = b"v" * 100
+
+
+@pytest.fixture(autouse=True)
+def _nobody_tells_of_pressure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That would be another change, at any moment."""
+    monkeypatch.setattr(pressure, "listen", lambda cache: True)
 
 
 def armed(**options: Any) -> VolatileCache[Any, Any]:
