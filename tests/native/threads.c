@@ -236,8 +236,9 @@ static void *work(void *number) {
         case 4: below(2) ? open_and_close() : store_one(); break;
         case 5: below(2) ? pin_one() : look_at_one(); break;
         case 6: mark_raw(); break;
-        case 7: closing ? close_descriptors() : below(8) ? pin_one()
-                                                         : fork_one();
+        case 7:
+            closing ? close_descriptors() : below(8) ? pin_one()
+                                                     : fork_one();
             break;
         default: CHECK(false);
         }

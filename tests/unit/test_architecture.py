@@ -48,7 +48,7 @@ C_MAY_USE = {
     "platform": set(),
     "protocol": {"platform"},
     "python": {"protocol", "platform"},
-    "cache": {"python"},
+    "cache": {"python", "protocol"},
     "module": {"cache", "python", "protocol", "platform"},
 }
 """By folder of `_core/`, by include or by name; `module.c` stands for itself."""

@@ -171,18 +171,21 @@ class VolatileCache(Verbs[K, V], MutableMapping[K, V]):
         everything volatile given up. Then an older value of the key is gone too, and nothing else. Where the program's
         limit on addresses leaves no room (``ulimit -v``), other values go, and if that is not enough nothing is stored.
         """
-        self._engine.storing.store(key, value, ttl)
+        if ttl is not None or not self._lookup.put(key, value):
+            self._engine.storing.store(key, value, ttl)
 
-    def __setitem__(self, key: K, value: V) -> None:
+    def _store(self, key: K, value: V) -> None:
+        """For `Reader`: a store that is not plain."""
         self._engine.storing.store(key, value, None)
+
+    def _delete(self, key: K) -> None:
+        """For `Reader`: ``del``."""
+        if not self._engine.delete(key):
+            raise KeyError(key)
 
     def update(self, other: Any = (), /, **more: Any) -> None:
         """Store every pair of a mapping or an iterable; what is gone from another cache meanwhile is left out."""
         super().update(other.items() if isinstance(other, VolatileCache) else other, **more)
-
-    def __delitem__(self, key: K) -> None:
-        if not self._engine.delete(key):
-            raise KeyError(key)
 
     @overload
     def pop(self, key: K) -> V: ...

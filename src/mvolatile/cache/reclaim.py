@@ -30,6 +30,8 @@ class Reclaimer:
         self._evictor = evictor
         self._expirer = expirer
         self._addresses = addresses
+        self.is_tight = False
+        """Whether something had to go for what was stored last."""
         store.sealed, store.retired = self._sealed, evictor.policy.left
 
     # ---- before a value enters: afterwards the evictor may stand at the newest, all others hit, and would give up that
@@ -42,7 +44,9 @@ class Reclaimer:
 
     def fit(self, nbytes: int, key: Hashable = NOBODY) -> None:
         """Give up values until `nbytes` more fit, in the place of what `key` has now."""
+        self.is_tight = False
         while (over := self._budget.excess(nbytes)) > 0:
+            self.is_tight = True
             if over <= self._store.given_back_by(key) or not self._evictor.advance():
                 return
 

@@ -19,7 +19,18 @@ from .reading import Reading
 from .singleflight import Terms
 from .stopped import raise_if_stopped
 from .store import FRESH, KIND_MASK, LargeValue, read_bytes, read_held
-from .values import ARRAY, BYTES, EXPIRES, EXPIRY, MADE, Encoded, array_maker, decode, encode
+from .values import (
+    ARRAY,
+    BYTES,
+    EXPIRES,
+    EXPIRY,
+    MADE,
+    STR,
+    Encoded,
+    array_maker,
+    decode,
+    encode,
+)
 
 __all__ = ["Storing"]
 
@@ -129,7 +140,8 @@ class Storing:
         if parts.closed:
             return
         try:
-            self.store(key, value, lives, call)
+            if lives is not None or terms.weak or not parts.lookup.put(key, value, call):
+                self.store(key, value, lives, call)
         except TooLargeError:
             pass
         except Exception as error:
@@ -178,6 +190,8 @@ class Storing:
             except OutOfMemoryError:
                 self._put_instead_of_others(key, kind, data, queue)
             self._reclaimer.tidy()
+            if kind <= STR and not self._reclaimer.is_tight:
+                self._parts.arm()
 
     def _put_instead_of_others(self, key: Any, kind: int, data: bytes, queue: int) -> None:
         for _ in range(TRIES_TO_STORE):

@@ -33,6 +33,7 @@ __all__ = [
     "EXPIRES",
     "EXPIRY",
     "MADE",
+    "STR",
     "Codec",
     "Encoded",
     "array_maker",

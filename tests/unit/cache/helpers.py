@@ -60,7 +60,7 @@ def is_valid(cache: VolatileCache[Any, Any]) -> bool:
     regions = store.regions
     assert store.nbytes == sum(region.used - region.emptied for region in regions.values())
     assert store.overhead == sum(region.overhead - region.emptied_overhead for region in regions.values())
-    assert set(regions.tables) == set(regions)
+    assert set(store.lookup.tables) == set(regions)
     open_ones = {segment.number for segment in store.open.values()}
     ordered = [region.number for region in engine.policy.order()]
     assert len(ordered) == len(set(ordered))

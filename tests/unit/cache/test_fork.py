@@ -102,7 +102,7 @@ def test_while_another_thread_is_in_the_middle_of_a_change(
     other = threading.Thread(target=lambda: cache.set(Slow(), 2))
     other.start()
     inside.wait()
-    assert engine_of(cache).change.torn
+    assert engine_of(cache).lookup.torn
 
     def child() -> None:
         leave.set()

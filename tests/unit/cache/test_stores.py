@@ -196,7 +196,7 @@ def test_a_source_that_is_lost_is_told_by_its_peek() -> None:
             with pytest.raises(Purged), memory.peek() as view:
                 memory.purge()
                 cache[1] = view
-            memory._forgive()
+            _core.forgive(memory)
 
 
 def test_a_thread_whose_traps_would_kill_stores() -> None:

@@ -25,6 +25,9 @@ CLEARLY = 0.005
 TRIALS = 2
 """By how much a challenger must be better, and how many times running: what is asked for changes meanwhile."""
 
+TOLD, LARGEST_STEP = 256, 1 << 20
+"""So many times a turnover it is looked at how full the cache is; and after so many bytes, for a limit may come."""
+
 
 class Trials:
     """`active` is which of the two to use now. An epoch is two turnovers of the cache; the first one shows what was
@@ -88,13 +91,25 @@ class Dueling(Policy):
         self.trials = Trials(figures.counts)
         self._all: tuple[Policy, Policy] = Sieve(figures), Clock(figures)
         self._active: Policy = self._all[CHAMPION]
+        self._untold = 0  # bytes stored
+        self._told_at = 0.0
 
     def stored(self, key: Hashable, nbytes: int, cost: float) -> int:
         """Counted while the cache is full."""
-        limit, held = self.figures.limit, self.figures.nbytes
-        if not isinf(limit) and held > limit / 2 and self.trials.stored(nbytes, max(limit, held)):
-            self.use(self.trials.active)
+        self._untold += nbytes
+        if self._untold >= self._told_at:
+            self._tell()
         return self._active.stored(key, nbytes, cost)
+
+    def _tell(self) -> None:
+        limit, held, untold = self.figures.limit, self.figures.nbytes, self._untold
+        self._untold, self._told_at = 0, min(max(limit, held) / TOLD, LARGEST_STEP)
+        if not isinf(limit) and held > limit / 2 and self.trials.stored(untold, max(limit, held)):
+            self.use(self.trials.active)
+
+    def indifferent(self) -> float:
+        """Until the cache is half full."""
+        return self.figures.limit / 2 - self.figures.nbytes
 
     def use(self, which: int) -> None:
         """From now on."""

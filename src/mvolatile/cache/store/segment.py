@@ -28,14 +28,12 @@ class Segment:
 
     __slots__ = (
         "capacity",
-        "dead",
         "emptied",
         "emptied_overhead",
         "gone",
         "keys",
         "memory",
         "number",
-        "overhead",
         "queue",
         "table",
         "view",
@@ -51,9 +49,8 @@ class Segment:
             _core.forgive(memory)  # a former owner's loss
         self.table = SlotTable(self.memory)
         self.keys: list[Hashable] = []
-        self.dead = 0  # bytes of values that were overwritten or deleted
         self.emptied = 0  # bytes, from the front, that were moved or given up
-        self.overhead = OWN_MEMORY  # of it and its entries
+        self.table.overhead = OWN_MEMORY
         self.emptied_overhead = 0
         self.gone = False
 
@@ -61,6 +58,16 @@ class Segment:
     def used(self) -> int:
         """Bytes taken, by dead values too."""
         return self.table.used
+
+    @property
+    def dead(self) -> int:
+        """Bytes of values that were overwritten or deleted."""
+        return self.table.dead
+
+    @property
+    def overhead(self) -> int:
+        """Of it and its entries."""
+        return self.table.overhead
 
     @property
     def is_open(self) -> bool:
@@ -81,13 +88,14 @@ class Segment:
             self.mend()
         slot = self.table.append(data, visits)
         self.keys.append(key)
-        self.overhead += of_entry(key)
+        self.table.overhead += of_entry(key)
         return slot
 
     def mend(self) -> None:
         """After an append that was interrupted: its slot was not published, and is nobody's."""
         while len(self.keys) < self.table.count:
             self.keys.append(NOBODY)
+        del self.keys[self.table.count :]
 
     def visits(self, slot: int) -> int:
         """How often it was read since it was stored or moved; 255: as often, or more."""
