@@ -14,6 +14,7 @@ import warnings
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
+from functools import lru_cache
 from typing import Any, Literal, NoReturn, TypeAlias
 
 from ._core import Hold, Pin, Range, forks
@@ -50,7 +51,25 @@ def _label(name: str | None) -> str:
         return "unnamed"
     if not isinstance(name, str):
         raise TypeError(f"name must be a string or None, not {type(name).__name__}")
+    return _printable(name)
+
+
+@lru_cache(64)
+def _printable(name: str) -> str:
     return "".join(c if c.isascii() and c.isprintable() and c not in "[]\\$`" else "_" for c in name)[:60]
+
+
+def stored_memory(parts: list[Any], name: str, *, dump: bool, inherit: bool) -> VolatileMemory:
+    """A memory that holds the bytes of `parts`, contiguous buffers, one after another, and is volatile already.
+
+    It may be one that `close_and_keep` closed before: nobody sees what that held.
+    """
+    warn_if_unsupported()
+    memory = VolatileMemory.__new__(VolatileMemory)
+    memory._begin("raise")
+    memory._open_stored(parts, dump, inherit, name, _printable(name))
+    _live[id(memory)] = memory
+    return memory
 
 
 class VolatileMemory(Range):
@@ -111,11 +130,14 @@ class VolatileMemory(Range):
         inherit: bool = True,
     ) -> None:
         warn_if_unsupported()
-        self._fill: OnPurge = _checked(fill)
-        # By forks deep: a child may not have the thread that would let go, and libc's fork tells the core alone.
-        self._rebuilding: dict[int, _Rebuilding] = {}
+        self._begin(_checked(fill))
         self._open(nbytes, huge, dump, inherit, name, _label(name))
         _live[id(self)] = self
+
+    def _begin(self, fill: OnPurge) -> None:
+        self._fill: OnPurge = fill
+        # By forks deep: a child may not have the thread that would let go, and libc's fork tells the core alone.
+        self._rebuilding: dict[int, _Rebuilding] = {}
 
     # ---- holding
 

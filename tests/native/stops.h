@@ -165,6 +165,8 @@ int scripted_zero(char *base, size_t len, size_t *done) {
     return err;
 }
 
+int scripted_copy(char *base, const char *from, size_t len, size_t *done) { return os_copy(base, from, len, done); }
+
 static void call_once(void (**hook)(void)) {
     void (*now)(void) = *hook;
     *hook = NULL;

@@ -16,7 +16,7 @@ from collections.abc import (
 )
 from typing import Any, TypeVar, cast, overload
 
-from .._core import MISSING
+from .._core import MISSING, give_back_kept
 from . import pressure, registry
 from .carry import packed, unpacked
 from .checks import TimeToLive, checked_bound, checked_condition, checked_ttl
@@ -320,6 +320,7 @@ class VolatileCache(Verbs[K, V], MutableMapping[K, V]):
         engine = getattr(self, "_engine", None)
         if engine is not None and engine.listening and not sys.is_finalizing():
             pressure.ignore(engine, wait=False)
+            give_back_kept()
 
     def __enter__(self) -> VolatileCache[K, V]:
         return self

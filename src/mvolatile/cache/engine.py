@@ -6,8 +6,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from .._core import Lookup, Reader
+from .._core import Lookup, Reader, give_back_kept
 from . import pressure
+from .addresses import resident_bytes
 from .calls import Call
 from .parts import Parts
 from .reading import Reading
@@ -68,6 +69,7 @@ class Engine(Parts):
     def purge(self, nbytes: int | None) -> int:
         """Have the kernel reclaim values, the oldest first, until `nbytes` went."""
         given = 0
+        give_back_kept()
         for region in list(self.store.regions.values()):
             if nbytes is not None and given >= nbytes:
                 break
@@ -91,7 +93,7 @@ class Engine(Parts):
         pinned += sum(memory.nbytes for memory in store.regions.leaving if memory._pins)
         resident: int | None
         try:
-            resident = sum(memory.resident() for memory in [region.memory for region in regions] + spare)
+            resident = sum(map(resident_bytes, [region.memory for region in regions] + spare))
         except (FileNotFoundError, PermissionError):  # no /proc, or a daemon that has changed its user
             resident = None
         return CacheInfo(

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from .._core import Lookup
+from .._core import Lookup, give_back_kept
 from ..errors import VolatilityWarning
-from ..memory import VolatileMemory, callers_level
+from ..memory import callers_level
 from . import pressure
 from .addresses import AddressSpace, for_want_of_room
 from .budget import Budget
@@ -84,7 +84,7 @@ class Parts:
         self.has_news = True  # we are not told of pressure yet, or somebody is to be told of keys
         self.notices = None if on_lost is None else Notices(on_lost)
         self.departures = None if on_evict is None else Notices(partial(tell_each, on_evict))
-        self.addresses = AddressSpace(partial(VolatileMemory, name=name, dump=dump, inherit=inherit))
+        self.addresses = AddressSpace(name, dump=dump, inherit=inherit)
         self.store = Store(self.addresses.take, lookup, max_bytes)
         if self.notices is not None or self.departures is not None:
             self.store.tell = self.tell
@@ -163,6 +163,7 @@ class Parts:
     def _give_way(self) -> None:
         self.store.seal_all(at_least=WORTH_SEALING // max(1, len(stores)))
         self.store.regions.spare.clear()
+        give_back_kept()
         self.reclaimer.survey()
         self.store.clean(4096)
 

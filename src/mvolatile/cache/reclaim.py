@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
+from .._core import give_back_kept
 from .addresses import AddressSpace
 from .budget import Budget
 from .eviction import Evictor
@@ -71,6 +72,7 @@ class Reclaimer:
         while (store.nbytes > keep or len(store.regions) >= count) and self._evictor.advance():
             pass
         spare.clear()
+        give_back_kept()
         self._budget.back_off(store.footprint)
         return len(store.regions) < count
 

@@ -89,6 +89,10 @@ bool os_watching(void);                 /* it is, and the kernel does what we as
  * of it; EEXIST: the page at base+*done is there already; ENOENT: it is not watched. [signal] */
 int os_zero(char *base, size_t len, size_t *done);
 
+/* Map copies of [from, from+len) into the missing pages of [base, base+len), as os_zero(). `from` may be unaligned. EFAULT: it cannot be read at
+ * *done, or is lost there; ENOMEM: no memory for another page. */
+int os_copy(char *base, const char *from, size_t len, size_t *done);
+
 /* Call `found(context, start, end)` for the pages of the class in [start, end), in order. */
 enum os_class {
     OS_DATA,    /* present or swapped, and not the shared zero page */

@@ -187,7 +187,7 @@ static void make_room_for_huge_pages(struct range *range) {
     }
 }
 
-static void allow_huge_pages(struct range *range) {
+void hold_allow_huge(struct range *range) {
     if (!range->huge) return;
     if (!range->may_collapse) (void)os_huge(range->base, range->mapped, true);
     range->may_collapse = true;
@@ -203,10 +203,10 @@ int hold_all(struct range *range) {
         range->watched = false; /* also if the kernel does only a part of it: the next mark watches the whole again */
         if (os_unwatch(range->base, range->mapped)) return range->refusal = settle(range, 0, range->mapped);
         await_traps(range); /* as in settle() */
-        allow_huge_pages(range);
+        hold_allow_huge(range);
         return 0;
     }
-    if (range_tier == OS_TIER_FAULTCOUNT) allow_huge_pages(range);
+    if (range_tier == OS_TIER_FAULTCOUNT) hold_allow_huge(range);
     return 0;
 }
 

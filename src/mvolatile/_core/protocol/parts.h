@@ -34,10 +34,19 @@ int hold_part(struct range *range, size_t start, size_t end);
 int mark(struct range *range);
 int forbid_collapse(struct range *range);
 void mark_what_collapsed(struct range *range);
+void hold_allow_huge(struct range *range); /* in what of it is lost and not watched */
 int note_data(struct range *range); /* nothing of it is volatile: sets `data` to what holds bytes now */
 /* In a forked child: a mapping that has never held data comes without page tables there, so the zero pages of what was never written are
  * holes. Put them in again, before the holes are watched. */
 void fill_never_written(struct range *range, size_t start, size_t end);
+
+/* store.c; takes the range's lock. All of it, for the one that knows it */
+enum beginning {
+    BEGINS_ORDINARY, /* nothing of it is volatile, and a touch fills what is missing */
+    BEGINS_MISSING,  /* watched, and all of it is missing */
+    BEGINS_KEPT,     /* watched and volatile; what is there and what is missing nobody knows */
+};
+int store_parts(struct range *range, const struct part *parts, size_t count, enum beginning beginning);
 
 /* peek.c; over a fork */
 void peek_lock_all(void);

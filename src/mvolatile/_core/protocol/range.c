@@ -5,6 +5,7 @@
 
 #include "protocol/pool.h"
 #include "protocol/parts.h"
+#include "protocol/spare.h"
 #include "protocol/trap.h"
 #include "protocol/watch.h"
 
@@ -229,7 +230,7 @@ int range_resident(struct range *range, size_t *bytes) {
 /* ---- open and close --------------------------------------------------------------------------------------------------------------- */
 
 static void reset(struct range *range) {
-    range->marked = range->watched = false;
+    range->marked = range->watched = range->stored = false;
     range->pins = range->writers = 0;
     range->generation = 0;
     range->refusal = 0;
@@ -281,7 +282,31 @@ static void delist(struct range *range) {
     pthread_mutex_unlock(&list_lock);
 }
 
-static int try_open(size_t nbytes, bool huge, unsigned options, const char *name, struct range **out) {
+static void name_mapping(struct range *range, const char *name) {
+    char label[80];
+    snprintf(label, sizeof label, "mvolatile:%s", name);
+    if (!range->small) os_name(range->base, range->mapped, label);
+}
+
+/* Nobody finds it any more, and its memory is still its own. */
+static void end_life(struct range *range) {
+    atomic_store(&range->live, false);
+    /* A trap that found this range before may still be at work; a later one sees that it is not live. */
+    while (atomic_load(&range->traps)) os_pause();
+    delist(range);
+    if (range->stored) spare_count_closed(range->mapped);
+    extents_clear(&range->data);
+    extents_clear(&range->lost);
+}
+
+static int fill_new(struct range *range, const struct part *parts, size_t count, bool kept) {
+    range->stored = true;
+    spare_count_stored(range->mapped);
+    return store_parts(range, parts, count, kept ? BEGINS_KEPT : range->watched ? BEGINS_MISSING : BEGINS_ORDINARY);
+}
+
+/* `parts`: what it is to hold, or NULL. A fork finds it whole, or not there. */
+static int try_open(size_t nbytes, bool huge, unsigned options, const char *name, const struct part *parts, size_t count, struct range **out) {
     size_t mapped = page_up(nbytes);
     if (mapped < nbytes) return ENOMEM;
     struct range *range = take_struct();
@@ -297,31 +322,45 @@ static int try_open(size_t nbytes, bool huge, unsigned options, const char *name
     range->noted = words > 1 ? calloc(words, sizeof *range->noted) : &range->one_word;
     int err = range->noted ? 0 : ENOMEM;
     bool watched = range->small && range_tier == OS_TIER_USERFAULTFD;
-    if (!err) err = pool_take(range, mapped, range->huge, watched, options, &range->block, &range->base);
+    bool kept = !err && parts && range_tier == OS_TIER_USERFAULTFD && trap_catches() && spare_take(range);
+    if (!err && !kept) err = pool_take(range, mapped, range->huge, watched, !parts, options, &range->block, &range->base);
     if (err) {
         give_struct(range);
     } else {
-        range->watched = watched;
-        if (!range->small) {
-            char label[80];
-            snprintf(label, sizeof label, "mvolatile:%s", name);
-            os_name(range->base, mapped, label);
-        }
+        if (!kept) range->watched = watched;
+        name_mapping(range, name);
         enlist(range);
         atomic_store(&range->live, true);
+        if (parts && (err = fill_new(range, parts, count, kept))) {
+            end_life(range);
+            pool_give(range->block, range->base, mapped);
+            give_struct(range);
+        }
     }
     gate_leave();
     *out = err ? NULL : range;
     return err;
 }
 
-int range_open(size_t nbytes, bool huge, unsigned options, const char *name, struct range **out) {
+static int open_new(size_t nbytes, bool huge, unsigned options, const char *name, const struct part *parts, size_t count,
+                    struct range **out) {
     int err;
     unsigned watch = watch_renewals;
     watch_check(); /* the pool watches what it hands out, and the program may have closed the descriptor since it last did */
-    do err = try_open(nbytes, huge, options, name, out);
-    while (err && watch_renewed(&watch));
+    do err = try_open(nbytes, huge, options, name, parts, count, out);
+    while (err && ((err == ENOMEM && range_give_back_kept()) || watch_renewed(&watch)));
     return err;
+}
+
+int range_open(size_t nbytes, bool huge, unsigned options, const char *name, struct range **out) {
+    return open_new(nbytes, huge, options, name, NULL, 0, out);
+}
+
+int range_open_stored(const struct part *parts, size_t count, bool huge, unsigned options, const char *name, struct range **out) {
+    size_t nbytes = 0;
+    for (size_t i = 0; i < count; i++)
+        if (__builtin_add_overflow(nbytes, parts[i].length, &nbytes)) return ENOMEM;
+    return nbytes ? open_new(nbytes, huge, options, name, parts, count, out) : EINVAL;
 }
 
 /* Callers first: one that opens a peek or a pin is counted as a caller until that is counted. */
@@ -329,24 +368,22 @@ bool range_is_busy(struct range *range) {
     return atomic_load(&range->users) > 1 || atomic_load(&range->peeks) || range->pins;
 }
 
-int range_close(struct range *range) {
+static int close_it(struct range *range, bool keep) {
     range_enter(range);
     if (range_is_busy(range)) {
         range_leave(range);
         return EBUSY;
     }
-    atomic_store(&range->live, false);
-    /* A trap that found this range before may still be at work; a later one sees that it is not live. */
-    while (atomic_load(&range->traps)) os_pause();
-    delist(range);
-    pool_give(range->block, range->base, range->mapped);
-    extents_clear(&range->data);
-    extents_clear(&range->lost);
+    end_life(range);
+    if (!keep || !spare_keep(range)) pool_give(range->block, range->base, range->mapped);
     pthread_mutex_unlock(&range->lock);
     give_struct(range);
     gate_leave();
     return 0;
 }
+
+int range_close(struct range *range) { return close_it(range, false); }
+int range_close_and_keep(struct range *range) { return close_it(range, true); }
 
 bool range_is_valid(struct range *range) {
     range_enter(range);

@@ -213,11 +213,9 @@ static PyObject *range_open_method(RangeObject *self, PyObject *args) {
     Py_RETURN_NONE;
 }
 
-enum closing { CLOSED, REFUSED, BUSY, OURS };
-
 /* Decided under the lock under which every use begins: a refused close changes nothing. Calls that are under way (BUSY), such as another
  * thread's status(), end soon and are waited for; of what they open, pins and peeks, is decided then. */
-static enum closing begin_closing(RangeObject *self, struct range **out) {
+enum closing begin_closing(RangeObject *self, struct range **out) {
     enum closing closing = CLOSED;
     struct range *range;
     LOCK(self);
@@ -397,6 +395,8 @@ static PyMethodDef range_methods[] = {
     METHOD("_resident", range_resident_method, METH_NOARGS, "_resident($self, /)\n--\n\nBytes in RAM."),
     METHOD("_open", range_open_method, METH_VARARGS,
            "_open($self, nbytes, huge, dump, inherit, name, label, /)\n--\n\nTake memory, once."),
+    METHOD("_open_stored", range_open_stored_method, METH_VARARGS,
+           "_open_stored($self, parts, dump, inherit, name, label, /)\n--\n\nTake memory with `parts` in it, once; volatile already."),
     METHOD("_close", range_close_method, METH_NOARGS, "_close($self, /)\n--\n\nGive the memory back."),
     METHOD("_is_valid", range_is_valid_method, METH_NOARGS, "_is_valid($self, /)\n--\n\nWhether the invariants hold."),
     {NULL, NULL, 0, NULL},

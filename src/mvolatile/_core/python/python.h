@@ -64,6 +64,16 @@ PyObject *range_readinto_method(RangeObject *self, PyObject *const *args, Py_ssi
 PyObject *range_write_method(RangeObject *self, PyObject *const *args, Py_ssize_t count);
 PyObject *range_peek_method(RangeObject *self, PyObject *const *args, Py_ssize_t count);
 
+/* memory.c */
+enum closing { CLOSED, REFUSED, BUSY, OURS };
+enum closing begin_closing(RangeObject *self, struct range **out); /* OURS: the range is the caller's, to be closed */
+
+/* stored.c */
+PyObject *range_open_stored_method(RangeObject *self, PyObject *args);
+PyObject *stored_close_and_keep(PyObject *module, PyObject *memory);
+PyObject *stored_give_back_kept(PyObject *module, PyObject *unused);
+PyObject *stored_kept_bytes(PyObject *module, PyObject *unused);
+
 /* pin.c */
 PyObject *hold_new(RangeObject *memory, bool write);
 PyObject *pin_new(RangeObject *memory, bool write, PyObject *on_purge);

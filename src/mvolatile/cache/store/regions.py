@@ -7,7 +7,7 @@ from collections.abc import Callable
 from itertools import count
 from typing import TypeAlias
 
-from ..._core import Lookup
+from ..._core import Lookup, close_and_keep, give_back_kept
 from ...memory import VolatileMemory
 from .large import LargeValue
 from .segment import Segment
@@ -89,6 +89,8 @@ class Regions(dict[int, Region]):
             memory = region.let_go()
             if memory is not None:
                 self.spare.append(memory)
+        elif isinstance(region, LargeValue):
+            close_and_keep(region.memory)  # for the next large value; not if somebody holds or reads it
         return True
 
     def recount(self) -> None:
@@ -101,4 +103,5 @@ class Regions(dict[int, Region]):
         self.lookup.tables.clear()
         super().clear()
         self.spare.clear()
+        give_back_kept()
         self.lookup.nbytes = self.lookup.overhead = 0
