@@ -19,18 +19,7 @@ from .reading import Reading
 from .singleflight import Terms
 from .stopped import raise_if_stopped
 from .store import FRESH, KIND_MASK, LargeValue, read_bytes, read_held
-from .values import (
-    ARRAY,
-    BYTES,
-    EXPIRES,
-    EXPIRY,
-    MADE,
-    STR,
-    Encoded,
-    array_maker,
-    decode,
-    encode,
-)
+from .values import ARRAY, BYTES, EXPIRES, EXPIRY, MADE, STR, Encoded, array_maker, decode, encode
 
 __all__ = ["Storing"]
 
