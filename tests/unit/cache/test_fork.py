@@ -18,7 +18,11 @@ from .helpers import is_valid, purge, seal
 
 Fork = Callable[[Callable[[], None]], None]
 forked = pytest.mark.parametrize(
-    "in_some_child", [pytest.param(in_child, id="by-python"), pytest.param(in_c_child, id="in-c")]
+    "in_some_child",
+    [
+        pytest.param(in_child, id="by-python"),
+        pytest.param(in_c_child, id="in-c", marks=pytest.mark.own_process),
+    ],
 )
 """In C none of Python's hooks runs in the child."""
 

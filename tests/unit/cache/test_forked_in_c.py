@@ -10,7 +10,6 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +18,12 @@ import pytest
 from mvolatile import VolatileCache
 from mvolatile.cache import circles, fork, pressure
 from mvolatile.cache.engine import engine_of
-from support.c_fork import in_c_child
+from support.c_fork import held_elsewhere, in_c_child
 from support.processes import run_python
 
 from .helpers import is_valid, purge, seal, told
+
+pytestmark = pytest.mark.own_process
 
 
 @pytest.fixture
@@ -32,25 +33,6 @@ def cache() -> Iterator[VolatileCache[Any, Any]]:
         cache[i] = b"%d." % i * 20
     yield cache
     cache.close()
-
-
-@contextmanager
-def held_elsewhere(lock: AbstractContextManager[Any]) -> Iterator[None]:
-    inside, leave = threading.Event(), threading.Event()
-
-    def hold() -> None:
-        with lock:
-            inside.set()
-            leave.wait()
-
-    thread = threading.Thread(target=hold, daemon=True)
-    thread.start()
-    inside.wait()
-    try:
-        yield
-    finally:
-        leave.set()
-        thread.join()
 
 
 def goes_on(cache: VolatileCache[Any, Any]) -> None:

@@ -14,9 +14,9 @@ from mvolatile import VolatileCache, testing
 from mvolatile.cache import pressure
 from mvolatile.cache.engine import engine_of
 from mvolatile.cache.store import NOBODY
+from support.c_fork import held_elsewhere, in_c_child
 
 from .helpers import in_child, is_valid, seal, told
-from .test_forked_in_c import in_c_child
 
 VALUE = b"v" * 100
 
@@ -269,7 +269,13 @@ def test_threads_that_store_at_once() -> None:
     assert is_valid(cache)
 
 
-@pytest.mark.parametrize("fork", [in_child, in_c_child], ids=["by Python", "in C"])
+@pytest.mark.parametrize(
+    "fork",
+    [
+        pytest.param(in_child, id="by Python"),
+        pytest.param(in_c_child, id="in C", marks=pytest.mark.own_process),
+    ],
+)
 @pytest.mark.parametrize("inherit", [True, False])
 def test_after_a_fork(fork: Callable[[Callable[[], None]], None], inherit: bool) -> None:
     cache = armed(inherit=inherit)
@@ -288,23 +294,13 @@ def test_after_a_fork(fork: Callable[[Callable[[], None]], None], inherit: bool)
     assert cache["plain"] == VALUE
 
 
+@pytest.mark.own_process
 def test_the_lock_that_another_has() -> None:
     """The long way waits for it; a child in which its owner is not does not."""
     cache = armed()
-    lock, held, go = engine_of(cache).change.lock, threading.Event(), threading.Event()
-
-    def hold() -> None:
-        with lock:
-            held.set()
-            go.wait()
-
-    holder = threading.Thread(target=hold)
-    holder.start()
-    held.wait()
-    assert not is_plain(cache)
-    in_c_child(lambda: cache.__setitem__("k", VALUE))
-    go.set()
-    holder.join()
+    with held_elsewhere(engine_of(cache).change.lock):
+        assert not is_plain(cache)
+        in_c_child(lambda: cache.__setitem__("k", VALUE))
     assert is_plain(cache)
 
 
