@@ -25,6 +25,7 @@ MAY_IMPORT = {
     "arrays": {"memory", "errors"},
     "status": {"memory", "kernel", "_core", "errors"},
     "cache": {"memory", "arrays", "kernel", "_core", "errors"},
+    "shared": {"cache", "memory", "kernel", "_core", "errors"},
     "model": {"errors"},
     "explore": {"errors"},
     "testing": {"memory", "arrays", "cache", "kernel", "_core", "errors"},
@@ -35,7 +36,7 @@ import all.
 """
 
 UNRULED = {"__init__", "__main__", "cli"}
-NOT_AT_START = ("model", "explore", "cli", "testing", "demo", "cache", "arrays")
+NOT_AT_START = ("model", "explore", "cli", "testing", "demo", "cache", "arrays", "shared")
 
 KERNEL_CALLS = re.compile(
     r"\b(madvise|process_madvise|mmap|munmap|mremap|mprotect|mlock|munlock|mincore|msync|move_pages|ioctl|userfaultfd|syscall|prctl)"
@@ -52,6 +53,8 @@ KNOWS_PYTHON = {
     "memory.c",
     "pin_type.c",
     "peek_type.c",
+    "table_type.c",
+    "channel_type.c",
 }
 SAFE_IN_A_HANDLER = {
     "sigaction",

@@ -287,7 +287,7 @@ static bool refuse_another(void) {
 static int run_module(PyObject *module) {
     if (refuse_another() || find_watched() || !(release_name = PyUnicode_InternFromString("release"))) return -1;
     range_type = (PyTypeObject *)add_type(module, &range_spec, "Range");
-    if (!range_type || add_finder_type(module) || add_listener_type(module)) return -1;
+    if (!range_type || add_finder_type(module) || add_listener_type(module) || add_table_types(module) || add_channel_type(module)) return -1;
     watch_count_forks();
     hold_type = (PyTypeObject *)add_type(module, &hold_spec, "Hold");
     pin_type = (PyTypeObject *)add_type(module, &pin_spec, "Pin");

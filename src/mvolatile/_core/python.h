@@ -77,6 +77,8 @@ extern PyObject *release_name; /* "release", made once: the hot paths call it */
 extern PyTypeObject *range_type, *hold_type, *pin_type, *peek_type, *window_type;
 
 int add_finder_type(PyObject *module); /* finder.c, and what it needs of shelf.c and index.c */
+int add_table_types(PyObject *module); /* table_type.c */
+int add_channel_type(PyObject *module); /* channel_type.c */
 /* listener_type.c */
 int add_listener_type(PyObject *module);
 PyObject *listener_work(PyObject *module, PyObject *step);
