@@ -1,0 +1,71 @@
+"""Keepers in a directory: their number, their end."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from mvolatile import SharedCache
+from mvolatile.shared.place import Place
+
+
+def entries(path: Path) -> list[str]:
+    """The lines of a file that may not be there."""
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def keeper_pid(name: str, directory: Path | None = None) -> int | None:
+    """Of the keeper that listens there, as the kernel tells it."""
+    channel = Place(name, directory).connect()
+    if channel is None:
+        return None
+    try:
+        return channel.pid
+    finally:
+        channel.close()
+
+
+def until(condition: Callable[[], Any], patience: float = 200.0) -> Any:
+    """What `condition` answers once that is true."""
+    end = time.monotonic() + patience
+    while not (answer := condition()):
+        assert time.monotonic() < end, "it never came"
+        time.sleep(0.005)
+    return answer
+
+
+def is_free(lock: Path) -> bool:
+    """Whether the keeper whose lock it is has ended, and its memory with it."""
+    with open(lock, "rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+
+def end_keepers(directory: Path, how: int = signal.SIGTERM) -> None:
+    """All there are in it; returns when they are gone."""
+    for lock in directory.glob("*.lock"):
+        name = lock.name.rsplit(".", 2)[0]
+        pid = keeper_pid(name, directory)
+        if pid is not None:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+                os.kill(pid, how)
+        until(lambda lock=lock: is_free(lock))
+
+
+def kill_keeper(cache: SharedCache[Any, Any]) -> int:
+    """As the kernel does when memory is short; returns when it is gone."""
+    pid = keeper_pid(cache.name)
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: is_free(Place(cache.name).path("lock")))
+    return pid
