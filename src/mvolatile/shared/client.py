@@ -40,8 +40,10 @@ from .values import (
     encode,
     follow,
     joined,
+    packed,
     raise_if_stopped,
     seconds_to_live,
+    unpacked,
     write_parts,
 )
 from .wire import ABSENT, ANY, INLINE, Flag, Op, Reply, Request, Status
@@ -361,6 +363,8 @@ class SharedCache(MutableMapping[K, V]):
         encoded_key = keys.encode(key)
         own = seconds_to_live(checked_ttl(ttl), value)
         lives = seconds_to_live(self._ttl, value) if own is None else own
+        if lives is not None and lives <= 0 and lease:
+            return Reply(Status.NO)
         if lives is not None and lives <= 0:
             gone = Request(Op.DELETE, encoded_key, version=version)
             reply = self._connections.request(gone, start=False) if line is None else line.ask(gone)
@@ -672,10 +676,10 @@ class SharedCache(MutableMapping[K, V]):
         return f"<{type(self).__name__} {self.name!r}: {state}>"
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"name": self.name, **self._given}
+        return {"name": self.name, "parameters": packed(self._given)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        SharedCache.__init__(self, **state)
+        SharedCache.__init__(self, state["name"], **unpacked(state["parameters"]))
 
     def _tell_trouble(self, what: str) -> None:
         if what.partition(":")[0] not in self._told:

@@ -10,6 +10,7 @@ import sys
 from struct import unpack_from
 from typing import Any
 
+from ..cache.carry import packed, unpacked
 from ..cache.checks import TimeToLive, checked_bound, checked_condition, checked_ttl, seconds_to_live
 from ..cache.fork import follow
 from ..cache.flights import Flights, Terms
@@ -54,9 +55,11 @@ __all__ = [
     "encode",
     "follow",
     "joined",
+    "packed",
     "raise_if_stopped",
     "running",
     "seconds_to_live",
+    "unpacked",
     "write_parts",
 ]
 
@@ -92,7 +95,7 @@ def decode(kind: int, data: Any, codec: Codec | None) -> Any:
     if kind == BYTES:
         return bytes(data)
     if kind == STR:
-        return str(data, "utf-8", "surrogatepass")
+        return data if type(data) is str else str(data, "utf-8", "surrogatepass")
     if kind == BYTEARRAY:
         return bytearray(data)
     meta, bulk = _parts(memoryview(data).cast("B"), kind == ARRAY)
