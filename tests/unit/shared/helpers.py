@@ -6,6 +6,7 @@ import fcntl
 import os
 import signal
 import time
+import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -69,3 +70,30 @@ def kill_keeper(cache: SharedCache[Any, Any]) -> int:
     os.kill(pid, signal.SIGKILL)
     until(lambda: is_free(Place(cache.name).path("lock")))
     return pid
+
+
+def in_child(body: Callable[[], Any]) -> None:
+    """Run `body` in a forked child, which must end well."""
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(200)  # what hangs there ends
+        code = 1
+        try:
+            body()
+            code = 0
+        except BaseException:
+            said = traceback.format_exc().encode()
+            for end in (write, 2):  # the program may have closed either
+                with suppress(OSError):
+                    os.write(end, said)
+        finally:
+            os._exit(code)
+    os.close(write)
+    said_there = b""
+    while piece := os.read(read, 65536):
+        said_there += piece
+    os.close(read)
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 0, said_there.decode()
