@@ -1,7 +1,8 @@
 """One cache for all processes of a user on a host.
 
-The words: a *keeper* is the process that owns the values; a *slot table* says where each is; a *record* is a value with its
-key and a stamp; a *lease* is the right to make a missing value; a *line* is a connection while a request lasts.
+The words: a *keeper* is the process that owns the values; a *slot table* says where each is; a *record* is a value
+with its key and a stamp; a *lease* is the right to make a missing value; a *line* is a connection while a request
+lasts.
 
 The map, from the bottom up::
 

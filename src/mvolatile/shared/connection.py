@@ -1,14 +1,15 @@
 """A client's connections to its keeper: found, started, lost, and found again.
 
-Each request has a *line* of its own while it lasts, from a pool; so one that waits for a lease keeps no other. One more
-connection, the *anchor*, tells the client that the keeper is there, and the keeper which hints are the client's. A line in
-the middle of a request that is interrupted is closed, and never used again.
+Each request has a *line* of its own while it lasts, from a pool; so one that waits for a lease keeps no other. One
+more connection, the *anchor*, tells the client that the keeper is there, and the keeper which hints are the client's.
+A line in the middle of a request that is interrupted is closed, and never used again.
 
 Lines and anchors belong to a process: a forked child makes its own, and closes its copies of the parent's.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import threading
@@ -19,7 +20,7 @@ from typing import Any, NamedTuple
 
 from .._core import HINTS_HEADER, Channel, SharedFile, SlotIndex, Table, forks
 from . import keys
-from .place import Place
+from .place import LOOK_AGAIN, Place
 from .values import allocate
 from .wire import PROTOCOL, Op, Reply, Request, Status
 
@@ -27,6 +28,8 @@ __all__ = ["Connections", "Line"]
 
 PATIENCE = 30_000
 """Milliseconds after which a keeper that does not answer is killed: its values could be read, and not be changed."""
+ENDING = 20.0
+"""Seconds that one which does not listen any more may take to end."""
 AGAIN = 0.5
 """Seconds until a keeper that could not be started is asked for again."""
 TRIES = 4
@@ -114,7 +117,9 @@ class Line:
 
 
 def end_hung(channel: Channel) -> None:
-    """Kill a keeper that does not answer. Whoever listens is alive while the connection is open, so its number is its own."""
+    """Kill a keeper that does not answer. Whoever listens is alive while the connection is open, so its number is its
+    own.
+    """
     with suppress(OSError):
         if channel.pid > 0 and channel.open:
             process = os.pidfd_open(channel.pid)
@@ -203,6 +208,22 @@ class Connections:
         """The answer of the keeper there is by then; None if there is none, or, with `start`, none is to be had."""
         return self.with_line(lambda line: line.ask(request), start)
 
+    def change(self, request: Request) -> Reply | None:
+        """As `request`, for what takes values away. None: nobody has any.
+
+        The bad schedule: a keeper that ends does not listen any more, and can be read still. It is waited for.
+        """
+        until = time.monotonic() + PATIENCE / 1000 + ENDING
+        while (
+            (reply := self.request(request, start=False)) is None and not self.closed and self.place.is_kept()
+        ):
+            if time.monotonic() > until:
+                raise TimeoutError(
+                    errno.ETIMEDOUT, "a keeper lives and does not listen", str(self.place.path("lock"))
+                )
+            time.sleep(LOOK_AGAIN)
+        return reply
+
     def with_line(self, use: Callable[[Line], Reply | None], start: bool = True) -> Reply | None:
         """What `use` answers, given a line; with another if the keeper has died meanwhile."""
         for _ in range(TRIES):
@@ -258,7 +279,9 @@ class Connections:
         hints = SharedFile(HINTS_HEADER + capacity)
         pid = anchor.channel.pid
         try:
-            table = Table(descriptor, SlotIndex.nbytes(capacity), pid, hints.fileno(), ahead, keys.encode, allocate)
+            table = Table(
+                descriptor, SlotIndex.nbytes(capacity), pid, hints.fileno(), ahead, keys.encode, allocate
+            )
         finally:
             os.close(descriptor)
         anchor.ask(Request(Op.HINTS), hints.fileno())

@@ -1,7 +1,7 @@
 """The keeper: one process, one thread, one request after the other. It owns the values and alone changes anything.
 
-It believes nothing of what clients say: no length, no offset, no descriptor's kind. It waits for no client: who does not
-take an answer, or sends what is no request, is dropped.
+It believes nothing of what clients say: no length, no offset, no descriptor's kind. It waits for no client: who does
+not take an answer, or sends what is no request, is dropped.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Any
 from .._core import HINTS_HEADER, Hints, boot_seconds
 from ..errors import NoRoomError, TooLargeError
 from .leases import Leases, Told
+from .peer import Client, descriptors, is_memfd
 from .storage import Storage
 from .wire import ABSENT, ANY, INLINE, LONGEST, PROTOCOL, Flag, Op, Reply, Request, Status
 
@@ -29,46 +30,10 @@ __all__ = ["Keeper"]
 TICK = 1.0
 MOST_HELD = 64
 """Leases that one request may name as its caller's."""
-_PEER = struct.Struct("3i")
-_SO_PEERPIDFD = 77  # Linux 6.5
 
 
-class Nonsense(Exception):
+class NonsenseError(Exception):
     """What came is no request of ours."""
-
-
-class Client:
-    """One connection."""
-
-    __slots__ = ("greeted", "hints", "hints_of", "mailbox", "mailbox_bytes", "pid", "pidfd", "socket", "waits")
-
-    def __init__(self, connection: socket.socket) -> None:
-        self.socket = connection
-        self.pid, uid, _ = _PEER.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
-        if uid != os.geteuid():
-            raise PermissionError("another user's")
-        self.pidfd = _pidfd(connection, self.pid)
-        self.greeted = self.waits = False
-        self.hints: Hints | None = None
-        self.hints_of = 0
-        self.mailbox = -1
-        self.mailbox_bytes = 0
-
-    def close(self) -> None:
-        self.socket.close()
-        for descriptor in (self.pidfd, self.mailbox):
-            if descriptor >= 0:
-                os.close(descriptor)
-
-
-def _pidfd(connection: socket.socket, pid: int) -> int:
-    """Of the process that connected: it may die and leave the socket to a child that it forked. -1: not to be had."""
-    try:
-        return connection.getsockopt(socket.SOL_SOCKET, _SO_PEERPIDFD)
-    except OSError:
-        with suppress(OSError):
-            return os.pidfd_open(pid) if pid > 0 else -1
-        return -1
 
 
 class Keeper:
@@ -145,16 +110,18 @@ class Keeper:
             return
         passed: list[int] = []
         try:
-            data, ancillary, flags, _ = client.socket.recvmsg(LONGEST, socket.CMSG_SPACE(16), socket.MSG_CMSG_CLOEXEC)
-            passed = _descriptors(ancillary)
+            data, ancillary, flags, _ = client.socket.recvmsg(
+                LONGEST, socket.CMSG_SPACE(16), socket.MSG_CMSG_CLOEXEC
+            )
+            passed = descriptors(ancillary)
             if not data or flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC) or client.waits or len(passed) > 1:
-                raise Nonsense
+                raise NonsenseError
             request = Request.unpacked(data)
             answer, reply_fd = self._answer(client, request, passed)
             self._send(client, answer, reply_fd)
         except BlockingIOError:
             pass
-        except (Nonsense, ValueError, OSError):
+        except (NonsenseError, ValueError, OSError):
             self._drop(client)
         finally:
             for one in passed:
@@ -169,7 +136,7 @@ class Keeper:
             else:
                 socket.send_fds(client.socket, [data], [descriptor], socket.MSG_NOSIGNAL)
         except BlockingIOError:
-            raise Nonsense from None  # it does not take its answers
+            raise NonsenseError from None  # it does not take its answers
 
     def _tell(self, told: Told) -> None:
         for who, status, lease in told:
@@ -177,7 +144,7 @@ class Keeper:
             if client is not None:
                 try:
                     self._send(client, Reply(status, version=lease))
-                except (Nonsense, OSError):
+                except (NonsenseError, OSError):
                     self._drop(client)
 
     def _drop(self, client: Client) -> None:
@@ -213,21 +180,23 @@ class Keeper:
         try:
             op = Op(request.op)
         except ValueError:
-            raise Nonsense from None
+            raise NonsenseError from None
         if op is Op.HELLO:
             if request.length != PROTOCOL:
-                raise Nonsense
+                raise NonsenseError
             client.greeted = True
             most = self.storage.max_bytes
             length = ANY if most is None else most
-            return Reply(Status.OK, length=length, expires=boot_seconds(), version=self.storage.index.capacity), -1
+            return Reply(
+                Status.OK, length=length, expires=boot_seconds(), version=self.storage.index.capacity
+            ), -1
         if not client.greeted:
-            raise Nonsense
+            raise NonsenseError
         if op is Op.TABLE:
             return Reply(Status.OK, version=self.storage.index.capacity), self.storage.table
         if op in (Op.HINTS, Op.MAILBOX):
             if len(passed) != 1:
-                raise Nonsense
+                raise NonsenseError
             (self._hints if op is Op.HINTS else self._mailbox)(client, passed.pop())
             return Reply(Status.OK), -1
         return _ANSWERS[op](self, client, request), -1
@@ -235,7 +204,10 @@ class Keeper:
     def _hints(self, client: Client, descriptor: int) -> None:
         try:
             capacity = self.storage.index.capacity
-            if not _is_memfd(descriptor, fcntl.F_SEAL_SHRINK) or os.fstat(descriptor).st_size < HINTS_HEADER + capacity:
+            if (
+                not is_memfd(descriptor, fcntl.F_SEAL_SHRINK)
+                or os.fstat(descriptor).st_size < HINTS_HEADER + capacity
+            ):
                 return  # of a table that has moved meanwhile
             self._forget_hints(client)
             client.hints, client.hints_of = Hints(descriptor, capacity), self.storage.generation
@@ -243,9 +215,9 @@ class Keeper:
             os.close(descriptor)
 
     def _mailbox(self, client: Client, descriptor: int) -> None:
-        if not _is_memfd(descriptor, 0):  # another file may make us wait
+        if not is_memfd(descriptor, 0):  # another file may make us wait
             os.close(descriptor)
-            raise Nonsense
+            raise NonsenseError
         if client.mailbox >= 0:
             os.close(client.mailbox)
         client.mailbox, client.mailbox_bytes = descriptor, os.fstat(descriptor).st_size
@@ -260,10 +232,14 @@ class Keeper:
     def _store(self, client: Client, request: Request) -> Reply:
         key, length = request.key, request.length
         in_mailbox = request.flags & Flag.IN_MAILBOX
-        if not key or (not in_mailbox and length != len(request.body)) or (in_mailbox and length > client.mailbox_bytes):
-            raise Nonsense
+        if (
+            not key
+            or (not in_mailbox and length != len(request.body))
+            or (in_mailbox and length > client.mailbox_bytes)
+        ):
+            raise NonsenseError
         if math.isnan(request.seconds):
-            raise Nonsense
+            raise NonsenseError
         number = client.socket.fileno()
         if request.lease and self.leases.valid(request.lease, number) is None:
             self._tell(self.leases.end(request.lease, number, Status.LOOK))
@@ -310,7 +286,7 @@ class Keeper:
 
     def _lease(self, client: Client, request: Request) -> Reply:
         if len(request.body) % 8 or len(request.body) > 8 * MOST_HELD:
-            raise Nonsense
+            raise NonsenseError
         if self.storage.whole_slot(request.key) >= 0:
             return Reply(Status.LOOK)
         held = struct.unpack(f"<{len(request.body) // 8}Q", request.body)
@@ -348,7 +324,10 @@ class Keeper:
         while at < self.storage.index.capacity and size < INLINE:
             slots, at = self.storage.index.scan(at, 1)
             for slot in slots:
-                if not _is_over(self.storage.index.get(slot)[5]) and (key := self.storage.index.probe(slot)) is not None:
+                if (
+                    not _is_over(self.storage.index.get(slot)[5])
+                    and (key := self.storage.index.probe(slot)) is not None
+                ):
                     keys.append(struct.pack("<I", len(key)) + key)
                     size += 4 + len(key)
         return Reply(Status.OK, b"".join(keys), version=at)
@@ -418,18 +397,3 @@ def _when(seconds: float) -> float:
 
 def _is_over(expires: float) -> bool:
     return expires != 0 and boot_seconds() >= expires
-
-
-def _descriptors(ancillary: Any) -> list[int]:
-    found: list[int] = []
-    for level, kind, data in ancillary:
-        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-            found += struct.unpack(f"{len(data) // 4}i", data[: len(data) // 4 * 4])
-    return found
-
-
-def _is_memfd(descriptor: int, seals: int) -> bool:
-    try:
-        return fcntl.fcntl(descriptor, fcntl.F_GET_SEALS) & seals == seals
-    except OSError:
-        return False

@@ -63,7 +63,11 @@ def _encode(key: Any) -> bytes:
         return b"z" + b"".join(sorted(map(_sized, key)))
     if isinstance(key, complex):
         # Negative zeros are equal to zeros, and are added away.
-        return b"c" + _DOUBLE.pack(key.real + 0.0) + _DOUBLE.pack(key.imag + 0.0) if key.imag else _float(key.real)
+        return (
+            b"c" + _DOUBLE.pack(key.real + 0.0) + _DOUBLE.pack(key.imag + 0.0)
+            if key.imag
+            else _float(key.real)
+        )
     if key is KEYWORDS:
         return b"k"
     if isinstance(key, type):

@@ -21,7 +21,7 @@ from .values import Terms, can_wait, running
 from .wire import Flag, Op, Reply, Request, Status
 
 if TYPE_CHECKING:
-    from .client import SharedCache
+    from .access import Access
 
 __all__ = ["aleased", "leased"]
 
@@ -32,7 +32,7 @@ LOOKS = 8
 _held: ContextVar[tuple[int, ...]] = ContextVar("mvolatile_leases", default=())
 
 
-def leased(cache: SharedCache[Any, Any], key: Any, factory: Callable[[], Any], terms: Terms) -> Callable[[], Any]:
+def leased(cache: Access, key: Any, factory: Callable[[], Any], terms: Terms) -> Callable[[], Any]:
     """``factory()`` under a lease, stored; or the value that another made meanwhile."""
 
     def make() -> Any:
@@ -63,7 +63,7 @@ def leased(cache: SharedCache[Any, Any], key: Any, factory: Callable[[], Any], t
     return make
 
 
-def aleased(cache: SharedCache[Any, Any], key: Any, factory: Callable[[], Any], terms: Terms) -> Callable[[], Any]:
+def aleased(cache: Access, key: Any, factory: Callable[[], Any], terms: Terms) -> Callable[[], Any]:
     """As `leased`, for tasks."""
 
     async def make() -> Any:
@@ -100,11 +100,11 @@ def _ask(line: Line, key: Any) -> Reply | None:
     return line.ask(Request(Op.LEASE, keys.encode(key), struct.pack(f"<{len(held)}Q", *held)))
 
 
-def _look(cache: SharedCache[Any, Any], line: Line, key: Any, reply: Reply | None) -> Any:
+def _look(cache: Access, line: Line, key: Any, reply: Reply | None) -> Any:
     if reply is None:
         line.channel.close()
         return MISSING
-    return cache._find(key)
+    return cache.find(key)
 
 
 class _Lease:
@@ -115,7 +115,7 @@ class _Lease:
 
 
 @contextmanager
-def _holding(cache: SharedCache[Any, Any], line: Line, number: int) -> Iterator[_Lease]:
+def _holding(cache: Access, line: Line, number: int) -> Iterator[_Lease]:
     """The lease ends when the block does, however that ends; and with the line, if it cannot be said."""
     lease = _Lease()
     token = _held.set((*_held.get(), number))
@@ -128,7 +128,7 @@ def _holding(cache: SharedCache[Any, Any], line: Line, number: int) -> Iterator[
             line.ask(Request(Op.RELEASE, lease=number, flags=Flag.FAILED if lease.failed else 0))
 
 
-def _put_away(cache: SharedCache[Any, Any], line: Line) -> None:
+def _put_away(cache: Access, line: Line) -> None:
     """For the next request; a line that waits still is of no use."""
     if line.channel.fileno() >= 0 and not line.waits:
         cache.connections.give_back(line)

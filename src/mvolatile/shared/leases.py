@@ -1,8 +1,8 @@
 """Who makes what: for each missing value one client has the lease, and others wait.
 
-A lease ends with a store, with a failure or the death of whoever has it (then the next who waits gets it), or with the word
-that what was made is not to be stored (then all who wait make their own). A change of the key makes it stale: who waits
-looks again, and what is made under it is not stored.
+A lease ends with a store, with a failure or the death of whoever has it (then the next who waits gets it), or with
+the word that what was made is not to be stored (then all who wait make their own). A change of the key makes it
+stale: who waits looks again, and what is made under it is not stored.
 """
 
 from __future__ import annotations

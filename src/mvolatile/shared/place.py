@@ -1,7 +1,7 @@
 """Where clients and keepers of a user meet: a directory of the user's own, a socket and two lock files a name.
 
-``NAME.1.lock`` is the keeper's for as long as it lives, so there are never two. ``NAME.1.start`` is held by who starts one, so
-that a thousand first clients do not start a thousand.
+``NAME.1.lock`` is the keeper's for as long as it lives, so there are never two. ``NAME.1.start`` is held by who
+starts one, so that a thousand first clients do not start a thousand.
 """
 
 from __future__ import annotations
@@ -31,7 +31,23 @@ PATIENCE = 20.0
 LOOK_AGAIN = 0.003
 _NOBODY = {errno.ENOENT, errno.ECONNREFUSED, errno.ECONNRESET, errno.EPIPE}
 
-_HANDED_ON = ("PATH", "LANG", "LC_ALL", "TMPDIR", "XDG_RUNTIME_DIR", "LD_LIBRARY_PATH", "LD_PRELOAD", "ASAN_OPTIONS", "TSAN_OPTIONS")
+_PROGRAM = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from mvolatile.shared.start import main
+main(sys.argv[2:])
+"""
+_HANDED_ON = (
+    "PATH",
+    "LANG",
+    "LC_ALL",
+    "TMPDIR",
+    "XDG_RUNTIME_DIR",
+    "LD_LIBRARY_PATH",
+    "LD_PRELOAD",
+    "ASAN_OPTIONS",
+    "TSAN_OPTIONS",
+)
 
 
 def checked_name(name: str) -> str:
@@ -39,15 +55,17 @@ def checked_name(name: str) -> str:
     if not isinstance(name, str):
         raise TypeError(f"name must be a string, not {name!r}")
     if not _NAME.fullmatch(name):
-        raise ValueError(f"name must be 1 to 64 letters, digits, '.', '_' and '-', and begin with a letter or digit, not {name!r}")
+        raise ValueError(
+            f"name must be 1 to 64 letters, digits, '.', '_' and '-', and begin with a letter or digit, not {name!r}"
+        )
     return name
 
 
 def runtime_directory() -> Path:
     """The user's own directory, made if it is not there.
 
-    ``MVOLATILE_RUNTIME_DIR``, or ``mvolatile`` in ``XDG_RUNTIME_DIR``, or ``mvolatile-UID`` in the temporary directory.
-    `PermissionError` if it is another's, or others may enter: they could put a socket of their own there.
+    ``MVOLATILE_RUNTIME_DIR``, or ``mvolatile`` in ``XDG_RUNTIME_DIR``, or ``mvolatile-UID`` in the temporary
+    directory. `PermissionError` if it is another's, or others may enter: they could put a socket of their own there.
     """
     if given := os.environ.get("MVOLATILE_RUNTIME_DIR"):
         path = Path(given)
@@ -61,9 +79,17 @@ def runtime_directory() -> Path:
     if not stat.S_ISDIR(found.st_mode):
         raise PermissionError(errno.EPERM, "it is not a directory", str(path))
     if found.st_uid != os.geteuid():
-        raise PermissionError(errno.EPERM, f"it belongs to user {found.st_uid}, and keepers of user {os.geteuid()} do not meet there", str(path))
+        raise PermissionError(
+            errno.EPERM,
+            f"it belongs to user {found.st_uid}, and keepers of user {os.geteuid()} do not meet there",
+            str(path),
+        )
     if found.st_mode & 0o077:
-        raise PermissionError(errno.EPERM, f"others may enter it (mode {stat.S_IMODE(found.st_mode):04o}, and it must be 0700)", str(path))
+        raise PermissionError(
+            errno.EPERM,
+            f"others may enter it (mode {stat.S_IMODE(found.st_mode):04o}, and it must be 0700)",
+            str(path),
+        )
     return path
 
 
@@ -109,6 +135,20 @@ class Place:
             channel.close()
             raise PermissionError(errno.EPERM, f"user {channel.uid} listens there", str(self.path("sock")))
         return channel
+
+    def is_kept(self) -> bool:
+        """Whether a keeper lives: perhaps one that does not listen yet, or any more."""
+        try:
+            descriptor = os.open(self.path("lock"), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # who starts meanwhile tries again
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
+        return False
 
     @contextmanager
     def _start_lock(self, until: float) -> Iterator[bool]:
@@ -158,11 +198,24 @@ class Place:
 
     def _spawn(self, max_bytes: int | None, linger: float) -> subprocess.Popen[bytes]:
         root = str(Path(__file__).resolve().parents[2])
-        code = "import sys; sys.path.insert(0, sys.argv[1]); from mvolatile.shared.start import main; main(sys.argv[2:])"
         most = "-" if max_bytes is None else str(max_bytes)
-        environment = {name: value for name, value in os.environ.items() if name in _HANDED_ON or name.startswith("MVOLATILE_")}
+        environment = {
+            name: value
+            for name, value in os.environ.items()
+            if name in _HANDED_ON or name.startswith("MVOLATILE_")
+        }
         return subprocess.Popen(
-            [_python(), "-I", "-c", code, root, str(self.directory.absolute()), self.name, most, repr(linger)],
+            [
+                _python(),
+                "-I",
+                "-c",
+                _PROGRAM,
+                root,
+                str(self.directory.absolute()),
+                self.name,
+                most,
+                repr(linger),
+            ],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

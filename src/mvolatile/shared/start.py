@@ -46,15 +46,17 @@ def main(arguments: list[str]) -> NoReturn:
 
         keep(place, None if most == "-" else int(most), float(linger), ready)
         code = 0
-    except BaseException:
-        sys.excepthook(*sys.exc_info())
+    except BaseException as error:
+        sys.excepthook(type(error), error, error.__traceback__)
         sys.stderr.flush()
     finally:
         os._exit(code)  # nothing is to be torn down that the kernel does not take
 
 
 def keep(place: Place, max_bytes: int | None, linger: float, ready: Callable[[], object]) -> bool:
-    """Be the keeper of that place until nobody has used it for `linger` seconds, or SIGTERM. False: there is another."""
+    """Be the keeper of that place until nobody has used it for `linger` seconds, or SIGTERM. False: there is
+    another.
+    """
     _be_a_service()
     lock = _lock(place)
     if lock is None:
@@ -63,7 +65,9 @@ def keep(place: Place, max_bytes: int | None, linger: float, ready: Callable[[],
     path = place.path("sock")
     with suppress(FileNotFoundError):
         os.unlink(path)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    listener = socket.socket(
+        socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+    )
     with place.address() as address:
         listener.bind(address)
     keeper = Keeper(listener, place.name, max_bytes, linger)
@@ -83,7 +87,9 @@ def keep(place: Place, max_bytes: int | None, linger: float, ready: Callable[[],
 
 
 def _inodes(place: Place) -> tuple[int, int] | None:
-    """Of the lock and the socket. Where somebody removed them, others make their own: there must not be two keepers."""
+    """Of the lock and the socket. Where somebody removed them, others make their own: there must not be two
+    keepers.
+    """
     try:
         return os.lstat(place.path("lock")).st_ino, os.lstat(place.path("sock")).st_ino
     except OSError:

@@ -5,8 +5,8 @@ memory of its own. Once memory is volatile nothing here holds, peeks at or surve
 purged: a purged page must answer `EFAULT` until the memory is given back. Records are read as clients read them.
 
 What goes: the oldest memory first, but what was used since the hand last passed is carried forward. There is too much
-beyond `max_bytes`; and beyond what was left when the kernel was found to have taken something, which grows again with what
-is stored, so that what goes is chosen here, by use, before the kernel takes the oldest.
+beyond `max_bytes`; and beyond what was left when the kernel was found to have taken something, which grows again with
+what is stored, so that what goes is chosen here, by use, before the kernel takes the oldest.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import fcntl
 import math
 import os
 import secrets
-from array import array
 from bisect import bisect_right, insort
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -24,7 +23,7 @@ from contextlib import suppress
 from .._core import SlotIndex, boot_seconds, tier
 from ..errors import NoRoomError, TooLargeError
 from ..kernel.room import room
-from ..memory import Pin, VolatileMemory
+from .segment import Segment
 from .wire import INLINE
 
 __all__ = ["Storage"]
@@ -40,32 +39,6 @@ SPARE = 4
 """Segments' worth of dead records that are let be."""
 SECOND_CHANCES = 2
 """Passes of the hand over everything, until what was used goes as well."""
-
-
-class Segment:
-    """A piece of memory; `live` are the bytes of its records that the index has, `hashes` all it ever had."""
-
-    __slots__ = ("hashes", "live", "memory", "nbytes", "pin", "start", "used")
-
-    def __init__(self, nbytes: int, name: str) -> None:
-        self.memory = VolatileMemory(nbytes, name)
-        self.pin: Pin | None = self.memory.pin(write=True)
-        self.pin.__enter__()
-        self.start = self.memory.address
-        self.nbytes = nbytes
-        self.used = self.live = 0
-        self.hashes = array("Q")
-
-    def seal(self) -> None:
-        """From now on the kernel may take it."""
-        if self.pin is not None:
-            pin, self.pin = self.pin, None
-            pin.__exit__(None, None, None)
-
-    def drop(self) -> None:
-        """Give the memory back."""
-        self.seal()
-        self.memory.close()
 
 
 class Storage:
@@ -297,7 +270,9 @@ class Storage:
                 yield slot
 
     def _empty(self, segment: Segment, carry: Callable[[int], bool]) -> None:
-        """All of it goes but what is to be carried, which is written anew among the newest. No table moves meanwhile."""
+        """All of it goes but what is to be carried, which is written anew among the newest. No table moves
+        meanwhile.
+        """
         for slot in list(self._slots_of(segment)):
             if carry(slot) and self._carry(slot):
                 continue
@@ -325,14 +300,16 @@ class Storage:
         return True
 
     def look_for_losses(self) -> int:
-        """Whether the kernel took something of the oldest; then all of it that is lost leaves. Answers how many did."""
+        """Whether the kernel took something of the oldest; then all of it that is lost leaves. Answers how many
+        did.
+        """
         grown, self._unseen = self._unseen, 0
         lost = 0
         whole = 0
         for segment in list(self._segments.values()):
             if segment.pin is not None:
                 continue
-            gone = 0 if _is_resident(segment) else self._drop_lost(segment)
+            gone = 0 if segment.is_resident() else self._drop_lost(segment)
             lost += gone
             whole = 0 if gone else whole + 1
             if whole >= WHOLE_IN_A_ROW:
@@ -404,22 +381,6 @@ class Storage:
         hashes = sum(segment.hashes.buffer_info()[1] * 8 for segment in self._segments.values())
         return SlotIndex.nbytes(self.index.capacity) + hashes
 
-    def is_valid(self) -> bool:
-        """The invariants, at rest."""
-        live: dict[int, int] = {}
-        slots, _ = self.index.scan(0, self.index.capacity)
-        assert len(slots) == self.index.used
-        for slot in slots:
-            _, address, size, *_ = self.index.get(slot)
-            segment = self._segment_of(address)
-            assert segment.start <= address
-            assert address + size <= segment.start + segment.nbytes
-            live[segment.start] = live.get(segment.start, 0) + size
-        assert self._starts == sorted(self._segments)
-        assert {start: one.live for start, one in self._segments.items() if one.live} == live
-        assert self.nbytes == sum(live.values())
-        return True
-
 
 def _nothing(_slot: int) -> bool:
     return False
@@ -427,13 +388,6 @@ def _nothing(_slot: int) -> bool:
 
 def _everything(_slot: int) -> bool:
     return True
-
-
-def _is_resident(segment: Segment) -> bool:
-    try:
-        return segment.memory.resident() >= segment.used
-    except OSError:  # no /proc: each record is looked at
-        return False
 
 
 _WORTH_ASKING = 32 << 20

@@ -12,8 +12,8 @@ from typing import Any
 
 from ..cache.carry import packed, unpacked
 from ..cache.checks import TimeToLive, checked_bound, checked_condition, checked_ttl, seconds_to_live
-from ..cache.fork import follow
 from ..cache.flights import Flights, Terms
+from ..cache.fork import follow
 from ..cache.layout import array_over
 from ..cache.loops import can_wait, running
 from ..cache.memoryviews import restore

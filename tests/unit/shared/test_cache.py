@@ -72,7 +72,18 @@ def test_it_does_what_a_dict_does(cache: Cache, make: Make, seed: int) -> None:
 def test_what_comes_back_is_ones_own(cache: Cache) -> None:
     np = pytest.importorskip("numpy")
     array = np.arange(100_000.0).reshape(100, 1000)
-    values = [array, array[::2, 5:50], array.T, {"a": array}, np.array(5), np.array([], "i4"), bytearray(b"abc"), memoryview(b"abc"), None, 3.5]
+    values = [
+        array,
+        array[::2, 5:50],
+        array.T,
+        {"a": array},
+        np.array(5),
+        np.array([], "i4"),
+        bytearray(b"abc"),
+        memoryview(b"abc"),
+        None,
+        3.5,
+    ]
     for i, value in enumerate(values):
         cache[i] = value
         back = cache[i]
@@ -203,7 +214,7 @@ def test_purged_is_a_miss_and_told(make: Make) -> None:
     assert all(cache.get(i) is None for i in range(20))
     assert list(cache) == []
     assert not any(i in cache for i in range(20))
-    if cache.connections.by_message is False:
+    if cache._access.connections.by_message is False:
         until(lambda: len(told) == 20)
         assert sorted(told) == list(range(20))
     assert cache.get_or_set(3, lambda: b"again") == b"again"
@@ -216,7 +227,7 @@ def test_statistics(cache: Cache) -> None:
     for key in "aab":
         cache.get(key)
     info = cache.cache_info()
-    if not cache.connections.by_message:
+    if not cache._access.connections.by_message:
         assert (info.hits, info.misses, info.currsize) == (2, 1, 1)
     assert info.overhead > 0
     told = cache.keeper_info()
@@ -265,7 +276,10 @@ def test_one_makes_for_all_threads(cache: Cache, make: Make) -> None:
         return 42
 
     got: list[int] = []
-    threads = [threading.Thread(target=lambda one=one: got.append(one.get_or_set("k", factory))) for one in (cache, other) * 3]
+    threads = [
+        threading.Thread(target=lambda one=one: got.append(one.get_or_set("k", factory)))
+        for one in (cache, other) * 3
+    ]
     for thread in threads:
         thread.start()
     began.wait(100)
@@ -433,6 +447,6 @@ def test_no_keeper_to_be_had(make: Make, monkeypatch: pytest.MonkeyPatch) -> Non
         assert cache.cache_info().currsize == 0
         cache.clear()
     monkeypatch.delenv("MVOLATILE_PYTHON")
-    cache.connections._refused_until = 0
+    cache._access.connections._refused_until = 0
     cache["a"] = 1
     assert cache["a"] == 1

@@ -26,7 +26,9 @@ PLAIN = st.one_of(
     st.binary(max_size=5),
 )
 KEYS = st.recursive(
-    PLAIN, lambda inner: st.one_of(st.lists(inner, max_size=4).map(tuple), st.frozensets(inner, max_size=4)), max_leaves=8
+    PLAIN,
+    lambda inner: st.one_of(st.lists(inner, max_size=4).map(tuple), st.frozensets(inner, max_size=4)),
+    max_leaves=8,
 )
 
 
@@ -60,7 +62,9 @@ def test_not_a_number_is_one_key() -> None:
 
 def test_numbers_of_numpy() -> None:
     np = pytest.importorskip("numpy")
-    assert keys.encode(np.int64(7)) == keys.encode(7) == keys.encode(np.float64(7)) == keys.encode(np.uint8(7))
+    assert (
+        keys.encode(np.int64(7)) == keys.encode(7) == keys.encode(np.float64(7)) == keys.encode(np.uint8(7))
+    )
 
 
 @pytest.mark.parametrize("key", [[], {}, object(), (1, []), lambda: 0, bytearray(b"a")])
@@ -76,6 +80,9 @@ def test_too_long() -> None:
 
 
 def test_classes_and_the_mark_between_arguments() -> None:
-    assert keys.decode(keys.encode((keys.KEYWORDS, os.PathLike))) == (keys.KEYWORDS, keys.TypeName("os:PathLike"))
+    assert keys.decode(keys.encode((keys.KEYWORDS, os.PathLike))) == (
+        keys.KEYWORDS,
+        keys.TypeName("os:PathLike"),
+    )
     assert keys.encode(keys.decode(keys.encode(int))) == keys.encode(int)
     assert keys.encode(int) != keys.encode("builtins:int")

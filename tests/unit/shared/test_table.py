@@ -39,7 +39,13 @@ class Room:
     def reader(self, pid: int | None = None) -> Table:
         hints = SharedFile(HINTS_HEADER + self.capacity)
         return Table(
-            self.file.fileno(), SlotIndex.nbytes(self.capacity), pid or os.getpid(), hints.fileno(), 0.0, keys.encode, allocate
+            self.file.fileno(),
+            SlotIndex.nbytes(self.capacity),
+            pid or os.getpid(),
+            hints.fileno(),
+            0.0,
+            keys.encode,
+            allocate,
         )
 
     def put(self, key: Any, value: bytes, address: int | None = None, expires: float = 0.0) -> int:
@@ -223,7 +229,24 @@ def test_another_process_of_that_number(room: Room) -> None:
         os.close(descriptor)
 
 
-@pytest.mark.parametrize("key", ["text", "\xe9\u20ac", "\ud800", b"bytes", 5, -(2**63), 2**63, 1.5, None, ("a", 1), "x" * 511, "x" * 600, True])
+@pytest.mark.parametrize(
+    "key",
+    [
+        "text",
+        "\xe9\u20ac",
+        "\ud800",
+        b"bytes",
+        5,
+        -(2**63),
+        2**63,
+        1.5,
+        None,
+        ("a", 1),
+        "x" * 511,
+        "x" * 600,
+        True,
+    ],
+)
 def test_keys_are_encoded_alike_in_c(room: Room, key: Any) -> None:
     room.put(key, b"value")
     assert room.table.find(key) == b"value"
