@@ -17,7 +17,7 @@ import os
 import secrets
 from bisect import bisect_right, insort
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 
 from .._core import SlotIndex, boot_seconds, tier
@@ -262,18 +262,17 @@ class Storage:
     def _was_used(self, segment: Segment) -> bool:
         return any(self._used_lately(slot) for slot in self._slots_of(segment))
 
-    def _slots_of(self, segment: Segment) -> Iterator[int]:
-        """Of the records that are still in it."""
-        for hash_ in segment.hashes:
-            slot = self.index.find(hash_)
-            if slot >= 0 and segment.start <= self.index.get(slot)[1] < segment.start + segment.nbytes:
-                yield slot
+    def _slots_of(self, segment: Segment) -> list[int]:
+        """Of the records that are still in it. A key that was stored twice there has two hashes, and one slot."""
+        end = segment.start + segment.nbytes
+        slots = map(self.index.find, dict.fromkeys(segment.hashes))
+        return [slot for slot in slots if slot >= 0 and segment.start <= self.index.get(slot)[1] < end]
 
     def _empty(self, segment: Segment, carry: Callable[[int], bool]) -> None:
         """All of it goes but what is to be carried, which is written anew among the newest. No table moves
         meanwhile.
         """
-        for slot in list(self._slots_of(segment)):
+        for slot in self._slots_of(segment):
             if carry(slot) and self._carry(slot):
                 continue
             self.remove(slot)

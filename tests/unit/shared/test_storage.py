@@ -139,6 +139,18 @@ def test_all_are_used_and_some_must_go(make: Make) -> None:
     assert is_valid(storage)
 
 
+def test_one_key_again_and_again(make: Make) -> None:
+    """Its older records are in the same memory, and must not be given up twice."""
+    storage = make(1 << 20)
+    for i in range(4000):
+        storage.put(b"hot", bytes(i % 900), i % 900, 0, 0.0)
+        storage.put(b"%d" % (i % 2000), bytes(1000), 1000, 0, 0.0)
+    storage.purge(None)
+    storage.look_for_losses()
+    assert storage.nbytes <= 1 << 20
+    assert is_valid(storage)
+
+
 def test_too_large_and_no_room(make: Make) -> None:
     storage = make(10_000)
     storage.put(b"key", b"old", 3, 0, 0.0)

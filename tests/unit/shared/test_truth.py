@@ -1,0 +1,21 @@
+"""No wrong value, whatever dies; the long form is in `tests/stress`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mvolatile.shared.place import Place
+from support.truth import run
+
+from .helpers import is_free, until
+
+
+@pytest.mark.parametrize("way", ["readv", "message"])
+@pytest.mark.parametrize("tier", ["userfaultfd", "faultcount"])
+def test_no_wrong_value(runtime: Path, monkeypatch: pytest.MonkeyPatch, tier: str, way: str) -> None:
+    monkeypatch.setenv("MVOLATILE_TIER", tier)
+    monkeypatch.setenv("MVOLATILE_SHARED_READ", way)
+    run("truth", workers=3, operations=1500, seed=1, kill_every=0.1)
+    until(lambda: is_free(Place("truth").path("lock")))  # it lingers, and leaves nothing
