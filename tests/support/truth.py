@@ -67,7 +67,9 @@ def _work(name: str, number: int, workers: int, operations: int, seed: int, publ
                 raise AssertionError(f"old: {key} {least} {value[:40]!r}")
         elif what < 0.85:
             key = random.choice(mine)
-            change(key, lambda count: cache.set(key, _value(key, count, random), ttl=random.choice([1000, 1e-3])))
+            change(
+                key, lambda count: cache.set(key, _value(key, count, random), ttl=random.choice([1000, 1e-3]))
+            )
         elif what < 0.9:
             key = random.choice(mine)
             change(key, lambda _count: cache.delete_many([key]))

@@ -23,7 +23,9 @@ from .helpers import keeper_pid, until
 Cache = SharedCache[Any, Any]
 
 
-def test_keep_in_the_foreground(make: Callable[..., Cache], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_keep_in_the_foreground(
+    make: Callable[..., Cache], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     notified = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     notified.bind(str(tmp_path / "notify"))
     notified.settimeout(200)
@@ -61,7 +63,9 @@ def test_status_lists_keepers(make: Callable[..., Cache], capsys: pytest.Capture
     assert "two" in capsys.readouterr().out
 
 
-def test_the_doctor_says_how_values_come(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_doctor_says_how_values_come(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["doctor", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["shared_read"]["way"] == "readv"
     monkeypatch.setenv("MVOLATILE_SHARED_READ", "message")
