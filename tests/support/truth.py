@@ -1,8 +1,9 @@
-"""Many processes use one `SharedCache` at random, while memory is purged and processes are killed. Each value says what it
-is, and how new: no read may give another key's, part of one, or what was overwritten or deleted before it began.
+"""Many processes use one `SharedCache` at random, while memory is purged and processes are killed. Each value says
+what it is, and how new: no read may give another key's, part of one, or what was overwritten or deleted before it
+began.
 
-Each key has one process that changes it. It counts its changes, a deletion too, and publishes the count in shared memory
-once a change has returned. A reader looks there first: an older value is a wrong one.
+Each key has one process that changes it. It counts its changes, a deletion too, and publishes the count in shared
+memory once a change has returned. A reader looks there first: an older value is a wrong one.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ def _work(name: str, number: int, workers: int, operations: int, seed: int, publ
     # One that was killed here before may have made a change that it could not publish.
     counts = {key: published[key] + 2 for key in mine}
 
-    def change(key: int, do: Callable[[int], Any]) -> None:
+    def change(key: int, do: Callable[..., Any]) -> None:
         counts[key] += 1
         do(counts[key])
         published[key] = counts[key]
@@ -72,11 +73,11 @@ def _work(name: str, number: int, workers: int, operations: int, seed: int, publ
             )
         elif what < 0.9:
             key = random.choice(mine)
-            change(key, lambda _count: cache.delete_many([key]))
+            change(key, lambda _count, key=key: cache.delete_many([key]))
         elif what < 0.95:
             key = random.choice(mine)
             counts[key] += 1
-            value = cache.get_or_set(key, lambda: _value(key, counts[key], random))
+            value = cache.get_or_set(key, lambda key=key: _value(key, counts[key], random))
             _check(key, value)
         elif what < 0.97:
             for key in list(cache):
@@ -102,8 +103,8 @@ def _child(work: Callable[[], None]) -> int:
 
 
 def run(name: str, workers: int, operations: int, seed: int, kill_every: float) -> tuple[int, int]:
-    """`operations` of each of so many processes; answers how often a keeper and a worker were killed. `AssertionError` for a
-    wrong value, `TimeoutError` where nothing moves.
+    """`operations` of each of so many processes; answers how often a keeper and a worker were killed.
+    `AssertionError` for a wrong value, `TimeoutError` where nothing moves.
     """
     shared = mmap.mmap(-1, 8 * KEYS)
     published = memoryview(shared).cast("q")
