@@ -69,7 +69,10 @@ def _work(name: str, number: int, workers: int, operations: int, seed: int, publ
         elif what < 0.85:
             key = random.choice(mine)
             change(
-                key, lambda count: cache.set(key, _value(key, count, random), ttl=random.choice([1000, 1e-3]))
+                key,
+                lambda count, key=key: cache.set(
+                    key, _value(key, count, random), ttl=random.choice([1000, 1e-3])
+                ),
             )
         elif what < 0.9:
             key = random.choice(mine)
