@@ -1,14 +1,15 @@
-"""The shared cache over a stock kernel: a reader of `_core/slots.c` beside the keeper of `shared/storage.py`, the kernel that
-purges, and deaths.
+"""The shared cache over a stock kernel: a reader of `_core/slots.c` beside the keeper of `shared/storage.py`, the kernel
+that purges, and deaths.
 
-One key. A value is its version, and a record two pages, each of which says whose it is: a copy that is believed must be of
-one version throughout, and not older than what had been stored when the read began. A page is copied in one step.
+One key. A value is its version, and a record two pages, each of which says whose it is: a copy that is believed must be
+of one version throughout, and not older than what had been stored when the read began. A page is copied in one step.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any, NamedTuple
 
 __all__ = ["Act", "Broken", "World", "check", "races", "switches"]
@@ -115,11 +116,12 @@ def reader(broken: Broken, stamped: bool = False) -> Steps:
         return
     address = yield _see("look at the address", lambda world: world.address)
     length = yield _see("look at the length", lambda world: world.length)
-    # slots_find() looks at the version here, too, so that no length is allocated that no record had. It decides nothing.
+    # slots_find() looks at the version here, too: no length is allocated that no record had. It decides nothing.
     whose = yield _see("find the process", lambda world: world.lives)
     copied = []
     for page in (address, address + 1):
-        copied.append((yield _see(f"copy page {page}", lambda world, page=page: _seen(world, page, whose))))  # type: ignore[misc]
+        copy = partial(_seen, page=page, whose=whose)
+        copied.append((yield _see(f"copy page {page}", copy)))
     if GONE in copied or not whose:
         return
     proofs = copied if stamped and not broken.first_page_alone else copied[:1]
