@@ -1,5 +1,5 @@
-"""The shared cache over a stock kernel: a reader of `_core/slots.c` beside the keeper of `shared/storage.py`, the kernel
-that purges, and deaths.
+"""The shared cache over a stock kernel: a reader of `slots.c` beside the keeper of `shared/storage.py`, the kernel that
+purges, and deaths.
 
 One key. A value is its version, and a record two pages, each of which says whose it is: a copy that is believed must be
 of one version throughout, and not older than what had been stored when the read began. A page is copied in one step.
