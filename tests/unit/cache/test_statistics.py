@@ -45,6 +45,19 @@ def test_the_rest_is_there_by_name() -> None:
     assert info() == info()._replace(purged=9)
     assert info()._replace(hits=5, purged=9).purged == 9
     assert info()._replace(hits=5) == (5, 4, None, 2)
+    if hasattr(copy, "replace"):
+        assert vars(copy.replace(info(), hits=5)) == vars(info())
+
+
+def test_what_it_has_not_is_refused() -> None:
+    for make in (lambda **more: CacheInfo(1, 2, None, 3, **more), info()._replace):
+        with pytest.raises(TypeError, match="other"):
+            make(other=5)
+
+
+def test_one_of_a_former_version_has_what_was_added_since() -> None:
+    assert CacheInfo(1, 2, None, 3).purged == 0
+    assert CacheInfo._make((1, 2, None, 3))._asdict()["undecodable"] == 0
 
 
 @pytest.mark.parametrize("name", ["hits", *MORE, "other"])
@@ -59,7 +72,7 @@ def test_copies() -> None:
     for copied in (
         copy.copy(info()),
         copy.deepcopy(info()),
-        *(pickle.loads(pickle.dumps(info(), n)) for n in range(2, 6)),
+        *(pickle.loads(pickle.dumps(info(), n)) for n in range(6)),
     ):
         assert type(copied) is CacheInfo
         assert copied == info()
