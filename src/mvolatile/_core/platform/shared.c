@@ -131,7 +131,8 @@ int os_channel_send(const struct os_channel *channel, const void *data, size_t n
     do sent = sendmsg(channel->fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
     while (sent < 0 && errno == EINTR);
     if (sent >= 0) return 0;
-    return nothing_yet(errno) ? EAGAIN : errno == EBADF || errno == ECONNRESET ? EPIPE : errno;
+    return nothing_yet(errno) ? EAGAIN : errno == EBADF || errno == ECONNRESET ? EPIPE
+                                                                               : errno;
 }
 
 int os_channel_receive(const struct os_channel *channel, void *data, size_t *nbytes, int *passed) {
@@ -156,7 +157,8 @@ int os_channel_receive(const struct os_channel *channel, void *data, size_t *nby
 int os_channel_wait(const struct os_channel *channel, int milliseconds) {
     struct pollfd one = {.fd = channel->fd, .events = POLLIN};
     int ready = poll(&one, 1, milliseconds);
-    return ready > 0 ? 0 : ready < 0 ? errno : ETIMEDOUT;
+    return ready > 0 ? 0 : ready < 0 ? errno
+                                     : ETIMEDOUT;
 }
 
 bool os_channel_is_open(const struct os_channel *channel) {

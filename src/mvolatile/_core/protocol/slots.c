@@ -98,7 +98,11 @@ enum answer slots_find(const struct slots *slots, uint64_t hash, double now, str
 
 /* ---- records ---------------------------------------------------------------------------------------------------------------------- */
 
-enum piece { STAMP, KEY, VALUE };
+enum piece {
+    STAMP,
+    KEY,
+    VALUE
+};
 
 /* A walk over the pieces of a record, in the order in which they lie. */
 struct walk {
@@ -135,7 +139,8 @@ static uint64_t stamp_of(const struct slots *slots, const struct found *found) {
 static enum answer answer_to(int err) {
     switch (err) {
     case 0: return SLOT_FOUND;
-    case EFAULT: case ENOMEM: return SLOT_PURGED;
+    case EFAULT:
+    case ENOMEM: return SLOT_PURGED;
     case ESRCH: return SLOT_GONE;
     default: return SLOT_REFUSED;
     }
@@ -160,7 +165,8 @@ enum answer record_copy(const struct slots *slots, pid_t pid, const struct found
             enum piece what;
             uint64_t offset = 0;
             size_t size = next_piece(slots, found, &walk, &what, &offset);
-            void *to = what == STAMP ? (char *)&stamps[stamped++] : what == KEY ? key + offset : value + offset;
+            void *to = what == STAMP ? (char *)&stamps[stamped++] : what == KEY ? key + offset
+                                                                                : value + offset;
             local[count++] = (struct iovec){to, size};
         }
         enum answer answer = answer_to(os_copy_from(pid, local, count, from, walk.at - from));

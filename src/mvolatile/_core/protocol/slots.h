@@ -45,7 +45,15 @@ struct found {
     uint8_t kind;
 };
 
-enum answer { SLOT_FOUND, SLOT_MISS, SLOT_MOVED, SLOT_GONE, SLOT_REFUSED, SLOT_PURGED, SLOT_BUSY };
+enum answer {
+    SLOT_FOUND,
+    SLOT_MISS,
+    SLOT_MOVED,
+    SLOT_GONE,
+    SLOT_REFUSED,
+    SLOT_PURGED,
+    SLOT_BUSY
+};
 
 uint64_t slots_hash(const struct slots *slots, const void *key, size_t length); /* keyed; never 0 or 1 */
 size_t slots_bytes(uint64_t capacity);

@@ -14,7 +14,10 @@
 #define SHORT_KEY 512
 #define HINTS_HEADER 64
 
-enum kind { BYTES, STR }; /* of cache/values.py; the others are decoded there */
+enum kind {
+    BYTES,
+    STR
+}; /* of cache/values.py; the others are decoded there */
 
 typedef struct {
     PyObject_HEAD
