@@ -35,7 +35,7 @@ AGAIN = 0.5
 TRIES = 4
 MOST_IDLE = 8
 MAILBOX = 1 << 20
-KEPT = 8 << 20
+KEPT = 16 << 20
 """Bytes: a mailbox's pages beyond that are given back after each use."""
 
 
