@@ -122,7 +122,7 @@ def run(name: str, workers: int, operations: int, seed: int, kill_every: float) 
 
     for number in range(workers):
         start(number)
-    end = time.monotonic() + 250
+    end = time.monotonic() + 250 + operations / 20
     strikes = 0
     while living:
         done, status = os.waitpid(-1, os.WNOHANG)
@@ -142,10 +142,10 @@ def run(name: str, workers: int, operations: int, seed: int, kill_every: float) 
             raise TimeoutError("nothing moves")
         time.sleep(kill_every)
         strikes += 1
-        if strikes % 4 == 0 and living and clients < 3 * workers:
+        if strikes % 4 == 0 and living and clients < 3 * workers + operations // 500:
             os.kill(random.choice(list(living)), signal.SIGKILL)
             clients += 1
-        elif strikes % 4 == 2 and keepers < 12:
+        elif strikes % 4 == 2 and keepers < 12 + operations // 500:
             with suppress(OSError):
                 channel = Place(name).connect()
                 if channel is not None:

@@ -164,7 +164,7 @@ class Connections:
     def _open_line(self, start: bool) -> tuple[Line, Reply] | None:
         """A new line, and what the keeper told of itself."""
         for _ in range(TRIES):
-            channel = self.place.connect()
+            channel = self.place.connect_patiently(time.monotonic() + PATIENCE / 1000)
             if channel is None and not start:
                 return None
             if channel is None:

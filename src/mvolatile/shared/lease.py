@@ -37,7 +37,7 @@ def leased(cache: Access, key: Any, factory: Callable[[], Any], terms: Terms) ->
 
     def make() -> Any:
         for _ in range(LOOKS):
-            line = cache.connections.line(start=True)
+            line = _line(cache)
             if line is None:
                 return factory()  # there is no keeper to be had
             try:
@@ -68,7 +68,7 @@ def aleased(cache: Access, key: Any, factory: Callable[[], Any], terms: Terms) -
 
     async def make() -> Any:
         for _ in range(LOOKS):
-            line = cache.connections.line(start=True)
+            line = _line(cache)
             if line is None or not can_wait(running()):
                 return await _made(factory)
             try:
@@ -93,6 +93,15 @@ def aleased(cache: Access, key: Any, factory: Callable[[], Any], terms: Terms) -
         return await _made(factory)
 
     return make
+
+
+def _line(cache: Access) -> Line | None:
+    """None where there is no keeper to be had, or no descriptor: who has none makes the value all the same."""
+    try:
+        return cache.connections.line(start=True)
+    except OSError as error:
+        cache.tell_trouble(f"a value is made and not stored: {error}")
+        return None
 
 
 def _ask(line: Line, key: Any) -> Reply | None:
