@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from random import Random
 from typing import Any
 from zlib import crc32
@@ -80,7 +81,7 @@ def _work(name: str, number: int, workers: int, operations: int, seed: int, publ
         elif what < 0.95:
             key = random.choice(mine)
             counts[key] += 1
-            value = cache.get_or_set(key, lambda key=key: _value(key, counts[key], random))
+            value = cache.get_or_set(key, partial(_value, key, counts[key], random))
             _check(key, value)
         elif what < 0.97:
             for key in list(cache):
