@@ -213,7 +213,7 @@ class SharedCache(Verbs[K, V], MutableMapping[K, V]):
     def clear(self) -> None:
         """Forget everything."""
         self._access.calls.invalidate_all()
-        self._access.connections.change(Request(Op.CLEAR))
+        self._access.connections.tell(Request(Op.CLEAR))
 
     def update(self, other: Any = (), /, **more: Any) -> None:
         """Store every pair of a mapping or an iterable; what is gone from another cache meanwhile is left out."""
