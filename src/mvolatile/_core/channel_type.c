@@ -214,9 +214,22 @@ static PyObject *boot_seconds(PyObject *module, PyObject *unused) {
     (void)module, (void)unused;
     return PyFloat_FromDouble(os_boot_seconds());
 }
+/* Ours and, in a child that was forked, the child's. */
+static uint64_t known = 0x6d766f6c6174696c;
+
+static PyObject *read_refusal(PyObject *module, PyObject *number) {
+    (void)module;
+    long pid = PyLong_AsLong(number);
+    if (PyErr_Occurred()) return NULL;
+    uint64_t copy = 0;
+    struct iovec local = {&copy, sizeof copy};
+    return PyLong_FromLong(os_copy_from((pid_t)pid, &local, 1, (uintptr_t)&known, sizeof known));
+}
 static PyMethodDef functions[] = {
     {"let_others_read", let_others_read, METH_NOARGS,
      "let_others_read($module, /)\n--\n\nProcesses of the same user may read this one's memory, also where Yama restricts that."},
+    {"read_refusal", read_refusal, METH_O,
+     "read_refusal($module, pid, /)\n--\n\n0 if this process may read the memory of a child that it has forked, or the errno that says why not."},
     {"boot_seconds", boot_seconds, METH_NOARGS, "boot_seconds($module, /)\n--\n\nThe clock of a shared cache's times to live."},
     {NULL, NULL, 0, NULL},
 };

@@ -10,6 +10,8 @@ import struct
 from numbers import Integral
 from typing import Any
 
+from .values import KEYWORDS
+
 __all__ = ["KEYWORDS", "LONGEST", "TypeName", "decode", "encode"]
 
 LONGEST = 0xFFFF
@@ -19,17 +21,6 @@ _LONG = struct.Struct("<q")
 _DOUBLE = struct.Struct("<d")
 _SIZE = struct.Struct("<I")
 _NAN = struct.pack("<d", float("nan"))
-
-
-class _Keywords:
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return "<keywords>"
-
-
-KEYWORDS: Any = _Keywords()
-"""Stands between the arguments of a call and its keywords."""
 
 
 class TypeName(str):

@@ -53,11 +53,13 @@ def main(arguments: list[str]) -> NoReturn:
         os._exit(code)  # nothing is to be torn down that the kernel does not take
 
 
-def keep(place: Place, max_bytes: int | None, linger: float, ready: Callable[[], object]) -> bool:
+def keep(
+    place: Place, max_bytes: int | None, linger: float, ready: Callable[[], object], foreground: bool = False
+) -> bool:
     """Be the keeper of that place until nobody has used it for `linger` seconds, or SIGTERM. False: there is
     another.
     """
-    _be_a_service()
+    _be_a_service(foreground)
     lock = _lock(place)
     if lock is None:
         ready()
@@ -117,12 +119,13 @@ def _lock(place: Place) -> int | None:
         time.sleep(LOOK_AGAIN)
 
 
-def _be_a_service() -> None:
+def _be_a_service(foreground: bool) -> None:
     os.umask(0o077)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
-    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGPIPE):
+    for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGPIPE):
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    signal.signal(signal.SIGINT, (lambda *_: sys.exit(0)) if foreground else signal.SIG_IGN)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -14,6 +14,7 @@ from ..cache.carry import packed, unpacked
 from ..cache.checks import TimeToLive, checked_bound, checked_condition, checked_ttl, seconds_to_live
 from ..cache.flights import Flights, Terms
 from ..cache.fork import follow
+from ..cache.keys import KEYWORDS, checked_key, given_key, make_key, names_its_object
 from ..cache.layout import array_over
 from ..cache.loops import can_wait, running
 from ..cache.memoryviews import restore
@@ -37,6 +38,7 @@ from ..cache.values import (
 from ..cache.views import Items, Values
 
 __all__ = [
+    "KEYWORDS",
     "CacheInfo",
     "Codec",
     "Encoded",
@@ -50,11 +52,15 @@ __all__ = [
     "can_wait",
     "checked_bound",
     "checked_condition",
+    "checked_key",
     "checked_ttl",
     "decode",
     "encode",
     "follow",
+    "given_key",
     "joined",
+    "make_key",
+    "names_its_object",
     "packed",
     "raise_if_stopped",
     "running",

@@ -97,7 +97,9 @@ def random_request(random: Random) -> bytes:
         number(),
     )
     if request.op in (Op.CLEAR, Op.RESIZE, Op.PURGE, Op.DELETE) or request.key == b"sa":
-        request = request._replace(op=Op.STORE, key=b"sx")  # what may harm others is what any client may ask for
+        request = request._replace(
+            op=Op.STORE, key=b"sx"
+        )  # what may harm others is what any client may ask for
     data = bytearray(request.packed())
     if random.random() < 0.2:
         data[random.randrange(1, 8)] ^= 1 << random.randrange(8)
@@ -120,7 +122,9 @@ def test_random_requests(stranger: Callable[[], Stranger], cache: Cache, seed: i
             one = stranger()
         if random.random() < 0.8:
             one.send(Request(Op.HELLO, length=PROTOCOL).packed())
-        passed = random.choices([file.fileno(), ends[0], ends[1], memory.fileno()], k=random.choice([0, 0, 0, 1, 1, 2, 5]))
+        passed = random.choices(
+            [file.fileno(), ends[0], ends[1], memory.fileno()], k=random.choice([0, 0, 0, 1, 1, 2, 5])
+        )
         if not one.send(random_request(random) or b"x", *passed):
             one.close()
             one = stranger()
