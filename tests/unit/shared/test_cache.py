@@ -18,8 +18,7 @@ import pytest
 from mvolatile import SharedCache, TooLargeError, VolatilityWarning
 from mvolatile._core import boot_seconds
 from mvolatile.cache import Compressed
-
-from .helpers import keeper_pid, kill_keeper, until
+from support.keepers import keeper_pid, kill_keeper, until
 
 Cache = SharedCache[Any, Any]
 Make = Callable[..., Cache]

@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from mvolatile.shared.place import Place
+from support.keepers import is_free, until
 from support.truth import run
-
-from .helpers import is_free, until
 
 
 @pytest.mark.parametrize("way", ["readv", "message"])
