@@ -19,15 +19,19 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = subparsers.add_parser(
         "keep",
         help="be the keeper of a shared cache, in the foreground",
-        description="Keeps the values of SharedCache(NAME) for all processes of this user that meet in the same
-        directory " "(MVOLATILE_RUNTIME_DIR, XDG_RUNTIME_DIR). Nobody has to: the first program that needs a keeper
-        starts one. As a " "service of systemd (Type=notify) or a sidecar it has a memory cgroup of its own. SIGTERM
-        ends it.",
+        description="Keeps the values of SharedCache(NAME) for all processes of this user that meet in the same "
+        "directory (MVOLATILE_RUNTIME_DIR, XDG_RUNTIME_DIR). Nobody has to: the first program that needs a keeper "
+        "starts one. As a service of systemd (Type=notify) or a sidecar it has a memory cgroup of its own. SIGTERM "
+        "ends it.",
     )
     parser.add_argument("name", type=_name, metavar="NAME", help="the cache's name")
-    parser.add_argument("--max-bytes", type=int, metavar="N", help="a bound on all values; without one the kernel
-    decides") parser.add_argument(
-        "--linger", type=float, default=math.inf, metavar="S", help="end when nobody was connected for so many seconds"
+    parser.add_argument("--max-bytes", type=int, metavar="N", help="a bound on all values (default: none)")
+    parser.add_argument(
+        "--linger",
+        type=float,
+        default=math.inf,
+        metavar="S",
+        help="end when nobody used it for so many seconds",
     )
     parser.set_defaults(func=run)
 
@@ -46,7 +50,9 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"mvolatile: {place.path('sock')}: there is a keeper already", file=sys.stderr)
         return 1
     try:
-        served = keep(place, arguments.max_bytes, arguments.linger, lambda: _notify(b"READY=1"), foreground=True)
+        served = keep(
+            place, arguments.max_bytes, arguments.linger, lambda: _notify(b"READY=1"), foreground=True
+        )
     finally:
         _notify(b"STOPPING=1")
     return 0 if served else 1

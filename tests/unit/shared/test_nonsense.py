@@ -112,7 +112,7 @@ def test_random_requests(stranger: Callable[[], Stranger], cache: Cache, seed: i
     random = Random(seed)
     pid = keeper_pid("test")
     before = len(os.listdir(f"/proc/{pid}/fd"))
-    file, ends = open(tmp_path / "file", "w+b"), os.pipe()
+    file, ends = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT), os.pipe()
     memory = SharedFile(1 << 16)
     one = stranger()
     for _ in range(600):
@@ -122,14 +122,13 @@ def test_random_requests(stranger: Callable[[], Stranger], cache: Cache, seed: i
         if random.random() < 0.8:
             one.send(Request(Op.HELLO, length=PROTOCOL).packed())
         passed = random.choices(
-            [file.fileno(), ends[0], ends[1], memory.fileno()], k=random.choice([0, 0, 0, 1, 1, 2, 5])
+            [file, ends[0], ends[1], memory.fileno()], k=random.choice([0, 0, 0, 1, 1, 2, 5])
         )
         if not one.send(random_request(random) or b"x", *passed):
             one.close()
             one = stranger()
     one.close()
-    file.close()
-    for end in ends:
+    for end in (*ends, file):
         os.close(end)
     until(lambda: cache.keeper_info()["connections"] <= 3)
     until(lambda: len(os.listdir(f"/proc/{pid}/fd")) <= before + 4)
@@ -276,5 +275,5 @@ def test_messages_come_back() -> None:
     reply = Reply(Status.OK, b"body", 1, 2, 3.5, 4)
     assert Reply.unpacked(reply.packed()) == reply
     for data in (b"", b"x", struct.pack("<BBHIQdQQ", 1, 0, 5, 0, 0, 0, 0, 0)):
-        with pytest.raises(ValueError, match="short|longer"):
+        with pytest.raises(ValueError, match=r"short|longer"):
             Request.unpacked(data)
