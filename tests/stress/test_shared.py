@@ -20,7 +20,9 @@ FULL = os.environ.get("MVOLATILE_STRESS") == "full"
 pytestmark = [
     pytest.mark.stress,
     pytest.mark.timeout(7200),
-    pytest.mark.skipif(not FULL, reason="MVOLATILE_STRESS=full runs 10 million operations, and kills 10,000 workers"),
+    pytest.mark.skipif(
+        not FULL, reason="MVOLATILE_STRESS=full runs 10 million operations, and kills 10,000 workers"
+    ),
 ]
 
 

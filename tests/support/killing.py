@@ -1,5 +1,5 @@
-"""Workers of a shared cache that are killed at any instruction, while others go on; the keeper's memory and descriptors are
-the same in the end.
+"""Workers of a shared cache that are killed at any instruction, while others go on; the keeper's memory and
+descriptors are the same in the end.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ def run(name: str, kills: int, seed: int) -> Told:
                     other["mine"] = len(read)
                     assert other["mine"] == len(read)
                     key = len(read) % KEYS
-                    _check(key, other.get_or_set(key, lambda: _value(key, 100)))
+                    _check(key, other.get_or_set(key, lambda key=key: _value(key, 100)))
                     read.append(key)
         except BaseException as error:
             wrong.append(error)

@@ -31,8 +31,8 @@ def lazily_free(pid: int) -> list[tuple[int, int]]:
 
 
 def reclaim(pid: int, random: Random) -> int:
-    """Have some of what is lazily free in another process reclaimed; answers how many pages were asked for. 0 where this
-    process may not (without CAP_SYS_NICE), and where there is nothing.
+    """Have some of what is lazily free in another process reclaimed; answers how many pages were asked for. 0 where
+    this process may not (without CAP_SYS_NICE), and where there is nothing.
     """
     ranges = lazily_free(pid)
     if not ranges:

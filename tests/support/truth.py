@@ -1,10 +1,10 @@
-"""Many processes, with threads in each, use one `SharedCache` at random, while memory is purged and processes are killed.
-Each value says what it is, and how new: no read may give another key's, part of one, or what was overwritten, deleted,
-cleared or expired before it began.
+"""Many processes, with threads in each, use one `SharedCache` at random, while memory is purged and processes are
+killed. Each value says what it is, and how new: no read may give another key's, part of one, or what was overwritten,
+deleted, cleared or expired before it began.
 
-Each key has one thread of one process that changes it. It counts its changes, a deletion too, and writes the count to a
-board in shared memory before a change (`begun`) and once that has returned (`settled`). A reader looks there first: an older
-value is a wrong one. So is one newer than what was begun when the read is over.
+Each key has one thread of one process that changes it. It counts its changes, a deletion too, and writes the count to
+a board in shared memory before a change (`begun`) and once that has returned (`settled`). A reader looks there first:
+an older value is a wrong one. So is one newer than what was begun when the read is over.
 """
 
 from __future__ import annotations
@@ -76,7 +76,9 @@ class NotHereError(Exception):
 class Worker:
     """A thread: the keys that it changes, and what it reads."""
 
-    def __init__(self, cache: SharedCache[int, bytes], board: Board, number: int, threads: int, seed: int) -> None:
+    def __init__(
+        self, cache: SharedCache[int, bytes], board: Board, number: int, threads: int, seed: int
+    ) -> None:
         self.cache = cache
         self.board = board
         self.number = number
