@@ -63,8 +63,9 @@ setup(
     ext_modules=[
         Extension(
             "mvolatile._core",
-            sources=sorted(glob("src/mvolatile/_core/*.c")),
-            depends=sorted(glob("src/mvolatile/_core/*.h")),
+            sources=sorted(glob("src/mvolatile/_core/*/*.c")),
+            depends=sorted(glob("src/mvolatile/_core/*/*.h")),
+            include_dirs=["src/mvolatile/_core"],
             define_macros=macros,
             extra_compile_args=[
                 "-std=c11",

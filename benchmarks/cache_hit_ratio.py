@@ -26,6 +26,7 @@ from harness import keep, steps
 from traces import TRACES, Request
 
 import mvolatile as mv
+from mvolatile.cache.engine import engine_of
 from mvolatile.kernel.cgroup import ChildCgroup
 
 SHARES = (0.01, 0.1, 0.25)
@@ -115,7 +116,7 @@ class Ours:
         if value is not None:
             assert len(value) == size
             return True
-        if self.cache._log.max_bytes is None or size <= self.cache._log.max_bytes:
+        if engine_of(self.cache).budget.max_bytes is None or size <= engine_of(self.cache).budget.max_bytes:
             self.cache[key] = bytes(size)
         return False
 

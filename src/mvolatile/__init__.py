@@ -8,10 +8,10 @@ A *tier* is the kernel mechanism that serves us.
 
 The map, from the kernel up::
 
-    _core/       C: os_*.c talk to the kernel, hold.c and loss.c are the protocol, trap.c the SIGBUS handler
+    _core/       C: platform/ talks to the kernel, protocol/ marks, holds and finds losses, python/ and cache/ are types
     kernel/      what this kernel and this container give: features, cgroup limits, pressure, smaps
     memory.py    VolatileMemory, pin, peek          syscall.py   mvolatile() on raw addresses
-    arrays.py    VolatileArray                      status.py    what this process holds
+    arrays.py    VolatileArray                      holdings.py  what this process holds
     cache/       VolatileCache: the kernel evicts     shared/      SharedCache: one for all processes of a host
     testing.py   losing memory on purpose           cli/         the commands
     model/       the 2014 patch as an executable specification
@@ -28,6 +28,7 @@ from .errors import (
     MvolatileError,
     NoRoomError,
     NoThreadWarning,
+    NotWhole,
     Overwritten,
     Purged,
     TooLargeError,
@@ -35,9 +36,9 @@ from .errors import (
     UnsupportedKernelWarning,
     VolatilityWarning,
 )
+from .holdings import MemoryStatus, Status, status
 from .kernel.features import Features, features
 from .memory import VolatileMemory
-from .status import Status, status
 from .syscall import MVOLATILE_NONVOLATILE, MVOLATILE_VOLATILE, mvolatile
 
 if TYPE_CHECKING:
@@ -49,9 +50,11 @@ __all__ = [
     "MVOLATILE_NONVOLATILE",
     "MVOLATILE_VOLATILE",
     "Features",
+    "MemoryStatus",
     "MvolatileError",
     "NoRoomError",
     "NoThreadWarning",
+    "NotWhole",
     "Overwritten",
     "Purged",
     "SharedCache",

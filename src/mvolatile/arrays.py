@@ -117,7 +117,7 @@ class VolatileArray:
 
     def read(self) -> Array:
         """A copy of the whole array, or `Purged` (or what `fill` says)."""
-        return self._wrap(bytearray(self.memory.read(0)))
+        return self._wrap(bytearray(self.memory.read()))
 
     def write(self, values: ArrayLike) -> None:
         """Overwrite the whole array with `values`, broadcast to its shape; nothing of it is lost then."""

@@ -10,6 +10,7 @@ __all__ = [
     "NoRoomError",
     "NoThreadWarning",
     "NondeterminismError",
+    "NotWhole",
     "Overwritten",
     "Purged",
     "TooLargeError",
@@ -30,19 +31,30 @@ class MvolatileError(Exception):
     """The root of this library's own exceptions."""
 
 
-class Purged(MvolatileError):  # noqa: N818 - the patch's word for it
-    """The kernel took pages of a volatile memory, so its data is not whole.
+class NotWhole(MvolatileError):  # noqa: N818 - as its kinds
+    """What was read of a volatile memory is not its data: pages are gone (`Purged`), or a writer was there meanwhile
+    (`Overwritten`). Whatever was computed of it must not be used.
 
-    `name` is the memory's name (or None), `extents` the lost byte ranges as ``((offset, length), ...)``,
-    sorted, disjoint, in bytes from the start of the memory; `generation` the memory's generation when the loss
-    was reported.
+    `name` is the memory's name (or None), `generation` its generation when this was reported.
+    """
+
+    def __init__(self, name: str | None = None, generation: int = 0) -> None:
+        super().__init__(name, generation)
+        self.name = name
+        self.generation = generation
+
+
+class Purged(NotWhole):  # the patch's word for it
+    """The kernel took pages of a volatile memory: rebuild them, overwrite them, or accept zeros.
+
+    `extents` are the lost byte ranges as ``((offset, length), ...)``, sorted, disjoint, in bytes from the start of the
+    memory.
     """
 
     def __init__(self, name: str | None = None, extents: Extents = (), generation: int = 0) -> None:
-        super().__init__(name, extents, generation)
-        self.name = name
+        super().__init__(name, generation)
+        self.args = (name, extents, generation)  # what it is pickled and copied by
         self.extents = extents
-        self.generation = generation
 
     @property
     def nbytes(self) -> int:
@@ -55,10 +67,10 @@ class Purged(MvolatileError):  # noqa: N818 - the patch's word for it
         return f"{_shown(self.name)}: {self.nbytes} bytes purged: {shown}{more}"
 
 
-class Overwritten(Purged):
-    """A writer held the memory while it was peeked at, so what was read may mix old and new bytes.
+class Overwritten(NotWhole):
+    """A writer held the memory while it was read or peeked at, so that what was read may mix old and new bytes.
 
-    Nothing was lost (`extents` is empty): peek again, or take a pin.
+    Nothing is lost, and there is nothing to rebuild: read again, or take a pin.
     """
 
     def __str__(self) -> str:

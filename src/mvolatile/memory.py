@@ -1,6 +1,6 @@
 """`VolatileMemory`: bytes that the kernel may take back, and what to do when it has.
 
-The protocol is in C (`_core/range.h` argues why it never misses a loss). Here is the policy: a loss is
+The protocol is in C (`_core/protocol/range.h` argues why it never misses a loss). Here is the policy: a loss is
 raised, zeroed or rebuilt.
 """
 
@@ -14,6 +14,7 @@ import warnings
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
+from functools import lru_cache
 from typing import Any, Literal, NoReturn, TypeAlias
 
 from ._core import Hold, Pin, Range, forks
@@ -50,7 +51,25 @@ def _label(name: str | None) -> str:
         return "unnamed"
     if not isinstance(name, str):
         raise TypeError(f"name must be a string or None, not {type(name).__name__}")
+    return _printable(name)
+
+
+@lru_cache(64)
+def _printable(name: str) -> str:
     return "".join(c if c.isascii() and c.isprintable() and c not in "[]\\$`" else "_" for c in name)[:60]
+
+
+def stored_memory(parts: list[Any], name: str, *, dump: bool, inherit: bool) -> VolatileMemory:
+    """A memory that holds the bytes of `parts`, contiguous buffers, one after another, and is volatile already.
+
+    It may be one that `close_and_keep` closed before: nobody sees what that held.
+    """
+    warn_if_unsupported()
+    memory = VolatileMemory.__new__(VolatileMemory)
+    memory._begin("raise")
+    memory._open_stored(parts, dump, inherit, name, _printable(name))
+    _live[id(memory)] = memory
+    return memory
 
 
 class VolatileMemory(Range):
@@ -111,11 +130,14 @@ class VolatileMemory(Range):
         inherit: bool = True,
     ) -> None:
         warn_if_unsupported()
-        self._fill: OnPurge = _checked(fill)
-        # By forks deep: a child may not have the thread that would let go, and libc's fork tells the core alone.
-        self._rebuilding: dict[int, _Rebuilding] = {}
+        self._begin(_checked(fill))
         self._open(nbytes, huge, dump, inherit, name, _label(name))
         _live[id(self)] = self
+
+    def _begin(self, fill: OnPurge) -> None:
+        self._fill: OnPurge = fill
+        # By forks deep: a child may not have the thread that would let go, and libc's fork tells the core alone.
+        self._rebuilding: dict[int, _Rebuilding] = {}
 
     # ---- holding
 
@@ -137,10 +159,21 @@ class VolatileMemory(Range):
     def _whole_hold(self) -> Hold:
         """A hold to read by, without a block; `Purged` and no hold if anything is lost."""
         hold = self._hold(False)
-        if self._lossy:
-            del hold  # a traceback would keep it
-            self._raise_purged(False)
+        try:
+            self._check_held()
+        except Purged:
+            del hold  # the traceback would keep it
+            raise
         return hold
+
+    def _check_held(self) -> None:
+        """`Purged` if anything is lost of what is held. What another thread has rebuilt by now is whole: `Overwritten`
+        would be wrong.
+        """
+        if self._lossy:
+            extents, generation = self._lost(False)
+            if extents:
+                raise Purged(self.name, extents, generation)
 
     def _settle(self, on_purge: OnPurge | None, write: bool) -> None:
         """The memory is held by the caller (to `write` it) and has a loss: raise, or make it go."""
@@ -153,7 +186,8 @@ class VolatileMemory(Range):
             self._forgive()
             return
         if ours or on_purge == "raise":
-            self._raise_purged(False)
+            self._check_held()
+            return
         assert callable(on_purge)
         with rebuilding.lock:
             extents, _ = self._lost(False)
@@ -176,9 +210,10 @@ class VolatileMemory(Range):
     # ---- losses
 
     def _raise_purged(self, overwritten: bool) -> NoReturn:
+        """For what was read without a hold."""
         extents, generation = self._lost(not overwritten and self._volatile)
-        if overwritten or not extents:
-            raise Overwritten(self.name, (), generation)
+        if overwritten or not extents:  # rebuilt by now, or written to
+            raise Overwritten(self.name, generation)
         raise Purged(self.name, extents, generation)
 
     def _read_lost(self, offset: int, n: int) -> bytes:

@@ -32,7 +32,9 @@ class MemoryCommands:
         try:
             return "whole", action()
         except mvolatile.Purged as lost:
-            return "overwritten" if isinstance(lost, mvolatile.Overwritten) else "purged", lost.extents
+            return "purged", lost.extents
+        except mvolatile.Overwritten:
+            return "overwritten", ()
         except BufferError:
             return "refused", "BufferError"
 

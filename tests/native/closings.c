@@ -15,7 +15,7 @@
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 
-#include "raw.h"
+#include "protocol/raw.h"
 #include "stamped.h"
 
 #ifndef UFFD_USER_MODE_ONLY /* headers before 5.11 */

@@ -7,6 +7,6 @@ static bool dry;
 static void *realloc_or_not(void *old, size_t size) { return dry ? NULL : (realloc)(old, size); }
 #define realloc realloc_or_not
 
-#include "../../src/mvolatile/_core/extents.c"
+#include "protocol/extents.c"
 
 void run_dry(bool value) { dry = value; }

@@ -1,4 +1,4 @@
-/* The system calls of the system layer (os_*.c), any of which may fail; scripted_calls.h sends it here.
+/* The system calls of the system layer (platform/), any of which may fail; scripted_calls.h sends it here.
  *
  * Not here: fstat(2) and getrusage(2), which cannot fail on what they are given, and close(2), whose result means nothing. Answers that would
  * be lies are not errors: ENOENT of PROCMAP_QUERY ("nothing is mapped there") and of UFFDIO_COPY ("not watched"). */

@@ -16,11 +16,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "pool.h"
-#include "range.h"
-#include "raw.h"
-#include "trap.h"
-#include "watch.h"
+#include "protocol/pool.h"
+#include "protocol/range.h"
+#include "protocol/raw.h"
+#include "protocol/spare.h"
+#include "protocol/trap.h"
+#include "protocol/watch.h"
 
 static const char *step = "start";
 
@@ -206,9 +207,36 @@ static void new_owner(bool huge) {
     CHECK(!range_close(range));
 }
 
+/* Twice in the same memory, of which some is purged between; what is stored is there, or told to be lost, or could not be stored. */
+static void store(bool huge) {
+    char *bytes = malloc(pages * os_page_size);
+    for (int version = 3; version < 5; version++) {
+        struct range *range;
+        for (size_t i = 0; i < pages; i++) memset(bytes + i * os_page_size, stamp[i] = (unsigned char)(version + i % 90), os_page_size);
+        memset(purged, 0, pages * sizeof *purged);
+        struct part parts[] = {{bytes, os_page_size / 2}, {bytes + os_page_size / 2, pages * os_page_size - os_page_size / 2}};
+        step = version == 3 ? "store" : "store again";
+        if (range_open_stored(parts, 2, huge, RANGE_DUMP, "stored", &range)) continue;
+        atomic_fetch_add(&range->users, 1);
+        step = "pin what was stored";
+        pin_and_check(range);
+        char *base = range->base;
+        step = "close and keep";
+        if (range_close_and_keep(range)) {
+            atomic_fetch_sub(&range->users, 1);
+            continue;
+        }
+        if (range_tier == OS_TIER_USERFAULTFD && spare_bytes()) os_pageout(base + os_page_size, os_page_size);
+    }
+    step = "give back what is kept";
+    range_give_back_kept();
+    free(bytes);
+}
+
 static void program(bool huge) {
     struct range *range;
     open_private();
+    store(huge);
     exact = range_tier == OS_TIER_USERFAULTFD; /* if it could not be had again after the fork, it is no other */
     step = "open";
     if (range_open(pages * os_page_size, huge, true, "faults", &range)) return raw_program();

@@ -11,10 +11,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "pool.h"
-#include "range.h"
-#include "trap.h"
-#include "watch.h"
+#include "protocol/pool.h"
+#include "protocol/range.h"
+#include "protocol/trap.h"
+#include "protocol/watch.h"
 
 static size_t pages;
 static bool exact, huge;

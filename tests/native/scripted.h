@@ -1,4 +1,4 @@
-/* Put before every source of the core but the system layer (os_*.c): its calls to the system layer go to faults.c, which lets one of them fail. */
+/* Put before every source of the core but the system layer (platform/): its calls to the system layer go to faults.c, which lets one of them fail. */
 #define os_reserve scripted_reserve
 #define os_release scripted_release
 #define os_free_lazily scripted_free_lazily
@@ -12,6 +12,7 @@
 #define os_fill_unwatched scripted_fill_unwatched
 #define os_unwatch scripted_unwatch
 #define os_zero scripted_zero
+#define os_copy scripted_copy
 #define os_scan scripted_scan
 #define os_watching scripted_watching
 #define os_check_anonymous scripted_check_anonymous

@@ -1,4 +1,4 @@
-/* Put before the files of the system layer (os_*.c): their system calls go to failing_calls.h, which lets one of them fail. */
+/* Put before the files of the system layer (platform/): their system calls go to failing_calls.h, which lets one of them fail. */
 #include <fcntl.h>
 #include <sched.h>
 #include <stdio.h>

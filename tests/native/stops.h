@@ -11,10 +11,10 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "pool.h"
-#include "range.h"
-#include "trap.h"
-#include "watch.h"
+#include "protocol/pool.h"
+#include "protocol/range.h"
+#include "protocol/trap.h"
+#include "protocol/watch.h"
 
 #define CHECK(condition)                                                           \
     do {                                                                           \
@@ -164,6 +164,8 @@ int scripted_zero(char *base, size_t len, size_t *done) {
     pass(ZERO, AFTER);
     return err;
 }
+
+int scripted_copy(char *base, const char *from, size_t len, size_t *done) { return os_copy(base, from, len, done); }
 
 static void call_once(void (**hook)(void)) {
     void (*now)(void) = *hook;

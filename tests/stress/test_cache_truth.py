@@ -23,6 +23,7 @@ import pytest
 
 import mvolatile as mv
 from mvolatile import VolatileCache, testing
+from mvolatile.cache.engine import engine_of
 
 FULL = os.environ.get("MVOLATILE_STRESS") == "full"
 KEYS = 3000
@@ -117,10 +118,12 @@ class Truth:
         rng = random.Random(self.seed)
         while self.due.wait() and not self.done:
             self.due.clear()
-            shelves = [shelf for shelf in list(self.cache._log.by_number.values()) if shelf.view is None]
-            if not shelves:
+            regions = [
+                region for region in list(engine_of(self.cache).store.regions.values()) if not region.is_open
+            ]
+            if not regions:
                 continue
-            memory = rng.choice(shelves).memory
+            memory = rng.choice(regions).memory
             pages = -(-memory.nbytes // 4096)
             first = rng.randrange(pages)
             length = min(rng.randint(1, pages - first) * 4096, memory.nbytes - first * 4096)

@@ -25,7 +25,6 @@ PUBLIC = (
     "mvolatile.kernel.pressure",
     "mvolatile.kernel.smaps",
     "mvolatile.memory",
-    "mvolatile.status",
     "mvolatile.syscall",
     "mvolatile.testing",
 )

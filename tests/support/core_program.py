@@ -10,7 +10,7 @@ from .native import SOURCES, build_once, digest, run_compiler
 __all__ = ["core_program"]
 
 CORE = Path(__file__).resolve().parents[2] / "src" / "mvolatile" / "_core"
-KERNEL = sorted(CORE.glob("os_*.c"))
+KERNEL = sorted(CORE.glob("platform/*.c"))
 PAGES = SOURCES / "pages.c"
 PAGED = ["-Wl,--wrap=trap_catches"]
 
@@ -30,7 +30,7 @@ def core_program(
     the `defines`, those of the system layer to the kernel through ``scripted_calls.h``; `sanitize` is a list for
     ``-fsanitize=``; `defines` are macros; `page` is the size of pages that the core is to see (see ``pages.c``).
     """
-    sources = sorted(path for path in CORE.glob("*.c") if '#include "python.h"' not in path.read_text())
+    sources = [*KERNEL, *sorted(CORE.glob("protocol/*.c"))]
     program = SOURCES / f"{name}.c"
     deep = "SYSTEM_CALLS" in defines
     if page is not None:
@@ -53,7 +53,7 @@ def core_program(
 
 def _object(source: Path, flags: list[str]) -> Path:
     """Programs that differ in one source share the others."""
-    headers = [*sorted(CORE.glob("*.h")), *sorted(SOURCES.glob("*.h"))]
+    headers = [*sorted(CORE.glob("*/*.h")), *sorted(SOURCES.glob("*.h"))]
     key = digest([source, *KERNEL, *headers], flags)  # pages.c includes the kernel's sources
     return build_once(
         f"{source.stem}-{key}.o", lambda target: run_compiler(*flags, "-c", source, "-o", target)

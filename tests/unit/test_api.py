@@ -71,7 +71,7 @@ def test_there_are_examples_to_run() -> None:
         "mvolatile.cache.decorator.volatile_cache",
         "mvolatile.syscall.mvolatile",
         "mvolatile.testing.purging",
-        "mvolatile.status.status",
+        "mvolatile.holdings.status",
         "mvolatile.kernel.features.features",
         "mvolatile.explore.threads.ThreadedSystem",
     }

@@ -29,6 +29,7 @@ def descriptors():
         except OSError: pass
     return found
 
+from mvolatile.cache.engine import engine_of
 before = descriptors()
 shared = {(one.start, one.path) for one in mappings() if "sh" in one.flags}
 memory = mv.VolatileMemory(1 << 20, "tiles"); memory.write(b"x" * (1 << 20)); memory.purge()
@@ -36,7 +37,7 @@ large = mv.VolatileMemory(4 << 20); large.write(b"x" * (4 << 20))
 array = mv.array(np.arange(1000.0))
 cache = mv.VolatileCache()
 for i in range(1000): cache[i] = b"x" * 1000
-cache["large"] = np.arange(100_000); cache._change(cache._log.seal_all); cache.set("one", 1)
+cache["large"] = np.arange(100_000); engine_of(cache).change(engine_of(cache).store.seal_all); cache.set("one", 1)
 area = mmap.mmap(-1, 1 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 address = ctypes.addressof(ctypes.c_char.from_buffer(area))
 mv.mvolatile(address, 1 << 20, mv.MVOLATILE_VOLATILE)

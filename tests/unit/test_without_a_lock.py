@@ -13,7 +13,7 @@ from support.processes import run_python
 
 PRELUDE = """
 import itertools, sys, threading
-from mvolatile import Purged, VolatileCache, VolatileMemory, _core, testing
+from mvolatile import NotWhole, VolatileCache, VolatileMemory, _core, testing
 
 failures = []
 
@@ -57,7 +57,7 @@ def use():
         with memory.pin() as view: bytes(view[:10])
     except ValueError as error:
         assert "closed" in str(error)
-    except Purged:
+    except NotWhole:
         pass
 def close():
     fresh = VolatileMemory(3 * 4096)

@@ -1,27 +1,25 @@
 """A cache that the kernel evicts from.
 
-The words: a *shelf* is a piece of volatile memory, either a *segment*, which many small values share, or a large
-value's own *range*; the *log* is the index and all shelves; a *locator* is where the index says a value is; the
-*hand* decides what goes; a *flight* is a missing value being made, once for all who want it.
-
 The map, from the bottom up::
 
-    memoryviews.py how to make them again
+    layout.py      arrays' bytes                reducers.py    libraries' types
+    pickling.py    bulk beside the pickle       memoryviews.py how to make them again
     values.py      values as bytes              codec.py       codecs to hand in
-    segment.py     shelves                      log.py         index and shelves, and every change to them
-    mend.py        order after an interrupt
-    hand.py        what goes, and living within what the kernel leaves
-    duel.py        SIEVE or CLOCK               addresses.py   new memory, while there are addresses
-    sweep.py       what expired leaves          pressure.py    told of memory pressure
-    notices.py     telling of lost keys         views.py       items() and values()
-    departures.py  why a key left               registry.py    all caches there are
-    flights.py     single-flight                circles.py     nobody waits in a circle
-    loops.py       how tasks wait               fork.py        after a fork
-    checks.py      the user's arguments         statistics.py  CacheInfo
-    clock.py       the clock of ttl             carry.py       into another process, or a copy
-    engine.py      find, change                 storing.py     store
-    verbs.py       add, touch, incr, many       cache.py       VolatileCache
-    keys.py        keys of calls                decorator.py   @volatile_cache
+    addresses.py   new memory, while there are addresses
+    store/         bytes by key, in regions     eviction/      which values go: policies, one a file
+    budget.py      how much has to go           reclaim.py     keeps a store within its budget
+    expiry.py      what expired leaves          departures.py  why a key left
+    notices.py     telling of lost keys         pressure.py    told of memory pressure
+    changes.py     one change at a time         fork.py        after a fork
+    calls.py       makings under way            circles.py     nobody waits in a circle
+    loops.py       how tasks wait               singleflight.py  one makes, the others wait
+    parts.py       the parts of one cache       reading.py, storing.py   what works on them
+    engine.py      the engine                   checks.py      the user's arguments
+    clock.py       the clock of ttl             statistics.py  CacheInfo
+    carry.py       into another process         registry.py    all caches there are
+    verbs.py       add, touch, incr, many       views.py       items() and values()
+    cache.py       VolatileCache                keys.py        keys of calls
+    decorator.py   @volatile_cache
 """
 
 from __future__ import annotations

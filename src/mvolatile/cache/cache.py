@@ -14,19 +14,19 @@ from collections.abc import (
     MutableMapping,
     ValuesView,
 )
-from contextlib import suppress
 from typing import Any, TypeVar, cast, overload
 
-from .._core import MISSING
-from . import pressure
+from .._core import MISSING, give_back_kept
+from . import pressure, registry
 from .carry import packed, unpacked
 from .checks import TimeToLive, checked_bound, checked_condition, checked_ttl
 from .clock import lifetime
 from .departures import Why
-from .flights import Terms
+from .engine import Engine
 from .fork import catch_up
+from .singleflight import Terms
 from .statistics import CacheInfo
-from .values import EXPIRES, EXPIRY, Codec
+from .values import Codec
 from .verbs import Verbs
 from .views import Items, Values
 
@@ -59,7 +59,7 @@ class VolatileCache(Verbs[K, V], MutableMapping[K, V]):
     codec: an object with ``dumps`` and ``loads`` for all values, instead of the cache's own formats.
     copy: None as told above; True for private copies always, so that plain arrays are writable, too; False for no
         copy wherever that can be: then the arrays within objects, frames and tables are read-only as well.
-    on_purge: called with a list of keys that the kernel took, some time after that was noticed. It runs in a daemon
+    on_lost: called with a list of keys that the kernel took, some time after that was noticed. It runs in a daemon
         thread of its own, so a slow one slows no get. It may use the cache.
         What it raises goes to `threading.excepthook`. `close` does not wait for it; keys lost before are still told
         then, but at the interpreter's end they may not be.
@@ -91,7 +91,7 @@ class VolatileCache(Verbs[K, V], MutableMapping[K, V]):
         name: str | None = None,
         codec: Codec | None = None,
         copy: bool | None = None,
-        on_purge: Callable[[list[Any]], object] | None = None,
+        on_lost: Callable[[list[Any]], object] | None = None,
         on_evict: Callable[[Any, Why], object] | None = None,
         dump: bool = True,
         inherit: bool = True,
@@ -104,7 +104,7 @@ class VolatileCache(Verbs[K, V], MutableMapping[K, V]):
             raise TypeError(f"codec must define dumps() and loads(), got {codec!r}")
         if copy is not None and not isinstance(copy, bool):
             raise TypeError(f"copy must be None, True or False, not {copy!r}")
-        for function, what in ((on_purge, "on_purge"), (on_evict, "on_evict"), (timer, "timer")):
+        for function, what in ((on_lost, "on_lost"), (on_evict, "on_evict"), (timer, "timer")):
             if not callable(function) and (function is not None or what == "timer"):
                 raise TypeError(f"{what} must be callable, not {function!r}")
         self._given: dict[str, Any] = {
@@ -114,13 +114,15 @@ class VolatileCache(Verbs[K, V], MutableMapping[K, V]):
             "name": name or "cache",
             "codec": codec,
             "copy": copy,
-            "on_purge": on_purge,
+            "on_lost": on_lost,
             "on_evict": on_evict,
             "dump": dump,
             "inherit": inherit,
             "timer": timer,
         }
-        super().__init__(**self._given)
+        self.name: str = name or "cache"
+        self._engine = Engine(self._lookup, type(self).__name__, **self._given)
+        registry.enter(self)
 
     # Two caches are equal when they are one: comparing what is in them would read it all.
     def __eq__(self, other: object) -> bool:
@@ -131,18 +133,14 @@ class VolatileCache(Verbs[K, V], MutableMapping[K, V]):
     # ---- reading
 
     def __contains__(self, key: object) -> bool:
-        """Whether a get would have been a hit now. Counts and marks nothing."""
-        locator, data = self._fetch_carefully(key, True)
-        if data is MISSING:
-            return False
-        if locator & EXPIRES and self._timer() >= EXPIRY.unpack_from(data, len(data) - 8)[0]:
-            self._change(self._log.remove, key, locator, "expired")
-            return False
-        return True
+        """Whether a get would have been a hit now. Counts and marks nothing, and copies no value."""
+        return self._engine.reading.contains(key)
 
     def __iter__(self) -> Iterator[K]:
-        """The keys there are, each looked at when its turn comes: one lost or deleted by then is left out."""
-        for key in list(self._index):
+        """The keys there are, each looked at when its turn comes: one lost or deleted by then is left out. No value is
+        copied.
+        """
+        for key in self._engine.index:  # as it was when this began
             if key in self:
                 yield cast(K, key)
 
@@ -159,9 +157,7 @@ class VolatileCache(Verbs[K, V], MutableMapping[K, V]):
 
     def __len__(self) -> int:
         """Entries not known to be lost or expired."""
-        if self._log.dropped:
-            self._change(self._hand.finish)
-        return len(self._index)
+        return self._engine.count()
 
     # ---- writing
 
@@ -175,29 +171,18 @@ class VolatileCache(Verbs[K, V], MutableMapping[K, V]):
         everything volatile given up. Then an older value of the key is gone too, and nothing else. Where the program's
         limit on addresses leaves no room (``ulimit -v``), other values go, and if that is not enough nothing is stored.
         """
-        try:
-            self._store(key, value, ttl, None)
-        except (MemoryError, OSError) as error:
-            self._do_without(key, None, error)
+        self._engine.storing.store(key, value, ttl)
 
     def __setitem__(self, key: K, value: V) -> None:
-        try:
-            self._store(key, value, None, None)
-        except (MemoryError, OSError) as error:
-            self._do_without(key, None, error)
+        self._engine.storing.store(key, value, None)
 
     def update(self, other: Any = (), /, **more: Any) -> None:
         """Store every pair of a mapping or an iterable; what is gone from another cache meanwhile is left out."""
         super().update(other.items() if isinstance(other, VolatileCache) else other, **more)
 
     def __delitem__(self, key: K) -> None:
-        if not self._delete(key):
+        if not self._engine.delete(key):
             raise KeyError(key)
-
-    def _delete(self, key: Any) -> bool:
-        present = key in self
-        self._change(self._remove, key)
-        return present
 
     @overload
     def pop(self, key: K) -> V: ...
@@ -207,39 +192,44 @@ class VolatileCache(Verbs[K, V], MutableMapping[K, V]):
     def pop(self, key: K, default: T) -> V | T: ...
     def pop(self, key: K, default: Any = MISSING) -> Any:
         """Remove and return the value; without it `default`, or `KeyError`."""
+        engine = self._engine
         while True:
-            locator = self._index.get(key)
-            value = self._find(key)
+            locator = engine.index.get(key)
+            value = engine.find(key)
             if value is MISSING:
-                self._count_miss()
-                self._change(self._flights.spoil, key)
+                engine.count_miss()
+                engine.change(engine.calls.invalidate, key)
                 if default is MISSING:
                     raise KeyError(key)
                 return default
-            if self._change(self._take, key, locator) is not False:
+            if engine.change(engine.storing.take, key, locator) is not False:
                 return value
 
     def popitem(self) -> tuple[K, V]:
         """Remove and return some key and its value, in constant time; in a small cache the newest key."""
         catch_up()
-        while self._index:
-            with self._lock:
-                key = self._index.last()
-            locator = self._index.get(key)
+        engine = self._engine
+        while engine.index:
+            with engine.change.lock:
+                key = engine.index.last()
+            locator = engine.index.get(key)
             value = self.pop(key, MISSING_TOO)
             if value is not MISSING_TOO:
                 return cast(K, key), cast(V, value)
-            if self._index.get(key) == locator:
+            if engine.index.get(key) == locator:
                 break  # a finalizer asks in the middle of a change
         raise KeyError("the cache is empty")
 
     def delete_many(self, keys: Iterable[K]) -> int:
-        """Delete those of `keys` that are there; answers how many were."""
-        return sum(self._delete(key) for key in keys)
+        """Delete those of `keys` that are there, one after the other; answers how many this call deleted. Of all
+        threads that delete a value one counts it; a lost or expired one nobody does. `TypeError` for a key that cannot
+        be hashed: those before it are deleted, those after it are not.
+        """
+        return sum(self._engine.delete(key) for key in keys)
 
     def clear(self) -> None:
         """Forget everything, statistics too, and give the memory back."""
-        self._change(self._clear)
+        self._engine.clear()
 
     @overload
     def setdefault(self: VolatileCache[K, T | None], key: K, default: None = None) -> T | None: ...
@@ -268,10 +258,10 @@ class VolatileCache(Verbs[K, V], MutableMapping[K, V]):
         (`contextvars`).
         """
         terms = Terms(checked_ttl(ttl), checked_condition(condition))
-        value = self._find_or_miss(key)
+        value = self._engine.find_or_miss(key)
         if value is not MISSING:
             return cast(V, value)
-        return cast(V, self._flights.make(self, key, factory, terms))
+        return cast(V, self._engine.singleflight.make(key, factory, terms))
 
     async def aget_or_set(
         self,
@@ -288,16 +278,16 @@ class VolatileCache(Verbs[K, V], MutableMapping[K, V]):
         loop was closed.
         """
         terms = Terms(checked_ttl(ttl), checked_condition(condition))
-        value = self._find_or_miss(key)
+        value = self._engine.find_or_miss(key)
         if value is not MISSING:
             return cast(V, value)
-        return cast(V, await self._flights.amake(self, key, factory, terms))
+        return cast(V, await self._engine.singleflight.amake(key, factory, terms))
 
     # ---- the whole
 
     def resize(self, max_bytes: int | None) -> None:
         """Change the bound on bytes; what is too much goes now."""
-        self._change(self._resize, checked_bound(max_bytes, "max_bytes"))
+        self._engine.resize(checked_bound(max_bytes, "max_bytes"))
 
     def purge(self, nbytes: int | None = None) -> int:
         """Have the kernel reclaim values now, the oldest first, until `nbytes` went; answers how many bytes did.
@@ -305,57 +295,29 @@ class VolatileCache(Verbs[K, V], MutableMapping[K, V]):
         By default all that nobody holds and that is not in the segment being filled. For tests, and for programs that
         know better than the kernel when to give memory back. The values are misses from then on.
         """
-        given = 0
-        for shelf in list(self._log.by_number.values()):
-            if nbytes is not None and given >= nbytes:
-                break
-            with suppress(BufferError, ValueError):  # held, or dropped by another thread meanwhile
-                given += shelf.memory.purge()
-        return given
+        return self._engine.purge(nbytes)
 
     def cache_info(self) -> CacheInfo:
         """Statistics; the cost is a page-table walk over the cache's memory."""
-        self._change(self._settle)
-        log = self._log
-        shelves = list(log.by_number.values())
-        hits, misses = self._counts()
-        pinned = sum(shelf.memory.nbytes for shelf in shelves if shelf.memory._pins)
-        pinned += sum(memory.nbytes for memory in log.leaving if memory._pins)
-        resident: int | None
-        try:
-            resident = sum(memory.resident() for memory in [shelf.memory for shelf in shelves] + log.spare)
-        except (FileNotFoundError, PermissionError):  # no /proc, or a daemon that has changed its user
-            resident = None
-        return CacheInfo(
-            hits=hits,
-            misses=misses,
-            maxsize=self._hand.max_entries,
-            currsize=len(self._index),
-            purged=log.purged,
-            bytes=log.nbytes,
-            resident_bytes=resident,
-            pinned_bytes=pinned,
-            segments=len(shelves),
-            undecodable=self._undecodable,
-        )
+        return self._engine.info()
 
     @property
     def closed(self) -> bool:
         """Whether `close` was called."""
-        return self._closed
+        return self._engine.closed
 
     def close(self) -> None:
         """Give the memory back; arrays that live keep theirs. Afterwards everything is a miss and `set` raises
         `ValueError`. Closing twice is fine.
         """
-        self._change(self._close)
-        self._listening = True
-        pressure.ignore(self)
+        self._engine.close()
 
     def __del__(self) -> None:
         # At the interpreter's end the thread stands still for good, and may hold what closing waits for.
-        if getattr(self, "_listening", False) and not sys.is_finalizing():
-            pressure.ignore(self, wait=False)
+        engine = getattr(self, "_engine", None)
+        if engine is not None and engine.listening and not sys.is_finalizing():
+            pressure.ignore(engine, wait=False)
+            give_back_kept()
 
     def __enter__(self) -> VolatileCache[K, V]:
         return self
@@ -364,18 +326,17 @@ class VolatileCache(Verbs[K, V], MutableMapping[K, V]):
         self.close()
 
     def __repr__(self) -> str:
-        state = "closed" if self._closed else f"{len(self._index)} entries, {self._log.nbytes} bytes"
-        return f"<{type(self).__name__} {self.name!r}: {state}>"
+        return repr(self._engine)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # The object first, then its parameters: on_purge may be a method of it.
+        # The object first, then its parameters: on_lost may be a method of it.
         return copyreg.__newobj__, (type(self),), self.__getstate__()  # type: ignore[attr-defined]
 
     def __getstate__(self) -> dict[str, Any]:
-        given = {**self._given, "max_bytes": self._log.max_bytes}
+        given = {**self._given, "max_bytes": self._engine.budget.max_bytes}
         plain = vars(VolatileCache())
         more = {name: value for name, value in vars(self).items() if name not in plain}
-        return {"parameters": packed(given), "closed": self._closed, "attributes": more}
+        return {"parameters": packed(given), "closed": self.closed, "attributes": more}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         VolatileCache.__init__(self, **unpacked(state["parameters"]))

@@ -8,21 +8,33 @@ from __future__ import annotations
 
 import threading
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from .._core import forks
 from .fork import at_start_over
 
-if TYPE_CHECKING:
-    from .flights import Flight
-
 __all__ = ["Crew", "closes_a_circle", "forget_other_threads", "lock", "making", "waiting", "waits_no_more"]
+
+
+class Call(Protocol):
+    """One making of a value."""
+
+    @property
+    def crew(self) -> Crew:
+        """Who works on it."""
+        ...
+
+    @property
+    def loop(self) -> Any:
+        """Of the task that makes it; None for a thread."""
+        ...
+
 
 Caller: TypeAlias = object
 """A thread's identifier, or an object of the call of a task: holding the task itself would keep a dead one."""
 
-waiting: dict[Caller, Flight] = {}
-"""Who waits for which flight. Single dictionary operations, which are atomic; the walk is made under `lock()`."""
+waiting: dict[Caller, Call] = {}
+"""Who waits for which call. Single dictionary operations, which are atomic; the walk is made under `lock()`."""
 
 locks: dict[int, Any] = {}
 """A lock for each process, by its `forks()`: a fork in C, of which Python is not told, may come while another thread
@@ -31,21 +43,21 @@ has it. Reentrant: a finalizer may come while we have it.
 
 
 class Crew:
-    """Those who work on a flight: its maker, and whom that asks. Contexts outlive flights, so no value is kept here."""
+    """Those who work on a call: its maker, and whom that asks. Contexts outlive calls, so no value is kept here."""
 
     __slots__ = ("needs", "thread")
 
     def __init__(self) -> None:
         self.thread = threading.get_ident()
-        self.needs: dict[Caller, Flight] = {}  # what some of them wait for
+        self.needs: dict[Caller, Call] = {}  # what some of them wait for
 
 
 making: ContextVar[tuple[Crew, ...]] = ContextVar("mvolatile_making", default=())
 """The crews that this caller works for."""
 
 
-def closes_a_circle(caller: Caller, flight: Flight, loop: Any, crews: tuple[Crew, ...]) -> bool:
-    """Note that `caller`, who works for `crews`, waits for `flight`, and False; if that would close a circle, True, and
+def closes_a_circle(caller: Caller, call: Call, loop: Any, crews: tuple[Crew, ...]) -> bool:
+    """Note that `caller`, who works for `crews`, waits for `call`, and False; if that would close a circle, True, and
     nothing is noted.
 
     A thread that waits keeps all that is made in it waiting, its event loop's tasks too. A task (`loop` is its own)
@@ -53,7 +65,7 @@ def closes_a_circle(caller: Caller, flight: Flight, loop: Any, crews: tuple[Crew
     """
     thread = threading.get_ident()
     with lock():
-        met, todo = {id(flight)}, [flight]
+        met, todo = {id(call)}, [call]
         while todo:
             next_ = todo.pop()
             if next_.crew in crews or (next_.crew.thread == thread and (loop is None or next_.loop is None)):
@@ -63,9 +75,9 @@ def closes_a_circle(caller: Caller, flight: Flight, loop: Any, crews: tuple[Crew
                 if another is not None and id(another) not in met:
                     met.add(id(another))
                     todo.append(another)
-        waiting[caller] = flight
+        waiting[caller] = call
         for crew in crews:
-            crew.needs[caller] = flight
+            crew.needs[caller] = call
         return False
 
 

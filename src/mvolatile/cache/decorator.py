@@ -16,8 +16,9 @@ from .cache import VolatileCache
 from .checks import TimeToLive, checked_condition
 from .clock import lifetime
 from .departures import Why
-from .flights import Terms
+from .engine import engine_of, find_of
 from .keys import PLAIN, MakeKey, checked_key, given_key, make_key, method_key, names_its_object
+from .singleflight import Terms
 from .statistics import CacheInfo
 from .stopped import raise_if_stopped
 from .values import Codec
@@ -127,7 +128,7 @@ def _cached(
     function: Callable[..., Any], cache: VolatileCache[Any, Any], key_of: MakeKey | None, terms: Terms
 ) -> Any:
     """`function`, from `cache` where it can be. Three frames deep for a miss within a miss."""
-    find, find_or_miss = cache._find, cache._find_or_miss
+    find = find_of(cache)
 
     def cached(*args: Any, **kwargs: Any) -> Any:
         if key_of is not None:
@@ -140,17 +141,17 @@ def _cached(
             value = find(key)
         except (MemoryError, OSError) as error:
             raise_if_stopped(error)
-            value = find_or_miss(key)  # which tells of it
+            value = engine_of(cache).find_or_miss(key)  # which tells of it
         if value is not MISSING:
             return value
-        return cache._flights.make(cache, key, partial(function, *args, **kwargs), terms)
+        return engine_of(cache).singleflight.make(key, partial(function, *args, **kwargs), terms)
 
     async def cached_coroutine(*args: Any, **kwargs: Any) -> Any:
         key = make_key(args, kwargs) if key_of is None else key_of(args, kwargs)
-        value = find_or_miss(key)
+        value = engine_of(cache).find_or_miss(key)
         if value is not MISSING:
             return value
-        return await cache._flights.amake(cache, key, partial(function, *args, **kwargs), terms)
+        return await engine_of(cache).singleflight.amake(key, partial(function, *args, **kwargs), terms)
 
     return cached_coroutine if _is(inspect.iscoroutinefunction, function) else cached
 
@@ -188,7 +189,7 @@ def volatile_cache(
     name: str | None = ...,
     codec: Codec | None = ...,
     copy: bool | None = ...,
-    on_purge: Callable[[list[Any]], object] | None = ...,
+    on_lost: Callable[[list[Any]], object] | None = ...,
     on_evict: Callable[[Any, Why], object] | None = ...,
     dump: bool = ...,
     inherit: bool = ...,
@@ -206,7 +207,7 @@ def volatile_cache(
     name: str | None = None,
     codec: Codec | None = None,
     copy: bool | None = None,
-    on_purge: Callable[[list[Any]], object] | None = None,
+    on_lost: Callable[[list[Any]], object] | None = None,
     on_evict: Callable[[Any, Why], object] | None = None,
     dump: bool = True,
     inherit: bool = True,
@@ -239,7 +240,7 @@ def volatile_cache(
 
     With ``shared="name"`` it is a `SharedCache` of that name: one for all processes of a host, and each value is made
     once there. Arguments must be what can be its keys; `key`, `typed`, `ttl`, `condition`, `max_bytes`, `codec` and
-    `on_purge` may be given beside it. Functions that share one have keys of their own.
+    `on_lost` may be given beside it. Functions that share one have keys of their own.
 
     A first argument named ``self`` or ``cls`` is held weakly (unless `key` is given): a method's object is not kept
     alive, and the values go with the object they were made for.
@@ -264,7 +265,7 @@ def volatile_cache(
             raise TypeError(f"a shared cache has no {', '.join(changed)}")
         # The room above this one, which knows it: loaded by who asks for it alone.
         share = import_module("mvolatile.shared.decorator").shared_cache
-        return share(shared, typed, key, ttl, condition, max_bytes, codec, on_purge)
+        return share(shared, typed, key, ttl, condition, max_bytes, codec, on_lost)
     if maxsize is not None and not isinstance(maxsize, int):
         raise TypeError("maxsize must be an integer, None, or the function to decorate")
     if key is not None and not callable(key):
@@ -282,7 +283,7 @@ def volatile_cache(
             name=name or getattr(function, "__qualname__", "cached"),
             codec=codec,
             copy=copy,
-            on_purge=on_purge,
+            on_lost=on_lost,
             on_evict=on_evict,
             dump=dump,
             inherit=inherit,

@@ -25,7 +25,7 @@ __all__ = ["at_start_over", "catch_up", "follow"]
 class Forks(Protocol):
     """What is told of a fork."""
 
-    def _after_fork(self) -> None: ...
+    def after_fork(self) -> None: ...
 
 
 _followed: weakref.WeakValueDictionary[int, Forks] = weakref.WeakValueDictionary()
@@ -64,7 +64,7 @@ def _start_over() -> None:
             for function in _first:
                 function()
             for cache in list(_followed.values()):
-                cache._after_fork()
+                cache.after_fork()
             _known = now
         finally:  # an interrupt: the next comer starts over again
             _starting = None

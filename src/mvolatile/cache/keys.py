@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable
 from functools import partial
 from typing import Any, TypeAlias, cast
 
-from .sweep import Held
+from .expiry import Held
 
 __all__ = ["PLAIN", "MakeKey", "checked_key", "given_key", "make_key", "method_key", "names_its_object"]
 

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 __all__ = ["can_wait", "is_closed", "running", "wait"]
 
 
-class Landing(Protocol):
+class Awaited(Protocol):
     """What is waited for."""
 
     loop: Any
@@ -25,7 +25,7 @@ class Landing(Protocol):
     @property
     def over(self) -> bool: ...
 
-    def wake_on_landing(self, wake: Callable[[], object]) -> None: ...
+    def wake_when_over(self, wake: Callable[[], object]) -> None: ...
 
     def let_sleep(self, wake: Callable[[], object]) -> None: ...
 
@@ -69,52 +69,52 @@ def is_closed(loop: Any) -> bool:
     return hasattr(loop, "is_closed") and loop.is_closed()
 
 
-async def wait(loop: Any, flight: Landing, patience: float) -> None:
-    """Until `flight` is over. Looks at it every `patience` seconds where its maker runs elsewhere and may vanish
+async def wait(loop: Any, call: Awaited, patience: float) -> None:
+    """Until `call` is over. Looks at it every `patience` seconds where its maker runs elsewhere and may vanish
     without a word. In our own loop it cannot, and a timer would have clocks of tests that jump (`trio.testing`) race.
     """
     if hasattr(loop, "call_soon_threadsafe"):
-        await _in_asyncio(loop, flight, patience)
+        await _in_asyncio(loop, call, patience)
     else:
-        await _in_trio(loop, flight, patience)
+        await _in_trio(loop, call, patience)
 
 
-async def _in_asyncio(loop: Any, flight: Landing, patience: float) -> None:
+async def _in_asyncio(loop: Any, call: Awaited, patience: float) -> None:
     """Not by `asyncio.wait_for`: in Python 3.11 it returns what it waited for, and forgets that its task was cancelled
     a step later.
     """
-    landed: Any = None
+    woken: Any = None
 
     def wake() -> None:
-        if landed is not None and not landed.done():
-            landed.set_result(None)
+        if woken is not None and not woken.done():
+            woken.set_result(None)
 
     wake_soon = partial(loop.call_soon_threadsafe, wake)
-    flight.wake_on_landing(wake_soon)
+    call.wake_when_over(wake_soon)
     try:
-        while not flight.over:
-            landed = loop.create_future()
-            timer = None if flight.loop is loop else loop.call_later(patience, wake)
+        while not call.over:
+            woken = loop.create_future()
+            timer = None if call.loop is loop else loop.call_later(patience, wake)
             try:
-                await landed
+                await woken
             finally:
                 if timer is not None:
                     timer.cancel()
     finally:
-        flight.let_sleep(wake_soon)
+        call.let_sleep(wake_soon)
 
 
-async def _in_trio(token: Any, flight: Landing, patience: float) -> None:
+async def _in_trio(token: Any, call: Awaited, patience: float) -> None:
     trio = sys.modules["trio"]
-    landed = trio.Event()
-    wake_soon = partial(token.run_sync_soon, landed.set)
-    flight.wake_on_landing(wake_soon)
+    woken = trio.Event()
+    wake_soon = partial(token.run_sync_soon, woken.set)
+    call.wake_when_over(wake_soon)
     try:
-        while not flight.over:
-            if flight.loop is token:
-                await landed.wait()
+        while not call.over:
+            if call.loop is token:
+                await woken.wait()
             else:
                 with trio.move_on_after(patience):
-                    await landed.wait()
+                    await woken.wait()
     finally:
-        flight.let_sleep(wake_soon)
+        call.let_sleep(wake_soon)

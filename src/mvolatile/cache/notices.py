@@ -39,14 +39,14 @@ class Notices:
         if not self._running.acquire(blocking=False):
             return
         try:
-            thread = threading.Thread(target=self._run, name="mvolatile-on-purge", daemon=True)
+            thread = threading.Thread(target=self._run, name="mvolatile-notices", daemon=True)
             start_thread(thread, green=True)
         except BaseException as failure:
             self._running.release()
             if not isinstance(failure, RuntimeError | MemoryError):
                 raise
             self._refused_until = time.monotonic() + TRY_AGAIN
-            tell_once("on_purge and on_evict are told of keys later, if at all", failure)
+            tell_once("on_lost and on_evict are told of keys later, if at all", failure)
 
     def _run(self) -> None:
         try:

@@ -38,10 +38,10 @@ _PAUSE = 1.0
 class Listener(Protocol):
     """What is told."""
 
-    def _under_pressure(self) -> None: ...
+    def under_pressure(self) -> None: ...
 
 
-_listeners: weakref.WeakValueDictionary[int, Listener] = weakref.WeakValueDictionary()
+listeners: weakref.WeakValueDictionary[int, Listener] = weakref.WeakValueDictionary()
 _lock = threading.RLock()  # a finalizer may come while we hold it
 _monitor: PressureMonitor | None = None
 _thread: threading.Thread | None = None
@@ -56,7 +56,7 @@ def listen(cache: Listener) -> bool:
         return False
     catch_up()
     with _lock:
-        _listeners[id(cache)] = cache
+        listeners[id(cache)] = cache
         if _monitor is not None:
             return True
         try:
@@ -90,7 +90,7 @@ def listen(cache: Listener) -> bool:
 def _refused(cache: Listener, error: BaseException) -> bool:
     """No thread is to be had now."""
     global _refused_until
-    _listeners.pop(id(cache), None)
+    listeners.pop(id(cache), None)
     _refused_until = time.monotonic() + TRY_AGAIN
     tell_once(
         "caches are not told of memory pressure; they notice losses when values are read, and let the kernel have what "
@@ -107,8 +107,8 @@ def ignore(cache: Listener, wait: bool = True) -> None:
     global _monitor, _thread
     catch_up()
     with _lock:
-        _listeners.pop(id(cache), None)
-        if _listeners or _monitor is None:
+        listeners.pop(id(cache), None)
+        if listeners or _monitor is None:
             return
         monitor, thread, _monitor, _thread = _monitor, _thread, None, None
     monitor.end()
@@ -131,7 +131,7 @@ def _run(monitor: PressureMonitor) -> None:
 
 def tell_all() -> None:
     """There is pressure now. What one cache raises is for `threading.excepthook`; the others are told all the same."""
-    told: list[Callable[[], None]] = [cache._under_pressure for cache in list(_listeners.values())]
+    told: list[Callable[[], None]] = [cache.under_pressure for cache in list(listeners.values())]
     while told:
         try:
             told.pop()()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any, Final, NamedTuple
 
 __all__ = ["CacheInfo"]
 
@@ -21,18 +22,34 @@ class CacheInfo(Counts):
 
     `hits`: calls that got a value which they did not make, those that waited for another's among them; `misses`: those
     that made it, and those that got nothing; `maxsize`: the bound on entries, or None; `currsize`: entries not known to
-    be lost; `purged`: entries found to have been taken by the kernel; `bytes`: what the values take, dead ones not yet
-    given up included; `resident_bytes`: how much of its memory is in RAM, or None where this process may not read
-    its own ``/proc/self/pagemap`` (no ``/proc``, or a daemon that has changed its user); `pinned_bytes`: memory the
-    kernel cannot take now, because arrays over it live or it is still being filled; `segments`: pieces of memory;
-    `undecodable`: entries whose bytes were there, but could not be made the value again.
+    be lost.
 
-    Only the four are unpacked and compared; ``_asdict()`` has all. It cannot be changed; it can be pickled.
+    Only the four are unpacked and compared; ``_asdict()`` has all, and later versions more. It cannot be changed; it
+    can be pickled.
     """
+
+    purged: Final[int] = 0
+    """Entries found to have been taken by the kernel."""
+    bytes: Final[int] = 0
+    """What the values take, dead ones not yet given up included."""
+    resident_bytes: Final[int | None] = None
+    """How much of the memory is in RAM, or None where this process may not read its own ``/proc/self/pagemap`` (no
+    ``/proc``, or a daemon that has changed its user).
+    """
+    pinned_bytes: Final[int] = 0
+    """Memory the kernel cannot take now, because arrays over it live or it is still being filled."""
+    segments: Final[int] = 0
+    """Pieces of memory."""
+    undecodable: Final[int] = 0
+    """Entries whose bytes were there, but could not be made the value again."""
+    overhead: Final[int] = 0
+    """Of a `SharedCache`: ordinary memory of its keeper that grows with the entries."""
 
     def __new__(  # noqa: D102
         cls, hits: int, misses: int, maxsize: int | None, currsize: int, **more: Any
     ) -> CacheInfo:
+        if unknown := more.keys() - CacheInfo.__annotations__.keys():
+            raise TypeError(f"a {cls.__name__} has no {', '.join(sorted(unknown))}")
         info = super().__new__(cls, hits, misses, maxsize, currsize)
         info.__dict__.update(more)
         return info
@@ -43,48 +60,17 @@ class CacheInfo(Counts):
     def __delattr__(self, name: str) -> None:
         raise AttributeError(f"a {type(self).__name__} cannot be changed")
 
-    def __getnewargs_ex__(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        return tuple(self), self.__dict__
-
-    def __getstate__(self) -> None:
-        """All is told by the arguments."""
-
-    @property
-    def purged(self) -> int:
-        """Entries that the kernel took."""
-        return self.__dict__["purged"]  # type: ignore[no-any-return]
-
-    @property
-    def bytes(self) -> int:
-        """What the values take."""
-        return self.__dict__["bytes"]  # type: ignore[no-any-return]
-
-    @property
-    def resident_bytes(self) -> int | None:
-        """How much of the memory is in RAM."""
-        return self.__dict__["resident_bytes"]  # type: ignore[no-any-return]
-
-    @property
-    def pinned_bytes(self) -> int:
-        """What the kernel cannot take now."""
-        return self.__dict__["pinned_bytes"]  # type: ignore[no-any-return]
-
-    @property
-    def segments(self) -> int:
-        """Pieces of memory."""
-        return self.__dict__["segments"]  # type: ignore[no-any-return]
-
-    @property
-    def undecodable(self) -> int:
-        """Entries that could not be made the value again."""
-        return self.__dict__["undecodable"]  # type: ignore[no-any-return]
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial(type(self), **self._asdict()), ()
 
     def _asdict(self) -> dict[str, Any]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """All by name."""
-        return {**super()._asdict(), **self.__dict__}
+        return {**super()._asdict(), **{name: getattr(self, name) for name in CacheInfo.__annotations__}}
 
     def _replace(self, **fields: Any) -> CacheInfo:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return CacheInfo(**{**self._asdict(), **fields})
+        return type(self)(**{**self._asdict(), **fields})
+
+    __replace__ = _replace  # of `copy.replace`: a named tuple's own would lose all but the four
 
     def __repr__(self) -> str:
         fields = ", ".join(f"{name}={value!r}" for name, value in self._asdict().items())

@@ -4,31 +4,23 @@ from __future__ import annotations
 
 import errno
 import math
-from collections.abc import Hashable
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any
 
-from ..errors import NoRoomError, TooLargeError
+from ..errors import NoRoomError, Purged, TooLargeError
 from ..kernel.room import address_room, room
 from ..memory import VolatileMemory
 from .addresses import OutOfMemoryError, for_want_of_room
 from .checks import TimeToLive, seconds_to_live
-from .engine import Engine
-from .flights import Terms
-from .segment import Range
+from .parts import Parts
+from .reading import Reading
+from .singleflight import Terms
 from .stopped import raise_if_stopped
-from .values import EXPIRES, EXPIRY, decode, encode
+from .store import FRESH, KIND_MASK, LargeValue, read_bytes, read_held
+from .values import ARRAY, BYTES, EXPIRES, EXPIRY, MADE, Encoded, array_maker, decode, encode
 
 __all__ = ["Storing"]
-
-K = TypeVar("K", bound=Hashable)
-V = TypeVar("V")
-
-OWN_RANGE = 64 << 10
-"""Values from this size on get memory of their own: a hit is a system call or two, and no copy."""
-
-OWN_PAGES = 16 << 10
-"""So do those from this size on that would waste much of a segment; smaller ones would waste much of a page."""
 
 WORTH_ASKING = 32 << 20
 """Before storing values from this size on, the kernel is asked whether there is room: half a millisecond."""
@@ -37,114 +29,120 @@ TRIES_TO_STORE = 20
 """Where no memory is to be had, so often others are given up for a value."""
 
 
-class Storing(Engine[K, V]):
-    """The writing half of `VolatileCache`."""
+class Storing:
+    """Of one cache. `call` is the making that brings a value, or None, or whatever else is `stale` when the value may
+    not be stored any more.
+    """
 
-    def _store(self, key: Any, value: Any, ttl: TimeToLive, flight: Any, until: float | None = None) -> None:
-        """`until`: when its time is over by the cache's clock, instead of `ttl`; infinite for never."""
+    def __init__(self, parts: Parts, reading: Reading) -> None:
+        self._parts, self._reading = parts, reading
+        self._store, self._reclaimer = parts.store, parts.reclaimer
+
+    def store(
+        self, key: Any, value: Any, ttl: TimeToLive, call: Any = None, until: float | None = None
+    ) -> None:
+        """Where no memory is to be had the older value goes, and nothing is stored: as if the kernel had taken it.
+
+        `until`: when its time is over by the cache's clock, instead of `ttl`; infinite for never.
+        """
+        try:
+            self._put(key, value, ttl, call, until)
+        except (MemoryError, OSError) as error:
+            if not for_want_of_room(error):
+                raise
+            self._parts.give_way_to_program()
+            self._parts.change(self._put_nothing, key, call)
+
+    def _put(self, key: Any, value: Any, ttl: TimeToLive, call: Any, until: float | None) -> None:
         hash(key)
-        if self._closed:
-            raise ValueError(f"{self!r}: nothing can be stored")
-        lives = None if ttl is None is self._ttl else self._lives(ttl, value)
+        parts, budget = self._parts, self._parts.budget
+        if parts.closed:
+            raise ValueError(f"{parts!r}: nothing can be stored")
+        lives = None if ttl is None is parts.ttl else self._lives(ttl, value)
         if lives is not None and lives <= 0:
-            self._change(self._put_nothing, key, flight)
+            self._parts.change(self._put_nothing, key, call)
             return
-        expires = None if lives is None or lives == math.inf else self._timer() + lives
+        expires = None if lives is None or lives == math.inf else parts.timer() + lives
         if until is not None:
             expires = None if until == math.inf else until
-        encoded = encode(value, self._codec, self._copy)
+        encoded = encode(value, parts.codec, parts.copy)
         if expires is not None:
-            self._hand.sweeper.needed = True
+            parts.expirer.needed = True
         elif not encoded.nbytes:
             expires = math.inf  # takes some bytes: else nothing would bound how many there are
-        most = self._log.max_bytes
+        most = budget.max_bytes
         nbytes = encoded.nbytes + (0 if expires is None else EXPIRY.size)
-        if (most is not None and nbytes > most) or self._hand.max_entries == 0:
-            self._change(self._put_nothing, key, flight)
-            if self._hand.max_entries == 0:
+        if (most is not None and nbytes > most) or budget.max_entries == 0:
+            self._parts.change(self._put_nothing, key, call)
+            if budget.max_entries == 0:
                 return
             raise TooLargeError(f"a value that takes {nbytes} bytes is larger than max_bytes={most}")
         if nbytes >= WORTH_ASKING and (has := room()) is not None and nbytes + _page_tables(nbytes) > has:
-            self._change(self._put_nothing, key, flight)
+            self._parts.change(self._put_nothing, key, call)
             raise NoRoomError(f"a value of {encoded.nbytes} bytes, but there is room for {max(0, has)}")
-        if nbytes >= OWN_RANGE or (nbytes >= OWN_PAGES and nbytes * 4 > self._log.segment_bytes()):
-            self._change(self._hand.make_room, encoded.nbytes, key)
-            memory = self._memory_for(max(1, encoded.nbytes))
-            shelf = Range(self._log.next_number(), key, encoded, memory, expires, self._timer)
-            if (
-                memory._refusal == errno.ENOMEM
-            ):  # it would stay; a lock, which is the program's will, is EINVAL
-                raise OutOfMemoryError
-            self._change(self._put_range, shelf, flight)
+        if self._store.is_large(nbytes):
+            self._put_large(key, encoded, expires, call)
             return
-        parts, kind = encoded.parts, encoded.kind
+        parts_of_it, kind = encoded.parts, encoded.kind
         if expires is not None:
-            parts, kind = [*parts, EXPIRY.pack(expires)], kind | EXPIRES
-        data = parts[0] if len(parts) == 1 else b"".join(map(_as_bytes, parts))
-        self._change(self._put, key, kind, data, flight)
+            parts_of_it, kind = [*parts_of_it, EXPIRY.pack(expires)], kind | EXPIRES
+        data = parts_of_it[0] if len(parts_of_it) == 1 else b"".join(map(_as_bytes, parts_of_it))
+        self._parts.change(self._put_small, key, kind, data, call)
 
-    def _store_if_room(
-        self, key: Any, value: Any, ttl: TimeToLive, flight: Any, until: float | None = None
-    ) -> None:
-        """As `_store`; where no memory is to be had the older value goes, and nothing is stored: as if the kernel had
-        taken it.
-        """
-        try:
-            self._store(key, value, ttl, flight, until)
-        except (MemoryError, OSError) as error:
-            self._do_without(key, flight, error)
+    def _put_large(self, key: Any, encoded: Encoded, expires: float | None, call: Any) -> None:
+        nbytes, store = encoded.nbytes, self._store
+        queue = self._parts.change(self._reclaimer.make_room, nbytes, key) or FRESH
+        memory = self._memory_for(encoded)
+        kind, reader = _reader(encoded)
+        value = LargeValue(store.next_number(), key, kind, nbytes, memory, reader, queue, expires)
+        if memory._refusal == errno.ENOMEM:  # it would stay; a lock, which is the program's will, is EINVAL
+            raise OutOfMemoryError
+        self._parts.change(self._enter, value, call)
 
-    def _do_without(self, key: Any, flight: Any, error: Exception) -> None:
-        """`_store` raised `error`."""
-        if not for_want_of_room(error):
-            raise error
-        self._give_way_to_program()
-        self._change(self._put_nothing, key, flight)
-
-    def _memory_for(self, nbytes: int) -> VolatileMemory:
-        """For a large value. Others are given up for it, but not where that cannot be enough."""
+    def _memory_for(self, encoded: Encoded) -> VolatileMemory:
+        """With a large value in it. Others are given up for it, but not where that cannot be enough."""
+        nbytes = encoded.nbytes
         for _ in range(TRIES_TO_STORE):
             with suppress(OutOfMemoryError):
-                return self._addresses.take(nbytes)
+                return self._parts.addresses.store(encoded)
             has = address_room()
-            if has is not None and has + self._log.nbytes < nbytes:
+            if has is not None and has + self._store.nbytes < nbytes:
                 break
-            if self._change(self._hand.give_up, nbytes) is not True:
+            if self._parts.change(self._reclaimer.give_up, nbytes) is not True:
                 break
         raise OutOfMemoryError
 
-    def _store_made(self, key: Any, value: Any, terms: Terms, flight: Any) -> None:
+    def store_made(self, key: Any, value: Any, terms: Terms, call: Any) -> None:
         """Whatever keeps it from being stored is no reason to lose it: its maker has it still."""
+        parts = self._parts
         if terms.condition is not None and not terms.condition(value):
             return
         lives: float | None = None
-        if terms.ttl is not None or self._ttl is not None:
+        if terms.ttl is not None or parts.ttl is not None:
             lives = self._lives(terms.ttl, value)
             lives = math.inf if lives is None else lives
         if terms.weak:
-            self._hand.sweeper.needed = True
-        if self._closed:
+            parts.expirer.needed = True
+        if parts.closed:
             return
         try:
-            self._store_if_room(key, value, lives, flight)
+            self.store(key, value, lives, call)
         except TooLargeError:
             pass
         except Exception as error:
-            self._tell_trouble(error)
+            parts.tell_trouble(error)
 
     def _lives(self, ttl: Any, value: Any) -> float | None:
         """The seconds that `value` is to live; None for ever."""
         own = seconds_to_live(ttl, value)
-        return seconds_to_live(self._ttl, value) if own is None else own
+        return seconds_to_live(self._parts.ttl, value) if own is None else own
 
-    def _holds(self, key: Any) -> bool:
-        """Whether there is an entry, perhaps one that is lost already."""
-        return key in self._index
+    # ---- for those who wait for a value that was not stored
 
-    def _lay_out(self, value: Any) -> Any:
+    def lay_out(self, value: Any) -> Any:
         """The value as it would be stored, in ordinary memory; None if that cannot be, or would take much."""
         try:
-            encoded = encode(value, self._codec, self._copy)
+            encoded = encode(value, self._parts.codec, self._parts.copy)
             if encoded.nbytes >= WORTH_ASKING:
                 return None
             return encoded.kind, b"".join(map(_as_bytes, encoded.parts))
@@ -152,60 +150,106 @@ class Storing(Engine[K, V]):
             raise_if_stopped(error)
             return None
 
-    def _make_again(self, layout: tuple[int, bytes]) -> Any:
-        return decode(*layout, self._codec)
+    def make_again(self, layout: tuple[int, bytes]) -> Any:
+        """The value of a layout."""
+        return decode(*layout, self._parts.codec)
 
-    def _stands(self, key: Any, flight: Any) -> bool:
+    # ---- under the lock
+
+    def _stands(self, key: Any, call: Any) -> bool:
         """Whether a value may be stored: not one that was made while its key was set, deleted or cleared."""
-        if self._closed:
+        if self._parts.closed:
             return False
-        if flight is not None:
-            return not flight.stale
-        self._flights.spoil(key)
+        if call is not None:
+            return not call.stale
+        self._parts.calls.invalidate(key)
         return True
 
-    def _put(self, key: Any, kind: int, data: bytes, flight: Any) -> None:
-        if self._stands(key, flight):
-            self._hand.make_room(len(data), key)
-            if self._hand.max_entries is not None:
-                self._hand.make_place(key)
+    def _put_small(self, key: Any, kind: int, data: bytes, call: Any) -> None:
+        if self._stands(key, call):
+            queue = self._reclaimer.make_room(len(data), key)
+            if self._parts.budget.max_entries is not None:
+                self._reclaimer.make_place(key)
             try:
-                self._log.put(key, kind, data)
+                self._store.put_small(key, kind, data, queue=queue)
             except OutOfMemoryError:
-                self._put_instead_of_others(key, kind, data)
-            self._hand.tidy()
+                self._put_instead_of_others(key, kind, data, queue)
+            self._reclaimer.tidy()
 
-    def _put_instead_of_others(self, key: Any, kind: int, data: bytes) -> None:
+    def _put_instead_of_others(self, key: Any, kind: int, data: bytes, queue: int) -> None:
         for _ in range(TRIES_TO_STORE):
-            if not self._hand.give_up(self._log.segment_bytes()):
+            if not self._reclaimer.give_up(self._store.segment_bytes()):
                 break
             with suppress(OutOfMemoryError):
-                self._log.put(key, kind, data)
+                self._store.put_small(key, kind, data, queue=queue)
                 return
-        self._log.remove(key, None, "replaced")
+        self._store.remove(key, None, "replaced")
 
-    def _put_range(self, shelf: Range, flight: Any) -> None:
-        if self._stands(shelf.keys[0], flight):
-            self._hand.fit(shelf.used, shelf.keys[0])
-            self._hand.make_place(shelf.keys[0])
-            self._log.put_range(shelf)
-            self._hand.tidy()
+    def _enter(self, value: LargeValue, call: Any) -> None:
+        (key,) = value.keys
+        if self._stands(key, call):
+            self._reclaimer.fit(value.used, key)
+            self._reclaimer.make_place(key)
+            self._store.put_large(value)
+            self._reclaimer.tidy()
 
-    def _put_nothing(self, key: Any, flight: Any) -> None:
-        if self._stands(key, flight):
-            self._log.remove(key, None, "replaced")
+    def _put_nothing(self, key: Any, call: Any) -> None:
+        if self._stands(key, call):
+            self._store.remove(key, None, "replaced")
 
-    def _remove(self, key: Any) -> None:
-        self._flights.spoil(key)
-        self._log.remove(key, None, "deleted")
-        self._hand.tidy()
-
-    def _take(self, key: Any, locator: int | None) -> bool:
-        """Locators are never used twice: if it is there still, it is the value that was read."""
-        if self._index.get(key) != locator:
+    def touch(self, key: Any, lives: float | None) -> bool:
+        """Have the value of `key` live so many seconds from now on; False if there is none."""
+        parts, entry = self._parts, self._reading.entry(key)
+        if entry is None:
             return False
-        self._remove(key)
+        if lives is not None and lives <= 0:
+            self._store.remove(key, entry.locator, "expired")
+            return True
+        expires = None if lives is None or lives == math.inf else parts.timer() + lives
+        parts.expirer.needed |= expires is not None
+        entry.region.visit(entry.slot)
+        if isinstance(entry.region, LargeValue):
+            entry.region.expires = expires
+            return True
+        kind = entry.locator & KIND_MASK
+        try:
+            data = entry.region.read(entry.slot)
+        except Purged:
+            return False
+        if kind & EXPIRES:
+            kind, data = kind & ~EXPIRES, data[: -EXPIRY.size]
+        if expires is not None or not data:
+            kind, data = kind | EXPIRES, data + EXPIRY.pack(math.inf if expires is None else expires)
+        try:
+            self._store.put_small(key, kind, data, None, visits=1)
+        except OutOfMemoryError:  # to leave it would be to let it live as long as before
+            self._store.remove(key, entry.locator, "evicted")
+            return False
+        self._reclaimer.fit(0)
+        self._reclaimer.tidy()
         return True
+
+    def remove(self, key: Any) -> bool:
+        """Deleted; what is being made for the key is out of date. Whether there was an entry."""
+        self._parts.calls.invalidate(key)
+        removed = self._store.remove(key, None, "deleted")
+        self._reclaimer.tidy()
+        return removed
+
+    def take(self, key: Any, locator: int | None) -> bool:
+        """Locators are never used twice: if it is there still, it is the value that was read."""
+        if self._parts.index.get(key) != locator:
+            return False
+        self.remove(key)
+        return True
+
+
+def _reader(encoded: Encoded) -> tuple[int, Callable[[VolatileMemory, int], Any]]:
+    """The kind to store, and how a hit reads it: an array is made over the memory, bytes are copied."""
+    if encoded.kind == ARRAY:
+        make = array_maker(encoded)
+        return MADE, lambda memory, nbytes: make(read_held(memory, nbytes))
+    return encoded.kind, read_bytes if encoded.kind == BYTES else read_held
 
 
 def _page_tables(nbytes: int) -> int:

@@ -6,13 +6,15 @@ from collections.abc import ItemsView, Iterator, ValuesView
 from typing import Any
 
 from .._core import MISSING
+from .engine import engine_of
 
 __all__ = ["Items", "Values"]
 
 
 def _pairs(cache: Any) -> Iterator[tuple[Any, Any]]:
-    for key in cache._index:
-        value = cache._find(key)
+    engine = engine_of(cache)
+    for key in engine.index:
+        value = engine.find(key)
         if value is not MISSING:
             yield key, value
 

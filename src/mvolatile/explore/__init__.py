@@ -21,7 +21,7 @@ The files, the lower ones resting on the upper ones
 - ``tally``: what each strategy counts, and the one interface behind which strategies are siblings.
 - ``reduction``: which steps may be left out, and why nothing is missed.
 - ``layers``: search breadth first, for bounds and for shortest schedules. ``exhaustive``: search depth first.
-- ``walks``: random and PCT. ``replay``: running a schedule again.
+- ``walks``: random and PCT. ``repeat``: running a schedule again.
 - ``engine``: `explore` and `shrink`. ``counting``: how many interleavings there are.
 - ``continuations``: generators as automata. ``threads``: `ThreadedSystem`, made of them.
 - ``selfcheck``: does a system keep to the rules that all this relies on?
@@ -33,7 +33,7 @@ time, and safety only: that something happens at last is not a property here, th
 from .counting import count_interleavings
 from .engine import explore, shrink
 from .exhaustive import Exhaustive
-from .replay import replay
+from .repeat import replay
 from .result import Result, Run, TraceStep, Violation
 from .schedule import format_schedule, parse_schedule
 from .selfcheck import check_merging, check_reduction

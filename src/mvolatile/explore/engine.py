@@ -11,7 +11,7 @@ from typing import Any
 from ..errors import NondeterminismError
 from .exhaustive import Exhaustive
 from .layers import search_layers
-from .replay import replay
+from .repeat import replay
 from .result import Result, Violation
 from .schedule import Move
 from .system import System, property_of

@@ -7,10 +7,9 @@ import mmap
 import os
 import platform
 import resource
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 
 from .. import _core
 from . import files, psi
@@ -39,12 +38,36 @@ _COUNTING = {"pagemap": "/proc/self/pagemap"}
 """What the tier 'faultcount' needs on top."""
 
 
-@dataclass(frozen=True, slots=True)
+class Mechanisms(Mapping[str, int | None]):
+    """A read-only mapping. No `MappingProxyType`: that can be neither pickled nor copied."""
+
+    __slots__ = ("_codes",)
+
+    def __init__(self, codes: Mapping[str, int | None]) -> None:
+        self._codes = dict(codes)
+
+    def __getitem__(self, name: str) -> int | None:
+        return self._codes[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._codes)
+
+    def __len__(self) -> int:
+        return len(self._codes)
+
+    def __repr__(self) -> str:
+        return repr(self._codes)
+
+
+# No slots: they would be pickled by their order, and later versions have more.
+@dataclass(frozen=True, kw_only=True)
 class Features:
-    """A reading of this machine as this process sees it; sizes in bytes.
+    """A reading of this machine as this process sees it; sizes in bytes. Each is known by its name alone: later
+    versions have more.
 
     None means 'no limit' for limits and 'the kernel does not say' for the rest. The tier and `mechanisms` are
-    probed once per process, everything else is read anew by each `features()`.
+    probed once per process, everything else is read anew by each `features()`. It cannot be changed; it can be
+    compared, copied and pickled.
     """
 
     tier: str
@@ -120,8 +143,8 @@ def features() -> Features:
     True
     """
     tier = _core.tier()
-    probed = {name: None if code == _UNTRIED else code for name, code in _core.probe().items()}
-    mechanisms = MappingProxyType(probed)
+    probed = _core.probe().items()
+    mechanisms = Mechanisms({name: None if code == _UNTRIED else code for name, code in probed})
     forced = bool(os.environ.get("MVOLATILE_TIER"))
     meminfo = files.read_table("/proc/meminfo")
     status = files.read_table("/proc/self/status")

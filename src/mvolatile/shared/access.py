@@ -6,15 +6,15 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from .._core import MISSING
 from ..errors import NoRoomError, TooLargeError
 from . import keys
 from .connection import Connections, Line
 from .reading import Reader
 from .values import (
+    Calls,
     Codec,
     Encoded,
-    Flights,
+    SingleFlight,
     Terms,
     TimeToLive,
     checked_ttl,
@@ -40,13 +40,13 @@ class Access(Reader):
         connections: Connections,
         codec: Codec | None,
         ttl: TimeToLive,
-        on_purge: Callable[[list[Any]], object] | None,
+        on_lost: Callable[[list[Any]], object] | None,
     ) -> None:
-        super().__init__(connections, codec, on_purge)
+        super().__init__(connections, codec, on_lost)
         self.name = name
         self.ttl = ttl
-        self.flights = Flights()
-        self._missing = MISSING
+        self.calls = Calls()
+        self.flight = SingleFlight(self, self.calls)
         follow(self)
 
     def __repr__(self) -> str:
@@ -87,7 +87,7 @@ class Access(Reader):
             lease=lease,
         )
         if not lease:
-            self.flights.spoil(key)
+            self.calls.invalidate(key)
 
         def store(line: Line) -> Reply | None:
             return _send(line, request, encoded)
@@ -100,27 +100,27 @@ class Access(Reader):
     def delete(self, key: Any, version: int = ANY) -> bool:
         """Whether there was one, at that version. When it returns nobody reads it any more."""
         encoded = keys.encode(key)
-        self.flights.spoil(key)
+        self.calls.invalidate(key)
         reply = self.connections.change(Request(Op.DELETE, encoded, version=version))
         return reply is not None and reply.status == Status.OK
 
-    # ---- what `Flights` asks of a cache
+    # ---- what `SingleFlight` asks of a cache
 
-    def _after_fork(self) -> None:
-        self.flights.forget_other_threads()
+    def after_fork(self) -> None:
+        """What other threads were making is never made here."""
+        self.calls.forget_other_threads()
         if self.notices is not None:
             self.notices.after_fork()
 
-    def _find_or_miss(self, key: Any) -> Any:
+    def find_or_miss(self, key: Any) -> Any:
+        """The value, or `MISSING`."""
         return self.find(key)
 
-    def _count_hit(self) -> None:
+    def count_hit(self) -> None:
+        """Of a value that another call made."""
         self.found_by_waiting += 1
 
-    def _count_miss(self) -> None:
-        self.count_miss()
-
-    def store_made(self, key: Any, value: Any, terms: Terms, lease: int, line: Line) -> bool:
+    def store_leased(self, key: Any, value: Any, terms: Terms, lease: int, line: Line) -> bool:
         """Store what was made under a lease; whether it is stored, or was stale. Raises nothing of its own."""
         if terms.condition is not None and not terms.condition(value):
             return False
@@ -137,13 +137,15 @@ class Access(Reader):
             self.tell_trouble(f"a value was made and cannot be stored: {error!r}")
             return False
 
-    def _store_made(self, key: Any, value: Any, terms: Terms, flight: Any) -> None:
+    def store_made(self, key: Any, value: Any, terms: Terms, call: Any, /) -> None:
         """Nothing: who made it under a lease has stored it."""
 
-    def _holds(self, key: Any) -> bool:
+    def holds(self, key: Any) -> bool:
+        """Whether there is a value."""
         return self.probe(key) is not None
 
-    def _lay_out(self, value: Any) -> Any:
+    def lay_out(self, value: Any) -> Any:
+        """The value as it would be stored; None if that cannot be."""
         try:
             encoded = encode(value, self._codec, None)
             return encoded.kind, joined(encoded)
@@ -151,10 +153,11 @@ class Access(Reader):
             raise_if_stopped(error)
             return None
 
-    def _make_again(self, layout: tuple[int, bytes]) -> Any:
+    def make_again(self, layout: tuple[int, bytes]) -> Any:
+        """The value of a layout."""
         return decode(layout[0], bytearray(layout[1]), self._codec)
 
-    def _give_way_to_program(self) -> None:
+    def give_way_to_program(self) -> None:
         """The values are not this process's memory."""
 
 

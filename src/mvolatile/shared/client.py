@@ -61,7 +61,7 @@ class SharedCache(Verbs[K, V], MutableMapping[K, V]):
     codec: an object with ``dumps`` and ``loads`` for all values. Without one values are pickled: they come from
         processes of the same user, and a pickle may run code. All who share a cache give the same.
     linger: how many seconds the keeper outlives the last who uses it, if this process starts it.
-    on_purge: called with a list of keys that this process asked for and that the kernel had taken, in a thread of its
+    on_lost: called with a list of keys that this process asked for and that the kernel had taken, in a thread of its
         own.
 
     Keys are None, numbers, str, bytes, and tuples and frozensets of these; equal ones are one key, as in a dictionary.
@@ -87,12 +87,12 @@ class SharedCache(Verbs[K, V], MutableMapping[K, V]):
         ttl: TimeToLive = None,
         codec: Codec | None = None,
         linger: float = LINGER,
-        on_purge: Callable[[list[Any]], object] | None = None,
+        on_lost: Callable[[list[Any]], object] | None = None,
     ) -> None:
         if codec is not None and not all(callable(getattr(codec, what, None)) for what in ("dumps", "loads")):
             raise TypeError(f"codec must define dumps() and loads(), got {codec!r}")
-        if on_purge is not None and not callable(on_purge):
-            raise TypeError(f"on_purge must be callable, not {on_purge!r}")
+        if on_lost is not None and not callable(on_lost):
+            raise TypeError(f"on_lost must be callable, not {on_lost!r}")
         if not linger >= 0:
             raise ValueError(f"linger must be seconds, not {linger!r}")
         self.name = name
@@ -101,10 +101,10 @@ class SharedCache(Verbs[K, V], MutableMapping[K, V]):
             "ttl": checked_ttl(ttl),
             "codec": codec,
             "linger": float(linger),
-            "on_purge": on_purge,
+            "on_lost": on_lost,
         }
         connections = Connections(name, self._given["max_bytes"], self._given["linger"])
-        self._access = Access(name, connections, codec, self._given["ttl"], on_purge)
+        self._access = Access(name, connections, codec, self._given["ttl"], on_lost)
         self._find = self._access.find
 
     # Two caches are equal when they are one: comparing what is in them would read it all.
@@ -211,7 +211,7 @@ class SharedCache(Verbs[K, V], MutableMapping[K, V]):
 
     def clear(self) -> None:
         """Forget everything."""
-        self._access.flights.spoil_all()
+        self._access.calls.invalidate_all()
         self._access.connections.change(Request(Op.CLEAR))
 
     def update(self, other: Any = (), /, **more: Any) -> None:
@@ -249,9 +249,7 @@ class SharedCache(Verbs[K, V], MutableMapping[K, V]):
             return cast(V, value)
         return cast(
             V,
-            self._access.flights.make(
-                cast(Any, self._access), key, leased(self._access, key, factory, terms), terms
-            ),
+            self._access.flight.make(key, leased(self._access, key, factory, terms), terms),
         )
 
     async def aget_or_set(
@@ -269,9 +267,7 @@ class SharedCache(Verbs[K, V], MutableMapping[K, V]):
             return cast(V, value)
         return cast(
             V,
-            await self._access.flights.amake(
-                cast(Any, self._access), key, aleased(self._access, key, factory, terms), terms
-            ),
+            await self._access.flight.amake(key, aleased(self._access, key, factory, terms), terms),
         )
 
     # ---- the whole

@@ -53,7 +53,7 @@ def leased(cache: Access, key: Any, factory: Callable[[], Any], terms: Terms) ->
                     return factory()
                 with _holding(cache, line, reply.version) as lease:
                     value = factory()
-                    lease.stored = cache.store_made(key, value, terms, reply.version, line)
+                    lease.stored = cache.store_leased(key, value, terms, reply.version, line)
                     lease.failed = False
                     return value
             finally:
@@ -85,7 +85,7 @@ def aleased(cache: Access, key: Any, factory: Callable[[], Any], terms: Terms) -
                     return await _made(factory)
                 with _holding(cache, line, reply.version) as lease:
                     value = await _made(factory)
-                    lease.stored = cache.store_made(key, value, terms, reply.version, line)
+                    lease.stored = cache.store_leased(key, value, terms, reply.version, line)
                     lease.failed = False
                     return value
             finally:

@@ -27,10 +27,10 @@ class Reader:
     """Of one cache. Threads: any."""
 
     def __init__(
-        self, connections: Connections, codec: Codec | None, on_purge: Callable[[list[Any]], object] | None
+        self, connections: Connections, codec: Codec | None, on_lost: Callable[[list[Any]], object] | None
     ) -> None:
         self.connections = connections
-        self.notices = None if on_purge is None else Notices(on_purge)
+        self.notices = None if on_lost is None else Notices(on_lost)
         self.undecodable = 0
         self.found_by_waiting = 0
         self._codec = codec

@@ -10,15 +10,16 @@ import sys
 from struct import unpack_from
 from typing import Any
 
+from ..cache.calls import Calls
 from ..cache.carry import packed, unpacked
 from ..cache.checks import TimeToLive, checked_bound, checked_condition, checked_ttl, seconds_to_live
-from ..cache.flights import Flights, Terms
 from ..cache.fork import follow
 from ..cache.keys import KEYWORDS, checked_key, given_key, make_key, names_its_object
 from ..cache.layout import array_over
 from ..cache.loops import can_wait, running
 from ..cache.memoryviews import restore
 from ..cache.notices import Notices
+from ..cache.singleflight import SingleFlight, Terms
 from ..cache.statistics import CacheInfo
 from ..cache.stopped import raise_if_stopped
 from ..cache.values import (
@@ -40,11 +41,12 @@ from ..cache.views import Items, Values
 __all__ = [
     "KEYWORDS",
     "CacheInfo",
+    "Calls",
     "Codec",
     "Encoded",
-    "Flights",
     "Items",
     "Notices",
+    "SingleFlight",
     "Terms",
     "TimeToLive",
     "Values",

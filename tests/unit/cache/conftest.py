@@ -15,11 +15,11 @@ from mvolatile.cache import pressure
 def _thread_ends(_leaves_nothing: None) -> Iterator[None]:
     yield
     gc.collect()
-    for cache in list(
-        pressure._listeners.values()
+    for engine in list(
+        pressure.listeners.values()
     ):  # of a module's own functions: they listen again when they store
-        cache._listening = False  # type: ignore[attr-defined]
-        pressure.ignore(cache)
+        engine.listening = False  # type: ignore[attr-defined]
+        pressure.ignore(engine)
     for thread in threading.enumerate():
         if thread.name.startswith("mvolatile-"):
             thread.join(60)

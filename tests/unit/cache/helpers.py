@@ -12,27 +12,29 @@ from random import Random
 from typing import Any
 
 from mvolatile import VolatileCache, testing, volatile_cache
+from mvolatile.cache.engine import engine_of
+from mvolatile.cache.store import region_of, slot_of
 
 
 def seal(cache: VolatileCache[Any, Any]) -> None:
     """Make everything in it volatile."""
-    cache._change(cache._log.seal_all)
+    engine_of(cache).change(engine_of(cache).store.seal_all)
 
 
 def purge(cache: VolatileCache[Any, Any], key: Any = None) -> int:
-    """Have the kernel take all of it, or the shelf on which `key` lies; answers the bytes that went."""
+    """Have the kernel take all of it, or the region on which `key` lies; answers the bytes that went."""
     seal(cache)
-    shelves = cache._log.by_number
-    chosen = list(shelves.values()) if key is None else [shelves[cache._index[key] >> 21]]
-    return sum(shelf.memory.purge() for shelf in chosen)
+    regions = engine_of(cache).store.regions
+    chosen = list(regions.values()) if key is None else [regions[region_of(engine_of(cache).index[key])]]
+    return sum(region.memory.purge() for region in chosen)
 
 
 def purge_some(cache: VolatileCache[Any, Any], random: Random) -> None:
-    """Have the kernel take some pages of a random shelf."""
-    shelves = [shelf for shelf in list(cache._log.by_number.values()) if shelf.view is None]
-    if not shelves:
+    """Have the kernel take some pages of a random region."""
+    regions = [region for region in list(engine_of(cache).store.regions.values()) if not region.is_open]
+    if not regions:
         return
-    memory = random.choice(shelves).memory
+    memory = random.choice(regions).memory
     pages = -(-memory.nbytes // 4096)
     first = random.randrange(pages)
     length = min(random.randint(1, pages - first) * 4096, memory.nbytes - first * 4096)
@@ -67,39 +69,40 @@ def in_child(body: Callable[[], None]) -> None:
 
 
 def told(cache: VolatileCache[Any, Any]) -> None:
-    """Until `on_purge` and `on_evict` were told of all that was noticed."""
-    notices = [each for each in (cache._notices, cache._departures) if each is not None]
+    """Until `on_lost` and `on_evict` were told of all that was noticed."""
+    notices = [each for each in (engine_of(cache).notices, engine_of(cache).departures) if each is not None]
     assert notices
     for _ in range(10_000):
-        threads = [thread for thread in threading.enumerate() if thread.name == "mvolatile-on-purge"]
+        threads = [thread for thread in threading.enumerate() if thread.name == "mvolatile-notices"]
         if all(each.idle for each in notices) and not threads:
             return
         for thread in threads:
             thread.join(0.01)
-    raise AssertionError("on_purge never ends")
+    raise AssertionError("on_lost never ends")
 
 
 def is_valid(cache: VolatileCache[Any, Any]) -> bool:
     """The invariants of a cache at rest."""
-    log = cache._log
-    assert log.nbytes == sum(shelf.used - shelf.emptied for shelf in log.by_number.values())
-    assert log.beside == sum(shelf.beside - shelf.emptied_beside for shelf in log.by_number.values())
-    assert set(log.shelves) == set(log.by_number)
-    open_ones = {shelf.number for shelf in (log.newest, log.survivors) if shelf is not None}
-    ordered = [*log.ahead, *log.behind]
+    engine = engine_of(cache)
+    store = engine.store
+    regions = store.regions
+    assert store.nbytes == sum(region.used - region.emptied for region in regions.values())
+    assert store.overhead == sum(region.overhead - region.emptied_overhead for region in regions.values())
+    assert set(regions.tables) == set(regions)
+    open_ones = {segment.number for segment in store.open.values()}
+    ordered = [region.number for region in engine.policy.order()]
     assert len(ordered) == len(set(ordered))
-    assert open_ones | set(ordered) == set(log.by_number)
+    assert open_ones | set(ordered) == set(regions)
     assert not open_ones & set(ordered)
-    memories = [shelf.memory for shelf in log.by_number.values()] + log.spare
+    memories = [region.memory for region in regions.values()] + regions.spare
     assert len({id(memory) for memory in memories}) == len(memories)
-    dropped = {job[0].number for job in log.dropped}
-    for key, locator in log.index.items():
-        number, slot = locator >> 21, locator >> 4 & 0x1FFFF
-        shelf = log.by_number.get(number)
-        assert shelf is not None or number in dropped
-        if shelf is not None:
-            assert shelf.keys[slot] == key
-            assert len(shelf.keys) == getattr(shelf.row, "count", 1)
+    dropped = {job[0].number for job in store.dropped}
+    for key, locator in store.index.items():
+        region = regions.get(region_of(locator))
+        assert region is not None or region_of(locator) in dropped
+        if region is not None:
+            assert region.keys[slot_of(locator)] == key
+            assert len(region.keys) == getattr(region.table, "count", 1)
     return True
 
 
@@ -116,5 +119,7 @@ def on_miss_and_hits(make: Callable[[], Any], use: Callable[[Any], Any], **optio
 def lies_in(cache: VolatileCache[Any, Any], array: Any) -> bool:
     """Whether the array's bytes are the cache's own memory."""
     start = array.__array_interface__["data"][0]
-    shelves = cache._log.by_number.values()
-    return any(0 <= start - shelf.memory.address <= shelf.memory.nbytes - array.nbytes for shelf in shelves)
+    regions = engine_of(cache).store.regions.values()
+    return any(
+        0 <= start - region.memory.address <= region.memory.nbytes - array.nbytes for region in regions
+    )

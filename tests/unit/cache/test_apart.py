@@ -35,15 +35,15 @@ def test_the_programs_files_on_our_numbers(fifo: str, how: str) -> None:
         import threading
 
         import mvolatile as mv
+        from mvolatile.cache.engine import engine_of
         from support.c_fork import c_fork
 
-        class Told(mv.VolatileCache):
-            def _under_pressure(self) -> None:
-                super()._under_pressure()
-                told.set()
-
         told = threading.Event()
-        cache = Told(name="c")
+        cache = mv.VolatileCache(name="c")
+        engine = engine_of(cache)
+        give_way = engine.under_pressure
+        engine.under_pressure = lambda: (give_way(), told.set())
+        del engine
         cache["k"] = b"v" * 1000
         os.closerange(3, 4096)
         mine = [os.open(f"{fifo}.{i}", os.O_CREAT | os.O_RDWR) for i in range(40)]
@@ -103,6 +103,7 @@ def test_no_thread_to_be_had(fifo: str) -> None:
 
         import mvolatile as mv
         from mvolatile.cache import pressure
+        from mvolatile.cache.engine import engine_of
 
         if os.geteuid() == 0:
             os.setgroups([])
@@ -116,7 +117,7 @@ def test_no_thread_to_be_had(fifo: str) -> None:
             return bytes(2 * x)
 
         lost = []
-        cache = mv.VolatileCache(on_purge=lost.extend)
+        cache = mv.VolatileCache(on_lost=lost.extend)
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
             assert double(50) == bytes(100)
@@ -130,17 +131,17 @@ def test_no_thread_to_be_had(fifo: str) -> None:
         if mv.features().can_purge:
             with warnings.catch_warnings(record=True) as said:
                 warnings.simplefilter("always")
-                cache._change(cache._log.seal_all)
+                engine_of(cache).change(engine_of(cache).store.seal_all)
                 cache.purge()
                 assert cache.get("k") is None
                 assert cache.get("k") is None
-            assert ["on_purge" in str(warning.message) for warning in said] == [True], said
+            assert ["on_lost" in str(warning.message) for warning in said] == [True], said
         assert threading.enumerate() == [threading.main_thread()]
 
         resource.setrlimit(resource.RLIMIT_NPROC, (soft, hard))
         cache["l"] = b"v"
         assert threading.enumerate() == [threading.main_thread()], "at once is not after a while"
-        pressure._refused_until = cache._notices._refused_until = 0
+        pressure._refused_until = engine_of(cache).notices._refused_until = 0
         cache["m"] = b"v"
         names = {thread.name for thread in threading.enumerate()}
         assert "mvolatile-cache" in names, names
@@ -261,16 +262,16 @@ def test_what_one_cache_raises_is_not_the_others_affair(monkeypatch: pytest.Monk
     told, raised = [], []
 
     class Good:
-        def _under_pressure(self) -> None:
+        def under_pressure(self) -> None:
             told.append(self)
 
     class Bad:
-        def _under_pressure(self) -> None:
+        def under_pressure(self) -> None:
             raise MemoryError
 
     listeners = [Good(), Bad(), Good()]
     monkeypatch.setattr(threading, "excepthook", raised.append)
-    monkeypatch.setattr(pressure, "_listeners", dict(enumerate(listeners)))
+    monkeypatch.setattr(pressure, "listeners", dict(enumerate(listeners)))
     pressure.tell_all()
     assert len(told) == 2
     assert [args.exc_type for args in raised] == [MemoryError]

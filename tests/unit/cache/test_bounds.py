@@ -11,6 +11,7 @@ import pytest
 
 import mvolatile as mv
 from mvolatile import VolatileCache
+from mvolatile.cache.engine import engine_of
 
 from .helpers import is_valid
 
@@ -21,11 +22,11 @@ def test_max_bytes_is_never_exceeded(max_bytes: int, size: int) -> None:
     cache: VolatileCache[int, bytes] = VolatileCache(max_bytes)
     for i in range(3 * max_bytes // size):
         cache[i] = i.to_bytes(4, "little") * (size // 4)
-        assert cache._log.nbytes <= max_bytes
+        assert engine_of(cache).store.nbytes <= max_bytes
         if i % 3 == 0:
             cache.get(i // 2)
     is_valid(cache)
-    assert cache._log.nbytes > 0.5 * max_bytes
+    assert engine_of(cache).store.nbytes > 0.5 * max_bytes
     for i, value in cache.items():
         assert value == i.to_bytes(4, "little") * (size // 4)
 
@@ -50,7 +51,7 @@ def test_large_values_count_too() -> None:
     cache: VolatileCache[int, bytes] = VolatileCache(1_000_000)
     for i in range(30):
         cache[i] = bytes([i]) * 150_000
-        assert cache._log.nbytes <= 1_000_000
+        assert engine_of(cache).store.nbytes <= 1_000_000
         assert cache[i] == bytes([i]) * 150_000
     assert len(cache) == 6
 
@@ -116,7 +117,7 @@ def test_bounds_are_integers(wrong: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"on_purge": 5}, {"timer": 5}, {"timer": None}, {"codec": 5}, {"name": b"x"}]
+    "wrong", [{"on_lost": 5}, {"timer": 5}, {"timer": None}, {"codec": 5}, {"name": b"x"}]
 )
 def test_arguments_are_checked_when_a_cache_is_made(wrong: dict[str, Any]) -> None:
     with pytest.raises(TypeError, match=f"^{next(iter(wrong))} must"):

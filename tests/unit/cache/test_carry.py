@@ -18,6 +18,7 @@ import pytest
 from mvolatile import VolatileCache, volatile_cache
 from mvolatile._core import MISSING
 from mvolatile.cache import Compressed
+from mvolatile.cache.engine import engine_of
 
 
 def told(keys: list[Any]) -> None: ...
@@ -30,7 +31,7 @@ def half(value: Any) -> float:
 PARAMETERS: list[dict[str, Any]] = [
     {},
     {"max_bytes": 1 << 20, "maxsize": 7, "ttl": 60.0, "name": "samples"},
-    {"codec": json, "on_purge": told, "timer": time.time, "ttl": half},
+    {"codec": json, "on_lost": told, "timer": time.time, "ttl": half},
     {"codec": Compressed(), "dump": False, "inherit": False},
 ]
 
@@ -63,7 +64,7 @@ def test_an_empty_cache_of_the_same_parameters_arrives(way: str, parameters: dic
     other["k"] = ["another"]
     assert (cache["k"], other["k"]) == (["value"], ["another"])
     cache.resize(1 << 16)
-    assert WAYS[way](cache)._log.max_bytes == 1 << 16
+    assert engine_of(WAYS[way](cache)).budget.max_bytes == 1 << 16
     cache.close()
     with pytest.raises(ValueError, match="nothing can be stored"):
         WAYS[way](cache)["k"] = 1
@@ -74,7 +75,7 @@ class Tiles(VolatileCache[str, bytes]):
 
     def __init__(self, root: str) -> None:
         self.root = root
-        super().__init__(on_purge=self.gone, name="tiles")
+        super().__init__(on_lost=self.gone, name="tiles")
         self.seen: list[str] = []
 
     def gone(self, keys: list[str]) -> None:
@@ -89,12 +90,12 @@ def test_a_class_derived_from_it(way: str) -> None:
     assert type(other) is Tiles
     assert (other.root, other.seen, other.name) == ("/tiles", ["k"], "tiles")
     if way != "copy":
-        assert other._given["on_purge"].__self__ is other
+        assert other._given["on_lost"].__self__ is other
 
 
 class Samples:
     def __init__(self) -> None:
-        self.cache: VolatileCache[int, bytes] = VolatileCache(name="samples", on_purge=self.lost)
+        self.cache: VolatileCache[int, bytes] = VolatileCache(name="samples", on_lost=self.lost)
 
     def lost(self, keys: list[int]) -> None: ...
 
@@ -115,7 +116,7 @@ def module_level(n: int) -> int:
 DATASET = """
 import multiprocessing, sys, mvolatile as mv
 class Samples:
-    def __init__(self): self.cache = mv.VolatileCache(name="samples", on_purge=self.lost)
+    def __init__(self): self.cache = mv.VolatileCache(name="samples", on_lost=self.lost)
     def lost(self, keys): ...
     def __getitem__(self, n): return self.cache.get_or_set(n, lambda: bytes([n]) * 1000)
 @mv.volatile_cache
@@ -147,7 +148,7 @@ def test_copies_of_what_holds_a_cache() -> None:
     assert not copy.deepcopy(config).cache
     assert not dataclasses.asdict(config)["cache"]
     samples = copy.deepcopy(Samples())
-    assert samples.cache._given["on_purge"].__self__ is samples
+    assert samples.cache._given["on_lost"].__self__ is samples
 
 
 def test_what_nobody_has_is_the_same_everywhere() -> None:

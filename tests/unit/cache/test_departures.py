@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from mvolatile import VolatileCache, volatile_cache
+from mvolatile.cache.engine import engine_of
 
 from .helpers import in_child, is_valid, purge, told
 
@@ -129,7 +130,8 @@ def test_the_object_of_a_method_goes() -> None:
             return b"v"
 
     cache, events = Thing.value.cache, Told()
-    cache._departures, cache._log.tell, cache._telling = events.cache._departures, events.cache._tell, True
+    engine, other = engine_of(cache), engine_of(events.cache)
+    engine.departures, engine.store.tell = other.departures, other.tell
     thing = Thing()
     assert thing.value() == b"v"
     del thing
@@ -170,7 +172,7 @@ def test_a_callback_may_use_the_cache_and_both_callbacks_are_called() -> None:
             again.append(cache.get_or_set(key, lambda: b"again"))
             done.set()
 
-    cache: VolatileCache[Any, bytes] = VolatileCache(on_purge=lost.extend, on_evict=on_evict)
+    cache: VolatileCache[Any, bytes] = VolatileCache(on_lost=lost.extend, on_evict=on_evict)
     cache["k"] = b"v"
     purge(cache)
     assert cache.get("k") is None

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from mvolatile import VolatileCache
+from mvolatile.cache.engine import engine_of
 
 from .helpers import in_child, is_valid, purge, seal
 
@@ -91,7 +92,7 @@ def test_while_another_thread_is_in_the_middle_of_a_change(cache: VolatileCache[
     other = threading.Thread(target=lambda: cache.set(Slow(), 2))
     other.start()
     inside.wait()
-    assert cache._torn
+    assert engine_of(cache).change.torn
 
     def child() -> None:
         leave.set()

@@ -18,6 +18,7 @@ import pytest
 
 from mvolatile import VolatileCache, volatile_cache
 from mvolatile.cache import circles, fork, pressure
+from mvolatile.cache.engine import engine_of
 from support.c_fork import in_c_child
 from support.processes import run_python
 
@@ -68,9 +69,9 @@ def goes_on(cache: VolatileCache[Any, Any]) -> None:
 @pytest.mark.parametrize(
     "lock",
     [
-        pytest.param(lambda cache: cache._lock, id="the cache's"),
+        pytest.param(lambda cache: engine_of(cache).change.lock, id="the cache's"),
         pytest.param(lambda cache: pressure._lock, id="the listener's"),
-        pytest.param(lambda cache: circles.lock(), id="the flights'"),
+        pytest.param(lambda cache: circles.lock(), id="the calls'"),
     ],
 )
 def test_a_lock_that_a_thread_of_the_parent_holds(
@@ -160,12 +161,12 @@ def test_callbacks_of_losses() -> None:
     inside, leave = threading.Event(), threading.Event()
     keys: list[Any] = []
 
-    def on_purge(lost: list[Any]) -> None:
+    def on_lost(lost: list[Any]) -> None:
         keys.extend(lost)
         inside.set()
         leave.wait()
 
-    cache: VolatileCache[str, bytes] = VolatileCache(on_purge=on_purge)
+    cache: VolatileCache[str, bytes] = VolatileCache(on_lost=on_lost)
     cache["one"] = b"1"
     purge(cache)
     assert cache.get("one") is None
@@ -216,12 +217,12 @@ def test_two_threads_of_the_child_start_over_once(
     monkeypatch.setattr(fork, "_first", [slowly, *fork._first])
 
     def child() -> None:
-        before = cache._lock
+        before = engine_of(cache).change.lock
         threads = [threading.Thread(target=cache.__setitem__, args=(i, i)) for i in range(4)]
         for thread in threads:
             thread.start()
         begun.wait()
-        assert cache._lock is before
+        assert engine_of(cache).change.lock is before
         go.set()
         for thread in threads:
             thread.join()
@@ -248,18 +249,18 @@ def test_an_interrupt_while_it_starts_over(
             cache["k"] = 1
         goes_on(cache)
 
-    with held_elsewhere(cache._lock):
+    with held_elsewhere(engine_of(cache).change.lock):
         in_c_child(child)
 
 
 def test_a_child_of_a_child(cache: VolatileCache[Any, Any]) -> None:
     def child() -> None:
         cache["child"] = 1
-        with held_elsewhere(cache._lock):
+        with held_elsewhere(engine_of(cache).change.lock):
             in_c_child(lambda: goes_on(cache))
         goes_on(cache)
 
-    with held_elsewhere(cache._lock):
+    with held_elsewhere(engine_of(cache).change.lock):
         in_c_child(child)
 
 

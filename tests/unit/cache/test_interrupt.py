@@ -14,6 +14,7 @@ import pytest
 import mvolatile.cache
 from mvolatile import VolatileCache
 from mvolatile.cache import pressure
+from mvolatile.cache.engine import engine_of
 
 from .helpers import is_valid, seal
 
@@ -116,5 +117,5 @@ def test_at_any_line(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         if name not in ("overflow", "clear"):
             assert all(cache.get(i) == model[i] for i in range(40, 60)), (name, line)
         is_valid(cache)
-        assert cache._log.nbytes <= 200_000
+        assert engine_of(cache).store.nbytes <= 200_000
         cache.close()

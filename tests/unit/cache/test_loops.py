@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from mvolatile import VolatileCache, volatile_cache
-from mvolatile.cache import circles, flights
+from mvolatile.cache import circles, singleflight
+from mvolatile.cache.engine import engine_of
 
 FRAMEWORKS = ["asyncio", "trio"]
 
@@ -89,14 +90,14 @@ def test_a_cancelled_maker_is_replaced_and_a_cancelled_waiter_is_cancelled(frame
         maker, waiter, last = (anyio.CancelScope() for _ in range(3))
         async with anyio.create_task_group() as group:
             group.start_soon(ask, "maker", anyio.sleep_forever, maker)
-            await until(lambda: cache._flights._flights)
+            await until(lambda: engine_of(cache).calls)
             group.start_soon(ask, "waiter", other, waiter)
             group.start_soon(ask, "last", other, last)
             await until(lambda: len(circles.waiting) == 2)
-            (flight,) = cache._flights._flights.values()
+            (call,) = engine_of(cache).calls.values()
             waiter.cancel()
             await until(lambda: "waiter cancelled" in ends)
-            assert len(flight.waiters) == 1
+            assert len(call.waiters) == 1
             maker.cancel()
         assert sorted(ends) == ["last taken over", "maker cancelled", "waiter cancelled"]
 
@@ -113,7 +114,7 @@ def test_a_time_limit_of_a_waiter(framework: str) -> None:
     async def main() -> None:
         async with anyio.create_task_group() as group:
             group.start_soon(cache.aget_or_set, "k", anyio.sleep_forever)
-            await until(lambda: cache._flights._flights)
+            await until(lambda: engine_of(cache).calls)
             with pytest.raises(TimeoutError):
                 with anyio.fail_after(0.01):
                     await cache.aget_or_set("k", anyio.sleep_forever)
@@ -131,7 +132,7 @@ def test_a_task_waits_for_a_thread_and_a_thread_for_a_task(
     import anyio
     import anyio.to_thread
 
-    monkeypatch.setattr(flights, "ORPHAN_SECONDS", patience)
+    monkeypatch.setattr(singleflight, "ORPHAN_SECONDS", patience)
     cache: VolatileCache[str, Any] = VolatileCache()
     waits = threading.Event()
 
@@ -151,13 +152,13 @@ def test_a_task_waits_for_a_thread_and_a_thread_for_a_task(
 
         async with anyio.create_task_group() as group:
             group.start_soon(ask, anyio.to_thread.run_sync, cache.get_or_set, "a", in_thread)
-            await until(lambda: "a" in cache._flights._flights)
+            await until(lambda: "a" in engine_of(cache).calls)
             group.start_soon(ask, cache.aget_or_set, "a", in_task)
             await until(lambda: len(circles.waiting) == 1)
             waits.set()
         async with anyio.create_task_group() as group:
             group.start_soon(ask, cache.aget_or_set, "b", in_task)
-            await until(lambda: "b" in cache._flights._flights)
+            await until(lambda: "b" in engine_of(cache).calls)
             group.start_soon(ask, anyio.to_thread.run_sync, cache.get_or_set, "b", in_thread)
         assert got == ["thread", "thread", "task", "task"]
 
@@ -233,7 +234,7 @@ def test_trio_as_a_guest_of_asyncio() -> None:
         trio.lowlevel.start_guest_run(
             guest, run_sync_soon_threadsafe=loop.call_soon_threadsafe, done_callback=ended.set_result
         )
-        while "k" not in cache._flights._flights:
+        while "k" not in engine_of(cache).calls:
             await asyncio.sleep(0.001)
         assert await cache.aget_or_set("k", lambda: "asyncio") == "trio"
         assert (await ended).unwrap() == ["trio", "trio"]
@@ -276,7 +277,7 @@ def test_a_maker_closed_by_hand_stores_nothing() -> None:
     making = cache.aget_or_set("k", Yield)
     making.send(None)
     making.close()
-    assert not cache._flights._flights
+    assert not engine_of(cache).calls
     assert cache.get_or_set("k", lambda: 1) == 1
 
 

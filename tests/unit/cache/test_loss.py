@@ -11,7 +11,8 @@ import pytest
 
 import mvolatile as mv
 from mvolatile import VolatileCache, testing
-from mvolatile.cache import hand, pressure
+from mvolatile.cache import budget, pressure
+from mvolatile.cache.engine import engine_of
 from support.processes import run_python
 
 from .helpers import in_child, is_valid, purge, seal, told
@@ -51,12 +52,12 @@ def test_all_lost() -> None:
 
 def test_a_lost_page_loses_only_the_entries_on_it() -> None:
     cache = filled()
-    shelf = next(iter(cache._log.by_number.values()))
-    testing.purge(shelf.memory, [(8192, 4096)])
+    region = next(iter(engine_of(cache).store.regions.values()))
+    testing.purge(region.memory, [(8192, 4096)])
     expected = {
         key
-        for slot, key in enumerate(shelf.keys)
-        if shelf.row.bounds(slot)[0] < 12288 and sum(shelf.row.bounds(slot)) > 8192
+        for slot, key in enumerate(region.keys)
+        if region.table.bounds(slot)[0] < 12288 and sum(region.table.bounds(slot)) > 8192
     }
     lost = set(range(5000)) - {key for key in range(5000) if key in cache}
     assert lost == expected
@@ -64,7 +65,9 @@ def test_a_lost_page_loses_only_the_entries_on_it() -> None:
     info = cache.cache_info()
     assert info.purged == len(expected)
     assert info.currsize == 5000 - len(expected)
-    assert shelf.number not in cache._log.by_number, "the rest of it was moved, and its pages given back"
+    assert region.number not in engine_of(cache).store.regions, (
+        "the rest of it was moved, and its pages given back"
+    )
     assert right(cache) == 5000 - len(expected)
     is_valid(cache)
 
@@ -73,9 +76,9 @@ def test_a_large_value_with_a_lost_page_gives_back_the_rest() -> None:
     cache: VolatileCache[str, Any] = VolatileCache()
     cache["k"] = np.arange(500_000.0)
     cache["other"] = np.arange(400_000.0)
-    shelf = cache._log.by_number[cache._index["k"] >> 21]
-    testing.purge(shelf.memory, [(100 * 4096, 4096)])
-    del shelf
+    region = engine_of(cache).store.regions[engine_of(cache).index["k"] >> 21]
+    testing.purge(region.memory, [(100 * 4096, 4096)])
+    del region
     assert cache.get("k") is None
     info = cache.cache_info()
     assert info.segments == 1
@@ -102,10 +105,10 @@ def right_but(cache: VolatileCache[int, bytes], key: int) -> int:
 def test_dead_keys_leave_the_index_though_nobody_asks_for_them() -> None:
     cache = filled(20_000)
     purge(cache)
-    cache._change(cache._hand.survey)
+    engine_of(cache).change(engine_of(cache).reclaimer.survey)
     for i in range(20_000, 24_000):
         cache[i] = b"x"
-    assert len(cache._index) < 4100
+    assert len(engine_of(cache).index) < 4100
 
 
 def test_purging_at_every_chance() -> None:
@@ -122,9 +125,9 @@ def test_purging_at_every_chance() -> None:
     assert cache.cache_info().purged
 
 
-def test_on_purge_is_told_of_each_lost_key_once() -> None:
+def test_on_lost_is_told_of_each_lost_key_once() -> None:
     lost: list[int] = []
-    cache = filled(on_purge=lost.extend)
+    cache = filled(on_lost=lost.extend)
     purge(cache, 0)
     threads = [threading.Thread(target=right, args=(cache,)) for _ in range(3)]
     for thread in threads:
@@ -137,14 +140,14 @@ def test_on_purge_is_told_of_each_lost_key_once() -> None:
     assert not set(lost) & set(cache)
 
 
-def test_on_purge_may_use_the_cache_and_may_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_lost_may_use_the_cache_and_may_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     def rebuild(keys: list[int]) -> None:
         cache.update({key: b"%d." % key * 20 for key in keys})
         raise LookupError("but then")
 
     failures: list[Any] = []
     monkeypatch.setattr(threading, "excepthook", lambda failure: failures.append(failure.exc_type))
-    cache = filled(on_purge=rebuild)
+    cache = filled(on_lost=rebuild)
     purge(cache)
     cache.cache_info()
     told(cache)
@@ -152,7 +155,7 @@ def test_on_purge_may_use_the_cache_and_may_fail(monkeypatch: pytest.MonkeyPatch
     assert set(failures) == {LookupError}
 
 
-def test_an_on_purge_that_fails_disturbs_nobody() -> None:
+def test_an_on_lost_that_fails_disturbs_nobody() -> None:
     def child() -> None:
         import threading
 
@@ -161,7 +164,7 @@ def test_an_on_purge_that_fails_disturbs_nobody() -> None:
         def fail(keys: list[int]) -> None:
             raise LookupError("the callback failed")
 
-        cache = mv.VolatileCache(on_purge=fail)
+        cache = mv.VolatileCache(on_lost=fail)
         for i in range(5):
             cache[i] = bytes(70_000)
         cache.purge()
@@ -169,23 +172,23 @@ def test_an_on_purge_that_fails_disturbs_nobody() -> None:
         cache["n"] = b"1"
         assert cache.cache_info().purged == 5
         for thread in threading.enumerate():
-            if thread.name == "mvolatile-on-purge":
+            if thread.name == "mvolatile-notices":
                 thread.join()
         assert cache["n"] == b"1"
 
     done = run_python(child).check()
     assert "the callback failed" in done.stderr
-    assert "mvolatile-on-purge" in done.stderr
+    assert "mvolatile-notices" in done.stderr
 
 
-def test_a_slow_on_purge_makes_nobody_wait() -> None:
+def test_a_slow_on_lost_makes_nobody_wait() -> None:
     go_on, lost = threading.Event(), []
 
     def slow(keys: list[int]) -> None:
         assert go_on.wait(200)
         lost.extend(keys)
 
-    cache = filled(on_purge=slow)
+    cache = filled(on_lost=slow)
     purge(cache)
     assert right(cache) == 0
     cache[1] = b"new"
@@ -195,17 +198,17 @@ def test_a_slow_on_purge_makes_nobody_wait() -> None:
     go_on.set()
     told(cache)
     assert sorted(lost) == list(range(5000)), "what was lost before is told after closing"
-    assert "mvolatile-on-purge" not in [thread.name for thread in threading.enumerate()]
+    assert "mvolatile-notices" not in [thread.name for thread in threading.enumerate()]
 
 
-def test_on_purge_after_a_fork() -> None:
+def test_on_lost_after_a_fork() -> None:
     go_on, lost = threading.Event(), []
 
     def slow(keys: list[int]) -> None:
         assert go_on.wait(200)
         lost.extend(keys)
 
-    cache = filled(on_purge=slow)
+    cache = filled(on_lost=slow)
     purge(cache, 0)
     assert cache.get(0) is None
 
@@ -213,8 +216,8 @@ def test_on_purge_after_a_fork() -> None:
         go_on.set()
         cache.update({-i: b"the child's own" for i in range(1, 1000)})
         seal(cache)
-        for shelf in list(cache._log.by_number.values())[-1:]:
-            shelf.memory.purge()
+        for region in list(engine_of(cache).store.regions.values())[-1:]:
+            region.memory.purge()
         cache.cache_info()
         told(cache)
         assert {*range(-999, 0)} <= set(lost)
@@ -233,24 +236,24 @@ def test_pressure_finds_losses_and_lets_open_segments_go() -> None:
         cache["late", i] = bytes(60_000)  # type: ignore[index]
     purge_but_newest(cache)
     pressure.tell_all()
-    assert cache._log.purged or cache._log.dropped
+    assert engine_of(cache).store.purged or engine_of(cache).store.dropped
     assert cache.cache_info().purged == 5000
 
 
 def purge_but_newest(cache: VolatileCache[Any, Any]) -> None:
-    for shelf in list(cache._log.by_number.values()):
-        if shelf.view is None and isinstance(shelf.keys[0], int):
-            shelf.memory.purge()
+    for region in list(engine_of(cache).store.regions.values()):
+        if not region.is_open and isinstance(region.keys[0], int):
+            region.memory.purge()
 
 
 def test_the_kernels_taking_sets_an_allowance_that_grows_until_it_is_lifted() -> None:
     cache = filled(100_000)
-    kept = cache._hand
-    before = cache._log.footprint
+    kept = engine_of(cache).budget
+    before = engine_of(cache).store.footprint
     assert kept.allowance is None
-    oldest = list(cache._log.by_number.values())[:3]
-    for shelf in oldest:
-        shelf.memory.purge()
+    oldest = list(engine_of(cache).store.regions.values())[:3]
+    for region in oldest:
+        region.memory.purge()
     numbers = count(100_000)
     while kept.allowance is None:
         store(cache, next(numbers))
@@ -260,7 +263,7 @@ def test_the_kernels_taking_sets_an_allowance_that_grows_until_it_is_lifted() ->
         store(cache, next(numbers))
         if kept.allowance is None:
             break
-        assert cache._log.nbytes <= max(kept.limit, 0) + 400_000
+        assert engine_of(cache).store.nbytes <= max(kept.limit, 0) + 400_000
         assert kept.allowance >= allowed
         allowed = kept.allowance
     assert kept.allowance is None
@@ -271,13 +274,13 @@ def test_the_kernels_taking_sets_an_allowance_that_grows_until_it_is_lifted() ->
 def test_clear_forgets_a_loss_that_nobody_has_acted_on() -> None:
     """The allowance would be that of an empty cache."""
     cache = filled(100_000)
-    shelves = list(cache._log.by_number.values())
-    shelves[1].memory.purge()
-    assert cache.get(shelves[1].keys[0]) is None  # type: ignore[arg-type]
+    regions = list(engine_of(cache).store.regions.values())
+    regions[1].memory.purge()
+    assert cache.get(regions[1].keys[0]) is None  # type: ignore[arg-type]
     cache.clear()
     for number in range(100_000, 120_000):
         store(cache, number)
-    assert cache._hand.allowance is None
+    assert engine_of(cache).budget.allowance is None
 
 
 @pytest.mark.parametrize("size", [0, 16])
@@ -286,7 +289,7 @@ def test_where_room_grows_short_entries_are_given_up_before_the_kernel_takes_val
 ) -> None:
     cache: VolatileCache[int, bytes] = VolatileCache()
     spare = [1 << 30]
-    monkeypatch.setattr(hand, "room", lambda: spare[0])
+    monkeypatch.setattr(budget, "room", lambda: spare[0])
     for number in range(60_000):
         cache[number] = bytes(size)
     assert len(cache) == 60_000
@@ -321,22 +324,22 @@ def test_what_was_held_before_is_allowed_again_however_much_the_kernel_took(
 ) -> None:
     monkeypatch.setattr(pressure, "listen", lambda cache: None)  # the machine's would be looked at half way
     cache = filled(100_000)
-    before = cache._log.footprint
+    before = engine_of(cache).store.footprint
     purge(cache)
     cache.cache_info()
-    assert cache._log.footprint < 0.1 * before
-    assert cache._hand.allowance is not None
-    assert 0.95 * before < cache._hand.allowance < before
+    assert engine_of(cache).store.footprint < 0.1 * before
+    assert engine_of(cache).budget.allowance is not None
+    assert 0.95 * before < engine_of(cache).budget.allowance < before
 
 
 def test_a_loss_that_a_reader_meets_sets_an_allowance_too() -> None:
     cache = filled(100_000)
-    shelves = list(cache._log.by_number.values())
-    shelves[1].memory.purge()  # not the oldest, where a filled segment looks
-    assert cache.get(shelves[1].keys[0]) is None  # type: ignore[arg-type]
+    regions = list(engine_of(cache).store.regions.values())
+    regions[1].memory.purge()  # not the oldest, where a filled segment looks
+    assert cache.get(regions[1].keys[0]) is None  # type: ignore[arg-type]
     for number in range(100_000, 104_000):
         store(cache, number)
-    assert cache._hand.allowance is not None
+    assert engine_of(cache).budget.allowance is not None
 
 
 def test_hits_without_a_lock_while_segments_are_sealed_moved_and_lost() -> None:
@@ -373,10 +376,10 @@ def test_hits_without_a_lock_while_segments_are_sealed_moved_and_lost() -> None:
 
 
 def purge_oldest(cache: VolatileCache[Any, Any]) -> None:
-    shelf = next((shelf for shelf in cache._log.ahead.values() if shelf.view is None), None)
-    if shelf is not None:
+    region = next((region for region in engine_of(cache).policy.order() if not region.is_open), None)
+    if region is not None:
         try:
-            shelf.memory.purge()
+            region.memory.purge()
         except BufferError:
             return
 
@@ -384,15 +387,17 @@ def purge_oldest(cache: VolatileCache[Any, Any]) -> None:
 def test_the_interpreter_ends_with_a_cache_that_is_listening() -> None:
     def child() -> None:
         import mvolatile as mv
+        from mvolatile.cache import engine as inside
 
         global cache
         cache = mv.VolatileCache()
         cache["k"] = b"x"
         cache["self"] = memoryview(bytes(100_000))
         kept = cache["self"]
-        cache._change(cache._log.seal_all)
-        cache._change(lambda: None)
+        engine = inside.engine_of(cache)
+        engine.change(engine.store.seal_all)
+        engine.change(lambda: None)
         cache.circle = [cache, kept]
-        assert cache._listening
+        assert engine.listening
 
     run_python(child).check()

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import mvolatile as mv
 from mvolatile import VolatileCache
+from mvolatile.cache.engine import engine_of
 
 from .helpers import is_valid, purge, purge_some, seal
 
@@ -60,7 +61,7 @@ def test_it_does_what_a_dict_does(operations: list, losing: bool) -> None:
                 cache.clear()
                 model.clear()
             elif operation == "finish":
-                cache._change(cache._hand.finish)
+                engine_of(cache).change(engine_of(cache).reclaimer.finish)
             elif losing:
                 purge_some(cache, Random(value))
             is_valid(cache)
@@ -157,17 +158,17 @@ def test_in_neither_marks_nor_copies(size: int) -> None:
     cache: VolatileCache[str, bytes] = VolatileCache()
     cache["k"] = bytes(size)
     seal(cache)
-    shelf = cache._log.by_number[cache._index["k"] >> 21]
+    region = engine_of(cache).store.regions[engine_of(cache).index["k"] >> 21]
     tracemalloc.start()
     assert "k" in cache
     assert list(cache) == ["k"]
     assert tracemalloc.get_traced_memory()[1] < 1 << 20
     tracemalloc.stop()
-    assert not shelf.marked(0)
+    assert not region.visits(0)
     assert cache.cache_info()[:2] == (0, 0)
-    assert shelf.memory._pins == 0
+    assert region.memory._pins == 0
     if mv.features().can_purge:
-        shelf.memory.purge()
+        region.memory.purge()
         assert "k" not in cache
         assert cache.cache_info().purged == 1
 

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from mvolatile import VolatileCache, volatile_cache
-from mvolatile.cache.duel import CLOCK, SIEVE
+from mvolatile.cache.engine import engine_of
+from mvolatile.cache.eviction.dueling import CHALLENGER, CHAMPION, Dueling
 
 from .helpers import is_valid, seal
 
@@ -62,7 +63,7 @@ def test_to_replace_a_large_value_costs_no_other() -> None:
     cache["a"] = b"a" * LARGE
     assert cache["a"] == b"a" * LARGE
     assert cache["b"] == b"b" * (2 * LARGE)
-    assert cache._log.nbytes <= 3 * LARGE
+    assert engine_of(cache).store.nbytes <= 3 * LARGE
 
 
 def _all_bounds(seed: int) -> VolatileCache[int, bytes]:
@@ -73,12 +74,14 @@ def _all_bounds(seed: int) -> VolatileCache[int, bytes]:
 
 
 @pytest.mark.parametrize("seed", range(12))
-@pytest.mark.parametrize("policy", [SIEVE, CLOCK])
-def test_wherever_the_hand_stands(seed: int, policy: int) -> None:
+@pytest.mark.parametrize("policy", [CHAMPION, CHALLENGER])
+def test_wherever_the_evictor_is(seed: int, policy: int) -> None:
     """Values of all sizes, hit and not hit, one larger than all the rest together, whatever bounds there are."""
     rng, cache = random.Random(seed), _all_bounds(seed)
-    cache._hand.duel.policy = policy
-    cache._hand._change_policy()
+    dueling = engine_of(cache).policy
+    assert isinstance(dueling, Dueling)
+    dueling.trials.active = policy
+    dueling.use(policy)
     actions: list[Callable[[], object]] = [
         lambda: cache.get(rng.randrange(60)),
         lambda: cache.pop(rng.randrange(60), None),
@@ -90,8 +93,8 @@ def test_wherever_the_hand_stands(seed: int, policy: int) -> None:
         assert cache.get(key) == b"%d" % (step % 10) * size
         for _ in range(rng.randrange(4)):
             rng.choice(actions[:1] * 10 + actions)()
-        if cache._hand.max_entries is not None:
-            assert len(cache) <= cache._hand.max_entries
+        if engine_of(cache).budget.max_entries is not None:
+            assert len(cache) <= engine_of(cache).budget.max_entries
     is_valid(cache)
 
 
@@ -100,7 +103,7 @@ def test_the_newest_stays_under_the_allowance_too() -> None:
     for i in range(20):
         cache[i] = bytes(LARGE)
         cache.get(i)
-    cache._hand.allowance = float(cache._log.footprint)
+    engine_of(cache).budget.allowance = float(engine_of(cache).store.footprint)
     for i in range(20, 60):
         for key in list(cache):
             cache.get(key)
@@ -120,7 +123,7 @@ def test_a_smaller_bound_keeps_what_fits() -> None:
         cache.resize(bound)
         assert len(cache) == 0
         cache.get_or_set(1, lambda: bytes(100))
-        assert cache._log.nbytes == 0
+        assert engine_of(cache).store.nbytes == 0
     cache.resize(None)
     cache[1] = b"again"
     assert cache[1] == b"again"

@@ -12,6 +12,7 @@ import pytest
 import mvolatile as mv
 from mvolatile import VolatileCache
 from mvolatile.cache import pressure
+from mvolatile.cache.engine import engine_of
 from mvolatile.errors import UnsupportedError
 from mvolatile.kernel.pressure import PressureMonitor
 from support.processes import run_python
@@ -37,7 +38,7 @@ def listening() -> VolatileCache[str, bytes]:
     cache["k"] = b"x"
     seal(cache)
     cache["k"] = b"y"
-    assert cache._listening
+    assert engine_of(cache).listening
     return cache
 
 

@@ -11,12 +11,22 @@ import pytest
 from mvolatile import volatile_cache
 from mvolatile.cache import CacheInfo
 
-MORE = ("purged", "bytes", "resident_bytes", "pinned_bytes", "segments", "undecodable")
+MORE = ("purged", "bytes", "resident_bytes", "pinned_bytes", "segments", "undecodable", "overhead")
 
 
 def info() -> CacheInfo:
     return CacheInfo(
-        3, 4, None, 2, purged=1, bytes=100, resident_bytes=None, pinned_bytes=0, segments=1, undecodable=0
+        3,
+        4,
+        None,
+        2,
+        purged=1,
+        bytes=100,
+        resident_bytes=None,
+        pinned_bytes=0,
+        segments=1,
+        undecodable=0,
+        overhead=0,
     )
 
 
@@ -41,10 +51,23 @@ def test_the_four_are_unpacked_and_compared() -> None:
 
 
 def test_the_rest_is_there_by_name() -> None:
-    assert [getattr(info(), name) for name in MORE] == [1, 100, None, 0, 1, 0]
+    assert [getattr(info(), name) for name in MORE] == [1, 100, None, 0, 1, 0, 0]
     assert info() == info()._replace(purged=9)
     assert info()._replace(hits=5, purged=9).purged == 9
     assert info()._replace(hits=5) == (5, 4, None, 2)
+    if hasattr(copy, "replace"):
+        assert vars(copy.replace(info(), hits=5)) == vars(info())
+
+
+def test_what_it_has_not_is_refused() -> None:
+    for make in (lambda **more: CacheInfo(1, 2, None, 3, **more), info()._replace):
+        with pytest.raises(TypeError, match="other"):
+            make(other=5)
+
+
+def test_one_of_a_former_version_has_what_was_added_since() -> None:
+    assert CacheInfo(1, 2, None, 3).purged == 0
+    assert CacheInfo._make((1, 2, None, 3))._asdict()["undecodable"] == 0
 
 
 @pytest.mark.parametrize("name", ["hits", *MORE, "other"])
@@ -59,7 +82,7 @@ def test_copies() -> None:
     for copied in (
         copy.copy(info()),
         copy.deepcopy(info()),
-        *(pickle.loads(pickle.dumps(info(), n)) for n in range(2, 6)),
+        *(pickle.loads(pickle.dumps(info(), n)) for n in range(6)),
     ):
         assert type(copied) is CacheInfo
         assert copied == info()

@@ -12,6 +12,8 @@ import pytest
 
 from mvolatile import VolatileCache, VolatilityWarning, volatile_cache
 from mvolatile.cache.addresses import for_want_of_room
+from mvolatile.cache.engine import engine_of
+from mvolatile.cache.reading import Reading
 
 
 def ways(make: Callable[[int], Any]) -> dict[str, tuple[VolatileCache[Any, Any], Callable[[int], Any]]]:
@@ -53,9 +55,9 @@ def test_what_the_cache_cannot_have(way: str, trouble: Exception, where: str) ->
         raise copy.copy(trouble)  # it would keep the frames, and the cache, for the tests to come
 
     if where == "lock":
-        cache._change = refuse  # type: ignore[method-assign]
+        engine_of(cache).change = refuse  # type: ignore[method-assign]
     else:
-        cache._log.new_memory = refuse
+        engine_of(cache).store.regions.new_memory = refuse
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         assert [ask(1), ask(1), ask(2)] == [b"value"] * 3
@@ -79,7 +81,7 @@ def test_what_there_is_no_memory_for_is_a_miss(
     def refuse(*unused: Any) -> Any:
         raise copy.copy(trouble)  # it would keep the frames, and the cache, for the tests to come
 
-    monkeypatch.setattr(type(cache), "_decoded", refuse)
+    monkeypatch.setattr(Reading, "decoded", refuse)
     assert cache.get(1) is None
     assert ask(1) == ["value"]
 
@@ -93,7 +95,7 @@ def test_what_cannot_be_read_is_made(way: str, trouble: Exception, monkeypatch: 
     def refuse(*unused: Any) -> Any:
         raise copy.copy(trouble)  # it would keep the frames, and the cache, for the tests to come
 
-    monkeypatch.setattr(type(cache), "_decoded", refuse)
+    monkeypatch.setattr(Reading, "decoded", refuse)
     with pytest.warns(VolatilityWarning, match="could not store or read"):
         assert ask(1) == ["value"]
     assert cache.cache_info()[:2] == (0, 2)

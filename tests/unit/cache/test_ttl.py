@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from mvolatile import VolatileCache
+from mvolatile.cache.engine import engine_of
 
 from .helpers import is_valid, seal
 
@@ -75,7 +76,7 @@ def test_expired_values_leave_though_nobody_asks_for_them(clock: Clock, size: in
     for i in range(2 * count):
         cache[i, "new"] = b""
     assert len(cache) == count // 4 + 2 * count
-    assert cache._log.nbytes < count * (size + 18) * 0.8
+    assert engine_of(cache).store.nbytes < count * (size + 18) * 0.8
     is_valid(cache)
 
 

@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 import mvolatile as mv
 from mvolatile import VolatileCache
 from mvolatile.cache import Compressed
+from mvolatile.cache.engine import engine_of
 
 from .helpers import purge, seal
 
@@ -195,18 +196,18 @@ def test_a_large_array_lies_in_the_caches_memory_and_holds_it() -> None:
     value = np.random.default_rng(1).random((1000, 300))
     cache["k"] = value
     found = cache["k"]
-    (shelf,) = cache._log.by_number.values()
-    start = shelf.memory.address
-    assert start <= found.ctypes.data < start + shelf.memory.nbytes
+    (region,) = engine_of(cache).store.regions.values()
+    start = region.memory.address
+    assert start <= found.ctypes.data < start + region.memory.nbytes
     assert found.ctypes.data % 64 == 0
-    assert cache.cache_info().pinned_bytes == shelf.memory.nbytes
+    assert cache.cache_info().pinned_bytes == region.memory.nbytes
     if mv.features().can_purge:
         with pytest.raises(BufferError):
-            shelf.memory.purge()
+            region.memory.purge()
     part = found[10:20]
     del found
     cache["k"] = np.zeros(3)
-    del shelf
+    del region
     assert cache.cache_info().pinned_bytes > 2_000_000, (
         "a pinned memory counts though its value is overwritten"
     )
@@ -233,11 +234,11 @@ def test_large_buffers_of_a_pickle_are_not_copied_if_asked(monkeypatch: pytest.M
     found = cache["k"]
     assert found.label == "x"
     np.testing.assert_array_equal(found.data, np.arange(50_000.0))
-    (shelf,) = cache._log.by_number.values()
-    assert 0 <= found.data.ctypes.data - shelf.memory.address < shelf.memory.nbytes
+    (region,) = engine_of(cache).store.regions.values()
+    assert 0 <= found.data.ctypes.data - region.memory.address < region.memory.nbytes
     if mv.features().can_purge:
         with pytest.raises(BufferError):
-            shelf.memory.purge()
+            region.memory.purge()
 
 
 @pytest.mark.parametrize("size", [0, 1, 60, 70, 1000, 100_000])

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from mvolatile import TooLargeError, VolatileCache
+from mvolatile.cache.engine import engine_of
 
 from .helpers import is_valid, purge
 
@@ -82,7 +83,7 @@ def test_to_touch_again_and_again_stays_within_the_bounds(clock: Clock) -> None:
     for step in range(5000):
         if not cache.touch(step % 50, 10):
             cache[step % 50] = b"%d" % (step % 50) * 20
-        assert cache._log.nbytes <= 20_000
+        assert engine_of(cache).store.nbytes <= 20_000
     assert all(value == b"%d" % key * 20 for key, value in cache.items())
     assert len(cache) >= 49
     is_valid(cache)
@@ -176,14 +177,14 @@ def test_no_increment_is_lost() -> None:
             cache.incr("n", default=0)
 
     def move_all() -> None:  # in one change: what another thread has opened meanwhile is not for moving
-        cache._log.seal_all()
-        for shelf in list(cache._log.by_number.values()):
-            cache._log.compact(shelf)
-        cache._hand.finish()
+        engine_of(cache).store.seal_all()
+        for region in list(engine_of(cache).store.regions.values()):
+            engine_of(cache).store.compact(region)
+        engine_of(cache).reclaimer.finish()
 
     def move() -> None:
         while not stop.is_set():
-            cache._change(move_all)
+            engine_of(cache).change(move_all)
 
     threads = [threading.Thread(target=count) for _ in range(3)]
     mover = threading.Thread(target=move)
@@ -201,7 +202,7 @@ def test_many_at_once(clock: Clock) -> None:
     cache.set_many({"a": 1, "b": 2}, ttl=5)
     cache.set_many([("c", 3)])
     assert cache.get_many(["a", "c", "x"]) == {"a": 1, "c": 3}
-    assert cache._counts() == (2, 1)
+    assert engine_of(cache).lookup.counts() == (2, 1)
     clock.now += 5
     assert cache.get_many(iter("abc")) == {"c": 3}
     assert cache.delete_many("abc") == 1

@@ -15,10 +15,11 @@ from typing import Any
 import pytest
 
 from mvolatile import VolatileCache, volatile_cache
-from mvolatile.cache import circles, flights
+from mvolatile.cache import circles, singleflight
+from mvolatile.cache.engine import engine_of
 
 from .helpers import in_child
-from .test_flights import await_waiters
+from .test_singleflight import await_waiters
 
 WAITERS = 4
 
@@ -113,24 +114,24 @@ def test_what_is_lost_at_once_is_not_made_one_after_the_other() -> None:
 
     def make() -> bytes:
         runs.append(1)
-        if len(runs) <= flights.TRIES:
-            flight = cache._flights._flights["k"]
-            while len(flight.waiters) < WAITERS + 1 - len(runs):
+        if len(runs) <= singleflight.TRIES:
+            call = engine_of(cache).calls["k"]
+            while len(call.waiters) < WAITERS + 1 - len(runs):
                 threading.Event().wait(0.001)
         else:  # none of these is waited for by the others
             together.release()
-            while together._value < WAITERS + 1 - flights.TRIES:
+            while together._value < WAITERS + 1 - singleflight.TRIES:
                 threading.Event().wait(0.001)
         return b"value"
 
-    real = cache._store_made
+    real = engine_of(cache).store_made
 
-    def lost_at_once(key: Any, value: Any, terms: Any, flight: Any) -> None:
-        real(key, value, terms, flight)
-        cache._holds = lambda key: True  # type: ignore[method-assign]
-        cache._change(cache._log.remove, key, None, "deleted")
+    def lost_at_once(key: Any, value: Any, terms: Any, call: Any) -> None:
+        real(key, value, terms, call)
+        engine_of(cache).holds = lambda key: True  # type: ignore[method-assign]
+        engine_of(cache).change(engine_of(cache).store.remove, key, None, "deleted")
 
-    cache._store_made = lost_at_once  # type: ignore[method-assign]
+    engine_of(cache).store_made = lost_at_once  # type: ignore[method-assign]
     assert burst(lambda: cache.get_or_set("k", make)) == [b"value"] * (WAITERS + 1)
     assert len(runs) == WAITERS + 1
 
@@ -278,12 +279,12 @@ def test_an_interrupted_waiter_leaves_nothing() -> None:
         maker = pool.submit(cache.get_or_set, "k", make)
         began.wait()
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(flights.threading, "Event", Interrupted)
+            patch.setattr(singleflight.threading, "Event", Interrupted)
             with pytest.raises(KeyboardInterrupt):
                 cache.get_or_set("k", make)
-        (flight,) = cache._flights._flights.values()
+        (call,) = engine_of(cache).calls.values()
         assert not circles.waiting
-        assert not flight.waiters
+        assert not call.waiters
         go_on.set()
         assert maker.result() == 1
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from mvolatile import VolatileCache, VolatileMemory
+from mvolatile.cache.engine import engine_of
 from mvolatile.kernel.smaps import mappings
 from support.memories import HUGE, PAGE, every_layout, filled
 from support.processes import run_python
@@ -61,7 +62,7 @@ def test_a_cache_kept_out() -> None:
                 one[i] = b"x" * 1000
             one["large"] = b"y" * 3_000_000
         for one, out in ((secret, True), (cache, False)):
-            assert {kept_out(shelf.memory) for shelf in one._log.by_number.values()} == {out}
+            assert {kept_out(region.memory) for region in engine_of(one).store.regions.values()} == {out}
 
 
 def _core_pattern() -> str:

@@ -10,6 +10,7 @@ from contextlib import suppress
 import pytest
 
 from mvolatile import Purged, VolatileCache, VolatileMemory
+from mvolatile.cache.engine import engine_of
 from support.memories import HUGE, PAGE, every_layout, filled, lose, pattern
 from support.processes import run_python
 from support.tiers import loses
@@ -137,7 +138,9 @@ def test_what_a_cache_leaves_behind() -> None:
         for i in range(3000):
             cache[i] = b"\xee" * 700
         cache["large"] = b"\xee" * 300_000
-        spans = {shelf.memory.address: shelf.memory.nbytes for shelf in cache._log.by_number.values()}
+        spans = {
+            region.memory.address: region.memory.nbytes for region in engine_of(cache).store.regions.values()
+        }
         for i in range(0, 3000, 2):
             del cache[i]
     met = 0
@@ -148,9 +151,9 @@ def test_what_a_cache_leaves_behind() -> None:
     assert met, "no memory of the cache's came again, so this proves nothing"
     with VolatileCache() as cache:
         cache["one"] = b"\xaa" * 100
-        (shelf,) = cache._log.by_number.values()
-        with shelf.memory.pin() as view:
-            assert bytes(view[shelf.used :]) == bytes(len(view) - shelf.used)
+        (region,) = engine_of(cache).store.regions.values()
+        with region.memory.pin() as view:
+            assert bytes(view[region.used :]) == bytes(len(view) - region.used)
     for memory in [*memories, keeper]:
         memory.close()
 

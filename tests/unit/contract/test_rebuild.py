@@ -6,6 +6,7 @@ import gc
 import pickle
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -375,6 +376,31 @@ def test_a_rebuild_by_another_thread_is_none_of_ours() -> None:
         with memory.pin(on_purge=rebuild) as view:
             assert bytes(view) == data
         assert found == [Purged]
+
+
+class RebuiltMeanwhile(VolatileMemory):
+    """Between the core's look at a pin's loss and ours, another thread rebuilds."""
+
+    __slots__ = ()
+
+    def _settle(self, *arguments: Any) -> None:
+        with self._hold_to_write() as view:
+            view[:] = pattern(self.nbytes, 1)
+        self._forgive()
+        super()._settle(*arguments)
+
+    def _hold_to_write(self) -> memoryview:
+        return memoryview(self._hold(True))
+
+
+@loses
+def test_what_another_thread_has_rebuilt_meanwhile_is_whole() -> None:
+    """A pin holds it then: it has nothing to raise, and `Overwritten` is for what was read without one."""
+    with RebuiltMeanwhile(9 * PAGE) as memory:
+        memory.write(pattern(memory.nbytes))
+        lose(memory)
+        with memory.pin() as view:
+            assert bytes(view) == pattern(memory.nbytes, 1)
 
 
 @loses

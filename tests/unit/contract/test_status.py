@@ -6,8 +6,7 @@ import gc
 import threading
 
 import mvolatile as mv
-from mvolatile import VolatileMemory, _core, status
-from mvolatile.status import MemoryStatus
+from mvolatile import MemoryStatus, VolatileMemory, _core, status
 from support.memories import PAGE, filled, lose
 from support.tiers import loses
 

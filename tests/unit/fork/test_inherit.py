@@ -198,7 +198,8 @@ for one in (cache, inherited):
         one[i] = b"%d." % i * 20
     one["large"] = b"x" * 200_000
     if {sealed}:
-        one._change(one._log.seal_all)
+        from mvolatile.cache.engine import engine_of
+        engine_of(one).change(engine_of(one).store.seal_all)
 def child():
     for i in [*range(300), "large"]:
         assert cache.get(i) is None

@@ -197,7 +197,8 @@ def test_a_cache_goes_on(tier: str) -> None:
         """
 cache = mv.VolatileCache()
 for i in range(50): cache[i] = b"%d." % i * 20
-segment = cache._log.newest
+from mvolatile.cache.engine import engine_of
+segment = engine_of(cache).store.open.get(0)
 advise(segment.memory.address // PAGE * PAGE, segment.memory.nbytes, 10)
 def child():
     assert cache.get(0) is None

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import mmap
 import os
+import pickle
 from pathlib import Path
 
 import pytest
@@ -123,3 +125,24 @@ def test_a_limited_cgroup_is_seen(needs_cgroup: None) -> None:
     assert (limit, used) == (str(96 << 20), "True")
     assert f"mvolatile-{os.getpid()}-" in path
     assert version in "12"
+
+
+def test_it_is_copied_compared_and_pickled(found: Features) -> None:
+    copies = [copy.copy(found), copy.deepcopy(found), dataclasses.replace(found)]
+    copies += [pickle.loads(pickle.dumps(found, protocol)) for protocol in range(2, 6)]
+    for other in copies:
+        assert other == found
+        assert other is not found
+    assert dataclasses.asdict(found)["mechanisms"] == found.mechanisms == dict(found.mechanisms)
+    assert found != dataclasses.replace(found, seccomp=not found.seccomp)
+
+
+def test_it_is_known_by_names_alone(found: Features) -> None:
+    """So that a field may be added anywhere."""
+    assert Features.__match_args__ == ()
+    with pytest.raises(TypeError):
+        Features("userfaultfd")  # type: ignore[misc]
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        found.tier = "unsupported"  # type: ignore[misc]
+    with pytest.raises(TypeError):
+        found.mechanisms["pagemap"] = 0  # type: ignore[index]

@@ -132,7 +132,7 @@ def test_the_code_beside_the_mail_is_the_models():
 
 
 def test_there_is_a_schedule_for_each_violation():
-    from tests.litmus.test_races import POSTED
+    from litmus.test_races import POSTED
 
     told = rows("The schedules")
     assert {(race, violated) for race, violated, _ in told} == {
@@ -170,7 +170,7 @@ def test_rows_lead_somewhere(row):
 
 
 def test_the_races_are_as_told():
-    from tests.litmus.test_races import CURED_BY_V14, POSTED
+    from litmus.test_races import CURED_BY_V14, POSTED
 
     told = rows("What was found")
     assert [row[0] for row in told] == list(POSTED) == list(dict.fromkeys(POSTED))
@@ -182,7 +182,7 @@ def test_the_races_are_as_told():
 
 
 def test_the_changes_are_as_told():
-    from tests.litmus.test_cures import CURES
+    from litmus.test_cures import CURES
 
     mixtures = {"parent_and_child_and_kswapd", "two_threads_and_kswapd"}
     for change, cures in rows("Each change alone"):

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 
 from support.native import SOURCES, shared_library
 
-CORE = SOURCES.parents[1] / "src" / "mvolatile" / "_core"
+CORE = SOURCES.parents[1] / "src" / "mvolatile" / "_core" / "protocol"
 LIMIT = 60
 
 bounds = st.integers(0, LIMIT)
@@ -35,7 +35,7 @@ def _load() -> ctypes.CDLL:
     key = hashlib.sha256(
         b"".join((CORE / name).read_bytes() for name in ("extents.c", "extents.h"))
     ).hexdigest()
-    found = ctypes.CDLL(str(shared_library("extents", (f"-DKEY_{key[:16]}",))))
+    found = ctypes.CDLL(str(shared_library("extents", (f"-DKEY_{key[:16]}", f"-I{CORE.parent}"))))
     size, pointer = ctypes.c_size_t, ctypes.POINTER(Extents)
     for name, result in (("add", None), ("sub", None), ("overlap", ctypes.c_bool), ("cover", ctypes.c_bool)):
         function = getattr(found, f"extents_{name}")

@@ -29,6 +29,9 @@ SCHEDULES = [
     "close_inside_a_trap",
     "close_inside_a_peek",
     "new_owner",
+    "stored_while_reclaim_works",
+    "kept_while_a_peek_lives",
+    "kept_over_a_fork",
 ]
 CLOSINGS = [
     "pin_while_the_other_closes",

@@ -206,7 +206,7 @@ def test_codecs(make: Make) -> None:
 
 def test_purged_is_a_miss_and_told(make: Make) -> None:
     told: list[Any] = []
-    cache = make(on_purge=told.extend)
+    cache = make(on_lost=told.extend)
     for i in range(20):
         cache[i] = bytes(100_000)
     assert cache.purge() >= 2_000_000

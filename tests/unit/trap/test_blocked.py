@@ -20,6 +20,7 @@ def block(): signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
 def unblock(): signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGBUS])
 {first}
 import mvolatile as mv
+from mvolatile.cache.engine import engine_of
 from support.losing import lossy, page_bytes, stamped
 
 def reported(look, memory=None):
@@ -45,7 +46,7 @@ def summed(array):
 def a_miss():
     cache = mv.VolatileCache()
     cache.update({{number: b"value" * 100 for number in range(1000)}})
-    cache._change(cache._log.seal_all)
+    engine_of(cache).change(engine_of(cache).store.seal_all)
     assert cache[3] == b"value" * 100
     assert sum(memory.purge() for memory in mv.memory.live_memories())
     {then}

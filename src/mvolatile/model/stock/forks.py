@@ -1,4 +1,4 @@
-"""`_core/watch.c`, and what `_core/range.c` does for it: a fork."""
+"""`_core/protocol/watch.c`, and what `_core/protocol/range.c` does for it: a fork."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`_core/hold.c`: mark and unmark."""
+"""`_core/protocol/hold.c`: mark and unmark."""
 
 from __future__ import annotations
 

@@ -197,6 +197,22 @@ def os_zero(t: Task, page: int) -> Steps[str | None]:
 
 
 @cache
+def _copy(t: Task, page: int, value: int) -> Op:
+    def perform(world: World, pte: Pte | None, registered: bool) -> tuple[Pte | None, Any]:
+        if not registered:
+            return pte, ENOENT
+        return (pte, EEXIST) if pte is not None else (Pte(value), None)
+
+    return _on_page(t, f"UFFDIO_COPY {value} to", page, perform)
+
+
+def os_copy(t: Task, page: int, value: int) -> Steps[str | None]:
+    """`os_copy()` of one page: as `os_zero`, with bytes in it."""
+    error = yield _copy(t, page, value)
+    return error  # type: ignore[no-any-return]
+
+
+@cache
 def _discard(t: Task, page: int) -> Op:
     return _on_page(t, "MADV_DONTNEED", page, lambda world, pte, registered: (None, None))
 

@@ -1,4 +1,4 @@
-"""`_core/loss.c`: the record of what was lost."""
+"""`_core/protocol/loss.c`: the record of what was lost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`_core/watch.c`, as far as a watch ends that no fork has ended: everything goes on in a lower tier."""
+"""`_core/protocol/watch.c`, as far as a watch ends that no fork has ended: everything goes on in a lower tier."""
 
 from __future__ import annotations
 

@@ -1,0 +1,307 @@
+/* Lookup: a cache's hit, in one call; Reader: what VolatileCache inherits of it. What a segment is, and all that is not a plain hit, is told in
+ * mvolatile/cache.
+ *
+ * A locator is region number << 21 | slot << 4 | kind. `index` (key to locator; index.c) and the dictionary `tables` (number to SlotTable, or to
+ * what is none) are changed by Python under the cache's lock; a hit takes no lock but the GIL. Whatever is not as usual (no such key, no such
+ * table, a loss, a value that must be decoded) goes to the methods find_carefully(key) and decoded(key, locator, bytes) of the engine.
+ *
+ * A cache has an engine and is none; but were `get` a method of Python that asks the engine's Lookup, the call would cost as much as the hit.
+ * So VolatileCache inherits `get` and `[]` from Reader, which has a Lookup, the engine's. */
+#include "python/python.h"
+
+#include <structmember.h>
+
+#define KIND_BITS 4
+#define NUMBER_SHIFT 21
+enum { BYTES, STR };
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *index, *tables, *engine; /* the engine: NULL until there is one */
+    unsigned long long hits, misses;
+} LookupObject;
+
+typedef struct {
+    PyObject_HEAD
+    LookupObject *lookup;
+} ReaderObject;
+
+static PyTypeObject *lookup_type;
+static PyObject *missing, *find_carefully, *decoded;
+
+#define COUNT(self, what) \
+    do {                  \
+        LOCK(self);       \
+        (self)->what++;   \
+        UNLOCK();         \
+    } while (0)
+
+static PyObject *lookup_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
+    (void)args, (void)kwargs;
+    allocfunc allocate = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
+    LookupObject *self = (LookupObject *)allocate(type, 0);
+    if (!self) return NULL;
+    self->index = index_make();
+    self->tables = PyDict_New();
+    if (self->index && self->tables) return (PyObject *)self;
+    Py_DECREF((PyObject *)self);
+    return NULL;
+}
+
+static int lookup_traverse(LookupObject *self, visitproc visit, void *arg) {
+    Py_VISIT(Py_TYPE((PyObject *)self));
+    Py_VISIT(self->index);
+    Py_VISIT(self->tables);
+    Py_VISIT(self->engine);
+    return 0;
+}
+
+/* Finalizers that come later still find an index. */
+static int lookup_clear(LookupObject *self) {
+    Py_CLEAR(self->engine);
+    return 0;
+}
+
+static void lookup_dealloc(LookupObject *self) {
+    PyTypeObject *type = Py_TYPE((PyObject *)self);
+    PyObject_GC_UnTrack(self);
+    Py_CLEAR(self->index);
+    Py_CLEAR(self->tables);
+    Py_CLEAR(self->engine);
+    ((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
+    Py_DECREF(type);
+}
+
+/* What the engine answers: `decoded` of three arguments, or find_carefully of one. A new reference; `missing` where there is no engine. */
+static PyObject *ask_engine(LookupObject *self, PyObject *method, PyObject *key, PyObject *locator, PyObject *bytes) {
+    PyObject *engine, *value;
+    LOCK(self);
+    engine = Py_XNewRef(self->engine);
+    UNLOCK();
+    if (!engine) return Py_NewRef(missing);
+    value = PyObject_CallMethodObjArgs(engine, method, key, locator, bytes, NULL);
+    Py_DECREF(engine);
+    return value;
+}
+
+/* The bytes of a small value; NULL without an exception for all that is not that simple. */
+static PyObject *find_bytes(LookupObject *self, unsigned long long locator) {
+    PyObject *number = PyLong_FromUnsignedLongLong(locator >> NUMBER_SHIFT), *bytes = NULL;
+    PyObject *table = number ? find_in_dict(self->tables, number) : NULL;
+    Py_XDECREF(number);
+    if (!table) return NULL;
+    uint32_t slot = (uint32_t)(locator >> KIND_BITS) & ((1u << (NUMBER_SHIFT - KIND_BITS)) - 1);
+    if (Py_TYPE(table) == slot_table_type) bytes = slot_table_read(table, slot);
+    Py_DECREF(table);
+    return bytes;
+}
+
+/* Perhaps there was no memory to decode it in: Python gives others up then, and looks again. */
+__attribute__((noinline, cold)) static PyObject *find_again(LookupObject *self, PyObject *key) {
+    PyErr_Clear();
+    return ask_engine(self, find_carefully, key, NULL, NULL);
+}
+
+/* A new reference to the value or to `missing`. */
+static PyObject *find(LookupObject *self, PyObject *key) {
+    PyObject *locator = find_in_index(self->index, key), *value;
+    if (!locator) return PyErr_Occurred() ? NULL : Py_NewRef(missing);
+    unsigned long long packed = PyLong_AsUnsignedLongLong(locator);
+    unsigned kind = packed & ((1u << KIND_BITS) - 1);
+    PyObject *bytes = find_bytes(self, packed);
+    if (!bytes) {
+        value = PyErr_Occurred() ? NULL : ask_engine(self, find_carefully, key, NULL, NULL);
+    } else if (kind == BYTES) {
+        value = Py_NewRef(bytes);
+    } else if (kind == STR) {
+        value = PyUnicode_DecodeUTF8(PyBytes_AsString(bytes), PyBytes_Size(bytes), "surrogatepass");
+    } else {
+        value = ask_engine(self, decoded, key, locator, bytes);
+    }
+    if (!value && (PyErr_ExceptionMatches(PyExc_MemoryError) || PyErr_ExceptionMatches(PyExc_OSError))) value = find_again(self, key);
+    Py_XDECREF(bytes);
+    Py_DECREF(locator);
+    if (value && value != missing) COUNT(self, hits);
+    return value;
+}
+
+static PyObject *lookup_find(LookupObject *self, PyObject *key) { return find(self, key); }
+
+static PyObject *lookup_count_miss(LookupObject *self, PyObject *unused) {
+    (void)unused;
+    COUNT(self, misses);
+    Py_RETURN_NONE;
+}
+
+static PyObject *lookup_count_hit(LookupObject *self, PyObject *unused) {
+    (void)unused;
+    COUNT(self, hits);
+    Py_RETURN_NONE;
+}
+
+static PyObject *lookup_counts(LookupObject *self, PyObject *unused) {
+    (void)unused;
+    return Py_BuildValue("(KK)", self->hits, self->misses);
+}
+
+static PyObject *lookup_reset(LookupObject *self, PyObject *unused) {
+    (void)unused;
+    self->hits = self->misses = 0;
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef lookup_methods[] = {
+    {"find", (PyCFunction)lookup_find, METH_O, "find($self, key, /)\n--\n\nThe value, or MISSING. Counts hits."},
+    {"count_miss", (PyCFunction)lookup_count_miss, METH_NOARGS, "count_miss($self, /)\n--\n\nOne miss more."},
+    {"count_hit", (PyCFunction)lookup_count_hit, METH_NOARGS, "count_hit($self, /)\n--\n\nOne hit more."},
+    {"counts", (PyCFunction)lookup_counts, METH_NOARGS, "counts($self, /)\n--\n\n(hits, misses)."},
+    {"reset_counts", (PyCFunction)lookup_reset, METH_NOARGS, "reset_counts($self, /)\n--\n\nBegin to count anew."},
+    {NULL, NULL, 0, NULL},
+};
+static PyMemberDef lookup_members[] = {
+    {"index", T_OBJECT_EX, offsetof(LookupObject, index), READONLY, "key -> locator"},
+    {"tables", T_OBJECT_EX, offsetof(LookupObject, tables), READONLY, "number -> SlotTable, or something else"},
+    {"engine", T_OBJECT_EX, offsetof(LookupObject, engine), 0, "Who is asked about all that is not a plain hit."},
+    {NULL, 0, 0, 0, NULL},
+};
+static PyType_Slot lookup_slots[] = {
+    {Py_tp_new, lookup_new},
+    {Py_tp_dealloc, lookup_dealloc},
+    {Py_tp_traverse, lookup_traverse},
+    {Py_tp_clear, lookup_clear},
+    {Py_tp_methods, lookup_methods},
+    {Py_tp_members, lookup_members},
+    {Py_tp_doc, "Lookup()\n--\n\nAn index and the slot tables that it points into, read without a lock."},
+    {0, NULL},
+};
+static PyType_Spec lookup_spec = {
+    .name = "mvolatile._core.Lookup",
+    .basicsize = sizeof(LookupObject),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
+    .slots = lookup_slots,
+};
+
+/* ---- Reader -------------------------------------------------------------------------------------------------------------------------- */
+
+static PyObject *reader_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
+    (void)args, (void)kwargs;
+    ReaderObject *self = (ReaderObject *)((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0);
+    if (!self) return NULL;
+    self->lookup = (LookupObject *)PyObject_CallNoArgs((PyObject *)lookup_type);
+    if (self->lookup) return (PyObject *)self;
+    Py_DECREF((PyObject *)self);
+    return NULL;
+}
+
+static int reader_traverse(ReaderObject *self, visitproc visit, void *arg) {
+    Py_VISIT(Py_TYPE((PyObject *)self));
+    Py_VISIT(self->lookup);
+    return 0;
+}
+
+static void reader_dealloc(ReaderObject *self) {
+    PyTypeObject *type = Py_TYPE((PyObject *)self);
+    PyObject_GC_UnTrack(self);
+    Py_XDECREF((PyObject *)self->lookup);
+    ((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
+    Py_DECREF(type);
+}
+
+static PyObject *reader_subscript(ReaderObject *self, PyObject *key) {
+    PyObject *value = find(self->lookup, key);
+    if (!value || value != missing) return value;
+    Py_DECREF(value);
+    COUNT(self->lookup, misses);
+    PyObject *error = PyTuple_Pack(1, key); /* a tuple as key must stay one */
+    if (error) PyErr_SetObject(PyExc_KeyError, error);
+    Py_XDECREF(error);
+    return NULL;
+}
+
+static PyObject *reader_get(ReaderObject *self, PyObject *const *args, Py_ssize_t count, PyObject *names) {
+    Py_ssize_t named = names ? PyTuple_Size(names) : 0;
+    PyObject *fallback = count > 1 ? args[1] : Py_None;
+    if (named == 1 && count == 1 && !PyUnicode_CompareWithASCIIString(PyTuple_GetItem(names, 0), "default")) {
+        fallback = args[1];
+    } else if (count < 1 || count > 2 || named) {
+        PyErr_SetString(PyExc_TypeError, "get(key, /, default=None)");
+        return NULL;
+    }
+    PyObject *value = find(self->lookup, args[0]);
+    if (!value || value != missing) return value;
+    Py_DECREF(value);
+    COUNT(self->lookup, misses);
+    return Py_NewRef(fallback);
+}
+
+static PyObject *reader_find(ReaderObject *self, PyObject *key) { return find(self->lookup, key); }
+
+static PyMethodDef reader_methods[] = {
+    {"_find", (PyCFunction)reader_find, METH_O, "_find($self, key, /)\n--\n\nThe value, or MISSING. Counts hits."},
+    {"get", (PyCFunction)(void (*)(void))reader_get, METH_FASTCALL | METH_KEYWORDS,
+     "get($self, key, /, default=None)\n--\n\nThe value, or `default`."},
+    {"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+static PyMemberDef reader_members[] = {
+    {"_lookup", T_OBJECT_EX, offsetof(ReaderObject, lookup), READONLY, "Where it reads."},
+    {NULL, 0, 0, 0, NULL},
+};
+static PyType_Slot reader_slots[] = {
+    {Py_tp_new, reader_new},
+    {Py_tp_dealloc, reader_dealloc},
+    {Py_tp_traverse, reader_traverse},
+    {Py_tp_methods, reader_methods},
+    {Py_tp_members, reader_members},
+    {Py_mp_subscript, reader_subscript},
+    {Py_tp_doc, "The reading half of VolatileCache: get and [] of a Lookup."},
+    {0, NULL},
+};
+static PyType_Spec reader_spec = {
+    .name = "mvolatile._core.Reader",
+    .basicsize = sizeof(ReaderObject),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
+    .slots = reader_slots,
+};
+
+/* ---- MISSING ------------------------------------------------------------------------------------------------------------------------ */
+
+/* By name, as None does. The bad schedule: cloudpickle sends a function that compares with MISSING, by value; at the other end it would compare
+ * with an object that nobody else has, and take a miss for a value. */
+static PyObject *missing_reduce(PyObject *self, PyObject *unused) {
+    (void)self, (void)unused;
+    return PyUnicode_FromString("MISSING");
+}
+
+static PyMethodDef missing_methods[] = {
+    {"__reduce__", missing_reduce, METH_NOARGS, "__reduce__($self, /)\n--\n\nIts name."},
+    {NULL, NULL, 0, NULL},
+};
+static PyType_Slot missing_slots[] = {{Py_tp_methods, missing_methods}, {Py_tp_doc, "The type of MISSING."}, {0, NULL}};
+static PyType_Spec missing_spec = {
+    .name = "mvolatile._core.Missing",
+    .basicsize = sizeof(PyObject),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = missing_slots,
+};
+
+static PyObject *make_missing(void) {
+    PyTypeObject *type = (PyTypeObject *)PyType_FromSpec(&missing_spec);
+    PyObject *made = type ? PyObject_New(PyObject, type) : NULL;
+    Py_XDECREF((PyObject *)type);
+    return made;
+}
+
+int add_lookup_types(PyObject *module) {
+    if (add_index_type(module) || add_slot_table_type(module)) return -1;
+    missing = make_missing();
+    find_carefully = PyUnicode_InternFromString("find_carefully");
+    decoded = PyUnicode_InternFromString("decoded");
+    if (!missing || !find_carefully || !decoded || PyModule_AddObjectRef(module, "MISSING", missing)) return -1;
+    lookup_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &lookup_spec, NULL);
+    if (!lookup_type || PyModule_AddObjectRef(module, "Lookup", (PyObject *)lookup_type)) return -1;
+    PyObject *reader = PyType_FromModuleAndSpec(module, &reader_spec, NULL);
+    int failed = !reader || PyModule_AddObjectRef(module, "Reader", reader);
+    Py_XDECREF(reader);
+    return failed ? -1 : 0;
+}

@@ -1,0 +1,326 @@
+/* The module: the call of the patch on raw addresses, what the kernel can do, and the types. */
+#include <errno.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "python/python.h"
+
+#include "protocol/raw.h"
+#include "protocol/trap.h"
+#include "protocol/watch.h"
+
+PyTypeObject *range_type, *hold_type, *pin_type, *peek_type, *window_type;
+PyObject *release_name;
+
+PyObject *fail(int err, const char *call) {
+    PyObject *args = Py_BuildValue("(iN)", err, PyUnicode_FromFormat("%s: %s", call, strerror(err)));
+    if (args) PyErr_SetObject(PyExc_OSError, args);
+    Py_XDECREF(args);
+    return NULL;
+}
+
+/* ---- starting --------------------------------------------------------------------------------------------------------------------- */
+
+static const char *const tier_names[] = {"unsupported", "faultcount", "userfaultfd"};
+
+static int refuse_tier(enum os_tier wanted) {
+    PyObject *errors = PyImport_ImportModule("mvolatile.errors");
+    PyObject *class = errors ? PyObject_GetAttrString(errors, "UnsupportedError") : NULL;
+    const struct os_probe *probe = os_probed();
+    const struct {
+        const char *name;
+        int err;
+    } needed[] = {
+        {"MADV_FREE", probe->madv_free},
+        {"MADV_POPULATE_WRITE", probe->populate_write},
+        {"userfaultfd", wanted == OS_TIER_USERFAULTFD ? probe->userfaultfd : 0},
+        {"UFFD_FEATURE_SIGBUS", wanted == OS_TIER_USERFAULTFD ? probe->uffd_sigbus : 0},
+        {"/proc/self/pagemap", wanted == OS_TIER_FAULTCOUNT ? probe->pagemap : 0},
+    };
+    size_t last = sizeof needed / sizeof *needed - 1, i = 0;
+    while (i < last && !needed[i].err) i++;
+    if (class)
+        PyErr_Format(class, "MVOLATILE_TIER=%s cannot be had here: %s: %s", tier_names[wanted], needed[i].name,
+                     strerror(needed[i].err));
+    Py_XDECREF(class);
+    Py_XDECREF(errors);
+    return -1;
+}
+
+static int start(void) {
+    const char *forced = getenv("MVOLATILE_TIER");
+    int wanted = OS_TIER_USERFAULTFD;
+    if (forced && *forced) {
+        for (wanted = OS_TIER_USERFAULTFD; wanted >= 0 && strcmp(forced, tier_names[wanted]); wanted--) {}
+        if (wanted < 0) {
+            PyErr_Format(PyExc_ValueError, "MVOLATILE_TIER=%s: must be userfaultfd, faultcount or unsupported", forced);
+            return -1;
+        }
+    }
+    int err = range_init((enum os_tier)wanted);
+    if (err) {
+        fail(err, err == ENOMEM ? "mmap" : "userfaultfd, or open of /proc/self/pagemap or maps");
+        return -1;
+    }
+    if (forced && *forced && range_tier != (enum os_tier)wanted) return refuse_tier((enum os_tier)wanted);
+    watch_init();
+    return 0;
+}
+
+int ready(void) {
+    static _Atomic bool done;
+    if (done) return 0;
+    int failed = 0;
+    LOCK(range_type);
+    if (!done) failed = start();
+    if (!failed) done = true;
+    UNLOCK();
+    return failed;
+}
+
+/* ---- our handler runs first ------------------------------------------------------------------------------------------------------- */
+
+/* Asking the kernel costs a system call, which a peek does not make. What Python's own ways to change the disposition leave behind is seen
+ * at once; what foreign C code did, and a Python handler that is set anew, is seen at the next tick of the coarse clock (1 to 10 ms). So is
+ * the thread's mask, and the masks of others: nothing in user space tells that one changed. */
+static struct {
+    PyObject *getsignal, *number, *is_enabled; /* _signal.getsignal, SIGBUS, faulthandler.is_enabled */
+    PyObject *handler;                         /* what getsignal said last: compared, never used */
+    bool enabled;
+    _Atomic bool blocking_threads; /* read without the lock */
+    struct timespec tick;
+} seen;
+static OF_EACH_THREAD struct {
+    struct timespec tick; /* 0 before the first use, which is no tick of the clock: that asks, too */
+    bool deaf;
+} here;
+
+static bool python_changed_it(void) {
+    PyObject *handler = PyObject_CallFunctionObjArgs(seen.getsignal, seen.number, NULL);
+    PyObject *enabled = handler ? PyObject_CallNoArgs(seen.is_enabled) : NULL;
+    if (!enabled) {
+        Py_XDECREF(handler);
+        PyErr_Clear(); /* the interpreter is on its way out */
+        return true;
+    }
+    bool changed = handler != seen.handler || (enabled == Py_True) != seen.enabled;
+    if (changed) {
+        seen.enabled = enabled == Py_True;
+        trap_set_python_handler(PyCallable_Check(handler));
+        Py_XDECREF(seen.handler);
+        seen.handler = Py_NewRef(handler);
+    }
+    Py_DECREF(handler);
+    Py_DECREF(enabled);
+    return changed;
+}
+
+bool traps_here(void) { return range_tier == OS_TIER_USERFAULTFD && !here.deaf; }
+
+bool traps_everywhere(void) { return traps_here() && !seen.blocking_threads; }
+
+static bool is_tick(const struct timespec *last, const struct timespec *now) {
+    return now->tv_nsec != last->tv_nsec || now->tv_sec != last->tv_sec;
+}
+
+int watch_signals(void) {
+    if (range_tier != OS_TIER_USERFAULTFD) return 0;
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+    if (is_tick(&here.tick, &now)) {
+        here.tick = now;
+        here.deaf = trap_is_blocked();
+    }
+    LOCK(range_type);
+    bool tick = is_tick(&seen.tick, &now);
+    if (tick) {
+        seen.tick = now;
+        (void)watch_renew();
+        seen.blocking_threads = os_any_thread_blocks_sigbus();
+    }
+    if (python_changed_it() || tick) trap_ensure();
+    UNLOCK();
+    return 0;
+}
+
+static int find_watched(void) {
+    PyObject *signals = PyImport_ImportModule("_signal"), *faults = PyImport_ImportModule("faulthandler");
+    if (signals && faults) {
+        seen.getsignal = PyObject_GetAttrString(signals, "getsignal");
+        seen.is_enabled = PyObject_GetAttrString(faults, "is_enabled");
+        seen.number = PyLong_FromLong(SIGBUS);
+    }
+    Py_XDECREF(signals);
+    Py_XDECREF(faults);
+    return seen.getsignal && seen.is_enabled && seen.number ? 0 : -1;
+}
+
+/* ---- functions -------------------------------------------------------------------------------------------------------------------- */
+
+/* Anything with __index__, or -1 with an exception set. What does not fit is EINVAL, once all are known to be numbers. */
+static int argument(PyObject *object, size_t most, size_t *out, bool *fits) {
+    PyObject *number = PyNumber_Index(object);
+    if (!number) return -1;
+    *out = PyLong_AsSize_t(number);
+    Py_DECREF(number);
+    if (*out > most || PyErr_Occurred()) *fits = false;
+    PyErr_Clear(); /* OverflowError, of an integer */
+    return 0;
+}
+
+static PyObject *core_mvolatile(PyObject *module, PyObject *args) {
+    (void)module;
+    PyObject *objects[4];
+    size_t start, length, mode, flags;
+    bool fits = true;
+    if (!PyArg_ParseTuple(args, "OOOO", &objects[0], &objects[1], &objects[2], &objects[3]) || ready()) return NULL;
+    if (argument(objects[0], SIZE_MAX, &start, &fits) || argument(objects[1], PY_SSIZE_T_MAX, &length, &fits) ||
+        argument(objects[2], LONG_MAX, &mode, &fits) || argument(objects[3], LONG_MAX, &flags, &fits))
+        return NULL;
+    if (!fits) return fail(EINVAL, "mvolatile");
+    if (watch_signals()) return NULL;
+    int purged, err;
+    Py_BEGIN_ALLOW_THREADS
+    err = raw_mvolatile(start, length, (long)mode, (long)flags, &purged);
+    Py_END_ALLOW_THREADS
+    return err ? fail(err, "mvolatile") : Py_BuildValue("(ni)", (Py_ssize_t)length, purged);
+}
+
+static PyObject *core_tier(PyObject *module, PyObject *unused) {
+    (void)module, (void)unused;
+    return ready() ? NULL : PyUnicode_FromString(tier_names[range_tier]);
+}
+
+static PyObject *core_probe(PyObject *module, PyObject *unused) {
+    (void)module, (void)unused;
+    if (ready()) return NULL;
+    const struct os_probe *probe = os_probed();
+    return Py_BuildValue("{s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:i}", "userfaultfd", probe->userfaultfd, "userfaultfd_device",
+                         probe->userfaultfd_device, "uffd_sigbus", probe->uffd_sigbus, "madv_free", probe->madv_free, "populate_write",
+                         probe->populate_write, "pageout", probe->pageout, "pagemap", probe->pagemap, "pagemap_scan", probe->pagemap_scan,
+                         "procmap_query", probe->procmap_query, "anon_name", probe->anon_name);
+}
+
+static PyObject *core_sizes(PyObject *module, PyObject *unused) {
+    (void)module, (void)unused;
+    return ready() ? NULL : Py_BuildValue("(nn)", (Py_ssize_t)os_page_size, (Py_ssize_t)os_huge_size);
+}
+
+static PyObject *core_raw_volatile(PyObject *module, PyObject *unused) {
+    (void)module, (void)unused;
+    return PyLong_FromSize_t(raw_volatile_bytes());
+}
+
+static PyObject *core_forks(PyObject *module, PyObject *unused) {
+    (void)module, (void)unused;
+    return PyLong_FromUnsignedLong(watch_forks);
+}
+
+static PyObject *core_set_unpin_hook(PyObject *module, PyObject *hook) {
+    (void)module;
+    PyObject *old;
+    LOCK(range_type);
+    old = unpin_hook;
+    unpin_hook = hook == Py_None ? NULL : Py_NewRef(hook);
+    UNLOCK();
+    Py_XDECREF(old);
+    Py_RETURN_NONE;
+}
+
+/* Under the GIL, where there is one: open() in Python lets it go between the call and the end, and a thread that closes all and opens its own files
+ * would have one of them read and closed. */
+static PyObject *core_read_file(PyObject *module, PyObject *args) {
+    (void)module;
+    const char *path;
+    char *text;
+    size_t length;
+    if (!PyArg_ParseTuple(args, "y:read_file", &path)) return NULL;
+    if (os_read(path, &text, &length)) Py_RETURN_NONE;
+    PyObject *bytes = PyBytes_FromStringAndSize(text, (Py_ssize_t)length);
+    free(text);
+    return bytes;
+}
+
+static PyMethodDef functions[] = {
+    {"mvolatile", core_mvolatile, METH_VARARGS, "mvolatile($module, address, length, mode, flags, /)\n--\n\n(nbytes, purged)."},
+    {"tier", core_tier, METH_NOARGS, "tier($module, /)\n--\n\n'userfaultfd', 'faultcount' or 'unsupported'."},
+    {"probe", core_probe, METH_NOARGS, "probe($module, /)\n--\n\nWhat each kernel mechanism answered: 0 or an errno, by name; -1 if not tried."},
+    {"sizes", core_sizes, METH_NOARGS, "sizes($module, /)\n--\n\n(page size, huge page size) in bytes."},
+    {"raw_volatile_bytes", core_raw_volatile, METH_NOARGS,
+     "raw_volatile_bytes($module, /)\n--\n\nBytes marked with mvolatile() now."},
+    {"work", listener_work, METH_O,
+     "work($module, step, /)\n--\n\nOf a thread that listens for the library: 1 before it is started, by who starts it; 0 by itself, first; -1 when it "
+     "ends, or could not be started. A fork waits while it works, which is while it is not in Listener.wait()."},
+    {"forks_by_python", listener_forks_by_python, METH_O,
+     "forks_by_python($module, begins, /)\n--\n\nThis thread begins os.fork() with True, and has ended it with False."},
+    {"forks", core_forks, METH_NOARGS,
+     "forks($module, /)\n--\n\nHow many forks, by Python or by C, lie between the process that loaded the core and this one."},
+    {"close_and_keep", stored_close_and_keep, METH_O,
+     "close_and_keep($module, memory, /)\n--\n\nClose it, and let its memory serve for the next that is stored. False, and nothing changed, if anybody uses it."},
+    {"give_back_kept", stored_give_back_kept, METH_NOARGS,
+     "give_back_kept($module, /)\n--\n\nWhat is kept of closed memories goes back to the kernel; whether there was any."},
+    {"kept_bytes", stored_kept_bytes, METH_NOARGS, "kept_bytes($module, /)\n--\n\nHow much is kept now."},
+    {"read_file", core_read_file, METH_VARARGS, "read_file($module, path, /)\n--\n\nAll of a small file of the kernel's, as bytes; None where it cannot be had."},
+    {"set_unpin_hook", core_set_unpin_hook, METH_O,
+     "set_unpin_hook($module, hook, /)\n--\n\nCall hook(range) whenever a Range becomes volatile; None ends it."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyObject *add_type(PyObject *module, PyType_Spec *spec, const char *name) {
+    PyObject *type = PyType_FromModuleAndSpec(module, spec, NULL);
+    if (type && PyModule_AddObjectRef(module, name, type)) Py_CLEAR(type);
+    return type;
+}
+
+/* The signal handler, the fork handlers and the memory belong to the process, and what stands above are its globals: one interpreter has
+ * them, once. */
+static bool loaded;
+
+static bool refuse_another(void) {
+    bool main = PyInterpreterState_GetID(PyInterpreterState_Get()) == 0;
+    if (!main)
+        PyErr_SetString(PyExc_ImportError, "mvolatile works in the main interpreter alone: its SIGBUS handler, its fork handlers and "
+                                           "its memory belong to the whole process");
+    else if (loaded)
+        PyErr_SetString(PyExc_ImportError, "mvolatile can be loaded once in a process, and was loaded before");
+    return PyErr_Occurred() != NULL;
+}
+
+static int run_module(PyObject *module) {
+    if (refuse_another() || find_watched() || !(release_name = PyUnicode_InternFromString("release"))) return -1;
+    range_type = (PyTypeObject *)add_type(module, &range_spec, "Range");
+    if (!range_type || add_lookup_types(module) || add_listener_type(module) || add_table_types(module) || add_channel_types(module)) return -1;
+    watch_count_forks();
+    hold_type = (PyTypeObject *)add_type(module, &hold_spec, "Hold");
+    pin_type = (PyTypeObject *)add_type(module, &pin_spec, "Pin");
+    peek_type = (PyTypeObject *)add_type(module, &peek_spec, "Peek");
+    window_type = (PyTypeObject *)add_type(module, &window_spec, "Window");
+    loaded = hold_type && pin_type && peek_type && window_type;
+    return loaded ? 0 : -1;
+}
+
+static PyModuleDef_Slot slots[4] = {{Py_mod_exec, run_module}};
+static struct PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "mvolatile._core",
+    .m_doc = "The C core of mvolatile; use the package.",
+    .m_methods = functions,
+    .m_slots = slots,
+};
+
+/* Python 3.12's slots, which 3.11 does not know and refuses, by their numbers in the stable ABI. Python would refuse a second interpreter
+ * with a lock of its own before run_module() can say why; and not one that shares the lock. */
+#define MOD_MULTIPLE_INTERPRETERS 3
+#define PER_INTERPRETER_GIL_SUPPORTED ((void *)2)
+
+PyMODINIT_FUNC PyInit__core(void) {
+    PyModuleDef_Slot *slot = slots + 1;
+    if (Py_Version >= 0x030C0000) *slot++ = (PyModuleDef_Slot){MOD_MULTIPLE_INTERPRETERS, PER_INTERPRETER_GIL_SUPPORTED};
+#ifdef Py_GIL_DISABLED
+    *slot++ = (PyModuleDef_Slot){Py_mod_gil, Py_MOD_GIL_NOT_USED};
+#endif
+    return PyModuleDef_Init(&definition);
+}

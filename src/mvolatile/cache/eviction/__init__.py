@@ -1,0 +1,33 @@
+"""Which values go. A policy is a file here and a line in `POLICIES`; `policy.py` has its contract.
+
+The map::
+
+    policy.py      the interface          evictor.py     carries a policy out on a store
+    sieve.py       SIEVE                  clock.py       CLOCK
+    dueling.py     whichever is better    simulated.py   a policy on numbers alone
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from .clock import Clock
+from .dueling import Dueling
+from .evictor import Evictor
+from .policy import Figures, Policy
+from .sieve import Sieve
+
+__all__ = ["DEFAULT", "POLICIES", "Evictor", "Figures", "Policy", "make_policy"]
+
+POLICIES: dict[str, Callable[[Figures], Policy]] = {
+    "sieve": Sieve,
+    "clock": Clock,
+    "dueling": Dueling,
+}
+DEFAULT = "dueling"
+"""What caches use."""
+
+
+def make_policy(figures: Figures) -> Policy:
+    """For a new cache."""
+    return POLICIES[DEFAULT](figures)

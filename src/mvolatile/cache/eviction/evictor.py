@@ -1,0 +1,95 @@
+"""Carries a policy out: passes over values, one at a time, and has each go or stay."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Hashable
+from typing import Any, Protocol
+
+from ..store import LargeValue
+from .policy import Policy
+
+__all__ = ["Evictor", "Holds"]
+
+
+class Holds(Protocol):
+    """What an evictor needs of a store; `Store` and the simulated one have it."""
+
+    @property
+    def regions(self) -> Container[int]:
+        """By number."""
+        ...
+
+    def lives(self, region: Any, slot: int, /) -> bool:
+        """Whether that is the value of its key."""
+        ...
+
+    def evict(self, key: Hashable, /) -> None:
+        """Forget a key; its region goes later."""
+        ...
+
+    def move(self, segment: Any, slot: int, queue: int, visits: int, /) -> None:
+        """Copy a value to where those of `queue` are filled in."""
+        ...
+
+    def emptied(self, segment: Any, slot: int, /) -> None:
+        """All values up to `slot` were moved or given up."""
+        ...
+
+    def retire(self, region: Any, /) -> None:
+        """Give a region's memory back."""
+        ...
+
+    def seal_all(self) -> None:
+        """Have what is being filled put in order."""
+        ...
+
+
+class Evictor:
+    """Gives up values of `store`, as `policy` says."""
+
+    def __init__(self, store: Holds, policy: Policy) -> None:
+        self.store = store
+        self.policy = policy
+        self._region: Any = None  # a segment in the middle of which it is
+        self._slot = 0
+
+    def advance(self) -> bool:
+        """Pass one value; False when there is nothing left to give up."""
+        while self._region is None or self._region.number not in self.store.regions:
+            region: Any = self.policy.evict()
+            if region is None:
+                self.store.seal_all()
+                if self.policy.evict() is None:
+                    return False
+            elif isinstance(region, LargeValue):
+                self._pass_large(region)
+                return True
+            else:
+                self._region, self._slot = region, 0
+        self._pass_slot(self._region, self._slot)
+        return True
+
+    def _pass_slot(self, segment: Any, slot: int) -> None:
+        store = self.store
+        if slot < len(segment.keys):
+            if store.lives(segment, slot):
+                stay = self.policy.visited(segment, slot)
+                if stay is None:
+                    store.evict(segment.keys[slot])
+                else:
+                    store.move(segment, slot, *stay)
+            self._slot = slot + 1
+            store.emptied(segment, slot)
+        if self._slot >= len(segment.keys):
+            self._region = None
+            store.retire(segment)
+
+    def _pass_large(self, value: LargeValue) -> None:
+        stay = self.policy.visited(value, 0) if self.store.lives(value, 0) else None
+        if stay is not None:
+            value.stay(*stay)
+            self.policy.sealed(value)
+            return
+        if self.store.lives(value, 0):
+            self.store.evict(value.keys[0])
+        self.store.retire(value)

@@ -1,0 +1,129 @@
+"""The interface of eviction policies. A policy decides which values go, and does nothing itself: `Evictor` carries it
+out on a store, `Simulated` on numbers alone.
+
+Values lie in regions: segments, which many share, and large values. Memory comes back a region at a time, and the
+kernel takes the oldest mark first. So a policy orders *regions*, and its verdict on each value is given when the
+evictor passes over the region: the value goes, or stays, which for one in a segment is a copy into another.
+
+The contract:
+
+- All is called under the cache's lock, by one thread at a time; nothing here may call back into the cache.
+- A hit calls nothing. It counts a visit in the value's slot (a byte, which stops at 255), and that is what `visited`
+  sees later.
+- A policy owns its queues, and writes no field of a region or a store. What it keeps for a value (ghosts, a sketch)
+  must not take more than 8 bytes an entry.
+- A region that was `sealed` is in the policy's order until `left` is called, or `sealed` again: a large value that
+  stays is put in order anew. After a call that was cut short (`KeyboardInterrupt`) the policy is told by `left` of
+  regions that are no more, and by `sealed` of those that are not in order.
+- With the kernel's own eviction nothing is different but who says how much goes (`budget.py`). What the kernel took
+  leaves by `left`, without a verdict.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable, Iterable, Iterator
+from typing import NamedTuple, Protocol, TypeAlias
+
+from ..store import FRESH, KEPT
+
+__all__ = ["AGAIN", "FRESH", "KEPT", "Figures", "Policy", "Queue", "Region", "Stay"]
+
+
+class Region(Protocol):
+    """What a policy sees of a region."""
+
+    number: int
+    """Never used twice."""
+    queue: int
+    """Into which its values were stored."""
+    keys: list[Hashable]
+    """By slot. Not all live: the evictor asks about those that do."""
+
+    def visits(self, slot: int) -> int:
+        """How often the value was read since it was stored or moved, or since the evictor passed; at most 255."""
+        ...
+
+    def size(self, slot: int) -> int:
+        """Its bytes."""
+        ...
+
+
+class Figures(Protocol):
+    """What a policy may ask about its cache."""
+
+    @property
+    def limit(self) -> float:
+        """Bytes that values may take now; infinite where nothing bounds them."""
+        ...
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that they take."""
+        ...
+
+    def counts(self) -> tuple[int, int]:
+        """Hits and misses."""
+        ...
+
+
+class Stay(NamedTuple):
+    """A value stays: in which queue, and as if it had been visited so often since."""
+
+    queue: int
+    visits: int
+
+
+AGAIN = Stay(KEPT, 0)
+"""It must be visited again to stay the next time."""
+
+Queue: TypeAlias = OrderedDict[int, Region]
+
+
+class Policy:
+    """First in, first out, which others change: they say what their queues are, and what stays."""
+
+    def __init__(self, figures: Figures) -> None:
+        self.figures = figures
+        self._queues: list[Queue] = [OrderedDict()]
+
+    # ---- told
+
+    def stored(self, key: Hashable, nbytes: int, cost: float) -> int:
+        """A value is about to be stored, which took `cost` seconds to make (0 if nobody knows): in which queue?"""
+        return FRESH
+
+    def sealed(self, region: Region) -> None:
+        """A region is full, or a large value stored, or to stay: it has its place in order from now on."""
+        self.left(region)
+        self._queues[0][region.number] = region
+
+    def left(self, region: Region) -> None:
+        """A region is no more."""
+        for queue in self._queues:
+            queue.pop(region.number, None)
+
+    # ---- asked
+
+    def evict(self) -> Region | None:
+        """The region to pass over next, the same one until it has left or was sealed again; None where none is in
+        order.
+        """
+        return next(iter(self._queues[0].values()), None)
+
+    def visited(self, region: Region, slot: int) -> Stay | None:
+        """The evictor passes over a value that lives: it stays, or with None it goes."""
+        return None
+
+    def queues(self) -> list[Queue]:
+        """All regions in order, the oldest of each queue first: those the kernel takes first, as far as is known."""
+        return self._queues
+
+    def order(self) -> Iterator[Region]:
+        """All regions, those first that have been there longest."""
+        return (region for queue in self.queues() for region in queue.values())
+
+    def adopt(self, regions: Iterable[Region]) -> None:
+        """Begin with the order that another policy left."""
+        for region in regions:
+            self._queues[0][region.number] = region

@@ -1,0 +1,179 @@
+"""The parts of one cache, and how they are changed together: one change at a time, mended where it was cut short, after
+a fork, and under memory pressure.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from .._core import Lookup, give_back_kept
+from ..errors import VolatilityWarning
+from ..memory import callers_level
+from . import pressure
+from .addresses import AddressSpace, for_want_of_room
+from .budget import Budget
+from .calls import Calls
+from .changes import Changes
+from .checks import TimeToLive
+from .departures import Why, tell_each
+from .eviction import Evictor, make_policy
+from .expiry import Expirer
+from .fork import follow
+from .notices import Notices
+from .reclaim import Reclaimer
+from .stopped import raise_if_stopped
+from .store import Store, stores
+from .values import Codec
+
+__all__ = ["Parts"]
+
+ONE_GIFT = 16 << 20
+"""Where no memory is to be had, so much of the values is given up for the program."""
+
+WORTH_SEALING = 256 << 10
+"""Open segments with less in them stay open under pressure: of one cache. Many share this."""
+
+
+class Figures:
+    """What a policy may ask."""
+
+    def __init__(self, store: Store, budget: Budget, lookup: Lookup) -> None:
+        self._store, self._budget = store, budget
+        self.counts = lookup.counts
+
+    @property
+    def limit(self) -> float:
+        """Bytes that values may take now."""
+        return self._budget.limit
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that they take."""
+        return self._store.nbytes
+
+
+class Parts:
+    """The arguments are `VolatileCache`'s, checked; `owner` is the name of its type."""
+
+    def __init__(
+        self,
+        lookup: Lookup,
+        owner: str,
+        *,
+        max_bytes: int | None,
+        maxsize: int | None,
+        ttl: TimeToLive,
+        name: str,
+        codec: Codec | None,
+        copy: bool | None,
+        on_lost: Callable[[list[Any]], object] | None,
+        on_evict: Callable[[Any, Why], object] | None,
+        dump: bool,
+        inherit: bool,
+        timer: Callable[[], float],
+    ) -> None:
+        self.owner, self.name = owner, name
+        self.ttl, self.timer = ttl, timer
+        self.codec, self.copy = codec, copy
+        self.lookup, self.index = lookup, lookup.index
+        self.undecodable = 0
+        self.closed = self.listening = False
+        self.notices = None if on_lost is None else Notices(on_lost)
+        self.departures = None if on_evict is None else Notices(partial(tell_each, on_evict))
+        self.addresses = AddressSpace(name, dump=dump, inherit=inherit)
+        self.store = Store(self.addresses.take, lookup, max_bytes)
+        if self.notices is not None or self.departures is not None:
+            self.store.tell = self.tell
+        self.budget = Budget(self.store, max_bytes, maxsize)
+        self.policy = make_policy(Figures(self.store, self.budget, lookup))
+        self.expirer = Expirer(self.store, timer)
+        evictor = Evictor(self.store, self.policy)
+        self.reclaimer = Reclaimer(self.store, self.budget, evictor, self.expirer, self.addresses)
+        self.calls = Calls()
+        self.change = Changes(self)
+        self._inherit = inherit
+        self._told: set[type[Exception]] = set()
+        follow(self)
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else f"{len(self.index)} entries, {self.store.nbytes} bytes"
+        return f"<{self.owner} {self.name!r}: {state}>"
+
+    # ---- after each change
+
+    def mend(self) -> None:
+        """A change was cut short."""
+        try:
+            self.reclaimer.mend()
+        except MemoryError:  # it counts all that there is
+            self.store.clear("evicted")
+
+    def changed(self) -> None:
+        """A change is over: see that we are told of pressure, and tell who left."""
+        if not self.listening and self.store.regions:
+            self.listening = pressure.listen(self)
+        if self.store.tell is not None:
+            for notices in (self.notices, self.departures):
+                if notices is not None and notices.due:
+                    notices.deliver()
+
+    def tell(self, key: Any, why: Why) -> None:
+        """A key left."""
+        if self.notices is not None and why == "purged":
+            self.notices.due.append(key)
+        if self.departures is not None:
+            self.departures.due.append((key, why))
+
+    # ---- where memory is short
+
+    def under_pressure(self) -> None:
+        """Memory grows short somewhere: see what was lost, and let the kernel have what is still being filled."""
+        self.change(self._give_way)
+
+    def _give_way(self) -> None:
+        self.store.seal_all(at_least=WORTH_SEALING // max(1, len(stores)))
+        self.store.regions.spare.clear()
+        give_back_kept()
+        self.reclaimer.survey()
+        self.store.clean(4096)
+
+    def give_way_to_program(self) -> None:
+        """There was no memory for something: a part of the values goes, and all where there is none even for that."""
+        try:
+            self.change(self.reclaimer.give_up, ONE_GIFT)
+        except (MemoryError, OSError) as error:
+            if not for_want_of_room(error):
+                raise
+            self.change(self.store.clear, "evicted")
+
+    def tell_trouble(self, error: Exception) -> None:
+        """Once for each kind: a cache that stores nothing makes its program slow, and nobody would know why."""
+        raise_if_stopped(error)
+        if type(error) in self._told:
+            return
+        self._told.add(type(error))
+        warnings.warn(
+            f"{self!r} could not store or read a value, which was made and returned: {type(error).__name__}: {error}",
+            VolatilityWarning,
+            stacklevel=callers_level(),
+        )
+
+    # ---- after a fork
+
+    def after_fork(self) -> None:
+        """In the child."""
+        self.change.after_fork()
+        self.listening = self.closed
+        self.calls.forget_other_threads()
+        for notices in (self.notices, self.departures):
+            if notices is not None:
+                notices.after_fork()
+        if not self._inherit:
+            tell, self.store.tell = self.store.tell, None  # they left nobody: the parent has them
+            self.store.clear()
+            self.store.tell = tell
+            self.reclaimer.lift()
+        self.change.caught_up()

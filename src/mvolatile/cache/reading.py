@@ -1,0 +1,175 @@
+"""Reading: what becomes of a get that is no plain hit, and what a key has."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Any, NamedTuple
+
+from .._core import MISSING
+from ..errors import Purged, VolatilityWarning
+from ..memory import callers_level
+from .addresses import for_want_of_room
+from .parts import Parts
+from .stopped import raise_if_stopped
+from .store import KIND_MASK, LargeValue, Region, region_of, slot_of
+from .values import BYTES, EXPIRES, EXPIRY, decode
+
+__all__ = ["Entry", "Reading"]
+
+TRIES_TO_READ = 2
+
+EXPIRY_SIZE, _expiry = EXPIRY.size, EXPIRY.unpack
+
+
+class Entry(NamedTuple):
+    """A value that is there."""
+
+    locator: int
+    region: Region
+    expires: float | None
+
+    @property
+    def slot(self) -> int:
+        """Where in its region."""
+        return slot_of(self.locator)
+
+
+class Reading:
+    """Of one cache. `Lookup` asks `find_carefully` and `decoded`."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._store, self._index = parts.store, parts.index
+        self.find = parts.lookup.find
+
+    def find_or_miss(self, key: Any) -> Any:
+        """As `find`, for who can make the value: what the kernel refuses (memory, a mapping) is a miss."""
+        try:
+            return self.find(key)
+        except (MemoryError, OSError) as error:
+            self._parts.tell_trouble(error)
+            return MISSING
+
+    def find_carefully(self, key: Any) -> Any:
+        """When something is not as usual; the value or `MISSING`.
+
+        That is the answer too where there is no memory for what a hit would give, even after some values went.
+        """
+        for _ in range(TRIES_TO_READ):
+            try:
+                locator, data = self.fetch(key, False)
+                return data if data is MISSING else self.decoded(key, locator, data)
+            except (MemoryError, OSError) as error:
+                if not for_want_of_room(error):
+                    raise
+            self._parts.give_way_to_program()
+        return MISSING
+
+    def decoded(self, key: Any, locator: int, data: Any) -> Any:
+        """The value, unless it is expired."""
+        parts, kind = self._parts, locator & KIND_MASK
+        if kind & EXPIRES:
+            if parts.timer() >= _expiry(data[-EXPIRY_SIZE:])[0]:
+                parts.change(self._store.remove, key, locator, "expired")
+                return MISSING
+            data, kind = data[:-EXPIRY_SIZE], kind - EXPIRES
+        if kind == BYTES and type(data) is bytes:
+            return data
+        try:
+            return decode(kind, data, parts.codec)
+        except (MemoryError, RecursionError):  # another time it can be
+            raise
+        except Exception as error:  # its class was renamed, or its file is gone
+            raise_if_stopped(error)
+            first = not parts.undecodable
+            parts.change(self._forget_undecodable, key, locator)
+            if first:
+                told = f"cannot be decoded, and is a miss. {type(error).__qualname__}: {error}"
+                warnings.warn(f"{parts!r}: a value {told}", VolatilityWarning, callers_level())
+            return MISSING
+
+    def _forget_undecodable(self, key: Any, locator: int) -> None:
+        if self._store.remove(key, locator, "undecodable"):
+            self._parts.undecodable += 1
+
+    def fetch(self, key: Any, probe: bool) -> tuple[int, Any]:
+        """Something was not as usual: the key is not there, its segment was sealed or dropped meanwhile, or the
+        value is lost. The locator and the bytes found in the end, or `MISSING`. A probe counts no visit, and copies no
+        large value.
+        """
+        parts, store = self._parts, self._store
+        while (locator := self._index.get(key)) is not None:
+            region = store.regions.get(region_of(locator))
+            if region is None:
+                parts.change(store.forget_dangling, key, locator)
+                if self._index.get(key) == locator and region_of(locator) not in store.regions:
+                    break  # a finalizer asks in the middle of a change
+                continue
+            if self._is_over(region):
+                parts.change(store.remove, key, locator, "expired")
+                break
+            slot = slot_of(locator)
+            try:
+                data = region.probe(slot) if probe else region.read(slot)
+            except ValueError:
+                continue  # sealed at this moment
+            except Purged:
+                parts.change(store.lose, key, locator)
+                break
+            else:
+                if not probe:
+                    region.visit(slot)
+                return locator, data
+        return 0, MISSING
+
+    def _is_over(self, region: Region) -> bool:
+        """Of a large value: a small one's time stands with its bytes."""
+        return (
+            isinstance(region, LargeValue)
+            and region.expires is not None
+            and self._parts.timer() >= region.expires
+        )
+
+    def contains(self, key: Any) -> bool:
+        """Whether a get would have been a hit now. Counts nothing, and copies no value."""
+        locator, data = self.fetch(key, True)
+        if data is MISSING:
+            return False
+        if locator & EXPIRES and self._parts.timer() >= EXPIRY.unpack_from(data, len(data) - EXPIRY_SIZE)[0]:
+            self._parts.change(self._store.remove, key, locator, "expired")
+            return False
+        return True
+
+    # ---- under the lock
+
+    def entry(self, key: Any) -> Entry | None:
+        """What `key` has, under the lock: neither lost nor expired. Counts nothing."""
+        locator = self._index.get(key)
+        region = None if locator is None else self._store.regions.get(region_of(locator))
+        if locator is None or region is None or self._is_over(region):
+            return None
+        entry = Entry(locator, region, None)
+        try:
+            tail = region.probe(entry.slot)
+        except Purged:
+            return None
+        if isinstance(region, LargeValue):
+            return entry._replace(expires=region.expires)
+        if not locator & EXPIRES:
+            return entry
+        expires = _expiry(tail[-EXPIRY_SIZE:])[0]
+        return None if self._parts.timer() >= expires else entry._replace(expires=expires)
+
+    def look(self, key: Any) -> Entry | None:
+        """As `entry`, with the lock taken for it."""
+        if self._parts.change.is_ours:
+            return self.entry(key)  # in the middle of a change, which may not be changed, but read
+        return self._parts.change(self.entry, key)
+
+    def time_left(self, key: Any) -> float | None:
+        """Seconds to live, infinitely many for ever; None if there is no value."""
+        entry = self.look(key)
+        if entry is None:
+            return None
+        return math.inf if entry.expires is None else entry.expires - self._parts.timer()

@@ -1,0 +1,225 @@
+"""What is in a store: the index, the regions it points into, and the segments that are being filled."""
+
+from __future__ import annotations
+
+import weakref
+from collections import deque
+from collections.abc import Callable, Hashable
+from typing import Any, TypeAlias
+
+from ..._core import Lookup
+from ...memory import VolatileMemory
+from ..departures import Why
+from .large import LargeValue, read_bytes
+from .locator import place, region_of, slot_of
+from .regions import Region, Regions
+from .segment import Segment
+from .sizes import PAGE, VALUES, is_large, segment_bytes
+
+__all__ = ["FRESH", "KEPT", "Contents", "stores"]
+
+FRESH, KEPT = 0, 1
+"""Queues: values of one queue share segments. New ones go where their owner says, else into `FRESH`; what is moved out
+of a segment that is mostly dead goes into `KEPT`, or stays in its own beyond that.
+"""
+
+MOSTLY = 2 / 3
+"""A segment is compacted when so large a part of it is dead."""
+
+Tell: TypeAlias = Callable[[Hashable, Why], object]
+
+stores: weakref.WeakSet[Contents] = weakref.WeakSet()
+"""Every open store; how many there are decides how large first segments are."""
+
+
+def _nothing(region: Region) -> None:
+    """Nobody is to be told."""
+
+
+class Contents:
+    """The half of `Store` that takes values in."""
+
+    def __init__(
+        self,
+        new_memory: Callable[[int], VolatileMemory] = VolatileMemory,
+        lookup: Lookup | None = None,
+        most: int | None = None,
+    ) -> None:
+        lookup = Lookup() if lookup is None else lookup
+        self.index = lookup.index
+        self.regions = Regions(new_memory, lookup.tables)
+        self.open: dict[int, Segment] = {}  # by queue
+        self.dropped: deque[list[Any]] = deque()  # [region, next slot, lost]: the index still points there
+        self.sparse: deque[list[Any]] = deque()  # [segment, next slot]: its live values are being moved
+        self.most = most
+        self.purged = 0
+        self.tell: Tell | None = None  # of each key that leaves
+        self.sealed: Callable[[Region], object] = _nothing
+        self.retired: Callable[[Region], object] = _nothing
+        stores.add(self)
+
+    @property
+    def nbytes(self) -> int:
+        """Of the values."""
+        return self.regions.nbytes
+
+    @property
+    def overhead(self) -> int:
+        """Ordinary memory, for what they need beside."""
+        return self.regions.overhead
+
+    @property
+    def footprint(self) -> int:
+        """All bytes that the store costs, about."""
+        return self.regions.nbytes + self.regions.overhead
+
+    def segment_bytes(self) -> int:
+        """How large the next segment is to be."""
+        return segment_bytes(self.regions.nbytes, self.most, len(stores))
+
+    def is_large(self, nbytes: int) -> bool:
+        """Whether a value is to have memory of its own."""
+        return is_large(nbytes, self.segment_bytes())
+
+    # ---- in
+
+    def put(
+        self,
+        key: Hashable,
+        kind: int,
+        data: bytes,
+        why: Why | None = "replaced",
+        *,
+        queue: int = FRESH,
+        visits: int = 0,
+    ) -> None:
+        """Store bytes of some kind (a number below 16, which is the owner's business), small or large. What the key had
+        before leaves for that reason; with None it is the same value.
+        """
+        if self.is_large(len(data)):
+            memory = self.regions.new_memory(len(data))
+            memory.write(data)
+            self.put_large(
+                LargeValue(self.next_number(), key, kind, len(data), memory, read_bytes, queue), why
+            )
+            return
+        self.put_small(key, kind, data, why, queue=queue, visits=visits)
+
+    def put_small(
+        self,
+        key: Hashable,
+        kind: int,
+        data: bytes,
+        why: Why | None = "replaced",
+        *,
+        queue: int = FRESH,
+        visits: int = 0,
+    ) -> None:
+        """Store it in a segment that it shares."""
+        self._publish(key, self._append(self.segment_for(len(data), queue), key, kind, data, visits), why)
+
+    def put_large(self, value: LargeValue, why: Why | None = "replaced") -> None:
+        """Store a value that brings its own memory."""
+        self.regions.enter(value)
+        self._publish(value.keys[0], place(value.number, 0, value.kind), why)
+        self.sealed(value)
+
+    def next_number(self) -> int:
+        """For a large value to be made."""
+        return self.regions.next_number()
+
+    def given_back_by(self, key: Hashable) -> int:
+        """Bytes that come back at once when `key` gets another value: a large one has memory of its own."""
+        region = self.regions.get(region_of(self.index.get(key, 0)))
+        return region.used if isinstance(region, LargeValue) else 0
+
+    def segment_for(self, nbytes: int, queue: int) -> Segment:
+        """An open one with room for so many bytes."""
+        segment = self.open.get(queue)
+        if segment is not None:
+            if segment.has_room(nbytes):
+                return segment
+            del self.open[queue]
+            self.seal(segment)
+        wanted = max(self.segment_bytes(), VALUES * nbytes)
+        memory = self.regions.memory(-(-wanted // PAGE) * PAGE)
+        segment = Segment(self.next_number(), memory, queue)
+        self.regions.enter(segment)
+        self.open[queue] = segment
+        return segment
+
+    def _append(self, segment: Segment, key: Hashable, kind: int, data: bytes, visits: int) -> int:
+        before = segment.overhead
+        slot = segment.append(key, data, visits)
+        self.regions.nbytes += len(data)
+        self.regions.overhead += segment.overhead - before
+        return place(segment.number, slot, kind)
+
+    def _publish(self, key: Hashable, locator: int, why: Why | None) -> None:
+        old = self.index.get(key)
+        self.index[key] = locator
+        if old is not None:
+            self._died(key, old, why)
+
+    def seal(self, segment: Segment) -> None:
+        """Make it volatile."""
+        segment.seal()
+        self.regions.register(segment)
+        if segment.dead >= MOSTLY * segment.used:
+            self.compact(segment)
+        self.sealed(segment)
+
+    def seal_all(self, at_least: int = 0) -> None:
+        """Make everything volatile, but for open segments with less than `at_least` bytes in them."""
+        for queue, segment in sorted(self.open.items(), reverse=True):
+            if segment.used >= at_least and self.open.get(queue) is segment:
+                del self.open[queue]
+                self.seal(segment)
+
+    def compact(self, segment: Segment) -> None:
+        """Have what lives in it moved, by and by."""
+        segment.gone = True
+        self.sparse.append([segment, 0])
+
+    # ---- out
+
+    def lives(self, region: Region, slot: int) -> bool:
+        """Whether the index still points there. Not for a key whose ``__hash__`` or ``__eq__`` fails now: it leaves
+        with its place, so that whoever moves the others need not fail with it.
+        """
+        try:
+            locator = self.index.get(region.keys[slot], 0)
+        except MemoryError:
+            raise
+        except Exception:
+            return False
+        return region_of(locator) == region.number and slot_of(locator) == slot
+
+    def note_lost(self, key: Hashable) -> None:
+        """Count a key that the kernel took."""
+        self.purged += 1
+        if self.tell is not None:
+            self.tell(key, "purged")
+
+    def _died(self, key: Hashable, locator: int, why: Why | None) -> None:
+        region = self.regions.get(region_of(locator))
+        if region is None:  # the kernel took it before
+            self.note_lost(key)
+            return
+        if self.tell is not None and why is not None:
+            self.tell(key, why)
+        if isinstance(region, LargeValue):
+            self.retire(region)
+            return
+        region.dead += region.size(slot_of(locator))
+        if not region.is_open and region.dead >= MOSTLY * region.used and not region.gone:
+            self.compact(region)
+
+    def emptied(self, segment: Segment, slot: int) -> None:
+        """All values up to `slot` were moved or given up: they count no more, though their pages stay until all are."""
+        self.regions.emptied(segment, slot)
+
+    def retire(self, region: Region) -> None:
+        """Give its memory back; arrays over it keep theirs until they die."""
+        if self.regions.retire(region):
+            self.retired(region)

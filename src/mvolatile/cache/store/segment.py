@@ -1,0 +1,135 @@
+"""A segment: a region of memory that many small values share.
+
+It is open at first: held by one write pin, filled front to back. Published bytes are never written again, so readers of
+an open segment need no lock. Offsets, visits and the fast way to read are in C (`SlotTable`). To seal it is to let the
+pin go: it is volatile from then on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+
+from ..._core import SlotTable
+from ...errors import Purged
+from ...memory import VolatileMemory
+from .locator import SLOTS
+from .overhead import OWN_MEMORY, of_entry
+from .published import read_published
+
+__all__ = ["NOBODY", "Segment"]
+
+NOBODY = object()
+"""The key of a slot that was never published, or of nothing."""
+
+
+class Segment:
+    """A memory for many values: slot i of `table` has the key ``keys[i]``."""
+
+    __slots__ = (
+        "capacity",
+        "dead",
+        "emptied",
+        "emptied_overhead",
+        "gone",
+        "keys",
+        "memory",
+        "number",
+        "overhead",
+        "queue",
+        "table",
+        "view",
+    )
+
+    def __init__(self, number: int, memory: VolatileMemory, queue: int) -> None:
+        self.number = number
+        self.queue = queue
+        self.capacity = memory.nbytes
+        self.memory = memory
+        self.view: memoryview | None = memoryview(memory._hold(True))
+        if memory._lossy:
+            memory._forgive()  # a former owner's loss
+        self.table = SlotTable(self.memory)
+        self.keys: list[Hashable] = []
+        self.dead = 0  # bytes of values that were overwritten or deleted
+        self.emptied = 0  # bytes, from the front, that were moved or given up
+        self.overhead = OWN_MEMORY  # of it and its entries
+        self.emptied_overhead = 0
+        self.gone = False
+
+    @property
+    def used(self) -> int:
+        """Bytes taken, by dead values too."""
+        return self.table.used
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is being filled."""
+        return self.view is not None
+
+    def has_room(self, nbytes: int) -> bool:
+        """Whether a value of so many bytes fits. Not where a forked child did not inherit what was held: all that is
+        stored there would count as lost with it.
+        """
+        if self.view is None or self.memory._lossy:
+            return False
+        return self.table.used + nbytes <= self.capacity and len(self.keys) < SLOTS
+
+    def append(self, key: Hashable, data: bytes, visits: int) -> int:
+        """Write a value that fits; answers its slot, which nobody knows yet."""
+        if len(self.keys) != self.table.count:
+            self.mend()
+        slot = self.table.append(data, visits)
+        self.keys.append(key)
+        self.overhead += of_entry(key)
+        return slot
+
+    def mend(self) -> None:
+        """After an append that was interrupted: its slot was not published, and is nobody's."""
+        while len(self.keys) < self.table.count:
+            self.keys.append(NOBODY)
+
+    def visits(self, slot: int) -> int:
+        """How often it was read since it was stored or moved; 255: as often, or more."""
+        return self.table.visits(slot)
+
+    def visit(self, slot: int) -> None:
+        """It was read."""
+        self.table.visit(slot)
+
+    def size(self, slot: int) -> int:
+        """Its bytes."""
+        return self.table.bounds(slot)[1]
+
+    def seal(self) -> None:
+        """Let the kernel have it."""
+        self.table.close()
+        view, self.view = self.view, None
+        if view is not None:
+            view.release()
+
+    def read(self, slot: int) -> bytes:
+        """The bytes of a slot; `Purged` if they were lost, `ValueError` if it is being sealed or emptied now."""
+        at, n = self.table.bounds(slot)
+        if self.view is not None and not self.memory._lossy:  # a forked child may not inherit what is held
+            return self.view[at : at + n].tobytes()
+        try:
+            data = read_published(self.memory, at, n)
+        except Purged:
+            if self.table.has_memory:
+                raise
+            data = b""
+        if not self.table.has_memory:
+            raise ValueError("another segment has the memory now")
+        return data
+
+    def probe(self, slot: int) -> bytes:
+        """As `read`, for the exceptions and the last eight bytes (or all, if fewer): no more than those are copied, but
+        where that needs a hold.
+        """
+        tail = self.table.tail(slot)
+        return self.read(slot) if tail is None else tail
+
+    def let_go(self) -> VolatileMemory | None:
+        """Its memory, to be filled by another; None if somebody holds it."""
+        self.table.let_go()
+        return None if self.memory._pins else self.memory
