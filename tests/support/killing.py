@@ -8,6 +8,7 @@ import mmap
 import os
 import signal
 import threading
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
@@ -51,7 +52,7 @@ def _use_for_ever(name: str, seed: int, progress: memoryview) -> None:
         if what == 0:
             cache[key] = _value(key, random.choice(SIZES))
         elif what == 1:
-            cache.get_or_set(key, lambda key=key: _value(key, random.choice(SIZES)))
+            cache.get_or_set(key, partial(_value, key, random.choice(SIZES)))
         elif what == 2:
             cache.delete_many([key])
         elif what == 3:
@@ -129,7 +130,7 @@ def run(name: str, kills: int, seed: int) -> Told:
                     other["mine"] = len(read)
                     assert other["mine"] == len(read)
                     key = len(read) % KEYS
-                    _check(key, other.get_or_set(key, lambda key=key: _value(key, 100)))
+                    _check(key, other.get_or_set(key, partial(_value, key, 100)))
                     read.append(key)
         except BaseException as error:
             wrong.append(error)

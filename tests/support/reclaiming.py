@@ -48,7 +48,7 @@ def reclaim(pid: int, random: Random) -> int:
         return 0
     try:
         packed = b"".join(struct.pack("@NN", *part) for part in parts)
-        done = libc.syscall(
+        done: int = libc.syscall(
             ctypes.c_long(_PROCESS_MADVISE),
             ctypes.c_int(process),
             ctypes.c_char_p(packed),

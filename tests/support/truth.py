@@ -149,8 +149,7 @@ class Worker:
             if got != value:
                 return self.check(key, got, least)
         elif how < 0.85:
-            got = self.cache.pop(key, None)
-            if got is not None:
+            if got := self.cache.pop(key, b""):
                 self.check(key, got, least)
         else:
             self.cache.delete_many([key])

@@ -92,7 +92,7 @@ class Access(Reader):
         def store(line: Line) -> Reply | None:
             return _send(line, request, encoded)
 
-        reply = store(line) if line is not None else self.connections.with_line(store)
+        reply = store(line) if line is not None else self.connections.change_by(store, start=True)
         if reply is None and lease == 0:
             self.tell_trouble("no keeper can be started, so nothing is stored")
         return reply

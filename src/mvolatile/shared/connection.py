@@ -209,14 +209,17 @@ class Connections:
         return self.with_line(lambda line: line.ask(request), start)
 
     def change(self, request: Request) -> Reply | None:
-        """As `request`, for what takes values away. None: nobody has any.
+        """As `request`, for what takes values away. None: nobody has any."""
+        return self.change_by(lambda line: line.ask(request), start=False)
 
-        The bad schedule: a keeper that ends does not listen any more, and can be read still. It is waited for.
+    def change_by(self, use: Callable[[Line], Reply | None], start: bool) -> Reply | None:
+        """As `with_line`, but None only if nobody has any values.
+
+        The bad schedule: a keeper that ends does not listen any more, or one that has no descriptor left turns us
+        away, and both can be read still by others. Either is waited for.
         """
         until = time.monotonic() + PATIENCE / 1000 + ENDING
-        while (
-            (reply := self.request(request, start=False)) is None and not self.closed and self.place.is_kept()
-        ):
+        while (reply := self.with_line(use, start)) is None and not self.closed and self.place.is_kept():
             if time.monotonic() > until:
                 raise TimeoutError(
                     errno.ETIMEDOUT, "a keeper lives and does not listen", str(self.place.path("lock"))

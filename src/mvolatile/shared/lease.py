@@ -37,7 +37,7 @@ def leased(cache: Access, key: Any, factory: Callable[[], Any], terms: Terms) ->
 
     def make() -> Any:
         for _ in range(LOOKS):
-            line = cache.connections.line(start=True)
+            line = _line(cache)
             if line is None:
                 return factory()  # there is no keeper to be had
             try:
@@ -68,8 +68,8 @@ def aleased(cache: Access, key: Any, factory: Callable[[], Any], terms: Terms) -
 
     async def make() -> Any:
         for _ in range(LOOKS):
-            line = cache.connections.line(start=True)
-            if line is None or not can_wait(running()):
+            line = _line(cache) if can_wait(running()) else None
+            if line is None:
                 return await _made(factory)
             try:
                 reply = _ask(line, key)
@@ -93,6 +93,16 @@ def aleased(cache: Access, key: Any, factory: Callable[[], Any], terms: Terms) -
         return await _made(factory)
 
     return make
+
+
+def _line(cache: Access) -> Line | None:
+    """None: there is no keeper to be had, or no descriptor to reach it by. What is made is returned all the same."""
+    try:
+        return cache.connections.line(start=True)
+    except PermissionError:
+        raise
+    except OSError:
+        return None
 
 
 def _ask(line: Line, key: Any) -> Reply | None:
