@@ -50,6 +50,7 @@ class Keeper:
         self.since = time.time()
         self._epoll = select.epoll()
         self._epoll.register(listener.fileno(), select.EPOLLIN)
+        self._message = bytearray(LONGEST)  # taken once: there may be no memory later
         self._spare = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
 
     # ---- the loop
@@ -110,13 +111,18 @@ class Keeper:
             return
         passed: list[int] = []
         try:
-            data, ancillary, flags, _ = client.socket.recvmsg(
-                LONGEST, socket.CMSG_SPACE(16), socket.MSG_CMSG_CLOEXEC
+            nbytes, ancillary, flags, _ = client.socket.recvmsg_into(
+                [self._message], socket.CMSG_SPACE(16), socket.MSG_CMSG_CLOEXEC
             )
             passed = descriptors(ancillary)
-            if not data or flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC) or client.waits or len(passed) > 1:
+            if (
+                not nbytes
+                or flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC)
+                or client.waits
+                or len(passed) > 1
+            ):
                 raise NonsenseError
-            request = Request.unpacked(data)
+            request = Request.unpacked(bytes(memoryview(self._message)[:nbytes]))
             answer, reply_fd = self._answer(client, request, passed)
             self._send(client, answer, reply_fd)
         except BlockingIOError:

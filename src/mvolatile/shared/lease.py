@@ -68,8 +68,8 @@ def aleased(cache: Access, key: Any, factory: Callable[[], Any], terms: Terms) -
 
     async def make() -> Any:
         for _ in range(LOOKS):
-            line = _line(cache)
-            if line is None or not can_wait(running()):
+            line = _line(cache) if can_wait(running()) else None
+            if line is None:
                 return await _made(factory)
             try:
                 reply = _ask(line, key)
@@ -96,11 +96,12 @@ def aleased(cache: Access, key: Any, factory: Callable[[], Any], terms: Terms) -
 
 
 def _line(cache: Access) -> Line | None:
-    """None where there is no keeper to be had, or no descriptor: who has none makes the value all the same."""
+    """None: there is no keeper to be had, or no descriptor to reach it by. What is made is returned all the same."""
     try:
         return cache.connections.line(start=True)
-    except OSError as error:
-        cache.tell_trouble(f"a value is made and not stored: {error}")
+    except PermissionError:
+        raise
+    except OSError:
         return None
 
 

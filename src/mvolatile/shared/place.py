@@ -168,8 +168,17 @@ class Place:
             os.close(descriptor)
 
     def start(self, max_bytes: int | None, linger: float) -> Channel | None:
-        """A channel to the keeper there, which is started if there is none. None if it cannot be."""
-        until = time.monotonic() + PATIENCE
+        """A channel to the keeper there, which is started if there is none. None if it cannot be: no room for its
+        files, no memory for its process.
+        """
+        try:
+            return self._started(max_bytes, linger, time.monotonic() + PATIENCE)
+        except PermissionError:
+            raise
+        except OSError:
+            return None
+
+    def _started(self, max_bytes: int | None, linger: float, until: float) -> Channel | None:
         with self._start_lock(until) as alone:
             channel = self.connect_patiently(until)
             if channel is not None or not alone:

@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 
 from mvolatile import SharedCache
-
-from .helpers import end_keepers, entries
+from support.keepers import end_keepers, entries
 
 
 @pytest.fixture

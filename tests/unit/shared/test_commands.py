@@ -16,9 +16,8 @@ import pytest
 
 from mvolatile import SharedCache
 from mvolatile.cli import main
+from support.keepers import keeper_pid, until
 from support.processes import run_python
-
-from .helpers import keeper_pid, until
 
 Cache = SharedCache[Any, Any]
 

@@ -19,8 +19,7 @@ from mvolatile._core import HINTS_HEADER, SharedFile
 from mvolatile.shared import runtime_directory
 from mvolatile.shared.place import Place, checked_name
 from mvolatile.shared.wire import ANY, PROTOCOL, Op, Reply, Request, Status
-
-from .helpers import keeper_pid, until
+from support.keepers import keeper_pid, until
 
 Cache = SharedCache[Any, Any]
 

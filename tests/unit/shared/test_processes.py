@@ -20,9 +20,8 @@ import mvolatile.shared.connection as connection
 from mvolatile import SharedCache
 from mvolatile.shared.place import Place
 from support import sharing as workers
+from support.keepers import in_child, is_free, keeper_pid, kill_keeper, until
 from support.processes import command, run_python
-
-from .helpers import in_child, is_free, keeper_pid, kill_keeper, until
 
 Cache = SharedCache[Any, Any]
 Make = Callable[..., Cache]

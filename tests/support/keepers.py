@@ -9,6 +9,7 @@ import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ def end_keepers(directory: Path, how: int = signal.SIGTERM) -> None:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
                 os.kill(pid, how)
-        until(lambda lock=lock: is_free(lock))
+        until(partial(is_free, lock))
 
 
 def kill_keeper(cache: SharedCache[Any, Any]) -> int:
