@@ -73,7 +73,7 @@ class Access(Reader):
             return Reply(Status.NO)
         if lives is not None and lives <= 0:
             gone = Request(Op.DELETE, encoded_key, version=version)
-            reply = self.connections.change(gone) if line is None else line.ask(gone)
+            reply = self.connections.tell(gone) if line is None else line.ask(gone)
             return Reply(Status.OK) if reply is None or version == ANY else reply
         encoded = encode(value, self._codec, None)
         request = Request(
@@ -92,7 +92,7 @@ class Access(Reader):
         def store(line: Line) -> Reply | None:
             return _send(line, request, encoded)
 
-        reply = store(line) if line is not None else self.connections.change_by(store, start=True)
+        reply = store(line) if line is not None else self.connections.change(store, start=True)
         if reply is None and lease == 0:
             self.tell_trouble("no keeper can be started, so nothing is stored")
         return reply
@@ -101,7 +101,7 @@ class Access(Reader):
         """Whether there was one, at that version. When it returns nobody reads it any more."""
         encoded = keys.encode(key)
         self.calls.invalidate(key)
-        reply = self.connections.change(Request(Op.DELETE, encoded, version=version))
+        reply = self.connections.tell(Request(Op.DELETE, encoded, version=version))
         return reply is not None and reply.status == Status.OK
 
     # ---- what `SingleFlight` asks of a cache

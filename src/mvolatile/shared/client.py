@@ -166,7 +166,8 @@ class SharedCache(Verbs[K, V], MutableMapping[K, V]):
 
         `TypeError` for a value that cannot be stored or a key that cannot be encoded. `TooLargeError` for one larger
         than `max_bytes`, `NoRoomError` for one larger than the memory there is: then an older value of the key is
-        gone too. Where no keeper can be started nothing is stored, and a `VolatilityWarning` says so once.
+        gone too. `OSError` where this process has no descriptor left to tell the keeper: an older value may be there
+        still. Where no keeper can be started nothing is stored, and a `VolatilityWarning` says so once.
         """
         check(self._access.store(key, value, ttl))
 
@@ -212,7 +213,7 @@ class SharedCache(Verbs[K, V], MutableMapping[K, V]):
     def clear(self) -> None:
         """Forget everything."""
         self._access.calls.invalidate_all()
-        self._access.connections.change(Request(Op.CLEAR))
+        self._access.connections.tell(Request(Op.CLEAR))
 
     def update(self, other: Any = (), /, **more: Any) -> None:
         """Store every pair of a mapping or an iterable; what is gone from another cache meanwhile is left out."""

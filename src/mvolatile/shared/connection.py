@@ -35,7 +35,7 @@ AGAIN = 0.5
 TRIES = 4
 MOST_IDLE = 8
 MAILBOX = 1 << 20
-KEPT = 8 << 20
+KEPT = 16 << 20
 """Bytes: a mailbox's pages beyond that are given back after each use."""
 
 
@@ -164,7 +164,7 @@ class Connections:
     def _open_line(self, start: bool) -> tuple[Line, Reply] | None:
         """A new line, and what the keeper told of itself."""
         for _ in range(TRIES):
-            channel = self.place.connect()
+            channel = self.place.connect_patiently(time.monotonic() + PATIENCE / 1000)
             if channel is None and not start:
                 return None
             if channel is None:
@@ -208,24 +208,24 @@ class Connections:
         """The answer of the keeper there is by then; None if there is none, or, with `start`, none is to be had."""
         return self.with_line(lambda line: line.ask(request), start)
 
-    def change(self, request: Request) -> Reply | None:
-        """As `request`, for what takes values away. None: nobody has any."""
-        return self.change_by(lambda line: line.ask(request), start=False)
+    def change(self, use: Callable[[Line], Reply | None], start: bool) -> Reply | None:
+        """As `with_line`, for what takes values away, be it for newer ones. None: there is no keeper, and no value.
 
-    def change_by(self, use: Callable[[Line], Reply | None], start: bool) -> Reply | None:
-        """As `with_line`, but None only if nobody has any values.
-
-        The bad schedule: a keeper that ends does not listen any more, or one that has no descriptor left turns us
-        away, and both can be read still by others. Either is waited for.
+        `TimeoutError` where one lives and cannot be told. The bad schedules: a keeper that ends does not listen any
+        more, and can be read still, so it is waited for; one that is stopped, and that we may not kill.
         """
         until = time.monotonic() + PATIENCE / 1000 + ENDING
         while (reply := self.with_line(use, start)) is None and not self.closed and self.place.is_kept():
             if time.monotonic() > until:
                 raise TimeoutError(
-                    errno.ETIMEDOUT, "a keeper lives and does not listen", str(self.place.path("lock"))
+                    errno.ETIMEDOUT, "a keeper lives and does not answer", str(self.place.path("lock"))
                 )
             time.sleep(LOOK_AGAIN)
         return reply
+
+    def tell(self, request: Request) -> Reply | None:
+        """`change` by one request, to the keeper there is."""
+        return self.change(lambda line: line.ask(request), start=False)
 
     def with_line(self, use: Callable[[Line], Reply | None], start: bool = True) -> Reply | None:
         """What `use` answers, given a line; with another if the keeper has died meanwhile."""

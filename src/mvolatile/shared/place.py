@@ -180,13 +180,13 @@ class Place:
 
     def _started(self, max_bytes: int | None, linger: float, until: float) -> Channel | None:
         with self._start_lock(until) as alone:
-            channel = self._connect_patiently(until)
+            channel = self.connect_patiently(until)
             if channel is not None or not alone:
                 return channel
             starter = self._spawn(max_bytes, linger)
             try:
                 while time.monotonic() < until:
-                    if (channel := self._connect_patiently(until)) is not None:
+                    if (channel := self.connect_patiently(until)) is not None:
                         return channel
                     if starter.poll() not in (None, 0):
                         return None
@@ -195,14 +195,16 @@ class Place:
             finally:
                 _reap(starter, until)
 
-    def _connect_patiently(self, until: float) -> Channel | None:
-        """Many may be in the queue of who listens."""
+    def connect_patiently(self, until: float) -> Channel | None:
+        """As `connect`. Many may be in the queue of who listens; `TimeoutError` if it does not get shorter."""
         while True:
             try:
                 return self.connect()
             except BlockingIOError:
                 if time.monotonic() > until:
-                    return None
+                    raise TimeoutError(
+                        errno.ETIMEDOUT, "a keeper accepts nobody", str(self.path("sock"))
+                    ) from None
                 time.sleep(LOOK_AGAIN)
 
     def _spawn(self, max_bytes: int | None, linger: float) -> subprocess.Popen[bytes]:

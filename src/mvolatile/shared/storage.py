@@ -23,7 +23,7 @@ from contextlib import suppress
 from .._core import SlotIndex, boot_seconds, tier
 from ..errors import NoRoomError, TooLargeError
 from ..kernel.room import room
-from .segment import Segment
+from .segment import Segment, Spare, rounded
 from .wire import INLINE
 
 __all__ = ["Storage"]
@@ -60,6 +60,7 @@ class Storage:
         self._swept = 0
         self._open: Segment | None = None
         self._due = False  # a segment was filled, and it is time to look how much of all is dead
+        self._spare = Spare()
         self._starts: list[int] = []
         self._segments: OrderedDict[int, Segment] = OrderedDict()  # oldest first; the open one is last
         self.generation = 0
@@ -182,12 +183,14 @@ class Storage:
         return segment, segment.start, self.index.size(segment.start, key_length, length)
 
     def _new_segment(self, nbytes: int, urgent: bool) -> Segment:
+        nbytes = rounded(nbytes)
         try:
-            segment = Segment(nbytes, self.name)
+            segment = self._spare.take(nbytes) or Segment(nbytes, self.name)
         except (OSError, MemoryError):
             if not urgent:
                 raise
             self._give_up(max(nbytes, self.nbytes // 8))
+            self._spare.drop()
             segment = Segment(nbytes, self.name)
         self._segments[segment.start] = segment
         insort(self._starts, segment.start)
@@ -212,7 +215,8 @@ class Storage:
     def _forget(self, segment: Segment) -> None:
         if self._segments.pop(segment.start, None) is not None:
             del self._starts[bisect_right(self._starts, segment.start) - 1]
-            segment.drop()
+            segment.seal()
+            self._spare.keep(segment)
 
     def touch(self, slot: int, expires: float) -> None:
         """It ends at `expires`; 0: never."""
@@ -225,6 +229,7 @@ class Storage:
         self._open = None
         for segment in list(self._segments.values()):
             self._forget(segment)
+        self._spare.drop()
         self.nbytes = 0
         self._allowance = None
 

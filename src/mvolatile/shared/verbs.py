@@ -56,7 +56,7 @@ class Verbs(Generic[K, V]):
         if lives is not None and lives <= 0:
             return self._access.delete(key, version)
         seconds = math.inf if lives is None else lives
-        reply = self._access.connections.change(
+        reply = self._access.connections.tell(
             Request(Op.TOUCH, keys.encode(key), seconds=seconds, version=version)
         )
         return reply is not None and reply.status == Status.OK

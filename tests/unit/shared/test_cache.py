@@ -10,6 +10,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, MutableMapping
+from contextlib import suppress
 from random import Random
 from typing import Any
 
@@ -449,3 +450,36 @@ def test_no_keeper_to_be_had(make: Make, monkeypatch: pytest.MonkeyPatch) -> Non
     cache._access.connections._refused_until = 0
     cache["a"] = 1
     assert cache["a"] == 1
+
+
+def test_descriptors_are_used_up(cache: Cache) -> None:
+    """Reads are misses, what is made is returned, and a store that cannot be told raises."""
+    import os
+    import resource
+
+    from .helpers import in_child
+
+    cache["a"] = b"old"
+
+    def child() -> None:
+        other = pickle.loads(pickle.dumps(cache))
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        kept = [os.dup(0)]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (kept[0] + 1, hard))
+        with suppress(OSError):
+            while True:
+                kept.append(os.dup(0))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            assert other.get("a") is None
+            assert other.get_or_set("b", lambda: 5) == 5
+            with pytest.raises(OSError, match="Too many open files"):
+                other["a"] = b"new"
+            with pytest.raises(OSError, match="Too many open files"):
+                other.delete_many(["a"])
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        other["a"] = b"new"
+        assert other["a"] == b"new"
+
+    in_child(child)
+    assert cache["a"] == b"new"

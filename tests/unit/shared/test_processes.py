@@ -275,6 +275,57 @@ def test_a_stopped_keeper_is_killed(cache: Cache, make: Make, monkeypatch: pytes
     assert keeper_pid("test") != pid
 
 
+def test_a_stopped_keeper_that_may_not_be_killed(
+    cache: Cache, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """32: another pid namespace's. What it cannot be told is no success: others read the old value still."""
+    monkeypatch.setattr(connection, "PATIENCE", 50)
+    monkeypatch.setattr(connection, "ENDING", 0.2)
+    monkeypatch.setattr(connection, "end_hung", lambda channel: None)
+    other = make()
+    cache["a"] = b"old"
+    assert other["a"] == b"old"
+    pid = keeper_pid("test")
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    for change in (
+        lambda: cache.set("a", b"new"),
+        lambda: cache.delete_many(["a"]),
+        cache.clear,
+        lambda: cache.touch("a", 5),
+    ):
+        with pytest.raises(TimeoutError):
+            change()
+    assert other["a"] == b"old"
+    os.kill(pid, signal.SIGCONT)
+    until(lambda: other.get("a") in (None, b"new"))  # it hears then what it was told
+
+
+def test_a_store_that_was_given_up_comes_before_the_next(
+    cache: Cache, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """33: it waits at the keeper still, in a connection that is closed, when the next one comes in another."""
+    monkeypatch.setattr(connection, "ENDING", 0.0)
+    monkeypatch.setattr(connection, "end_hung", lambda channel: None)
+    other = make()
+    for i in range(10):
+        cache["a"] = b"old"
+        pid = keeper_pid("test")
+        assert pid is not None
+        os.kill(pid, signal.SIGSTOP)
+        monkeypatch.setattr(connection, "PATIENCE", 20)
+        with pytest.raises(TimeoutError):
+            cache["a"] = b"given up"
+        monkeypatch.setattr(connection, "PATIENCE", 100_000)
+        thread = threading.Thread(target=cache.set, args=("a", b"new %d" % i))
+        thread.start()
+        os.kill(pid, signal.SIGCONT)
+        thread.join(100)
+        assert other["a"] == b"new %d" % i
+    assert until(lambda: cache.keeper_info()["connections"] <= 5)
+    assert other["a"] == b"new 9"
+
+
 def test_sigterm_ends_it_cleanly(cache: Cache) -> None:
     cache["a"] = 1
     pid = keeper_pid("test")
