@@ -457,7 +457,7 @@ def test_descriptors_are_used_up(cache: Cache) -> None:
     import os
     import resource
 
-    from .helpers import in_child
+    from support.keepers import in_child
 
     cache["a"] = b"old"
 

@@ -70,7 +70,7 @@ def test_a_keeper_without_descriptors(cache: Cache, make: Make, monkeypatch: pyt
             lambda: other.delete_many(["a"]),
             other.clear,
         ):
-            with pytest.raises(TimeoutError, match="does not listen"):
+            with pytest.raises(TimeoutError, match="does not answer"):
                 change()
         cache["b"] = 2
         assert (cache["a"], cache["b"]) == (b"old", 2)
