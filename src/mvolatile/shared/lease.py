@@ -96,12 +96,11 @@ def aleased(cache: Access, key: Any, factory: Callable[[], Any], terms: Terms) -
 
 
 def _line(cache: Access) -> Line | None:
-    """None: there is no keeper to be had, or no descriptor to reach it by. What is made is returned all the same."""
+    """None where there is no keeper to be had, or no descriptor: who has none makes the value all the same."""
     try:
         return cache.connections.line(start=True)
-    except PermissionError:
-        raise
-    except OSError:
+    except OSError as error:
+        cache.tell_trouble(f"a value is made and not stored: {error}")
         return None
 
 
