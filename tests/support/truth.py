@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import cycle
 from random import Random
 from typing import Any, NamedTuple
 from zlib import crc32
@@ -294,6 +295,7 @@ class _Run:
 
     def run(self, kill_each: int) -> None:
         moved, moved_at, next_kill = -1, time.monotonic(), kill_each
+        kills = cycle((self.kill_keeper, self.kill_worker))
         while self.living and not self.board.wrong[0]:
             self.bury()
             total = self.board.total()
@@ -304,7 +306,7 @@ class _Run:
                 raise TimeoutError(f"nothing moves after {total} operations")
             if total >= next_kill and self.living:
                 next_kill = total + kill_each
-                self.random.choice((self.kill_worker, self.kill_keeper))()
+                next(kills)()
             time.sleep(0.002)
 
     def end(self) -> None:
