@@ -25,7 +25,7 @@ from .fork import follow
 from .notices import Notices
 from .reclaim import Reclaimer
 from .stopped import raise_if_stopped
-from .store import Store, stores
+from .store import Region, Store, region_of, slot_of, stores
 from .values import Codec
 
 __all__ = ["Parts"]
@@ -53,6 +53,25 @@ class Figures:
     def nbytes(self) -> int:
         """Bytes that they take."""
         return self._store.nbytes
+
+    @property
+    def entries(self) -> int:
+        """How many there are."""
+        return len(self._store.index)
+
+    def filling(self, queue: int) -> Region | None:
+        """The segment that is being filled for a queue."""
+        return self._store.open.get(queue)
+
+    def lives(self, region: Any, slot: int) -> bool:
+        """Whether the value there is the one of its key."""
+        return self._store.lives(region, slot)
+
+    def visits(self, key: Any) -> int | None:
+        """Those of the value of a key; None where it is gone."""
+        locator = self._store.index.get(key, 0)
+        region = self._store.regions.get(region_of(locator))
+        return None if region is None else region.visits(slot_of(locator))
 
 
 class Parts:

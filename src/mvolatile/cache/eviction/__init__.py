@@ -16,6 +16,7 @@ from .dueling import Dueling
 from .evictor import Evictor
 from .policy import Figures, Policy
 from .sieve import Sieve
+from .tinylfu import WindowTinyLFU
 
 __all__ = ["DEFAULT", "POLICIES", "Evictor", "Figures", "Policy", "make_policy"]
 
@@ -23,6 +24,7 @@ POLICIES: dict[str, Callable[[Figures], Policy]] = {
     "sieve": Sieve,
     "clock": Clock,
     "dueling": Dueling,
+    "tinylfu": WindowTinyLFU,
 }
 DEFAULT = "dueling"
 """What caches use."""

@@ -37,6 +37,14 @@ class Region(Protocol):
     """Never used twice."""
     queue: int
     """Into which its values were stored."""
+    used: int
+    """Bytes of its values, with those that do not live any more."""
+    emptied: int
+    """Of which so many, from the front, were moved or given up."""
+    passed: int
+    """Slots that the evictor has passed over."""
+    is_open: bool
+    """Whether it is being filled. No more is after it was sealed."""
     keys: list[Hashable]
     """By slot. Not all live: the evictor asks about those that do."""
 
@@ -62,8 +70,25 @@ class Figures(Protocol):
         """Bytes that they take."""
         ...
 
+    @property
+    def entries(self) -> int:
+        """How many values there are."""
+        ...
+
     def counts(self) -> tuple[int, int]:
         """Hits and misses."""
+        ...
+
+    def filling(self, queue: int) -> Region | None:
+        """The segment that is being filled for a queue."""
+        ...
+
+    def lives(self, region: Region, slot: int) -> bool:
+        """Whether the value there is the one of its key."""
+        ...
+
+    def visits(self, key: Hashable) -> int | None:
+        """Those of the value of a key; None where it is gone."""
         ...
 
 
@@ -106,8 +131,8 @@ class Policy:
     # ---- asked
 
     def evict(self) -> Region | None:
-        """The region to pass over next, the same one until it has left or was sealed again; None where none is in
-        order.
+        """The region whose next value is to be passed over: one in order, or one that is being filled and has values
+        that were not passed over. None where there is none: then all is sealed, and it is asked again.
         """
         return next(iter(self._queues[0].values()), None)
 

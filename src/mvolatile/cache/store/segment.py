@@ -35,6 +35,7 @@ class Segment:
         "memory",
         "number",
         "overhead",
+        "passed",
         "queue",
         "table",
         "view",
@@ -50,6 +51,7 @@ class Segment:
             memory._forgive()  # a former owner's loss
         self.table = SlotTable(self.memory)
         self.keys: list[Hashable] = []
+        self.passed = 0  # slots that the evictor has passed over
         self.dead = 0  # bytes of values that were overwritten or deleted
         self.emptied = 0  # bytes, from the front, that were moved or given up
         self.overhead = OWN_MEMORY  # of it and its entries
