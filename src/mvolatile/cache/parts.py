@@ -68,8 +68,13 @@ class Figures:
         return self._store.lives(region, slot)
 
     def visits(self, key: Any) -> int | None:
-        """Those of the value of a key; None where it is gone."""
-        locator = self._store.index.get(key, 0)
+        """Those of the value of a key; None where it is gone, or its ``__hash__`` or ``__eq__`` fails now."""
+        try:
+            locator = self._store.index.get(key, 0)
+        except MemoryError:
+            raise
+        except Exception:
+            return None
         region = self._store.regions.get(region_of(locator))
         return None if region is None else region.visits(slot_of(locator))
 

@@ -27,10 +27,8 @@ LOOKS = 8
 """Sampled values whose visits are looked up, at each sampled store."""
 MEMORY = 24
 """After so many requests for each entry of a miniature a hit counts half."""
-CLEARLY, RATHER = 0.005, 0.1
-"""How far ahead another share must be: so many hits of all requests, and of each entry. A change costs about the
-content of the cache.
-"""
+CLEARLY = 0.1
+"""By so many hits for each entry another share must be ahead: a change costs about the content of the cache."""
 PERIOD = 20
 MOST = 15
 WORDS = 1 << 32
@@ -129,45 +127,52 @@ class Miniatures:
         self._figures = figures
         self._below = WORDS  # hashes that are sampled
         self._full = False
-        self._seen: dict[Hashable, int] = {}  # sampled values that were there, and their visits then
-        self._looks: deque[Hashable] = deque()
+        self._seen: dict[int, tuple[Hashable, int]] = {}  # sampled values that were there, and their visits then
+        self._looks: deque[int] = deque()
         self._counts = Counts()
         self._all = [Miniature(share) for share in SHARES]
-        self._requests = 0.0
         self._weight = 1.0
 
-    def samples(self, key_hash: int) -> bool:
-        """Whether it is one of the sampled keys."""
-        return _mixed(key_hash) < self._below
+    def samples(self, key_hash: int) -> int | None:
+        """What stands for one of the sampled keys; None for others."""
+        number = (key_hash * 0x9E3779B97F4A7C15 >> 20) * 0x85EBCA6B >> 12 & WORDS - 1  # small integers are their own hashes
+        return number if number < self._below else None
 
-    def stored(self, key: Hashable, key_hash: int) -> None:
+    def stored(self, key: Hashable, number: int) -> None:
         """A sampled value is to be stored."""
         entries = self._size()
         for _ in range(min(LOOKS, len(self._looks))):
-            other = self._looks.popleft()
-            visits = self._figures.visits(other)
-            if visits is None or other not in self._seen:
-                self._seen.pop(other, None)
-                continue
-            self._looks.append(other)
-            before, self._seen[other] = self._seen[other], visits
-            if visits > before:
-                self._requested(_mixed(hash(other)), visits - before, entries)
-        if key not in self._seen:
-            self._looks.append(key)
-        self._seen[key] = 0
-        self._requested(_mixed(key_hash), 1, entries)
+            self._look_at(self._looks.popleft(), entries)
+        if number not in self._seen:
+            self._looks.append(number)
+        self._seen[number] = key, 0
+        self._requested(number, 1, entries)
         if self._full:
             self._decide(entries)
 
-    def passed(self, key: Hashable, key_hash: int, visits: int) -> None:
+    def forget(self) -> None:
+        """The values are gone, all of them; what was learnt stays."""
+        self._seen.clear()
+        self._looks.clear()
+
+    def _look_at(self, number: int, entries: float) -> None:
+        key, before = self._seen.pop(number, (None, 0))
+        visits = self._figures.visits(key)
+        if visits is None:
+            return
+        self._looks.append(number)
+        self._seen[number] = key, visits
+        if visits > before:
+            self._requested(number, visits - before, entries)
+
+    def passed(self, number: int, visits: int) -> None:
         """The evictor passes over a sampled value: its visits are counted anew, if it stays."""
         self._full = True
-        before = self._seen.get(key, 0)
-        if key in self._seen:
-            self._seen[key] = 0
+        key, before = self._seen.get(number, (None, 0))
+        if number in self._seen:
+            self._seen[number] = key, 0
         if visits > before:
-            self._requested(_mixed(key_hash), visits - before, self._size())
+            self._requested(number, visits - before, self._size())
 
     def _size(self) -> float:
         """Entries of a miniature. Where that would be too many, half of the keys are sampled no more."""
@@ -182,7 +187,7 @@ class Miniatures:
         return max(ONE_IN, there * self._below / WORDS)
 
     def _thin_out(self) -> None:
-        self._seen = {key: seen for key, seen in self._seen.items() if self.samples(hash(key))}
+        self._seen = {number: seen for number, seen in self._seen.items() if number < self._below}
         self._looks = deque(self._seen)
         counts = self._counts.counts
         self._counts.counts = {key: count for key, count in counts.items() if key < self._below}
@@ -191,24 +196,18 @@ class Miniatures:
 
     def _requested(self, key: int, times: int, entries: float) -> None:
         self._counts.add(key, times, entries)
-        self._requests += self._weight
         for miniature in self._all:
             if miniature.access(key, times, entries, self._counts):
                 miniature.hits += self._weight
         self._weight *= 1 + 0.7 / max(400.0, MEMORY * min(entries, 2 * SAMPLED))
         if self._weight > WORDS:
             self._weight /= WORDS
-            self._requests /= WORDS
             for miniature in self._all:
                 miniature.hits /= WORDS
 
     def _decide(self, entries: float) -> None:
         now = self._all[SHARES.index(self.share)].hits
         best = max(range(len(SHARES)), key=lambda which: self._all[which].hits)
-        if self._all[best].hits - now > CLEARLY * self._requests + RATHER * entries * self._weight:
+        if self._all[best].hits - now > CLEARLY * entries * self._weight:
             self.share = SHARES[best]
 
-
-def _mixed(key_hash: int) -> int:
-    """Small integers are their own hashes."""
-    return (key_hash * 0x9E3779B97F4A7C15 >> 20) * 0x85EBCA6B >> 12 & WORDS - 1

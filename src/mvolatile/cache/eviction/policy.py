@@ -22,7 +22,7 @@ The contract:
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterator
 from typing import NamedTuple, Protocol, TypeAlias
 
 from ..store import FRESH, KEPT
@@ -147,8 +147,3 @@ class Policy:
     def order(self) -> Iterator[Region]:
         """All regions, those first that have been there longest."""
         return (region for queue in self.queues() for region in queue.values())
-
-    def adopt(self, regions: Iterable[Region]) -> None:
-        """Begin with the order that another policy left."""
-        for region in regions:
-            self._queues[0][region.number] = region

@@ -47,8 +47,8 @@ class WindowTinyLFU(Policy):
         key_hash = hash(key)
         if self._sketch is not None:
             self._sketch.add(key_hash)
-        if self._miniatures.samples(key_hash):
-            self._miniatures.stored(key, key_hash)
+        if (number := self._miniatures.samples(key_hash)) is not None:
+            self._miniatures.stored(key, number)
         return FRESH
 
     def sealed(self, region: Region) -> None:
@@ -63,6 +63,8 @@ class WindowTinyLFU(Policy):
         for queue, regions in enumerate(self._queues):
             if regions.pop(region.number, None) is not None:
                 self._sealed[queue] -= region.used
+        if not any(self._queues) and self.figures.filling(FRESH) is self.figures.filling(KEPT) is None:
+            self._miniatures.forget()  # keys may have finalizers
 
     # ---- asked
 
@@ -89,8 +91,8 @@ class WindowTinyLFU(Policy):
         key_hash = hash(key)
         if visits:
             self._sketch.add(key_hash, visits)
-        if self._miniatures.samples(key_hash):
-            self._miniatures.passed(key, key_hash, visits)
+        if (number := self._miniatures.samples(key_hash)) is not None:
+            self._miniatures.passed(number, visits)
         if region.queue != FRESH:
             return AGAIN_IN_MAIN if visits else None
         if visits:
