@@ -103,7 +103,7 @@ class Miniature:
             window.append(key)
         elif len(window) >= least and self._share < 1:
             main.append(key)
-        elif main and counts.get(key) > counts.get(main[0]) + visits.get(main[0], 0) + stubbornness(self._share):
+        elif main and counts.get(key) > max(1, counts.get(main[0])) + visits.get(main[0], 0) + stubbornness(self._share):
             visits.pop(main.popleft(), None)
             main.append(key)
         else:

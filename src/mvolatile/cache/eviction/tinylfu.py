@@ -57,6 +57,10 @@ class WindowTinyLFU(Policy):
         queue = min(region.queue, KEPT)
         self._queues[queue][region.number] = region
         self._sealed[queue] += region.used
+        if self._sketch is not None:
+            there = self.figures.entries
+            if not self._sketch.entries / RESIZED <= there <= self._sketch.entries * RESIZED:
+                self._sketch.resize(there)
 
     def left(self, region: Region) -> None:
         """From whichever has it."""
@@ -71,63 +75,76 @@ class WindowTinyLFU(Policy):
     def evict(self) -> Region | None:
         """The window's oldest, if it is too large or there is a candidate to be compared; else the main part's."""
         main, window = self._oldest(KEPT), self._oldest(FRESH)
-        self._begin()
         total = self.figures.nbytes
         self._over = total - self._bytes_of_main(main) - self._miniatures.share * total
-        if main is None:
-            return window
-        if window is None or self._over < 0:
-            return main
-        if self._turns < TURNS and self._over < ROUGHLY * total and self._rival(main)[1]:
-            self._turns += 1
-            return main
-        self._turns = 0
-        return window
+        if self._over >= ROUGHLY * total and self._shrink(ROUGHLY * total):
+            main, window = self._oldest(KEPT), self._oldest(FRESH)
+        if main is None or window is None:
+            return window or main
+        if self._over >= 0:
+            if self._turns == TURNS or main.passed >= len(main.keys) or not main.visits(main.passed):
+                self._turns = 0
+                return window
+            self._turns += 1  # the victim was visited: it stays, and another is the victim
+        return main
 
     def visited(self, region: Region, slot: int) -> Stay | None:
         """Those that were visited stay where they are; a candidate may be better than the victim."""
-        assert self._sketch is not None
         key, visits = region.keys[slot], region.visits(slot)
         key_hash = hash(key)
-        if visits:
-            self._sketch.add(key_hash, visits)
+        count = self._count(key_hash, visits)
         if (number := self._miniatures.samples(key_hash)) is not None:
             self._miniatures.passed(number, visits)
-        if region.queue != FRESH:
-            return AGAIN_IN_MAIN if visits else None
+        in_window = region.queue == FRESH and (region.is_open or region.number in self._queues[FRESH])
         if visits:
-            return AGAIN_IN_WINDOW
-        if self._over >= ROUGHLY * self.figures.nbytes + region.size(slot):
-            self._sketch.add(key_hash, 0 if self._sketch.estimate(key_hash) else 1)
-            return AGAIN_IN_MAIN
-        main = self._oldest(KEPT)
-        if main is not None and self._sketch.estimate(key_hash) > self._rival(main)[0]:
+            return AGAIN_IN_WINDOW if in_window else AGAIN_IN_MAIN
+        if in_window and (
+            self._over >= ROUGHLY * self.figures.nbytes + region.size(slot) or count > self._count_of_victim()
+        ):
             return AGAIN_IN_MAIN
         return None
 
-    def _begin(self) -> None:
-        entries = self.figures.entries
+    def _count(self, key_hash: int, times: int) -> int:
         if self._sketch is None:
-            self._sketch = Sketch(entries)
-        elif not self._sketch.entries / RESIZED <= entries <= self._sketch.entries * RESIZED:
-            self._sketch.resize(entries)
+            self._sketch = Sketch(self.figures.entries)
+        return self._sketch.add(key_hash, times)
+
+    def _count_of_victim(self) -> int:
+        """At least one, and a little more where a tie is not trusted."""
+        region = self._oldest(KEPT)
+        if region is not None:
+            for slot in range(region.passed, len(region.keys)):
+                if self.figures.lives(region, slot):
+                    count = self._count(hash(region.keys[slot]), 0)
+                    return max(1, count) + region.visits(slot) + stubbornness(self._miniatures.share)
+        return -1
+
+    def _shrink(self, roughly: float) -> bool:
+        """The window is far too large: what is in its oldest regions is in the main part from now on, without a copy.
+        A cache that is full for the first time is all window.
+        """
+        window, main = self._queues
+        shrunk = False
+        while window:
+            region = next(iter(window.values()))
+            left = region.used - region.emptied
+            if self._over < roughly + left:
+                break
+            main[region.number] = window.pop(region.number)
+            self._sealed[FRESH] -= region.used
+            self._sealed[KEPT] += region.used
+            self._over -= left
+            shrunk = True
+        return shrunk
 
     def _oldest(self, queue: int) -> Region | None:
         """Or what is being filled, as far as it has not been passed over."""
-        region = next(iter(self._queues[queue].values()), None) or self.figures.filling(queue)
-        return None if region is None or (region.is_open and region.passed >= len(region.keys)) else region
+        for region in self._queues[queue].values():
+            return region
+        region = self.figures.filling(queue)
+        return None if region is None or region.passed >= len(region.keys) else region
 
     def _bytes_of_main(self, oldest: Region | None) -> int:
         filling = self.figures.filling(KEPT)
         there = self._sealed[KEPT] + (0 if filling is None else filling.used - filling.emptied)
         return there if oldest is None or oldest is filling else there - oldest.emptied
-
-    def _rival(self, region: Region) -> tuple[int, int]:
-        """What a candidate must be above, and the visits of the victim."""
-        assert self._sketch is not None
-        for slot in range(region.passed, len(region.keys)):
-            if self.figures.lives(region, slot):
-                visits = region.visits(slot)
-                count = self._sketch.estimate(hash(region.keys[slot]))
-                return count + visits + stubbornness(self._miniatures.share), visits
-        return -1, 0
