@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+import mvolatile.cache.eviction as eviction
 from mvolatile import VolatileCache, volatile_cache
 from mvolatile.cache.engine import engine_of
-import mvolatile.cache.eviction as eviction
 
 from .helpers import is_valid, seal
 

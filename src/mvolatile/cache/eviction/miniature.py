@@ -103,7 +103,9 @@ class Miniature:
             window.append(key)
         elif len(window) >= least and self._share < 1:
             main.append(key)
-        elif main and counts.get(key) > max(1, counts.get(main[0])) + visits.get(main[0], 0) + stubbornness(self._share):
+        elif main and counts.get(key) > max(1, counts.get(main[0])) + visits.get(main[0], 0) + stubbornness(
+            self._share
+        ):
             visits.pop(main.popleft(), None)
             main.append(key)
         else:
@@ -127,7 +129,9 @@ class Miniatures:
         self._figures = figures
         self._below = WORDS  # hashes that are sampled
         self._full = False
-        self._seen: dict[int, tuple[Hashable, int]] = {}  # sampled values that were there, and their visits then
+        self._seen: dict[
+            int, tuple[Hashable, int]
+        ] = {}  # sampled values that were there, and their visits then
         self._looks: deque[int] = deque()
         self._counts = Counts()
         self._all = [Miniature(share) for share in SHARES]
@@ -135,7 +139,9 @@ class Miniatures:
 
     def samples(self, key_hash: int) -> int | None:
         """What stands for one of the sampled keys; None for others."""
-        number = (key_hash * 0x9E3779B97F4A7C15 >> 20) * 0x85EBCA6B >> 12 & WORDS - 1  # small integers are their own hashes
+        number = (
+            key_hash * 0x9E3779B97F4A7C15 >> 20
+        ) * 0x85EBCA6B >> 12 & WORDS - 1  # small integers are their own hashes
         return number if number < self._below else None
 
     def stored(self, key: Hashable, number: int) -> None:
@@ -210,4 +216,3 @@ class Miniatures:
         best = max(range(len(SHARES)), key=lambda which: self._all[which].hits)
         if self._all[best].hits - now > CLEARLY * entries * self._weight:
             self.share = SHARES[best]
-
