@@ -3,11 +3,11 @@
     python benchmarks/cache_hit_ratio.py [--json FILE] [--quick] [--traces DIRECTORY]
 
 Three questions, of real traces (see traces.py). First with a bound on entries, a share of all distinct keys:
-`VolatileCache(maxsize)` beside LRU, SIEVE, S3-FIFO, theine's W-TinyLFU (`pip install theine`; without it, three are
+`VolatileCache(maxsize)` beside LRU, SIEVE, S3-FIFO, theine's W-TinyLFU (the group `peers`; without it, three are
 left) and Belady's, which knows what comes. `--traces` adds those of a directory: `NAME.txt` or `NAME.txt.xz`, a key a
-line. Without it there are the three of traces.py. Then at equal bytes: LRU and SIEVE from a few lines each, by the byte and with no
-overhead counted, against `VolatileCache(max_bytes)`, whose values really are stored and read. Capacities are
-shares of the bytes of all distinct values. A value's size is its first one in the trace. Then the cache
+line; without it there are the three of traces.py. Then at equal bytes: LRU and SIEVE from a few lines each, by the
+byte and with no overhead counted, against `VolatileCache(max_bytes)`, whose values really are stored and read.
+Capacities are shares of the bytes of all distinct values. A value's size is its first one in the trace. Then the cache
 under a real memory limit with nothing set: its hit ratio beside that of an LRU given, for each tenth of the trace,
 as many bytes as the kernel left the cache. Exits with 1 where the cache is more than a point behind LRU.
 """

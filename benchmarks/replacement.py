@@ -57,8 +57,8 @@ def sieve(trace: Iterable[Hashable], entries: int) -> int:
 
 
 def s3_fifo(trace: Iterable[Hashable], entries: int) -> int:
-    """Yang et al., SOSP 2023, as libCacheSim has it: a tenth for the small queue, two hits to leave it for the main one,
-    as many ghosts as the main queue has entries.
+    """Yang et al., SOSP 2023, as libCacheSim has it: a tenth for the small queue, two hits to leave it for the main
+    one, as many ghosts as the main queue has entries.
     """
     small_size = max(1, entries // 10)
     main_size = max(1, entries - small_size)

@@ -76,7 +76,7 @@ extern PyType_Spec range_spec, hold_spec, pin_spec, peek_spec, window_spec;
 extern PyObject *release_name; /* "release", made once: the hot paths call it */
 extern PyTypeObject *range_type, *hold_type, *pin_type, *peek_type, *window_type;
 
-int add_lookup_types(PyObject *module); /* lookup.c, slot_table.c, sketch.c and index.c */
+int add_lookup_types(PyObject *module); /* lookup.c, slot_table.c, sketch.c, miniatures.c and index.c */
 /* listener.c */
 int add_listener_type(PyObject *module);
 PyObject *listener_work(PyObject *module, PyObject *step);
@@ -87,8 +87,9 @@ extern PyTypeObject *slot_table_type;
 int add_slot_table_type(PyObject *module);
 PyObject *slot_table_read(PyObject *table, uint32_t slot); /* its bytes, and a visit counted; NULL, with or without an exception, if that is not so simple */
 
-/* sketch.c */
+/* sketch.c, miniatures.c */
 int add_sketch_type(PyObject *module);
+int add_miniatures_type(PyObject *module);
 
 /* index.c. Found values are new references; NULL with or without an exception. */
 int add_index_type(PyObject *module);

@@ -12,9 +12,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Hashable
 
+from ..._core import Miniatures
 from .policy import Figures
 
-__all__ = ["SHARES", "Miniature", "Miniatures"]
+__all__ = ["SHARES", "Sample", "stubbornness"]
 
 SHARES = (0.01, 0.06, 0.15, 0.4, 1.0)
 """Of all bytes, for the window. The first is for loops and scans; the last is CLOCK, which is near LRU."""
@@ -25,12 +26,10 @@ ONE_IN, FEWEST = 4, 8
 """One in four keys is sampled at most, but in caches so small that a miniature would have less than eight entries."""
 LOOKS = 8
 """Sampled values whose visits are looked up, at each sampled store."""
-MEMORY = 24
-"""After so many requests for each entry of a miniature a hit counts half."""
-CLEARLY = 0.1
-"""By so many hits for each entry another share must be ahead: a change costs about the content of the cache."""
-PERIOD = 20
-MOST = 15
+CLEARLY, TO_ALL = 0.1, 0.3
+"""By so many hits for each entry another share must be ahead: a change costs about the content of the cache. A window
+of all there is must be ahead by more, since all of the main part goes for it.
+"""
 WORDS = 1 << 32
 
 
@@ -41,125 +40,65 @@ def stubbornness(share: float) -> int:
     return 1 if share < SHARES[1] else 0
 
 
-class Counts:
-    """How often sampled keys were asked for, exactly."""
-
-    def __init__(self) -> None:
-        self.counts: dict[int, int] = {}
-        self._counted = 0
-
-    def add(self, key: int, times: int, entries: float) -> None:
-        """Halved where a sketch would be."""
-        self.counts[key] = min(MOST, self.counts.get(key, 0) + times)
-        self._counted += times
-        if self._counted >= PERIOD * entries:
-            self._counted //= 2
-            self.counts = {key: count >> 1 for key, count in self.counts.items() if count > 1}
-
-    def get(self, key: int) -> int:
-        """Up to `MOST`."""
-        return self.counts.get(key, 0)
-
-
-class Miniature:
-    """What `WindowTinyLFU` does, value by value, on numbers alone."""
-
-    __slots__ = ("_main", "_share", "_visits", "_window", "hits")
-
-    def __init__(self, share: float) -> None:
-        self.hits = 0.0
-        self._share = share
-        self._window: deque[int] = deque()
-        self._main: deque[int] = deque()
-        self._visits: dict[int, int] = {}
-
-    def access(self, key: int, times: int, entries: float, counts: Counts) -> bool:
-        """Requests in a row; whether the first was a hit."""
-        visits = self._visits
-        before = visits.get(key)
-        if before is not None:
-            visits[key] = before + times
-            return True
-        while len(visits) >= entries and (self._window or self._main):
-            self._pass_one(entries, counts)
-        self._window.append(key)
-        visits[key] = times - 1
-        return False
-
-    def _pass_one(self, entries: float, counts: Counts) -> None:
-        window, main, visits = self._window, self._main, self._visits
-        least = max(1.0, self._share * entries)
-        if len(window) < least and main:
-            key = main.popleft()
-            if visits.get(key):
-                visits[key] = 0
-                main.append(key)
-            else:
-                visits.pop(key, None)
-            return
-        key = window.popleft()
-        if visits.get(key):
-            visits[key] = 0
-            window.append(key)
-        elif len(window) >= least and self._share < 1:
-            main.append(key)
-        elif main and counts.get(key) > max(1, counts.get(main[0])) + visits.get(main[0], 0) + stubbornness(
-            self._share
-        ):
-            visits.pop(main.popleft(), None)
-            main.append(key)
-        else:
-            visits.pop(key, None)
-            if main and visits.get(main[0]):  # the next one is compared with another
-                visits[main[0]] = 0
-                main.rotate(-1)
-
-    def keep(self, keys: set[int]) -> None:
-        """Only those are sampled from now on."""
-        self._window = deque(key for key in self._window if key in keys)
-        self._main = deque(key for key in self._main if key in keys)
-        self._visits = {key: visits for key, visits in self._visits.items() if key in keys}
-
-
-class Miniatures:
+class Sample:
     """`share` is the best one."""
 
     def __init__(self, figures: Figures) -> None:
         self.share = SHARES[FIRST]
         self._figures = figures
         self._below = WORDS  # hashes that are sampled
-        self._full = False
-        self._seen: dict[
-            int, tuple[Hashable, int]
-        ] = {}  # sampled values that were there, and their visits then
+        # Sampled values that were there, and their visits then. These keep their keys alive, some hundreds at most.
+        self._seen: dict[int, tuple[Hashable, int]] = {}
         self._looks: deque[int] = deque()
-        self._counts = Counts()
-        self._all = [Miniature(share) for share in SHARES]
-        self._weight = 1.0
+        self._miniatures: Miniatures | None = None  # from the first value that goes
 
     def samples(self, key_hash: int) -> int | None:
         """What stands for one of the sampled keys; None for others."""
-        number = (
-            key_hash * 0x9E3779B97F4A7C15 >> 20
-        ) * 0x85EBCA6B >> 12 & WORDS - 1  # small integers are their own hashes
+        mixed = key_hash * 0x9E3779B97F4A7C15 >> 20  # small integers are their own hashes
+        number = mixed * 0x85EBCA6B >> 12 & WORDS - 1
         return number if number < self._below else None
 
     def stored(self, key: Hashable, number: int) -> None:
         """A sampled value is to be stored."""
-        entries = self._size()
-        for _ in range(min(LOOKS, len(self._looks))):
-            self._look_at(self._looks.popleft(), entries)
+        if self._miniatures is not None:
+            entries = self._size()
+            for _ in range(min(LOOKS, len(self._looks))):
+                self._look_at(self._looks.popleft(), entries)
+            self._miniatures.request(number, 1, entries)
+            self._decide(self._miniatures.hits(), entries)
+        elif self._figures.entries * self._below > 2 * SAMPLED * WORDS:
+            self._halve()
         if number not in self._seen:
             self._looks.append(number)
         self._seen[number] = key, 0
-        self._requested(number, 1, entries)
-        if self._full:
-            self._decide(entries)
 
     def forget(self) -> None:
         """The values are gone, all of them; what was learnt stays."""
         self._seen.clear()
         self._looks.clear()
+
+    def passed(self, number: int, visits: int) -> None:
+        """The evictor passes over a sampled value: its visits are counted anew, if it stays."""
+        if self._miniatures is None:
+            self._begin()
+        key, before = self._seen.get(number, (None, 0))
+        if number in self._seen:
+            self._seen[number] = key, 0
+        if visits > before:
+            self._request(number, visits - before, self._size())
+
+    def _begin(self) -> None:
+        """The cache is full: what was sampled is in all miniatures."""
+        self._miniatures = Miniatures(tuple((share, stubbornness(share)) for share in SHARES))
+        entries = self._size()
+        for number in list(self._looks):
+            self._request(number, 1, entries)
+        for _ in range(len(self._looks)):
+            self._look_at(self._looks.popleft(), entries)
+
+    def _request(self, number: int, times: int, entries: float) -> None:
+        if self._miniatures is not None:
+            self._miniatures.request(number, times, entries)
 
     def _look_at(self, number: int, entries: float) -> None:
         key, before = self._seen.pop(number, (None, 0))
@@ -169,50 +108,26 @@ class Miniatures:
         self._looks.append(number)
         self._seen[number] = key, visits
         if visits > before:
-            self._requested(number, visits - before, entries)
-
-    def passed(self, number: int, visits: int) -> None:
-        """The evictor passes over a sampled value: its visits are counted anew, if it stays."""
-        self._full = True
-        key, before = self._seen.get(number, (None, 0))
-        if number in self._seen:
-            self._seen[number] = key, 0
-        if visits > before:
-            self._requested(number, visits - before, self._size())
+            self._request(number, visits - before, entries)
 
     def _size(self) -> float:
         """Entries of a miniature. Where that would be too many, half of the keys are sampled no more."""
         there = self._figures.entries
         while there * self._below > 2 * SAMPLED * WORDS or (
-            self._full and self._below * ONE_IN > WORDS and self._below * there >= 2 * FEWEST * WORDS
+            self._below * ONE_IN > WORDS and self._below * there >= 2 * FEWEST * WORDS
         ):
-            self._below //= 2
-            self._thin_out()
-        if not self._full:
-            return float("inf")
-        return max(ONE_IN, there * self._below / WORDS)
+            self._halve()
+        return max(FEWEST / 2, there * self._below / WORDS)
 
-    def _thin_out(self) -> None:
+    def _halve(self) -> None:
+        self._below //= 2
         self._seen = {number: seen for number, seen in self._seen.items() if number < self._below}
         self._looks = deque(self._seen)
-        counts = self._counts.counts
-        self._counts.counts = {key: count for key, count in counts.items() if key < self._below}
-        for miniature in self._all:
-            miniature.keep(set(self._counts.counts))
+        if self._miniatures is not None:
+            self._miniatures.keep(self._below)
 
-    def _requested(self, key: int, times: int, entries: float) -> None:
-        self._counts.add(key, times, entries)
-        for miniature in self._all:
-            if miniature.access(key, times, entries, self._counts):
-                miniature.hits += self._weight
-        self._weight *= 1 + 0.7 / max(400.0, MEMORY * min(entries, 2 * SAMPLED))
-        if self._weight > WORDS:
-            self._weight /= WORDS
-            for miniature in self._all:
-                miniature.hits /= WORDS
-
-    def _decide(self, entries: float) -> None:
-        now = self._all[SHARES.index(self.share)].hits
-        best = max(range(len(SHARES)), key=lambda which: self._all[which].hits)
-        if self._all[best].hits - now > CLEARLY * entries * self._weight:
-            self.share = SHARES[best]
+    def _decide(self, hits: tuple[float, ...], entries: float) -> None:
+        best = SHARES[hits.index(max(hits))]
+        ahead = max(hits) - hits[SHARES.index(self.share)]
+        if ahead > (TO_ALL if best == 1 else CLEARLY) * entries:
+            self.share = best

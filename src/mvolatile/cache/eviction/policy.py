@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Hashable, Iterator
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from ..store import FRESH, KEPT
 
@@ -37,16 +37,28 @@ class Region(Protocol):
     """Never used twice."""
     queue: int
     """Into which its values were stored."""
-    used: int
-    """Bytes of its values, with those that do not live any more."""
-    emptied: int
-    """Of which so many, from the front, were moved or given up."""
-    passed: int
-    """Slots that the evictor has passed over."""
-    is_open: bool
-    """Whether it is being filled. No more is after it was sealed."""
     keys: list[Hashable]
     """By slot. Not all live: the evictor asks about those that do."""
+
+    @property
+    def used(self) -> int:
+        """Bytes of its values, with those that do not live any more."""
+        ...
+
+    @property
+    def emptied(self) -> int:
+        """Of which so many, from the front, were moved or given up."""
+        ...
+
+    @property
+    def passed(self) -> int:
+        """Slots that the evictor has passed over."""
+        ...
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is being filled: it is not sealed yet."""
+        ...
 
     def visits(self, slot: int) -> int:
         """How often the value was read since it was stored or moved, or since the evictor passed; at most 255."""
@@ -83,7 +95,7 @@ class Figures(Protocol):
         """The segment that is being filled for a queue."""
         ...
 
-    def lives(self, region: Region, slot: int) -> bool:
+    def lives(self, region: Any, slot: int, /) -> bool:
         """Whether the value there is the one of its key."""
         ...
 

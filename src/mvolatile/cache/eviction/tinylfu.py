@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 
 from ..._core import Sketch
-from .miniature import Miniatures, stubbornness
+from .miniature import Sample, stubbornness
 from .policy import FRESH, KEPT, Figures, Policy, Queue, Region, Stay
 
 __all__ = ["WindowTinyLFU"]
@@ -36,7 +36,7 @@ class WindowTinyLFU(Policy):
         self._queues: list[Queue] = [Queue(), Queue()]
         self._sealed = [0, 0]  # bytes
         self._sketch: Sketch | None = None  # from the first value that goes
-        self._miniatures = Miniatures(figures)
+        self._sample = Sample(figures)
         self._over = 0.0  # bytes of the window above its share
         self._turns = 0
 
@@ -47,8 +47,8 @@ class WindowTinyLFU(Policy):
         key_hash = hash(key)
         if self._sketch is not None:
             self._sketch.add(key_hash)
-        if (number := self._miniatures.samples(key_hash)) is not None:
-            self._miniatures.stored(key, number)
+        if (number := self._sample.samples(key_hash)) is not None:
+            self._sample.stored(key, number)
         return FRESH
 
     def sealed(self, region: Region) -> None:
@@ -68,7 +68,7 @@ class WindowTinyLFU(Policy):
             if regions.pop(region.number, None) is not None:
                 self._sealed[queue] -= region.used
         if not any(self._queues) and self.figures.filling(FRESH) is self.figures.filling(KEPT) is None:
-            self._miniatures.forget()  # keys may have finalizers
+            self._sample.forget()  # keys may have finalizers
 
     # ---- asked
 
@@ -76,7 +76,7 @@ class WindowTinyLFU(Policy):
         """The window's oldest, if it is too large or there is a candidate to be compared; else the main part's."""
         main, window = self._oldest(KEPT), self._oldest(FRESH)
         total = self.figures.nbytes
-        self._over = total - self._bytes_of_main(main) - self._miniatures.share * total
+        self._over = total - self._bytes_of_main(main) - self._sample.share * total
         if self._over >= ROUGHLY * total and self._shrink(ROUGHLY * total):
             main, window = self._oldest(KEPT), self._oldest(FRESH)
         if main is None or window is None:
@@ -93,8 +93,8 @@ class WindowTinyLFU(Policy):
         key, visits = region.keys[slot], region.visits(slot)
         key_hash = hash(key)
         count = self._count(key_hash, visits)
-        if (number := self._miniatures.samples(key_hash)) is not None:
-            self._miniatures.passed(number, visits)
+        if (number := self._sample.samples(key_hash)) is not None:
+            self._sample.passed(number, visits)
         in_window = region.queue == FRESH and (region.is_open or region.number in self._queues[FRESH])
         if visits:
             return AGAIN_IN_WINDOW if in_window else AGAIN_IN_MAIN
@@ -116,7 +116,7 @@ class WindowTinyLFU(Policy):
             for slot in range(region.passed, len(region.keys)):
                 if self.figures.lives(region, slot):
                     count = self._count(hash(region.keys[slot]), 0)
-                    return max(1, count) + region.visits(slot) + stubbornness(self._miniatures.share)
+                    return max(1, count) + region.visits(slot) + stubbornness(self._sample.share)
         return -1
 
     def _shrink(self, roughly: float) -> bool:
@@ -141,8 +141,8 @@ class WindowTinyLFU(Policy):
         """Or what is being filled, as far as it has not been passed over."""
         for region in self._queues[queue].values():
             return region
-        region = self.figures.filling(queue)
-        return None if region is None or region.passed >= len(region.keys) else region
+        filling = self.figures.filling(queue)
+        return None if filling is None or filling.passed >= len(filling.keys) else filling
 
     def _bytes_of_main(self, oldest: Region | None) -> int:
         filling = self.figures.filling(KEPT)
