@@ -140,6 +140,9 @@ class Policy:
         for queue in self._queues:
             queue.pop(region.number, None)
 
+    def mended(self) -> None:
+        """After a change that was cut short all regions are in order again; what was counted may be wrong."""
+
     # ---- asked
 
     def evict(self) -> Region | None:

@@ -13,6 +13,7 @@ A large window follows what is new, a small one keeps what is used often, and ne
 from __future__ import annotations
 
 from collections.abc import Hashable
+from contextlib import suppress
 
 from ..._core import Sketch
 from .miniature import Sample, stubbornness
@@ -44,7 +45,7 @@ class WindowTinyLFU(Policy):
 
     def stored(self, key: Hashable, nbytes: int, cost: float) -> int:
         """All that is new enters the window."""
-        key_hash = hash(key)
+        key_hash = _hash_of(key)
         if self._sketch is not None:
             self._sketch.add(key_hash)
         if (number := self._sample.samples(key_hash)) is not None:
@@ -60,7 +61,8 @@ class WindowTinyLFU(Policy):
         if self._sketch is not None:
             there = self.figures.entries
             if not self._sketch.entries / RESIZED <= there <= self._sketch.entries * RESIZED:
-                self._sketch.resize(there)
+                with suppress(MemoryError):  # it counts a little worse
+                    self._sketch.resize(there)
 
     def left(self, region: Region) -> None:
         """From whichever has it."""
@@ -69,6 +71,10 @@ class WindowTinyLFU(Policy):
                 self._sealed[queue] -= region.used
         if not any(self._queues) and self.figures.filling(FRESH) is self.figures.filling(KEPT) is None:
             self._sample.forget()  # keys may have finalizers
+
+    def mended(self) -> None:
+        """Bytes are counted anew."""
+        self._sealed = [sum(region.used for region in queue.values()) for queue in self._queues]
 
     # ---- asked
 
@@ -81,8 +87,8 @@ class WindowTinyLFU(Policy):
             main, window = self._oldest(KEPT), self._oldest(FRESH)
         if main is None or window is None:
             return window or main
-        if self._over >= 0:
-            if self._turns == TURNS or main.passed >= len(main.keys) or not main.visits(main.passed):
+        if self._over >= 0 and main.passed < len(main.keys):
+            if self._turns == TURNS or not main.visits(main.passed):
                 self._turns = 0
                 return window
             self._turns += 1  # the victim was visited: it stays, and another is the victim
@@ -91,7 +97,7 @@ class WindowTinyLFU(Policy):
     def visited(self, region: Region, slot: int) -> Stay | None:
         """Those that were visited stay where they are; a candidate may be better than the victim."""
         key, visits = region.keys[slot], region.visits(slot)
-        key_hash = hash(key)
+        key_hash = _hash_of(key)
         count = self._count(key_hash, visits)
         if (number := self._sample.samples(key_hash)) is not None:
             self._sample.passed(number, visits)
@@ -106,7 +112,10 @@ class WindowTinyLFU(Policy):
 
     def _count(self, key_hash: int, times: int) -> int:
         if self._sketch is None:
-            self._sketch = Sketch(self.figures.entries)
+            try:
+                self._sketch = Sketch(self.figures.entries)
+            except MemoryError:
+                self._sketch = Sketch(0)
         return self._sketch.add(key_hash, times)
 
     def _count_of_victim(self) -> int:
@@ -115,7 +124,7 @@ class WindowTinyLFU(Policy):
         if region is not None:
             for slot in range(region.passed, len(region.keys)):
                 if self.figures.lives(region, slot):
-                    count = self._count(hash(region.keys[slot]), 0)
+                    count = self._count(_hash_of(region.keys[slot]), 0)
                     return max(1, count) + region.visits(slot) + stubbornness(self._sample.share)
         return -1
 
@@ -148,3 +157,13 @@ class WindowTinyLFU(Policy):
         filling = self.figures.filling(KEPT)
         there = self._sealed[KEPT] + (0 if filling is None else filling.used - filling.emptied)
         return there if oldest is None or oldest is filling else there - oldest.emptied
+
+
+def _hash_of(key: Hashable) -> int:
+    """Any, where its ``__hash__`` fails now: it is looked up in vain anyway."""
+    try:
+        return hash(key)
+    except MemoryError:
+        raise
+    except Exception:
+        return 0
