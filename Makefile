@@ -4,7 +4,7 @@ VENV := .venv
 RUN := $(VENV)/bin/
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check libraries stress lint docs pictures release-check api format hooks lock bench sanitize tsan soak kernels kernels-short clean fuzz bench-cache analyze coverage
+.PHONY: help demo test check libraries stress lint docs pictures release-check wheels api format hooks lock bench sanitize tsan soak kernels kernels-short clean fuzz bench-cache analyze coverage
 
 help:  ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,7 +64,7 @@ soak: $(VENV)/ready  ## MINUTES=60 of processes, threads, forks, kills, swap and
 	PYTHONPATH=tests $(RUN)python -m soak --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 analyze: $(VENV)/ready  ## gcc's -fanalyzer over the C core: no warning
-	for source in src/mvolatile/_core/*/*.c; do \
+	for source in $$(find src/mvolatile/_core -name '*.c'); do \
 	  $${CC:-gcc} -std=c11 -O2 -fanalyzer -Wall -Wextra -Werror -D_GNU_SOURCE -DPy_LIMITED_API=0x030B0000 -c $$source -o /dev/null \
 	    -Isrc/mvolatile/_core -I"$$($(RUN)python -c 'import sysconfig; print(sysconfig.get_path("include"))')" || exit 1; \
 	done
@@ -115,12 +115,16 @@ pictures: $(VENV)/ready  ## draw the pictures of the docs from benchmarks/*.json
 release-check: $(VENV)/ready-dev  ## build, judge and try what would be uploaded; leaves it in dist/
 	PYTHONPATH=tests $(RUN)python -m tools.release
 
+wheels: $(VENV)/ready-dev  ## those for musl, and for Pythons without a GIL, and all where this is arm64, in dist/; wants Docker
+	$(RUN)cibuildwheel --platform linux --output-dir dist
+
 api: $(VENV)/ready  ## record the public names and signatures anew, in tests/unit/api.txt
 	cd tests && ../$(RUN)python -m support.api
 
-format: $(VENV)/ready  ## let ruff rewrite
+format: $(VENV)/ready-dev  ## let ruff and clang-format rewrite
 	$(RUN)ruff check --fix .
 	$(RUN)ruff format .
+	git ls-files '*.c' '*.h' | xargs $(RUN)clang-format -i
 
 hooks: $(VENV)/ready-dev  ## have git run ruff, mypy and the rest before each commit
 	$(RUN)pre-commit install

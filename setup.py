@@ -63,7 +63,7 @@ setup(
     ext_modules=[
         Extension(
             "mvolatile._core",
-            sources=sorted(glob("src/mvolatile/_core/*/*.c")),
+            sources=sorted(glob("src/mvolatile/_core/**/*.c", recursive=True)),
             depends=sorted(glob("src/mvolatile/_core/*/*.h")),
             include_dirs=["src/mvolatile/_core"],
             define_macros=macros,

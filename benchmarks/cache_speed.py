@@ -6,7 +6,8 @@ All in one run, in one process, each figure the best of several rounds. Small hi
 cachetools.LRUCache behind a lock, cachebox, diskcache, and real Redis and memcached servers on loopback, which the
 script starts and stops (Debian: redis-server, memcached); who is not installed is left out, and said so. Large
 hits: an array returned over the cache's memory against `pickle.loads` from a dict of bytes. Sets: 8 MiB arrays
-against memcpy into memory fresh from the kernel. Readers: how much more two threads read than one, of 8 MiB arrays that
+against memcpy into memory fresh from the kernel, and bytes of several sizes against memcpy into memory that is there.
+Readers: how much more two threads read than one, of 8 MiB arrays that
 are summed or copied, from the cache and from a dict. Calls: hits through the decorators. Index: bytes an entry beside
 key and value, at a million entries. Exits with 1 if a limit is missed.
 """
@@ -28,7 +29,7 @@ import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import lru_cache
-from itertools import cycle
+from itertools import count, cycle
 from pathlib import Path
 from typing import Any
 
@@ -184,6 +185,26 @@ def large(mib: int) -> dict[str, float]:
         return {"hit": hit, "unpickle": unpickle, "set": best(store, 8), "memcpy_fresh": best(fresh, 8)}
 
 
+def stores(nbytes: int) -> dict[str, float]:
+    """Of one size: into memory that is new to the cache, and in a full cache; beside the copy alone into memory that is
+    there, and in the processor's cache.
+    """
+    value, numbers = np.random.default_rng(nbytes).bytes(nbytes), count()
+    target, many = memoryview(bytearray(nbytes)), max(8, min(200, BEYOND // nbytes // 2))
+
+    def copy() -> None:
+        target[:] = value
+
+    found = {"memcpy_warm": best(copy, 50)}
+    with mv.VolatileCache() as cache:
+        found["fresh"] = best(lambda: cache.set(next(numbers), value), 4, rounds=many // 4)
+    with mv.VolatileCache(16 * nbytes) as cache:
+        for number in range(17):
+            cache[number] = value
+        found["full"] = best(lambda: cache.set(next(numbers), value), 4, rounds=many // 4)
+    return found
+
+
 def in_threads(count: int, read: Callable[[int], None]) -> float:
     """Seconds until so many threads have all read."""
     threads = [threading.Thread(target=read, args=(number,)) for number in range(count)]
@@ -289,6 +310,12 @@ def main() -> int:
             f"{mib} MiB array: hit {row['hit'] * 1e6:.1f} us, unpickling {row['unpickle'] / row['hit']:,.0f} x that; "
             f"set {row['set'] * 1e3:.2f} ms = {row['memcpy_fresh'] / row['set']:.2f} of memcpy into fresh memory"
         )
+    stored = {size: stores(size) for size in steps((64 << 10, 100_000, 1 << 20, 8 << 20), "stores")}
+    for size, row in stored.items():
+        told = ", ".join(
+            f"{name} {row[name] * 1e6:.1f} us = {row[name] / row['memcpy_warm']:.1f} x" for name in row
+        )
+        print(f"a set of {size:,} bytes: {told}")
     scale = readers(5 if arguments.quick else 15)
     for what, row in scale.items():
         print(f"two threads {what} {row['cache']:.2f} x what one does; from a dict {row['dict']:.2f} x")
@@ -312,6 +339,8 @@ def main() -> int:
         "an 8 MiB hit 100 times faster than unpickling": arrays[8]["unpickle"] >= 100 * arrays[8]["hit"],
         "64 MiB nearly the same": arrays[64]["hit"] <= 2 * arrays[8]["hit"],
         "set at 0.7 of memcpy into fresh memory": arrays[8]["memcpy_fresh"] >= 0.7 * arrays[8]["set"],
+        "a set of 1 MiB in a full cache in 8 times its memcpy": stored[1 << 20]["full"]
+        <= 8 * stored[1 << 20]["memcpy_warm"],
         "two threads read arrays as they read a dict's": all(
             row["cache"] >= 0.9 * row["dict"] for row in scale.values()
         ),
@@ -321,6 +350,7 @@ def main() -> int:
         print(f"{'met   ' if met else 'MISSED'}  {what}")
     if arguments.json:
         figures = {"small_hits": small, "missing": missing, "arrays": arrays, "index_bytes": overhead}
+        figures |= {"stores": {str(size): row for size, row in stored.items()}}
         figures |= {"readers": scale, "calls": through}
         keep(arguments.json, __file__, time.monotonic() - start, **figures, entries=entries, checks=checks)
     return 0 if all(checks.values()) else 1

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from support import cgroups, leaks
+from support import cgroups, leaks, own_process
 from support.cgroups import Limited
 from support.native import built_directory
 from support.turns import INSIDE, Turns
@@ -65,6 +65,14 @@ def pytest_runtest_protocol(
         if not (alone and nextitem is not None and nextitem.get_closest_marker("alone")):
             os.environ.pop(INSIDE, None)
             _turns.give()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    if not own_process.is_worker() or not pyfuncitem.get_closest_marker("own_process"):
+        return None
+    own_process.run(pyfuncitem)
+    return True
 
 
 # ---- what was left out

@@ -94,7 +94,7 @@ class VolatileArray:
         the first axis. The memory stays held as long as the array lives, also after the block: `del` it inside.
         """
         return _AsArray(
-            self,
+            self._wrap,
             self.memory.pin(write=write, on_purge=None if on_purge is None else self._over_bytes(on_purge)),
         )
 
@@ -113,7 +113,7 @@ class VolatileArray:
         >>> largest
         5.0
         """
-        return _AsArray(self, self.memory.peek())
+        return _AsArray(self._wrap, self.memory.peek())
 
     def read(self) -> Array:
         """A copy of the whole array, or `Purged` (or what `fill` says)."""
@@ -215,14 +215,14 @@ def _wrapped(buffer: Any, shape: tuple[int, ...], dtype: np.dtype[Any], order: L
 class _AsArray:
     """A pin or a peek, its view made an array."""
 
-    __slots__ = ("_array", "_inner")
+    __slots__ = ("_inner", "_wrap")
 
-    def __init__(self, array: VolatileArray, inner: AbstractContextManager[memoryview]) -> None:
-        self._array = array
+    def __init__(self, wrap: Callable[[Any], Array], inner: AbstractContextManager[memoryview]) -> None:
+        self._wrap = wrap
         self._inner = inner
 
     def __enter__(self) -> Array:
-        return self._array._wrap(self._inner.__enter__())
+        return self._wrap(self._inner.__enter__())
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

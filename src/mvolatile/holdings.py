@@ -85,8 +85,8 @@ def status() -> Status:
             continue  # closed meanwhile
         unreadable = unreadable or resident is None
         row = rows.setdefault(memory.name or "unnamed", [0, 0, 0, 0, 0, 0])
-        volatile = memory.nbytes if memory._volatile and not memory._refusal else 0
-        pinned = memory.nbytes if memory._pins else 0
+        volatile = memory.nbytes if _core.is_volatile(memory) and not _core.refusal(memory) else 0
+        pinned = memory.nbytes if _core.pins(memory) else 0
         for i, value in enumerate((1, memory.nbytes, volatile, resident or 0, lost, pinned)):
             row[i] += value
     memories = tuple(

@@ -14,9 +14,11 @@ import warnings
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
+from functools import lru_cache
 from typing import Any, Literal, NoReturn, TypeAlias
 
-from ._core import Hold, Pin, Range, forks
+from . import _core
+from ._core import Hold, Memory, Pin
 from .errors import Extents, Overwritten, Purged, VolatilityWarning
 from .kernel.unsupported import warn_if_unsupported
 
@@ -50,10 +52,28 @@ def _label(name: str | None) -> str:
         return "unnamed"
     if not isinstance(name, str):
         raise TypeError(f"name must be a string or None, not {type(name).__name__}")
+    return _printable(name)
+
+
+@lru_cache(64)
+def _printable(name: str) -> str:
     return "".join(c if c.isascii() and c.isprintable() and c not in "[]\\$`" else "_" for c in name)[:60]
 
 
-class VolatileMemory(Range):
+def stored_memory(parts: list[Any], name: str, *, dump: bool, inherit: bool) -> VolatileMemory:
+    """A memory that holds the bytes of `parts`, contiguous buffers, one after another, and is volatile already.
+
+    It may be one that `close_and_keep` closed before: nobody sees what that held.
+    """
+    warn_if_unsupported()
+    memory = VolatileMemory.__new__(VolatileMemory)
+    memory._begin("raise")  # noqa: SLF001 - of this module
+    _core.open_stored(memory, parts, dump, inherit, name, _printable(name))
+    _live[id(memory)] = memory
+    return memory
+
+
+class VolatileMemory(Memory):
     """`nbytes` of zeroed memory that the kernel may discard whenever nobody holds it.
 
     It begins as ordinary memory, and becomes volatile when the first pin or write ends. From then on the kernel may
@@ -111,11 +131,14 @@ class VolatileMemory(Range):
         inherit: bool = True,
     ) -> None:
         warn_if_unsupported()
-        self._fill: OnPurge = _checked(fill)
+        self._begin(_checked(fill))
+        _core.open_memory(self, nbytes, huge, dump, inherit, name, _label(name))
+        _live[id(self)] = self
+
+    def _begin(self, fill: OnPurge) -> None:
+        self._fill: OnPurge = fill
         # By forks deep: a child may not have the thread that would let go, and libc's fork tells the core alone.
         self._rebuilding: dict[int, _Rebuilding] = {}
-        self._open(nbytes, huge, dump, inherit, name, _label(name))
-        _live[id(self)] = self
 
     # ---- holding
 
@@ -132,46 +155,27 @@ class VolatileMemory(Range):
 
         Pins are counted. The memory stays held as long as a view made inside the block (a slice, an array) lives.
         """
-        return self._pin(write, on_purge if on_purge is None else _checked(on_purge))
-
-    def _whole_hold(self) -> Hold:
-        """A hold to read by, without a block; `Purged` and no hold if anything is lost."""
-        hold = self._hold(False)
-        try:
-            self._check_held()
-        except Purged:
-            del hold  # the traceback would keep it
-            raise
-        return hold
-
-    def _check_held(self) -> None:
-        """`Purged` if anything is lost of what is held. What another thread has rebuilt by now is whole: `Overwritten`
-        would be wrong.
-        """
-        if self._lossy:
-            extents, generation = self._lost(False)
-            if extents:
-                raise Purged(self.name, extents, generation)
+        return _core.pin(self, write, on_purge if on_purge is None else _checked(on_purge))
 
     def _settle(self, on_purge: OnPurge | None, write: bool) -> None:
         """The memory is held by the caller (to `write` it) and has a loss: raise, or make it go."""
         on_purge = self._fill if on_purge is None else on_purge
-        rebuilding = self._rebuilding.setdefault(forks(), _Rebuilding())
+        rebuilding = self._rebuilding.setdefault(_core.forks(), _Rebuilding())
         ours = rebuilding.thread == threading.get_ident()
         if ours and write:
             return
         if on_purge == "zero":
-            self._forgive()
+            _core.forgive(self)
             return
         if ours or on_purge == "raise":
-            self._check_held()
+            _check_held(self)
             return
         assert callable(on_purge)
         with rebuilding.lock:
-            extents, _ = self._lost(False)
+            extents, _ = _core.lost(self, False)
             if not extents:  # another thread has rebuilt it while we waited
                 return
-            view = memoryview(self._hold(True))
+            view = memoryview(_core.hold(self, True))
             outer = rebuilding.thread
             try:  # an interrupt must not leave `thread` behind: this thread's later write pins would settle nothing
                 rebuilding.thread = threading.get_ident()
@@ -180,7 +184,7 @@ class VolatileMemory(Range):
                 rebuilding.thread = outer
                 with suppress(BufferError):  # something was made of it, and holds the memory as a pin's would
                     view.release()
-            self._forgive()
+            _core.forgive(self)
 
     def _settle_export(self) -> None:
         self._settle(self._fill, False)
@@ -189,7 +193,7 @@ class VolatileMemory(Range):
 
     def _raise_purged(self, overwritten: bool) -> NoReturn:
         """For what was read without a hold."""
-        extents, generation = self._lost(not overwritten and self._volatile)
+        extents, generation = _core.lost(self, not overwritten and _core.is_volatile(self))
         if overwritten or not extents:  # rebuilt by now, or written to
             raise Overwritten(self.name, generation)
         raise Purged(self.name, extents, generation)
@@ -216,7 +220,7 @@ class VolatileMemory(Range):
 
     def purged(self) -> Extents:
         """The byte ranges lost up to now, ``((offset, length), ...)``, without a pin; exact in tier ``userfaultfd``."""
-        return self._lost(True)[0]
+        return _core.lost(self, True)[0]
 
     def purge(self) -> int:
         """Have the kernel reclaim the whole memory now, by its own reclaim; returns how many bytes went.
@@ -226,21 +230,22 @@ class VolatileMemory(Range):
         are in use elsewhere, such as those shared with a forked process that has not marked them.
         """
         try:
-            return self._purge()
+            return _core.purge(self)
         except OSError as error:
-            if self._refusal and self._refusal == error.errno:
-                error.strerror = f"{error.strerror}: {_REFUSALS.get(self._refusal, 'it is not volatile')}"
+            refusal = _core.refusal(self)
+            if refusal and refusal == error.errno:
+                error.strerror = f"{error.strerror}: {_REFUSALS.get(refusal, 'it is not volatile')}"
             raise
 
     def resident(self) -> int:
         """How many bytes of it are in RAM."""
-        return self._resident()
+        return _core.resident(self)
 
     # ---- closing
 
     def close(self) -> None:
         """Give the memory back; `BufferError` while a pin, a peek or a buffer export lives. Closing twice is fine."""
-        self._close()
+        _core.close_memory(self)
         _live.pop(id(self), None)
 
     def __enter__(self) -> VolatileMemory:
@@ -258,12 +263,33 @@ class VolatileMemory(Range):
         if self.closed:
             state = "closed"
         else:
-            pins, marked = self._pins, "volatile" if self._volatile else "not yet volatile"
-            state = f"pinned {pins}" if pins else "not volatile (refused)" if self._refusal else marked
-            if self._lossy:
-                state += f", {sum(n for _, n in self._lost(False)[0])} bytes lost"
+            pins, marked = _core.pins(self), "volatile" if _core.is_volatile(self) else "not yet volatile"
+            state = f"pinned {pins}" if pins else "not volatile (refused)" if _core.refusal(self) else marked
+            if _core.is_lossy(self):
+                state += f", {sum(n for _, n in _core.lost(self, False)[0])} bytes lost"
         label = f" {self.name!r}" if self.name else ""
         return f"<{type(self).__name__}{label} {self.nbytes} bytes, {state}>"
+
+
+def whole_hold(memory: Memory) -> Hold:
+    """A hold to read by, without a block; `Purged` and no hold if anything is lost."""
+    hold = _core.hold(memory, False)
+    try:
+        _check_held(memory)
+    except Purged:
+        del hold  # the traceback would keep it
+        raise
+    return hold
+
+
+def _check_held(memory: Memory) -> None:
+    """`Purged` if anything is lost of what is held. What another thread has rebuilt by now is whole: `Overwritten`
+    would be wrong.
+    """
+    if _core.is_lossy(memory):
+        extents, generation = _core.lost(memory, False)
+        if extents:
+            raise Purged(memory.name, extents, generation)
 
 
 _REFUSALS = {

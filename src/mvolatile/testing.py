@@ -32,7 +32,7 @@ def purge(memory: VolatileMemory | VolatileArray, extents: Iterable[tuple[int, i
     target = memory if isinstance(memory, VolatileMemory) else memory.memory
     if extents is None:
         return target.purge()
-    return sum(target._purge(offset, length) for offset, length in extents)
+    return sum(_core.purge(target, offset, length) for offset, length in extents)
 
 
 @contextmanager
@@ -66,7 +66,7 @@ def purging(seed: int = 0, *, rate: float = 1.0, whole: float = 0.5) -> Iterator
     ] = {}  # by process: another thread of the parent may have held it at a fork
     page, _ = _core.sizes()
 
-    def lose(memory: _core.Range) -> None:
+    def lose(memory: _core.Memory) -> None:
         with locks.setdefault(_core.forks(), threading.Lock()):
             if source.random() >= rate:
                 return
@@ -76,7 +76,7 @@ def purging(seed: int = 0, *, rate: float = 1.0, whole: float = 0.5) -> Iterator
                 first = source.randrange(pages)
                 count = source.randint(1, pages - first)
         with suppress(BufferError):  # pinned again already, by another thread
-            memory._purge(first * page, min(count * page, memory.nbytes - first * page))
+            _core.purge(memory, first * page, min(count * page, memory.nbytes - first * page))
 
     if not _purging.acquire(blocking=False):
         raise RuntimeError("mvolatile.testing.purging() is active already")

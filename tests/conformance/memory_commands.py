@@ -9,6 +9,7 @@ from typing import Any
 
 import mvolatile
 from conformance.processes import value_of
+from mvolatile import _core
 from support.libc import MADV_PAGEOUT, PAGE, madvise, states
 
 Outcome = tuple[str, Any]
@@ -99,7 +100,7 @@ class MemoryCommands:
         return self.memory.purged()
 
     def generation(self) -> int:
-        assert self.memory._is_valid()
+        assert _core.is_valid(self.memory)
         return self.memory.generation
 
     def close(self) -> Outcome:

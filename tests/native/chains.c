@@ -37,7 +37,10 @@ __asm__(".text\n.globl probe\n.globl probe_end\nprobe:\n  ldrb w0, [x0]\n  ret\n
 
 /* ---- handlers --------------------------------------------------------------------------------------------------------------------- */
 
-enum { FIRST, SECOND };
+enum {
+    FIRST,
+    SECOND
+};
 static struct handler {
     struct sigaction old;
     unsigned char *page; /* its own: what is elsewhere, it hands on */
@@ -51,7 +54,13 @@ static const unsigned char *expected;
 
 int handler_runs(void) { return runs; }
 
-enum { MOVE, JUMP, PLAIN_JUMP, MEND, RAISE_AGAIN };
+enum {
+    MOVE,
+    JUMP,
+    PLAIN_JUMP,
+    MEND,
+    RAISE_AGAIN
+};
 
 static void recover(struct handler *handler, ucontext_t *context) {
     if (handler->way == MOVE) COUNTER(context) = (uintptr_t)probe_end;

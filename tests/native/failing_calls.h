@@ -65,7 +65,6 @@ int failing_madvise(void *base, size_t len, int advice) {
     return madvise(base, len, advice);
 }
 
-
 static int fail_zeropage(int fd, struct uffdio_zeropage *zero, int err) {
     struct uffdio_zeropage part = *zero;
     part.range.len = PART(zero->range.len);

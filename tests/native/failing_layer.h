@@ -6,21 +6,22 @@ LIST(advice_errors, ENOMEM, EINVAL);
 LIST(populate_errors, EFAULT, ENOMEM, EINTR, EHWPOISON);
 LIST(watch_errors, ENOMEM, EBUSY, EINVAL);
 LIST(zero_errors, ENOMEM);
+LIST(copy_errors, ENOMEM, EFAULT, ENOENT, EEXIST);
 LIST(scan_errors, EBADF, EIO);
 LIST(lock_errors, EPERM, ENOMEM);
 LIST(check_errors, EIO, ENOMEM);
 LIST(yes, 1);
 
-#define HALVED(real, base, len)                                              \
-    do {                                                                     \
+#define HALVED(real, base, len)                                                                    \
+    do {                                                                                           \
         if (half && (len) / 2 / os_page_size) real(base, (len) / 2 / os_page_size * os_page_size); \
     } while (0)
-#define ADVICE(call, real, errors)                    \
-    int call(char *base, size_t len) {                \
-        int err = script(#real, errors, 1);           \
-        if (!err) return real(base, len);             \
-        HALVED(real, base, len);                      \
-        return err;                                   \
+#define ADVICE(call, real, errors)          \
+    int call(char *base, size_t len) {      \
+        int err = script(#real, errors, 1); \
+        if (!err) return real(base, len);   \
+        HALVED(real, base, len);            \
+        return err;                         \
     }
 ADVICE(scripted_free_lazily, os_free_lazily, advice_errors)
 ADVICE(scripted_populate_write, os_populate_write, populate_errors)
@@ -46,6 +47,15 @@ int scripted_zero(char *base, size_t len, size_t *done) {
     *done = 0;
     size_t part = half ? len / 2 / os_page_size * os_page_size : 0;
     if (part) os_zero(base, part, done);
+    return err;
+}
+
+int scripted_copy(char *base, const char *from, size_t len, size_t *done) {
+    int err = script("os_copy", copy_errors, 1);
+    if (!err) return os_copy(base, from, len, done);
+    *done = 0;
+    size_t part = half ? len / 2 / os_page_size * os_page_size : 0;
+    if (part) os_copy(base, from, part, done);
     return err;
 }
 

@@ -3,8 +3,11 @@
 #define os_open kernel_open
 #define os_scan kernel_scan
 #define os_zero kernel_zero
+#define os_copy kernel_copy
 #define os_free_lazily kernel_free_lazily
 #include "platform/apart.c"
+#include "platform/descriptors.c"
+#include "platform/facts.c"
 #include "platform/linux.c"
 #include "platform/maps.c"
 #include "platform/pagemap.c"
@@ -14,6 +17,7 @@
 #undef os_open
 #undef os_scan
 #undef os_zero
+#undef os_copy
 #undef os_free_lazily
 
 static size_t kernel_page;
@@ -59,6 +63,20 @@ int os_zero(char *base, size_t len, size_t *done) {
             if (err && err != EEXIST) return err;
         }
         if (!missing) return EEXIST;
+    }
+    return 0;
+}
+
+int os_copy(char *base, const char *from, size_t len, size_t *done) {
+    for (*done = 0; *done < len; *done += FAKE_PAGE) {
+        bool missing = false;
+        for (size_t at = *done, filled; at < *done + FAKE_PAGE; at += kernel_page) {
+            int err = kernel_copy(base + at, from + at, kernel_page, &filled);
+            missing |= filled > 0;
+            if (err && err != EEXIST) return err;
+        }
+        if (!missing) return EEXIST;
+        memcpy(base + *done, from + *done, FAKE_PAGE);
     }
     return 0;
 }

@@ -20,12 +20,12 @@ static size_t pages;
 static bool exact, huge;
 static int round_now;
 
-#define CHECK(what)                                                                        \
-    do {                                                                                   \
-        if (!(what)) {                                                                     \
-            fprintf(stderr, "line %d, round %d: %s\n", __LINE__, round_now, #what);        \
-            _exit(1);                                                                      \
-        }                                                                                  \
+#define CHECK(what)                                                                 \
+    do {                                                                            \
+        if (!(what)) {                                                              \
+            fprintf(stderr, "line %d, round %d: %s\n", __LINE__, round_now, #what); \
+            _exit(1);                                                               \
+        }                                                                           \
     } while (0)
 
 static _Thread_local uint64_t seed;
@@ -186,13 +186,25 @@ static void one_range(int rounds) {
     open_it();
     for (round_now = 0; round_now < rounds; round_now++) {
         switch (below(16)) {
-        case 0: case 1: case 2: case 3: write_some(); break;
-        case 4: case 5: read_some(); break;
-        case 6: case 7: pin_it(); break;
-        case 8: case 9: case 10: purge_some(); break;
-        case 11: case 12: if (exact) peek_some(); break;
+        case 0:
+        case 1:
+        case 2:
+        case 3: write_some(); break;
+        case 4:
+        case 5: read_some(); break;
+        case 6:
+        case 7: pin_it(); break;
+        case 8:
+        case 9:
+        case 10: purge_some(); break;
+        case 11:
+        case 12:
+            if (exact) peek_some();
+            break;
         case 13: survey_it(); break;
-        case 14: if (!below(8)) fork_it(); break;
+        case 14:
+            if (!below(8)) fork_it();
+            break;
         default:
             if (below(8)) break;
             close_it(range);

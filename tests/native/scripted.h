@@ -12,6 +12,7 @@
 #define os_fill_unwatched scripted_fill_unwatched
 #define os_unwatch scripted_unwatch
 #define os_zero scripted_zero
+#define os_copy scripted_copy
 #define os_scan scripted_scan
 #define os_watching scripted_watching
 #define os_check_anonymous scripted_check_anonymous

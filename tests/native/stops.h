@@ -16,20 +16,34 @@
 #include "protocol/trap.h"
 #include "protocol/watch.h"
 
-#define CHECK(condition)                                                           \
-    do {                                                                           \
-        if (!(condition)) {                                                        \
-            fprintf(stderr, "%s: %s (line %d)\n", running, #condition, __LINE__);  \
-            _exit(1);                                                              \
-        }                                                                          \
+#define CHECK(condition)                                                          \
+    do {                                                                          \
+        if (!(condition)) {                                                       \
+            fprintf(stderr, "%s: %s (line %d)\n", running, #condition, __LINE__); \
+            _exit(1);                                                             \
+        }                                                                         \
     } while (0)
 
 static const char *running;
 
 /* ---- stopping threads ------------------------------------------------------------------------------------------------------------- */
 
-enum role { NOBODY, READER, OTHER, THIRD };
-enum call { POPULATE, ZERO, SCAN, FREE, UNWATCH, FILL_UNWATCHED, WATCHING };
+enum role {
+    NOBODY,
+    READER,
+    OTHER,
+    THIRD
+};
+enum call {
+    POPULATE,
+    ZERO,
+    SCAN,
+    FREE,
+    UNWATCH,
+    FILL_UNWATCHED,
+    WATCHING,
+    ASK
+};
 static _Thread_local enum role role __attribute__((tls_model("initial-exec")));
 
 static struct stop {
@@ -164,6 +178,8 @@ int scripted_zero(char *base, size_t len, size_t *done) {
     pass(ZERO, AFTER);
     return err;
 }
+
+int scripted_copy(char *base, const char *from, size_t len, size_t *done) { return os_copy(base, from, len, done); }
 
 static void call_once(void (**hook)(void)) {
     void (*now)(void) = *hook;

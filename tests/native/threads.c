@@ -30,12 +30,12 @@ static uint64_t first_seed;
 static _Atomic bool done;
 static _Atomic long whole, lost_seen;
 
-#define CHECK(what)                                               \
-    do {                                                          \
-        if (!(what)) {                                            \
-            fprintf(stderr, "line %d: %s\n", __LINE__, #what);    \
-            _exit(1);                                             \
-        }                                                         \
+#define CHECK(what)                                            \
+    do {                                                       \
+        if (!(what)) {                                         \
+            fprintf(stderr, "line %d: %s\n", __LINE__, #what); \
+            _exit(1);                                          \
+        }                                                      \
     } while (0)
 
 #define SUCCEEDS(call) CHECK(!(call) || closing)
@@ -157,6 +157,29 @@ static void open_and_close(void) {
     SUCCEEDS(range_close(one));
 }
 
+/* In memory that another store may have had, which goes meanwhile; the bytes come from two places. */
+static void store_one(void) {
+    struct range *one;
+    size_t nbytes = below(16) ? 1 + below(40 * (unsigned)os_page_size) : CHUNK_SIZE + below(4) * os_page_size;
+    char *bytes = malloc(nbytes), *copy = malloc(nbytes);
+    memset(bytes, (int)(1 + below(255)), nbytes);
+    struct part parts[] = {{bytes, nbytes / 3}, {bytes + nbytes / 3, nbytes - nbytes / 3}};
+    int err = range_open_stored(parts, 2, below(2), RANGE_DUMP, "stored", &one);
+    SUCCEEDS(err);
+    if (!err) {
+        atomic_fetch_add(&one->users, 1);
+        err = range_read(one, 0, nbytes, copy);
+        CHECK(!err || err == EFAULT || closing);
+        CHECK(err || !memcmp(copy, bytes, nbytes));
+        char *base = one->base;
+        SUCCEEDS(below(4) ? range_close_and_keep(one) : range_close(one));
+        if (below(4)) (void)os_pageout(base, os_page_size); /* whoever has it by now */
+        if (!below(64)) (void)range_give_back_kept();
+    }
+    free(bytes);
+    free(copy);
+}
+
 static void mark_raw(void) {
     size_t len = (1 + below(16)) * os_page_size;
     int purged;
@@ -207,12 +230,16 @@ static void *work(void *number) {
     char *copy = malloc(shared[0]->nbytes);
     while (!atomic_load(&done)) {
         switch (kind) {
-        case 1: case 2: exact && below(2) ? peek_one(copy) : read_one(copy); break;
+        case 1:
+        case 2: exact &&below(2) ? peek_one(copy) : read_one(copy); break;
         case 3: purge_one(); break;
-        case 4: open_and_close(); break;
+        case 4: below(2) ? open_and_close() : store_one(); break;
         case 5: below(2) ? pin_one() : look_at_one(); break;
         case 6: mark_raw(); break;
-        case 7: closing ? close_descriptors() : below(8) ? pin_one() : fork_one(); break;
+        case 7:
+            closing ? close_descriptors() : below(8) ? pin_one()
+                                                     : fork_one();
+            break;
         default: CHECK(false);
         }
     }

@@ -28,7 +28,7 @@ def _swap() -> Iterator[None]:
 def swapped_then_marked(pages: int, huge: bool) -> None:
     import json
 
-    from mvolatile import Purged
+    from mvolatile import Purged, _core
     from support.libc import pageout, states
     from support.losing import page_bytes, stamped
 
@@ -66,8 +66,8 @@ def swapped_then_marked(pages: int, huge: bool) -> None:
     pins[1].release()  # marks what is in swap
     pins[2].release()
     found = {"swapped": swapped, "lost": look(marked, lost(marked)), "half": look(half, lost(half))}
-    assert marked._is_valid()
-    assert half._is_valid()
+    assert _core.is_valid(marked)
+    assert _core.is_valid(half)
     print(json.dumps(found))
 
 

@@ -1,4 +1,4 @@
-"""Forking as uWSGI does: in C, so that none of Python's hooks runs in the child."""
+"""Work in a forked child: of Python's fork, or of C's, as uWSGI forks, where none of Python's hooks runs."""
 
 from __future__ import annotations
 
@@ -7,10 +7,14 @@ import faulthandler
 import os
 import signal
 import sys
+import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
 
-__all__ = ["c_fork", "in_c_child"]
+__all__ = ["c_fork", "held_elsewhere", "in_c_child", "in_child"]
 
 _libc = ctypes.PyDLL(None)  # the fork is made with the GIL held
 
@@ -22,9 +26,14 @@ def c_fork() -> int:
 
 
 def in_c_child(body: Callable[[], None], seconds: int = 120) -> None:
-    """Run `body` in such a child. It must end well, and within `seconds`: it shows where it hangs."""
+    """Run `body` in such a child, as `in_child` does."""
+    in_child(body, seconds, c_fork)
+
+
+def in_child(body: Callable[[], None], seconds: int = 200, fork: Callable[[], int] = os.fork) -> None:
+    """Run `body` in a forked child. It must end well, and within `seconds`: it shows where it hangs."""
     read, write = os.pipe()
-    pid = c_fork()
+    pid = fork()
     if pid == 0:
         try:
             os.dup2(write, 2)
@@ -46,3 +55,34 @@ def in_c_child(body: Callable[[], None], seconds: int = 120) -> None:
     _, status = os.waitpid(pid, 0)
     sys.stdout.write(said.decode(errors="replace"))
     assert os.waitstatus_to_exitcode(status) == 0, said.decode(errors="replace")
+
+
+@contextmanager
+def held_elsewhere(lock: AbstractContextManager[Any]) -> Iterator[None]:
+    """Inside, another thread has the lock, and wants nothing else: it is in a system call.
+
+    Were it on its way there, it might want Python's lock, and a child that C forks then would hang for that.
+    """
+    read, write = os.pipe()
+
+    def hold() -> None:
+        with lock:
+            os.read(read, 1)
+
+    thread = threading.Thread(target=hold, daemon=True)
+    thread.start()
+    while not _reads_a_pipe(thread):
+        pass
+    try:
+        yield
+    finally:
+        os.write(write, b"x")
+        thread.join()
+        os.close(read)
+        os.close(write)
+
+
+def _reads_a_pipe(thread: threading.Thread) -> bool:
+    """By the number of read(2); of a thread that runs the kernel says no more than that."""
+    told = Path(f"/proc/self/task/{thread.native_id}/syscall").read_text().split()
+    return told[0] == {"x86_64": "0", "aarch64": "63"}[os.uname().machine]

@@ -53,7 +53,7 @@ def core_program(
 
 def _object(source: Path, flags: list[str]) -> Path:
     """Programs that differ in one source share the others."""
-    headers = [*sorted(CORE.glob("*/*.h")), *sorted(SOURCES.glob("*.h"))]
+    headers = [*sorted(CORE.rglob("*.h")), *sorted(SOURCES.glob("*.h"))]
     key = digest([source, *KERNEL, *headers], flags)  # pages.c includes the kernel's sources
     return build_once(
         f"{source.stem}-{key}.o", lambda target: run_compiler(*flags, "-c", source, "-o", target)

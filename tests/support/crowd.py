@@ -19,7 +19,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from mvolatile import Overwritten, Purged, VolatileMemory
+from mvolatile import Overwritten, Purged, VolatileMemory, _core
 from support.libc import MADV_PAGEOUT, PAGE, madvise
 from support.processes import LONGEST
 
@@ -158,7 +158,7 @@ class Crowd:
         self.over.set()
         for thread in threads:
             thread.join()
-        if not self.memory._is_valid():
+        if not _core.is_valid(self.memory):
             self.failures.append("the invariants are broken")
         self.memory.close()
 

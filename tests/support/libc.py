@@ -211,8 +211,10 @@ class Userfaultfd:
 
     def copy(self, address: int, data: bytes) -> None:
         source = ctypes.create_string_buffer(data, len(data))
-        request = struct.pack("=QQQQq", address, ctypes.addressof(source), len(data), 0, 0)
-        self._ioctl(self._COPY, request, "UFFDIO_COPY")
+        self.copy_from(address, ctypes.addressof(source), len(data))
+
+    def copy_from(self, address: int, source: int, length: int) -> None:
+        self._ioctl(self._COPY, struct.pack("=QQQQq", address, source, length, 0, 0), "UFFDIO_COPY")
 
     def close(self) -> None:
         if self.fd >= 0:

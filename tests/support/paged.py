@@ -15,7 +15,7 @@ __all__ = ["paged_package"]
 def paged_package(page: int) -> Path:
     """Build it, once for each content; answers what to put on ``PYTHONPATH``."""
     limited = [] if sysconfig.get_config_var("Py_GIL_DISABLED") else ["-DPy_LIMITED_API=0x030B0000"]
-    sources = [PAGES, *(source for source in sorted(CORE.glob("*/*.c")) if source not in KERNEL)]
+    sources = [PAGES, *(source for source in sorted(CORE.rglob("*.c")) if source not in KERNEL)]
     flags = ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-fvisibility=hidden", "-shared", "-fPIC", "-pthread"]
     flags += ["-D_GNU_SOURCE", f"-DFAKE_PAGE={page}ul", *limited, *PAGED]
     headers = [f"-I{CORE}", f"-I{sysconfig.get_path('include')}"]
@@ -25,5 +25,5 @@ def paged_package(page: int) -> Path:
         shutil.copytree(CORE.parent, root / "mvolatile", ignore=ignore)
         run_compiler(*flags, *headers, *sources, "-o", root / "mvolatile" / "_core.abi3.so")
 
-    read = [*KERNEL, *sources, *sorted(CORE.glob("*/*.h")), *sorted(CORE.parent.rglob("*.py"))]
+    read = [*KERNEL, *sources, *sorted(CORE.rglob("*.h")), *sorted(CORE.parent.rglob("*.py"))]
     return build_once(f"pages-of-{page}-{digest(read, flags, headers)}", build)

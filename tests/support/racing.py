@@ -15,7 +15,7 @@ from collections import Counter
 import numpy as np
 from numpy.typing import NDArray
 
-from mvolatile import Overwritten, Purged, VolatileMemory
+from mvolatile import Overwritten, Purged, VolatileMemory, _core
 from mvolatile.errors import Extents
 from support import native
 from support.libc import PAGE
@@ -114,7 +114,7 @@ class Race:
             if looking:
                 looker.join()
         self.counts["rounds"] = number
-        if not self.memory._is_valid():
+        if not _core.is_valid(self.memory):
             self.wrong.append("the invariants are broken")
 
 

@@ -66,5 +66,5 @@ def telling(cache: VolatileCache[str, bytes]) -> None:
     assert_type(caches(), list[VolatileCache[Any, Any]])
     VolatileCache(on_lost=lambda keys: print(len(keys)), on_evict=lambda key, why: print(why))
     info.purged = 5  # type: ignore[misc]
-    info.nothing  # type: ignore[attr-defined]
+    print(info.nothing)  # type: ignore[attr-defined]
     VolatileCache(on_purge=print)  # type: ignore[call-arg]

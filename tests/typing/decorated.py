@@ -1,5 +1,5 @@
-"""What is decorated keeps its types. Read by `make lint`, never run: a line that is wrong must be an error to mypy and to
-pyright, for both tell of a comment that ignores none.
+"""What is decorated keeps its types. Read by `make lint`, never run: a line that is wrong must be an error to mypy
+and to pyright, for both tell of a comment that ignores none.
 """
 
 # pyright: reportUnnecessaryTypeIgnoreComment=true

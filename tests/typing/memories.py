@@ -25,7 +25,7 @@ def losing(memory: VolatileMemory) -> None:
     except Purged as lost:
         assert_type(lost.extents, tuple[tuple[int, int], ...])
     except Overwritten as mixed:
-        mixed.extents  # type: ignore[attr-defined]
+        print(mixed.extents)  # type: ignore[attr-defined]
     except NotWhole as either:
         assert_type(either.generation, int)
 

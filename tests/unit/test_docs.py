@@ -68,7 +68,7 @@ def run_mvolatile(words: list[str], page: Path, tmp_path: Path, env: dict[str, s
     if " ".join(["mvolatile", *words]).startswith(TOO_LONG):
         from mvolatile import cli
 
-        assert cli._parser(cli.COMMANDS).parse_args(words).func
+        assert cli.make_parser(cli.COMMANDS).parse_args(words).func
         return
     code = "import os, sys; os.chdir(sys.argv.pop(1)); from mvolatile.cli import main; sys.exit(main())"
     done = run_python(code, tmp_path, *words, env=env)

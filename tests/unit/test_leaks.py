@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import mvolatile as mv
-from mvolatile import Purged, VolatileMemory, testing
+from mvolatile import NotWhole, Purged, VolatileMemory, testing
 from support.areas import Area
 from support.leaks import assert_no_growth
 from support.memories import HUGE, PAGE, filled, pattern
@@ -31,7 +31,7 @@ def _use_every_method(nbytes: int) -> None:
         memory.readinto(bytearray(nbytes))
         with memory.pin(write=True) as view, memory.peek() as other:
             view[0] = other[0]
-        with suppress(Purged), memory.peek() as view:
+        with suppress(NotWhole), memory.peek() as view:
             bytes(view)
         bytes(memory)
         mv.status()
@@ -46,7 +46,7 @@ def _fail() -> None:
 
         with suppress(KeyError, Purged), memory.pin(on_purge=rebuild):
             pass
-        with suppress(Purged), memory.peek() as view:
+        with suppress(NotWhole), memory.peek() as view:
             bytes(view)
         with suppress(BufferError), memory.pin(on_purge="zero"):
             memory.close()
@@ -73,7 +73,7 @@ def _threads() -> None:
 
         def use() -> None:
             for _ in range(5):
-                with suppress(Purged), memory.peek() as view:
+                with suppress(NotWhole), memory.peek() as view:
                     bytes(view)
                 memory.write(b"x")
 

@@ -64,7 +64,17 @@ def test_compiling_it(flags: list[str], sentence: str) -> None:
     if subprocess.run([found, *flags, "-xc", "-fsyntax-only", os.devnull], capture_output=True).returncode:
         pytest.skip(f"this compiler knows nothing of {' '.join(flags)}")
     done = subprocess.run(
-        [found, *flags, "-D_GNU_SOURCE", "-fsyntax-only", f"-I{CORE}", CORE / "protocol" / "extents.c", "-include", "platform/os.h"],
+        [
+            found,
+            *flags,
+            "-xc",
+            "-D_GNU_SOURCE",
+            "-fsyntax-only",
+            f"-I{CORE}",
+            "-include",
+            "platform/os.h",
+            os.devnull,
+        ],
         capture_output=True,
         text=True,
     )

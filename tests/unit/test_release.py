@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import tarfile
 import tomllib
 import zipfile
@@ -127,13 +129,19 @@ def workflow(name: str) -> dict[str, Any]:
 
 
 def test_ci_runs_what_everybody_can_run() -> None:
-    job = workflow("ci.yml")["jobs"]["all"]
+    jobs = workflow("ci.yml")["jobs"]
+    matrix = jobs["tests"]["strategy"]["matrix"]
     known = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["classifiers"]
-    pythons = job["strategy"]["matrix"]["python"]
+    pythons = matrix["python"]
     told = [kind for kind in known if re.search(r":: 3\.\d+$", kind)]
     assert told == [f"Programming Language :: Python :: {python}" for python in pythons]
-    steps = job["steps"]
-    assert [step["run"] for step in steps if "run" in step] == [".ci/run"]
+    for job in jobs.values():
+        assert job["steps"][-1]["run"] == ".ci/run ${{ matrix.target }}"
+    targets = [*jobs["looks"]["strategy"]["matrix"]["target"], *matrix["target"]]
+    everything = re.search(r"set -- (.*)", (ROOT / ".ci" / "run").read_text())
+    assert everything is not None
+    assert targets == everything[1].split()
+    assert {one["tier"] for one in matrix["include"]} >= {"faultcount", "unsupported"}
 
 
 def test_what_is_run_weekly_can_be_run_here() -> None:
@@ -143,6 +151,23 @@ def test_what_is_run_weekly_can_be_run_here() -> None:
     assert {"stress", "tsan", "sanitize", "soak", "coverage", "kernels", "check"} <= set(targets)
     makefile = (ROOT / "Makefile").read_text()
     assert [target for target in targets if not re.search(rf"^{target}:", makefile, re.MULTILINE)] == []
+
+
+def test_each_wheel_is_built_once() -> None:
+    """release-check builds that of x86-64 and glibc; cibuildwheel the others."""
+    names = []
+    for machine in ("x86_64", "aarch64"):
+        command = [sys.executable, "-m", "cibuildwheel", "--platform", "linux", "--archs", machine]
+        done = subprocess.run(
+            [*command, "--print-build-identifiers", ROOT], capture_output=True, text=True, check=False
+        )
+        if "No module named cibuildwheel" in done.stderr:
+            pytest.skip("needs cibuildwheel: make .venv/ready-dev")
+        assert done.returncode == 0, done.stderr
+        names += done.stdout.split()
+    assert len(names) == len(set(names)) == 7
+    assert "cp311-manylinux_x86_64" not in names
+    assert {"cp311-musllinux_x86_64", "cp311-manylinux_aarch64", "cp311-musllinux_aarch64"} < set(names)
 
 
 def test_the_citation_is_of_this_project() -> None:
@@ -160,8 +185,10 @@ def test_releases_are_published_without_a_secret() -> None:
     assert [step["run"] for step in jobs["test"]["steps"] if "run" in step] == [".ci/run"]
     assert jobs["build"]["needs"] == "test"
     assert any(step.get("run", "").startswith("make release-check") for step in jobs["build"]["steps"])
+    assert jobs["wheels"]["needs"] == "test"
+    assert any(step.get("run") == "make wheels" for step in jobs["wheels"]["steps"])
     publish = jobs["publish"]
-    assert publish["needs"] == "build"
+    assert publish["needs"] == ["build", "wheels"]
     assert publish["permissions"] == {"id-token": "write"}
     assert publish["environment"] == "pypi"
     assert "secrets." not in (WORKFLOWS / "release.yml").read_text()

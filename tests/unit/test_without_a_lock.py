@@ -81,7 +81,7 @@ def enter():
     pin.__exit__(None, None, None)
 together(*[enter] * 4)
 del pin
-assert memory._pins == 0
+assert _core.pins(memory) == 0
 memory.close()
 """,
     "one peek": """
@@ -94,7 +94,7 @@ def enter():
         except (RuntimeError, ValueError): pass
 together(*[enter] * 4)
 del peek
-assert memory._pins == 0
+assert _core.pins(memory) == 0
 memory.close()
 """,
     "marks and their hook": """

@@ -40,17 +40,12 @@ _unasked = 0
 
 
 class Usage(Protocol):
-    """What is held now."""
+    """What is held now. `Lookup` has it."""
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes of values."""
-        ...
-
-    @property
-    def overhead(self) -> int:
-        """Ordinary memory that they need beside."""
-        ...
+    nbytes: int
+    """Bytes of values."""
+    overhead: int
+    """Ordinary memory that they need beside."""
 
 
 class Budget:
@@ -83,6 +78,13 @@ class Budget:
     def excess(self, nbytes: int) -> float:
         """Bytes that have to go before `nbytes` more are held; none if that is less than nothing."""
         return self._usage.nbytes + nbytes - self.limit
+
+    @property
+    def credit(self) -> float:
+        """Bytes, of values and overhead, for which nothing has to go."""
+        held = self._usage.nbytes
+        credit = float("inf") if self.max_bytes is None else self.max_bytes - held
+        return credit if self.allowance is None else min(credit, self.allowance - held - self._usage.overhead)
 
     def is_full(self, entries: int) -> bool:
         """Whether one of so many entries has to go before there is another."""

@@ -16,7 +16,7 @@ from collections.abc import (
 )
 from typing import Any, TypeVar, cast, overload
 
-from .._core import MISSING
+from .._core import MISSING, give_back_kept
 from . import pressure, registry
 from .carry import packed, unpacked
 from .checks import TimeToLive, checked_bound, checked_condition, checked_ttl
@@ -171,18 +171,21 @@ class VolatileCache(Verbs[K, V], MutableMapping[K, V]):
         everything volatile given up. Then an older value of the key is gone too, and nothing else. Where the program's
         limit on addresses leaves no room (``ulimit -v``), other values go, and if that is not enough nothing is stored.
         """
-        self._engine.storing.store(key, value, ttl)
+        if ttl is not None or not self._lookup.put(key, value):
+            self._engine.storing.store(key, value, ttl)
 
-    def __setitem__(self, key: K, value: V) -> None:
+    def _store(self, key: K, value: V) -> None:
+        """For `Reader`: a store that is not plain."""
         self._engine.storing.store(key, value, None)
+
+    def _delete(self, key: K) -> None:
+        """For `Reader`: ``del``."""
+        if not self._engine.delete(key):
+            raise KeyError(key)
 
     def update(self, other: Any = (), /, **more: Any) -> None:
         """Store every pair of a mapping or an iterable; what is gone from another cache meanwhile is left out."""
         super().update(other.items() if isinstance(other, VolatileCache) else other, **more)
-
-    def __delitem__(self, key: K) -> None:
-        if not self._engine.delete(key):
-            raise KeyError(key)
 
     @overload
     def pop(self, key: K) -> V: ...
@@ -317,6 +320,7 @@ class VolatileCache(Verbs[K, V], MutableMapping[K, V]):
         engine = getattr(self, "_engine", None)
         if engine is not None and engine.listening and not sys.is_finalizing():
             pressure.ignore(engine, wait=False)
+            give_back_kept()
 
     def __enter__(self) -> VolatileCache[K, V]:
         return self

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar, cast
 
-from .._core import forks
+from .._core import Lookup, forks
 from .fork import catch_up
 
 __all__ = ["Changes"]
@@ -16,6 +16,9 @@ T = TypeVar("T")
 
 class Cache(Protocol):
     """What is changed."""
+
+    has_news: bool
+    """Whether `changed` has anything to do."""
 
     def mend(self) -> None:
         """A change was cut short."""
@@ -34,30 +37,33 @@ class Changes:
     KeyboardInterrupt or in a forked child, is mended before the next.
     """
 
-    def __init__(self, cache: Cache) -> None:
+    def __init__(self, cache: Cache, lookup: Lookup) -> None:
         self.lock = threading.RLock()
-        self.torn = False
+        self.later: list[tuple[Callable[..., Any], tuple[Any, ...]]] = []
         self._cache = cache
-        self._later: list[tuple[Callable[..., Any], tuple[Any, ...]]] = []
+        self._lookup = lookup
         self._forks = forks()  # when last all was as a fork leaves it
 
     def __call__(self, action: Callable[..., T], *arguments: Any) -> T:
         """Make one."""
+        lookup = self._lookup
         if self._forks != forks():
             catch_up()
-        if self.is_ours:
-            self._later.append((action, arguments))
+        lock = self.lock
+        if lock._is_owned():  # type: ignore[attr-defined]
+            self.later.append((action, arguments))
             return cast(T, None)
-        with self.lock:
-            if self.torn:
+        with lock:
+            if lookup.torn:
                 self._cache.mend()
-            self.torn = True
+            lookup.disarm()
             result = action(*arguments)
-            while self._later:
-                later, its = self._later.pop(0)
+            while self.later:
+                later, its = self.later.pop(0)
                 later(*its)
-            self.torn = False
-        self._cache.changed()
+            lookup.torn = False
+        if self._cache.has_news:
+            self._cache.changed()
         return result
 
     @property
@@ -68,8 +74,8 @@ class Changes:
     def after_fork(self) -> None:
         """The thread that had the lock may not be there."""
         self.lock = threading.RLock()
-        self._later.clear()
-        self.torn = True
+        self.later.clear()
+        self._lookup.disarm()
 
     def caught_up(self) -> None:
         """All is as a fork leaves it."""

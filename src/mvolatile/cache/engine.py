@@ -6,8 +6,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from .._core import Lookup, Reader
+from .. import _core
+from .._core import Lookup, Reader, give_back_kept
 from . import pressure
+from .addresses import resident_bytes
 from .calls import Call
 from .parts import Parts
 from .reading import Reading
@@ -68,6 +70,7 @@ class Engine(Parts):
     def purge(self, nbytes: int | None) -> int:
         """Have the kernel reclaim values, the oldest first, until `nbytes` went."""
         given = 0
+        give_back_kept()
         for region in list(self.store.regions.values()):
             if nbytes is not None and given >= nbytes:
                 break
@@ -87,11 +90,11 @@ class Engine(Parts):
         store, spare = self.store, self.store.regions.spare
         regions = list(store.regions.values())
         hits, misses = self.lookup.counts()
-        pinned = sum(region.memory.nbytes for region in regions if region.memory._pins)
-        pinned += sum(memory.nbytes for memory in store.regions.leaving if memory._pins)
+        pinned = sum(region.memory.nbytes for region in regions if _core.pins(region.memory))
+        pinned += sum(memory.nbytes for memory in store.regions.leaving if _core.pins(memory))
         resident: int | None
         try:
-            resident = sum(memory.resident() for memory in [region.memory for region in regions] + spare)
+            resident = sum(map(resident_bytes, [region.memory for region in regions] + spare))
         except (FileNotFoundError, PermissionError):  # no /proc, or a daemon that has changed its user
             resident = None
         return CacheInfo(
@@ -125,10 +128,10 @@ class Engine(Parts):
 
 def engine_of(cache: Reader[Any, Any]) -> Engine:
     """The engine of a `VolatileCache`, for the decorator, and for tests of what is inside."""
-    engine: Engine = cache._engine  # type: ignore[attr-defined]
+    engine: Engine = cache._engine  # type: ignore[attr-defined]  # noqa: SLF001
     return engine
 
 
 def find_of(cache: Reader[Any, Any]) -> Callable[[Any], Any]:
     """Its `find`, as a method of the cache: what is sent by value takes it along, and finds its cache."""
-    return cache._find
+    return cache._find  # noqa: SLF001

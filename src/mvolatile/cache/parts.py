@@ -9,9 +9,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from .._core import Lookup
+from .._core import Lookup, give_back_kept
 from ..errors import VolatilityWarning
-from ..memory import VolatileMemory, callers_level
+from ..memory import callers_level
 from . import pressure
 from .addresses import AddressSpace, for_want_of_room
 from .budget import Budget
@@ -25,7 +25,7 @@ from .fork import follow
 from .notices import Notices
 from .reclaim import Reclaimer
 from .stopped import raise_if_stopped
-from .store import Region, Store, region_of, slot_of, stores
+from .store import FRESH, Region, Store, of_entry, region_of, slot_of, stores
 from .values import Codec
 
 __all__ = ["Parts"]
@@ -41,7 +41,7 @@ class Figures:
     """What a policy may ask."""
 
     def __init__(self, store: Store, budget: Budget, lookup: Lookup) -> None:
-        self._store, self._budget = store, budget
+        self._store, self._budget, self._lookup = store, budget, lookup
         self.counts = lookup.counts
 
     @property
@@ -52,7 +52,7 @@ class Figures:
     @property
     def nbytes(self) -> int:
         """Bytes that they take."""
-        return self._store.nbytes
+        return self._lookup.nbytes
 
     @property
     def entries(self) -> int:
@@ -105,19 +105,20 @@ class Parts:
         self.lookup, self.index = lookup, lookup.index
         self.undecodable = 0
         self.closed = self.listening = False
+        self.has_news = True  # we are not told of pressure yet, or somebody is to be told of keys
         self.notices = None if on_lost is None else Notices(on_lost)
         self.departures = None if on_evict is None else Notices(partial(tell_each, on_evict))
-        self.addresses = AddressSpace(partial(VolatileMemory, name=name, dump=dump, inherit=inherit))
+        self.addresses = AddressSpace(name, dump=dump, inherit=inherit)
         self.store = Store(self.addresses.take, lookup, max_bytes)
         if self.notices is not None or self.departures is not None:
             self.store.tell = self.tell
-        self.budget = Budget(self.store, max_bytes, maxsize)
+        self.budget = Budget(lookup, max_bytes, maxsize)
         self.policy = make_policy(Figures(self.store, self.budget, lookup))
         self.expirer = Expirer(self.store, timer)
         evictor = Evictor(self.store, self.policy)
         self.reclaimer = Reclaimer(self.store, self.budget, evictor, self.expirer, self.addresses)
         self.calls = Calls()
-        self.change = Changes(self)
+        self.change = Changes(self, lookup)
         self._inherit = inherit
         self._told: set[type[Exception]] = set()
         follow(self)
@@ -139,10 +140,36 @@ class Parts:
         """A change is over: see that we are told of pressure, and tell who left."""
         if not self.listening and self.store.regions:
             self.listening = pressure.listen(self)
+            self.has_news = not self.listening or self.store.tell is not None
         if self.store.tell is not None:
             for notices in (self.notices, self.departures):
                 if notices is not None and notices.due:
                     notices.deliver()
+
+    def arm(self) -> None:
+        """In a change, at its end: have plain stores go by one call until the next, if that is all there is to them."""
+        store = self.store
+        if self.budget.max_entries is not None or store.tell is not None or store.dropped or store.sparse:
+            return
+        if self.codec is not None or self.ttl is not None or self.expirer.needed:
+            return
+        segment = store.open.get(FRESH)
+        if segment is None or not self.listening or self.closed:
+            return
+        credit = min(segment.capacity - segment.used, self.budget.credit, self.policy.indifferent())
+        if credit > 0:
+            lock = self.change.lock
+            self.lookup.arm(
+                segment.table,
+                segment.keys,
+                segment.number,
+                int(credit),
+                lock.acquire,
+                lock.release,
+                self.calls,
+                self.change.later,
+                of_entry,
+            )
 
     def tell(self, key: Any, why: Why) -> None:
         """A key left."""
@@ -160,6 +187,7 @@ class Parts:
     def _give_way(self) -> None:
         self.store.seal_all(at_least=WORTH_SEALING // max(1, len(stores)))
         self.store.regions.spare.clear()
+        give_back_kept()
         self.reclaimer.survey()
         self.store.clean(4096)
 
@@ -189,7 +217,7 @@ class Parts:
     def after_fork(self) -> None:
         """In the child."""
         self.change.after_fork()
-        self.listening = self.closed
+        self.listening, self.has_news = self.closed, True
         self.calls.forget_other_threads()
         for notices in (self.notices, self.departures):
             if notices is not None:

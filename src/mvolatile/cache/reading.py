@@ -141,6 +141,10 @@ class Reading:
             return False
         return True
 
+    def go_on(self) -> None:
+        """Changes were put off while something was stored in one call: make them."""
+        self._parts.change(int)
+
     # ---- under the lock
 
     def entry(self, key: Any) -> Entry | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
+from .._core import give_back_kept
 from .addresses import AddressSpace
 from .budget import Budget
 from .eviction import Evictor
@@ -29,6 +30,8 @@ class Reclaimer:
         self._evictor = evictor
         self._expirer = expirer
         self._addresses = addresses
+        self.is_tight = False
+        """Whether something had to go for what was stored last."""
         store.sealed, store.retired = self._sealed, evictor.policy.left
 
     # ---- before a value enters: afterwards the evictor may stand at the newest, all others hit, and would give up that
@@ -41,7 +44,9 @@ class Reclaimer:
 
     def fit(self, nbytes: int, key: Hashable = NOBODY) -> None:
         """Give up values until `nbytes` more fit, in the place of what `key` has now."""
+        self.is_tight = False
         while (over := self._budget.excess(nbytes)) > 0:
+            self.is_tight = True
             if over <= self._store.given_back_by(key) or not self._evictor.advance():
                 return
 
@@ -67,6 +72,7 @@ class Reclaimer:
         while (store.nbytes > keep or len(store.regions) >= count) and self._evictor.advance():
             pass
         spare.clear()
+        give_back_kept()
         self._budget.back_off(store.footprint)
         return len(store.regions) < count
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from .. import _core
 from ..errors import NoRoomError, Purged, TooLargeError
 from ..kernel.room import address_room, room
 from ..memory import VolatileMemory
@@ -18,7 +19,7 @@ from .reading import Reading
 from .singleflight import Terms
 from .stopped import raise_if_stopped
 from .store import FRESH, KIND_MASK, LargeValue, read_bytes, read_held
-from .values import ARRAY, BYTES, EXPIRES, EXPIRY, MADE, Encoded, array_maker, decode, encode, write_parts
+from .values import ARRAY, BYTES, EXPIRES, EXPIRY, MADE, STR, Encoded, array_maker, decode, encode
 
 __all__ = ["Storing"]
 
@@ -92,23 +93,21 @@ class Storing:
     def _put_large(self, key: Any, encoded: Encoded, expires: float | None, call: Any) -> None:
         nbytes, store = encoded.nbytes, self._store
         queue = self._parts.change(self._reclaimer.make_room, nbytes, key) or FRESH
-        memory = self._memory_for(max(1, nbytes))
-        if len(encoded.parts) == 1:
-            memory.write(encoded.parts[0])
-        else:
-            with memoryview(memory._hold(True)) as view:
-                write_parts(encoded.parts, view)
+        memory = self._memory_for(encoded)
         kind, reader = _reader(encoded)
         value = LargeValue(store.next_number(), key, kind, nbytes, memory, reader, queue, expires)
-        if memory._refusal == errno.ENOMEM:  # it would stay; a lock, which is the program's will, is EINVAL
+        if (
+            _core.refusal(memory) == errno.ENOMEM
+        ):  # it would stay; a lock, which is the program's will, is EINVAL
             raise OutOfMemoryError
         self._parts.change(self._enter, value, call)
 
-    def _memory_for(self, nbytes: int) -> VolatileMemory:
-        """For a large value. Others are given up for it, but not where that cannot be enough."""
+    def _memory_for(self, encoded: Encoded) -> VolatileMemory:
+        """With a large value in it. Others are given up for it, but not where that cannot be enough."""
+        nbytes = encoded.nbytes
         for _ in range(TRIES_TO_STORE):
             with suppress(OutOfMemoryError):
-                return self._parts.addresses.take(nbytes)
+                return self._parts.addresses.store(encoded)
             has = address_room()
             if has is not None and has + self._store.nbytes < nbytes:
                 break
@@ -130,7 +129,8 @@ class Storing:
         if parts.closed:
             return
         try:
-            self.store(key, value, lives, call)
+            if lives is not None or terms.weak or not parts.lookup.put(key, value, call):
+                self.store(key, value, lives, call)
         except TooLargeError:
             pass
         except Exception as error:
@@ -179,6 +179,8 @@ class Storing:
             except OutOfMemoryError:
                 self._put_instead_of_others(key, kind, data, queue)
             self._reclaimer.tidy()
+            if kind <= STR and not self._reclaimer.is_tight:
+                self._parts.arm()
 
     def _put_instead_of_others(self, key: Any, kind: int, data: bytes, queue: int) -> None:
         for _ in range(TRIES_TO_STORE):

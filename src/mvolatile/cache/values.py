@@ -33,11 +33,13 @@ __all__ = [
     "EXPIRES",
     "EXPIRY",
     "MADE",
+    "STR",
     "Codec",
     "Encoded",
     "array_maker",
     "decode",
     "encode",
+    "one_after_another",
     "write_parts",
 ]
 
@@ -146,6 +148,18 @@ def array_maker(encoded: Encoded) -> Callable[[Any], Any]:
         return lambda hold: array_over(hold, form, start)
     offset = start + first
     return lambda hold: make(shape, dtype, hold, offset, strides)
+
+
+def one_after_another(parts: list[Any]) -> list[Any] | None:
+    """The parts as buffers of bytes; None where one has gaps, and has to be gathered."""
+    buffers = []
+    for part in parts:
+        if hasattr(part, "__array_interface__"):
+            if not part.flags.c_contiguous:
+                return None
+            part = part.reshape(-1).view("u1") if part.nbytes else b""
+        buffers.append(part)
+    return buffers
 
 
 def write_parts(parts: list[Any], target: memoryview) -> None:

@@ -22,7 +22,7 @@ COMMANDS = ("doctor", "status", "demo", "model")
 """The modules of this package that are subcommands, in the order of the help."""
 
 
-def _parser(wanted: Sequence[str]) -> argparse.ArgumentParser:
+def make_parser(wanted: Sequence[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="mvolatile", description="Memory that the kernel may take back, and tells exactly what was lost."
     )
@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     wanted = arguments[:1] if arguments and arguments[0] in COMMANDS else COMMANDS
-    parsed = _parser(wanted).parse_args(arguments)
+    parsed = make_parser(wanted).parse_args(arguments)
     if complaint := _wrong_tier():
         print(f"mvolatile: {complaint}", file=sys.stderr)
         return 2

@@ -151,13 +151,13 @@ class Node:
     """
 
     __slots__ = (
-        "_spare",
         "children",
         "failure",
         "number",
         "operation",
         "outcome",
         "parent",
+        "spare",
         "unmerged",
         "via",
     )
@@ -171,7 +171,7 @@ class Node:
         self.outcome: Any = None
         self.failure: str | None = None
         self.children: dict[tuple[type, Hashable], Node] = {}
-        self._spare: Generator[Any, Any, Any] | None = None
+        self.spare: Generator[Any, Any, Any] | None = None
 
 
 class Thread:
@@ -190,7 +190,7 @@ class Thread:
         key = (type(result), result)
         found = node.children.get(key)
         if found is None:
-            generator, node._spare = node._spare, None
+            generator, node.spare = node.spare, None
             found = node.children[key] = self._arrive(node, result, generator or self._again(node))
         return found
 
@@ -241,11 +241,11 @@ class Thread:
         if state is not None:
             known = self._known.setdefault(state, node)
             if known is not node:
-                if known._spare is None and known.operation is not None:
-                    known._spare = generator
+                if known.spare is None and known.operation is not None:
+                    known.spare = generator
                 return known
         if node.operation is not None:
-            node._spare = generator
+            node.spare = generator
         node.number = self._number(node)
         return node
 

@@ -13,13 +13,20 @@ import os
 
 from .. import _core
 
-__all__ = ["read", "read_int", "read_table"]
+__all__ = ["read", "read_int", "read_or_raise", "read_table"]
 
 
 def read(path: str | os.PathLike[str]) -> str | None:
     """The text of a file without its last newline, or None where it cannot be had."""
-    data = _core.read_file(os.fsencode(path))
-    return None if data is None else data.decode("utf-8", "surrogateescape").rstrip("\n")
+    try:
+        return read_or_raise(path).rstrip("\n")
+    except OSError:
+        return None
+
+
+def read_or_raise(path: str | os.PathLike[str]) -> str:
+    """The text of a file; `OSError` where it cannot be had. No other thread of Python runs meanwhile."""
+    return _core.read_file(os.fsencode(path)).decode("utf-8", "surrogateescape")
 
 
 def read_int(path: str | os.PathLike[str]) -> int | None:

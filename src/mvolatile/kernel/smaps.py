@@ -12,7 +12,8 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import astuple, dataclass
-from pathlib import Path
+
+from .files import read_or_raise
 
 __all__ = [
     "NAMELESS",
@@ -126,9 +127,8 @@ def _parse(lines: Iterable[str]) -> Iterator[Mapping]:
 
 def _lines(pid: int | None, name: str) -> list[str]:
     who = "self" if pid is None else str(pid)
-    path = Path("/proc") / who / name
     try:
-        return path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+        return read_or_raise(f"/proc/{who}/{name}").split("\n")
     except PermissionError as error:
         raise PermissionError(
             error.errno,

@@ -224,4 +224,34 @@ CAUGHT = [
         violates="peek_reads_whole",
         schedule="a*11 b a*3 b a*4 b*3 reclaim1 b*7",
     ),
+    Caught(
+        switch="kept_in_use",
+        race="store vs peek",
+        violates="no_false_loss",
+        schedule="reclaim0 reclaim1 a*31 b*8 a*9 b*12 a",
+    ),
+    Caught(
+        switch="store_unrepaired",
+        race="store",
+        violates="no_stray_sigbus",
+        schedule="a*20 reclaim1 a*5 reclaim0 a*6",
+    ),
+    Caught(
+        switch="store_keeps_notes",
+        race="store",
+        violates="no_false_loss",
+        schedule="a*20 reclaim1 a*5 reclaim0 a*43",
+    ),
+    Caught(
+        switch="store_keeps_losses",
+        race="store",
+        violates="no_false_loss",
+        schedule="a*20 reclaim1 a*34",
+    ),
+    Caught(
+        switch="store_forgives_late",
+        race="store",
+        violates="no_lost_report",
+        schedule="a*20 reclaim1 a*16 reclaim1 a*30",
+    ),
 ]

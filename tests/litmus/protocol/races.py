@@ -8,6 +8,7 @@ from mvolatile.model.stock.programs import (
     child,
     close,
     close_and_reopen,
+    close_and_store,
     copy_out,
     forker,
     in_turn,
@@ -193,6 +194,38 @@ RACES = [
         Config(ranges=2, large=True),
         {"a": do(stray, page=0, raw=True), "b": do(close_and_reopen, r=1, version=2)},
         purges=2,
+    ),
+    Litmus("store", Config(ranges=2), {"a": do(close_and_store, r=1, version=2)}, purges=3),
+    Litmus(
+        "store, large", Config(ranges=2, large=True), {"a": do(close_and_store, r=1, version=2)}, purges=3
+    ),
+    Litmus(
+        "store, no pagemap",
+        Config(ranges=2, pagemap=False),
+        {"a": do(close_and_store, r=1, version=2)},
+        purges=3,
+    ),
+    Litmus(
+        "store in fresh memory",
+        Config(ranges=2),
+        {"a": do(close_and_store, r=1, version=2, keep=False)},
+        purges=2,
+    ),
+    Litmus("store vs peek", Config(ranges=2), {"a": do(peek), "b": do(close_and_store, r=1, version=2)}),
+    Litmus(
+        "store vs peek, large",
+        Config(ranges=2, large=True),
+        {"a": do(peek), "b": do(close_and_store, r=1, version=2)},
+    ),
+    Litmus(
+        "store vs trap",
+        Config(ranges=2),
+        {"a": do(stray, page=0, raw=True), "b": do(close_and_store, r=1, version=2)},
+    ),
+    Litmus(
+        "store vs trap, same struct",
+        Config(ranges=2),
+        {"a": do(stray, page=0, raw=True), "b": do(close_and_store, r=0, version=2)},
     ),
     Litmus("two peeks and a pin", SMALL, {"a": do(peek), "b": do(peek), "c": do(pin)}, stress=True),
     Litmus(

@@ -27,7 +27,7 @@ from mvolatile.model.stock.forks import fork as library_fork
 from mvolatile.model.stock.forks import in_child
 from mvolatile.model.stock.kernel import load as stock_load
 from mvolatile.model.stock.kernel import store as stock_store
-from mvolatile.model.stock.kernel import wait_to_be_born
+from mvolatile.model.stock.kernel_fork import wait_to_be_born
 from mvolatile.model.stock.loss import range_forgive
 from mvolatile.model.stock.machine import CHILD, USERFAULTFD, Config, Task, machine
 from mvolatile.model.stock.ranges import range_unpin

@@ -1,11 +1,8 @@
-"""Losing parts of a cache on purpose, forking, and what must hold."""
+"""Losing parts of a cache on purpose, and what must hold."""
 
 from __future__ import annotations
 
-import os
-import signal
 import threading
-import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from random import Random
@@ -14,6 +11,7 @@ from typing import Any
 from mvolatile import VolatileCache, testing, volatile_cache
 from mvolatile.cache.engine import engine_of
 from mvolatile.cache.store import region_of, slot_of
+from support.c_fork import in_child as in_child
 
 
 def seal(cache: VolatileCache[Any, Any]) -> None:
@@ -42,32 +40,6 @@ def purge_some(cache: VolatileCache[Any, Any], random: Random) -> None:
         testing.purge(memory, [(first * 4096, length)])
 
 
-def in_child(body: Callable[[], None]) -> None:
-    """Run `body` in a forked child, which must end well."""
-    read, write = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.alarm(200)  # what hangs there ends
-        try:
-            os.close(read)
-            try:
-                body()
-            except BaseException:
-                os.write(write, traceback.format_exc().encode())
-                os._exit(1)
-            os._exit(0)
-        finally:
-            os._exit(2)
-    os.close(write)
-    said = b""
-    while piece := os.read(read, 65536):
-        said += piece
-    os.close(read)
-    _, status = os.waitpid(pid, 0)
-    assert os.waitstatus_to_exitcode(status) == 0, said.decode()
-
-
 def told(cache: VolatileCache[Any, Any]) -> None:
     """Until `on_lost` and `on_evict` were told of all that was noticed."""
     notices = [each for each in (engine_of(cache).notices, engine_of(cache).departures) if each is not None]
@@ -88,7 +60,7 @@ def is_valid(cache: VolatileCache[Any, Any]) -> bool:
     regions = store.regions
     assert store.nbytes == sum(region.used - region.emptied for region in regions.values())
     assert store.overhead == sum(region.overhead - region.emptied_overhead for region in regions.values())
-    assert set(regions.tables) == set(regions)
+    assert set(store.lookup.tables) == set(regions)
     open_ones = {segment.number for segment in store.open.values()}
     ordered = [region.number for region in engine.policy.order()]
     assert len(ordered) == len(set(ordered))

@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 
-from mvolatile import VolatileCache
+from mvolatile import VolatileCache, volatile_cache
 from mvolatile.cache.engine import engine_of
+from support.c_fork import in_c_child, in_child
 
-from .helpers import in_child, is_valid, purge, seal
+from .helpers import is_valid, purge, seal
+
+Fork = Callable[[Callable[[], None]], None]
+forked = pytest.mark.parametrize(
+    "in_some_child",
+    [
+        pytest.param(in_child, id="by-python"),
+        pytest.param(in_c_child, id="in-c", marks=pytest.mark.own_process),
+    ],
+)
+"""In C none of Python's hooks runs in the child."""
 
 
 @pytest.fixture
@@ -76,7 +87,10 @@ def test_losses_in_the_parent_are_the_parents(cache: VolatileCache[Any, Any]) ->
     os.close(go)
 
 
-def test_while_another_thread_is_in_the_middle_of_a_change(cache: VolatileCache[Any, Any]) -> None:
+@forked
+def test_while_another_thread_is_in_the_middle_of_a_change(
+    cache: VolatileCache[Any, Any], in_some_child: Fork
+) -> None:
     inside, leave = threading.Event(), threading.Event()
 
     class Slow:
@@ -92,7 +106,7 @@ def test_while_another_thread_is_in_the_middle_of_a_change(cache: VolatileCache[
     other = threading.Thread(target=lambda: cache.set(Slow(), 2))
     other.start()
     inside.wait()
-    assert engine_of(cache).change.torn
+    assert engine_of(cache).lookup.torn
 
     def child() -> None:
         leave.set()
@@ -100,33 +114,44 @@ def test_while_another_thread_is_in_the_middle_of_a_change(cache: VolatileCache[
         cache["child"] = 1
         assert cache["child"] == 1
         is_valid(cache)
+        cache.close()
 
-    in_child(child)
+    in_some_child(child)
     leave.set()
     other.join()
     is_valid(cache)
 
 
-def test_what_another_thread_was_making_is_made_again(cache: VolatileCache[Any, Any]) -> None:
+@forked
+@pytest.mark.parametrize("decorated", [False, True])
+def test_what_another_thread_was_making_is_made_again(
+    cache: VolatileCache[Any, Any], in_some_child: Fork, decorated: bool
+) -> None:
+    """Its maker is not in the child, and would never land."""
     inside, leave = threading.Event(), threading.Event()
+    where = "parent"
 
-    def make() -> str:
-        inside.set()
-        leave.wait()
-        return "parent"
+    def factory() -> str:
+        if where == "parent":
+            inside.set()
+            leave.wait()
+        return where
 
-    other = threading.Thread(target=lambda: cache.get_or_set("k", make))
+    make = volatile_cache()(factory) if decorated else lambda: cache.get_or_set("k", factory)
+    other = threading.Thread(target=make)
     other.start()
     inside.wait()
 
     def child() -> None:
-        assert cache.get_or_set("k", lambda: "child") == "child"
-        assert cache["k"] == "child"
+        nonlocal where
+        where = "child"
+        assert make() == make() == "child"
 
-    in_child(child)
+    in_some_child(child)
     leave.set()
     other.join()
-    assert cache["k"] == "parent"
+    where = "made again"
+    assert make() == "parent"
 
 
 def test_a_fork_inside_a_factory(cache: VolatileCache[Any, Any]) -> None:

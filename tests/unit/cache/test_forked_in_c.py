@@ -10,19 +10,20 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mvolatile import VolatileCache, volatile_cache
+from mvolatile import VolatileCache
 from mvolatile.cache import circles, fork, pressure
 from mvolatile.cache.engine import engine_of
-from support.c_fork import in_c_child
+from support.c_fork import held_elsewhere, in_c_child
 from support.processes import run_python
 
 from .helpers import is_valid, purge, seal, told
+
+pytestmark = pytest.mark.own_process
 
 
 @pytest.fixture
@@ -32,25 +33,6 @@ def cache() -> Iterator[VolatileCache[Any, Any]]:
         cache[i] = b"%d." % i * 20
     yield cache
     cache.close()
-
-
-@contextmanager
-def held_elsewhere(lock: AbstractContextManager[Any]) -> Iterator[None]:
-    inside, leave = threading.Event(), threading.Event()
-
-    def hold() -> None:
-        with lock:
-            inside.set()
-            leave.wait()
-
-    thread = threading.Thread(target=hold, daemon=True)
-    thread.start()
-    inside.wait()
-    try:
-        yield
-    finally:
-        leave.set()
-        thread.join()
 
 
 def goes_on(cache: VolatileCache[Any, Any]) -> None:
@@ -101,60 +83,6 @@ def test_closing_and_dropping_come_first(cache: VolatileCache[Any, Any]) -> None
     in_c_child(child)
     for other in others:
         other.close()
-
-
-def test_the_middle_of_a_change_in_another_thread(cache: VolatileCache[Any, Any]) -> None:
-    inside, leave = threading.Event(), threading.Event()
-
-    class Slow:
-        def __hash__(self) -> int:
-            return 987654321
-
-        def __eq__(self, other: object) -> bool:
-            inside.set()
-            leave.wait()
-            return self is other
-
-    cache[Slow()] = 1
-    thread = threading.Thread(target=cache.__setitem__, args=(Slow(), 2), daemon=True)
-    thread.start()
-    inside.wait()
-
-    def child() -> None:
-        leave.set()
-        goes_on(cache)
-
-    in_c_child(child)
-    leave.set()
-    thread.join()
-
-
-@pytest.mark.parametrize("decorated", [False, True])
-def test_what_another_thread_is_making(cache: VolatileCache[Any, Any], decorated: bool) -> None:
-    """Its maker is not in the child, and would never land."""
-    inside, leave = threading.Event(), threading.Event()
-    inherited = True
-
-    def factory() -> str:
-        if inherited:
-            inside.set()
-            leave.wait()
-        return "made"
-
-    make = volatile_cache()(factory) if decorated else lambda: cache.get_or_set("k", factory)
-    thread = threading.Thread(target=make, daemon=True)
-    thread.start()
-    inside.wait()
-
-    def child() -> None:
-        nonlocal inherited
-        inherited = False
-        assert make() == "made"
-
-    in_c_child(child)
-    leave.set()
-    thread.join()
-    assert make() == "made"
 
 
 def test_callbacks_of_losses() -> None:

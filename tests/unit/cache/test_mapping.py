@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mvolatile as mv
-from mvolatile import VolatileCache
+from mvolatile import VolatileCache, _core
 from mvolatile.cache.engine import engine_of
 
 from .helpers import is_valid, purge, purge_some, seal
@@ -166,7 +166,7 @@ def test_in_neither_marks_nor_copies(size: int) -> None:
     tracemalloc.stop()
     assert not region.visits(0)
     assert cache.cache_info()[:2] == (0, 0)
-    assert region.memory._pins == 0
+    assert _core.pins(region.memory) == 0
     if mv.features().can_purge:
         region.memory.purge()
         assert "k" not in cache

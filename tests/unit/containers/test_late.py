@@ -49,7 +49,7 @@ def check(memory):
         assert bytes(view) == expected, memory
         view[:] = wanted
     assert memory.purged() == () and memory.read(0) == wanted
-    assert memory._is_valid()
+    assert _core.is_valid(memory)
 
 def check_all():
     for memory in LOST: check(memory)
@@ -283,7 +283,7 @@ def child():
     warnings.simplefilter("ignore")
     assert whole.purged() == ((0, whole.nbytes),)
     assert bytes(view) == pattern(held.nbytes) == held.read(0), "what was held is held"
-    whole.write(pattern(whole.nbytes)); whole._forgive()
+    whole.write(pattern(whole.nbytes)); _core.forgive(whole)
     assert whole.read(0) == pattern(whole.nbytes)
     new = filled(4 * PAGE); assert new.read(0) == pattern(4 * PAGE) and new.purge() == 0 and new.purged() == ()
 in_child(child)

@@ -16,7 +16,7 @@ from types import FrameType, FunctionType
 
 import pytest
 
-from mvolatile import Purged, VolatileMemory
+from mvolatile import Purged, VolatileMemory, _core
 from support.memories import LAYOUTS, PAGE, every_layout, filled, lose, pattern
 from support.tiers import loses
 
@@ -76,8 +76,8 @@ def _weather(action: FunctionType, strikes: int) -> None:
 
 def _check_at_rest(memory: VolatileMemory) -> None:
     gc.collect()
-    assert memory._pins == 0
-    assert memory._is_valid()
+    assert _core.pins(memory) == 0
+    assert _core.is_valid(memory)
     memory.close()
     assert memory.closed
 
@@ -186,5 +186,5 @@ def test_the_real_one() -> None:
     for enter in (memory.pin, memory.peek):
         with pytest.raises(KeyboardInterrupt), enter():
             signal.raise_signal(signal.SIGINT)
-        assert memory._pins == 0
+        assert _core.pins(memory) == 0
     _check_at_rest(memory)

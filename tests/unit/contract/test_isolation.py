@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import pytest
 
-from mvolatile import Purged, VolatileCache, VolatileMemory
+from mvolatile import Purged, VolatileCache, VolatileMemory, _core
 from mvolatile.cache.engine import engine_of
 from support.memories import HUGE, PAGE, every_layout, filled, lose, pattern
 from support.processes import run_python
@@ -37,7 +37,7 @@ class OurOwnError(Exception):
 
 
 def _lose_some(memory: VolatileMemory, source: random.Random) -> None:
-    if memory._volatile:
+    if _core.is_volatile(memory):
         page = source.randrange(-(-memory.nbytes // PAGE))
         with suppress(AssertionError):  # of a huge page all goes, or nothing
             lose(memory, [(page * PAGE, min(PAGE, memory.nbytes - page * PAGE))])

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from mvolatile import Purged, VolatileMemory
+from mvolatile import Purged, VolatileMemory, _core
 from support.memories import HUGE, LAYOUTS, PAGE, every_layout, filled, lose, pattern
 from support.tiers import exact, loses
 
@@ -37,7 +37,7 @@ def _check_exact(memory: VolatileMemory, pages: set[int], before: bytes) -> None
         for offset, length in expected:
             wanted[offset : offset + length] = bytes(length)
         assert bytes(view) == wanted
-    assert memory._is_valid()
+    assert _core.is_valid(memory)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_one_of_two_huge_pages() -> None:
 def test_a_huge_page_partly_purged(offset: int) -> None:
     """Reclaim of a part splits it; what it took must be told page by page."""
     with filled("huge") as memory:
-        memory._purge(offset, PAGE)
+        _core.purge(memory, offset, PAGE)
         lost = memory.purged()
         pages = {at // PAGE for start, length in lost for at in range(start, start + length, PAGE)}
         assert pages <= {offset // PAGE}, "reclaim was asked for one page"
@@ -112,7 +112,7 @@ def test_a_loss_is_sticky(layout: str) -> None:
             with pytest.raises(Purged), memory.pin():
                 pass
         assert memory.generation == 1
-        assert memory._pins == 0
+        assert _core.pins(memory) == 0
         with memory.pin(write=True, on_purge=lambda view, extents: None):
             pass
         assert memory.purged() == (), "a rebuild settles it, whatever it wrote"

@@ -82,7 +82,7 @@ class Memory(RuleBasedStateMachine):
         for pin, _ in self.held:
             pin.__exit__(None, None, None)  # type: ignore[attr-defined]
         if hasattr(self, "memory"):
-            assert self.memory._pins == 0
+            assert _core.pins(self.memory) == 0
             self.memory.close()
 
     def _window(self, start: int, n: int) -> tuple[int, int]:
@@ -251,8 +251,8 @@ class Memory(RuleBasedStateMachine):
     def sound(self) -> None:
         if not hasattr(self, "memory"):
             return
-        assert self.memory._is_valid()
-        assert self.memory._pins == len(self.held)
+        assert _core.is_valid(self.memory)
+        assert _core.pins(self.memory) == len(self.held)
         assert self.generation <= self.memory.generation <= self.generation + 2
         self.generation = self.memory.generation
 

@@ -94,7 +94,7 @@ def test_close_is_final_and_may_be_repeated(layout: str) -> None:
     ):
         with pytest.raises(ValueError, match="closed"):
             use()
-    assert memory._is_valid()
+    assert _core.is_valid(memory)
 
 
 def test_close_refuses_while_a_pin_lives() -> None:

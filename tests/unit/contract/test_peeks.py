@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import pytest
 
-from mvolatile import Overwritten, Purged, VolatileMemory
+from mvolatile import Overwritten, Purged, VolatileMemory, _core
 from support.memories import HUGE, LAYOUTS, PAGE, every_layout, filled, lose, pattern
 from support.tiers import exact, loses
 
@@ -24,8 +24,8 @@ def test_a_whole_memory(layout: str) -> None:
                 assert view.readonly
                 assert bytes(view) == pattern(memory.nbytes)
         assert memory.generation == 0
-        assert memory._pins == 0
-        assert memory._is_valid()
+        assert _core.pins(memory) == 0
+        assert _core.is_valid(memory)
 
 
 def test_before_anything_was_written() -> None:
@@ -81,8 +81,8 @@ def test_nested_peeks() -> None:
 @exact
 def test_no_hold() -> None:
     with filled("pooled") as memory, memory.peek():
-        assert memory._pins == 0
-        assert memory._volatile
+        assert _core.pins(memory) == 0
+        assert _core.is_volatile(memory)
 
 
 # ---- losses
@@ -98,8 +98,8 @@ def test_a_loss_before_it(layout: str) -> None:
                 bytes(view)
             assert lost.value.extents == ((0, memory.nbytes),)
             assert lost.value.generation == memory.generation == 1
-        assert memory._pins == 0
-        assert memory._is_valid()
+        assert _core.pins(memory) == 0
+        assert _core.is_valid(memory)
 
 
 @every_layout
@@ -123,7 +123,7 @@ def test_a_loss_during_it(layout: str, read: Callable[[memoryview], object]) -> 
             lose(memory)
             read(view)
         assert lost.value.extents == ((0, memory.nbytes),)
-        assert memory._is_valid()
+        assert _core.is_valid(memory)
 
 
 @exact
@@ -136,7 +136,7 @@ def test_numpy_reads_during_a_loss() -> None:
             array.sum()
             del array
         assert memory.purged() == ((HUGE // 2, PAGE),)
-        assert memory._pins == 0
+        assert _core.pins(memory) == 0
 
 
 @exact
@@ -296,7 +296,7 @@ def test_an_exception_over_whole_data_passes() -> None:
             1 / (view[0] - pattern(1)[0])
         with memory.peek() as view:
             assert bytes(view) == pattern(memory.nbytes)
-        assert memory._pins == 0
+        assert _core.pins(memory) == 0
 
 
 @exact
@@ -381,5 +381,5 @@ def test_peeks_pins_and_purges_of_many_threads() -> None:
         for thread in threads:
             thread.join()
         assert not wrong
-        assert memory._pins == 0
-        assert memory._is_valid()
+        assert _core.pins(memory) == 0
+        assert _core.is_valid(memory)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from mvolatile import Purged, VolatileMemory
+from mvolatile import Purged, VolatileMemory, _core
 from support.memories import PAGE, filled, lose, page_out, pattern
 from support.tiers import exact
 
@@ -21,7 +21,7 @@ def test_a_view_kept_turns_it_into_a_pin(keep: Callable[[memoryview], memoryview
     with filled("pooled") as memory:
         with memory.peek() as view:
             kept = keep(view)
-        assert memory._pins == 1
+        assert _core.pins(memory) == 1
         with pytest.raises(BufferError):
             memory.purge()
         with pytest.raises(BufferError):
@@ -29,7 +29,7 @@ def test_a_view_kept_turns_it_into_a_pin(keep: Callable[[memoryview], memoryview
         assert bytes(kept) in pattern(memory.nbytes)
         kept.release()
         gc.collect()
-        assert memory._pins == 0
+        assert _core.pins(memory) == 0
 
 
 def test_an_array_kept_turns_it_into_a_pin() -> None:
@@ -37,11 +37,11 @@ def test_an_array_kept_turns_it_into_a_pin() -> None:
     with filled("pooled") as memory:
         with memory.peek(PAGE) as view:
             array = numpy.frombuffer(view, numpy.uint8)
-        assert memory._pins == 1
+        assert _core.pins(memory) == 1
         assert array.tobytes() == pattern(memory.nbytes)[PAGE:]
         del array, view
         gc.collect()
-        assert memory._pins == 0
+        assert _core.pins(memory) == 0
 
 
 @exact
@@ -55,7 +55,7 @@ def test_a_view_kept_of_lost_memory() -> None:
         kept.clear()
         del view
         gc.collect()
-        assert memory._pins == 0
+        assert _core.pins(memory) == 0
         assert memory.purged() == ((5 * PAGE, PAGE),)
 
 
@@ -67,7 +67,7 @@ def test_a_peek_that_is_dropped_without_leaving() -> None:
     view.release()
     del view, peek
     gc.collect()
-    assert memory._pins == 0
+    assert _core.pins(memory) == 0
     memory.close()
 
 
@@ -78,7 +78,7 @@ def test_many_peeks_at_once() -> None:
         assert all(bytes(view) == pattern(PAGE)[i % 5 : i % 5 + 10] for i, view in enumerate(views))
         for peek in reversed(peeks):
             peek.__exit__(None, None, None)
-        assert memory._pins == 0
+        assert _core.pins(memory) == 0
 
 
 def test_a_view_kept_of_a_peek_that_is_dropped_is_over_a_pin() -> None:
@@ -87,13 +87,13 @@ def test_a_view_kept_of_a_peek_that_is_dropped_is_over_a_pin() -> None:
         peek = memory.peek()
         view = peek.__enter__()
         del peek
-        assert memory._pins == 1
+        assert _core.pins(memory) == 1
         with pytest.raises(BufferError):
             memory.purge()
         page_out(memory.address, memory.nbytes)
         assert bytes(view) == pattern(memory.nbytes)
         view.release()
-        assert memory._pins == 0
+        assert _core.pins(memory) == 0
 
 
 @exact
@@ -134,7 +134,7 @@ def test_a_peek_that_is_dropped_leaves_the_exception_in_flight_alone() -> None:
         with pytest.raises(KeyError, match="mine"):
             fail()
         gc.collect()
-        assert memory._pins == 1
+        assert _core.pins(memory) == 1
         kept.pop().release()
 
 
@@ -149,7 +149,7 @@ class Owner(VolatileMemory):
     [
         lambda memory: memory.pin().__enter__(),
         lambda memory: (pin := memory.pin(), pin.__enter__()),
-        lambda memory: memory._hold(True),
+        lambda memory: _core.hold(memory, True),
         lambda memory: memory.peek().__enter__(),
         lambda memory: (peek := memory.peek(), peek.__enter__()),
         memoryview,

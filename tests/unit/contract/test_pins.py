@@ -13,7 +13,7 @@ from contextlib import suppress
 
 import pytest
 
-from mvolatile import Purged, VolatileMemory
+from mvolatile import Purged, VolatileMemory, _core
 from support.memories import HUGE, LAYOUTS, PAGE, every_layout, filled, lose, page_out, pattern
 from support.tiers import loses
 
@@ -24,12 +24,12 @@ def test_what_is_written_under_a_pin_stays(layout: str, tier: str) -> None:
         data = pattern(memory.nbytes)
         with memory.pin(write=True) as view:
             view[:] = data
-        assert memory._volatile == (tier != "unsupported")
+        assert _core.is_volatile(memory) == (tier != "unsupported")
         with memory.pin() as view:
             assert bytes(view) == data
-            assert not memory._volatile
+            assert not _core.is_volatile(memory)
         assert memory.generation == 0
-        assert memory._is_valid()
+        assert _core.is_valid(memory)
 
 
 def test_a_view_is_bytes_of_the_whole() -> None:
@@ -70,7 +70,7 @@ def test_pinned_memory_is_never_purged(layout: str) -> None:
                 _reclaim(memory)
                 assert bytes(inner) == pattern(memory.nbytes)
             # The inner pin's end must not have made it volatile.
-            assert not memory._volatile
+            assert not _core.is_volatile(memory)
             _reclaim(memory)
             assert bytes(outer) == pattern(memory.nbytes)
         assert memory.purged() == ()
@@ -103,15 +103,15 @@ def test_a_pin_may_be_entered_again_but_not_twice_at_once() -> None:
                 assert view[0] == pattern(1)[0]
                 with pytest.raises(RuntimeError, match="entered already"):
                     pin.__enter__()
-                assert memory._pins == 1
-            assert memory._pins == 0
+                assert _core.pins(memory) == 1
+            assert _core.pins(memory) == 0
 
 
 def test_leaving_a_pin_that_was_not_entered_does_nothing() -> None:
     with filled("pooled") as memory:
         memory.pin().__exit__(None, None, None)
-        assert memory._pins == 0
-        assert memory._is_valid()
+        assert _core.pins(memory) == 0
+        assert _core.is_valid(memory)
 
 
 def test_pins_end_in_any_order() -> None:
@@ -121,9 +121,9 @@ def test_pins_end_in_any_order() -> None:
         view = second.__enter__()
         first.__exit__(None, None, None)
         view[0] = 9
-        assert memory._pins == 1
+        assert _core.pins(memory) == 1
         second.__exit__(None, None, None)
-        assert memory._pins == 0
+        assert _core.pins(memory) == 0
         assert memory.read(0, 1) == b"\t"
 
 
@@ -140,13 +140,13 @@ def test_a_view_kept_keeps_the_pin(keep: Callable[[memoryview], memoryview]) -> 
     with filled("pooled") as memory:
         with memory.pin() as view:
             kept = keep(view)
-        assert memory._pins == 1
+        assert _core.pins(memory) == 1
         with pytest.raises(BufferError):
             memory.purge()
         assert bytes(kept) in pattern(memory.nbytes)
         kept.release()
         gc.collect()
-        assert memory._pins == 0
+        assert _core.pins(memory) == 0
 
 
 def test_an_array_kept_keeps_the_pin() -> None:
@@ -154,11 +154,11 @@ def test_an_array_kept_keeps_the_pin() -> None:
     with filled("pooled") as memory:
         with memory.pin() as view:
             array = numpy.frombuffer(view, numpy.uint8)[PAGE:]
-        assert memory._pins == 1
+        assert _core.pins(memory) == 1
         assert array.tobytes() == pattern(memory.nbytes)[PAGE:]
         del array, view
         gc.collect()
-        assert memory._pins == 0
+        assert _core.pins(memory) == 0
 
 
 def test_an_exception_passes_and_unpins() -> None:
@@ -166,7 +166,7 @@ def test_an_exception_passes_and_unpins() -> None:
         with pytest.raises(IndexError, match="out of bounds"), memory.pin(write=True) as view:
             view[0] = 1
             view[memory.nbytes] = 1
-        assert memory._pins == 0
+        assert _core.pins(memory) == 0
         assert memory.read(0, 1) == b"\x01"
 
 
@@ -181,14 +181,14 @@ def test_many_pins() -> None:
         pins = [memory.pin(write=i % 2 == 0) for i in range(1000)]
         for pin in pins:
             pin.__enter__()
-        assert memory._pins == 2000
-        assert memory._is_valid()
+        assert _core.pins(memory) == 2000
+        assert _core.is_valid(memory)
         for pin in pins:
             pin.__exit__(None, None, None)
         for view in views:
             view.release()
-        assert memory._pins == 0
-        assert memory._is_valid()
+        assert _core.pins(memory) == 0
+        assert _core.is_valid(memory)
 
 
 @loses
@@ -239,8 +239,8 @@ def test_threads_pin_while_another_purges() -> None:
         done.set()
         purger.join()
         assert not wrong
-        assert memory._pins == 0
-        assert memory._is_valid()
+        assert _core.pins(memory) == 0
+        assert _core.is_valid(memory)
 
 
 # ---- exports
@@ -251,16 +251,16 @@ def test_exports_are_pins() -> None:
     data = pattern(9 * PAGE)
     with filled("pooled") as memory:
         with memoryview(memory) as view:
-            assert memory._pins == 1
+            assert _core.pins(memory) == 1
             assert view == data
-        assert memory._pins == 0
+        assert _core.pins(memory) == 0
         array = numpy.frombuffer(memory, numpy.uint8)
         part = array[5:9]
         del array
-        assert memory._pins == 1
+        assert _core.pins(memory) == 1
         assert part.tobytes() == data[5:9]
         del part
-        assert memory._pins == 0
+        assert _core.pins(memory) == 0
 
 
 @pytest.mark.parametrize(
@@ -276,8 +276,8 @@ def test_exports_are_pins() -> None:
 def test_users_of_the_buffer_protocol(use: Callable[[object], object]) -> None:
     with filled("pooled") as memory:
         assert use(memory) == use(pattern(memory.nbytes))
-        assert memory._pins == 0
-        assert memory._is_valid()
+        assert _core.pins(memory) == 0
+        assert _core.is_valid(memory)
 
 
 @every_layout
@@ -290,7 +290,7 @@ def test_an_export_of_lost_memory_raises(layout: str) -> None:
             with pytest.raises(Purged) as lost:
                 use(memory)
             assert lost.value.extents == expected
-        assert memory._pins == 0
+        assert _core.pins(memory) == 0
 
 
 @loses
@@ -307,13 +307,13 @@ def test_a_writable_export() -> None:
     with filled("pooled") as memory:
         io.BytesIO(b"read into it").readinto(memory)  # type: ignore[arg-type]
         assert memory.read(0, 12) == b"read into it"
-        assert memory._pins == 0
+        assert _core.pins(memory) == 0
 
 
 def test_a_write_pin_of_clean_memory_is_counted_right() -> None:
     with VolatileMemory(PAGE) as memory:
         with memory.pin(write=True) as one, memory.pin(write=True) as two:
             one[0], two[1] = 1, 2
-            assert memory._pins == 2
-            assert memory._is_valid()
+            assert _core.pins(memory) == 2
+            assert _core.is_valid(memory)
         assert memory.read(0, 3) == b"\x01\x02\x00"

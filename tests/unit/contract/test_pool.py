@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from mvolatile import Purged, VolatileMemory
+from mvolatile import Purged, VolatileMemory, _core
 from mvolatile.kernel.smaps import mappings
 from support.libc import Anonymous, smaps_field
 from support.memories import HUGE, PAGE, filled, lose, pattern
@@ -74,7 +74,7 @@ def test_a_repaired_page_is_not_the_new_owners() -> None:
             bytes(view)
     with VolatileMemory(4 * PAGE) as memory:
         assert memory.address == address
-        assert memory._is_valid()
+        assert _core.is_valid(memory)
         with memory.peek() as view:
             assert bytes(view) == bytes(4 * PAGE)
         assert memory.purged() == ()

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from mvolatile import Purged, UnsupportedError, VolatileMemory, VolatilityWarning, status, testing
+from mvolatile import Purged, UnsupportedError, VolatileMemory, VolatilityWarning, _core, status, testing
 from support.areas import lock, unlock
 from support.libc import missing
 from support.memories import HUGE, PAGE, filled, page_out, pattern
@@ -226,7 +226,7 @@ def test_threads_on_one_memory() -> None:
             thread.start()
         for thread in threads:
             thread.join()
-        assert memory._pins == 0
+        assert _core.pins(memory) == 0
     assert not wrong
 
 

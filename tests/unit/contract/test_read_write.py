@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mvolatile import Overwritten, Purged, VolatileMemory
+from mvolatile import Overwritten, Purged, VolatileMemory, _core
 from support.memories import HUGE, LAYOUTS, PAGE, every_layout, filled, lose, pattern
 from support.tiers import loses
 
@@ -43,7 +43,7 @@ def test_writes_land_where_they_should(layout: str) -> None:
             assert memory.write(data, offset) == len(data)
             wanted[offset : offset + len(data)] = data
         assert memory.read(0) == wanted
-        assert memory._is_valid()
+        assert _core.is_valid(memory)
 
 
 def test_writing_nothing_writes_nothing() -> None:
@@ -78,7 +78,7 @@ def test_a_window_outside(arguments: tuple[int, ...]) -> None:
             memory.read(*arguments)
         with pytest.raises(ValueError, match="not within"), memory.peek(*arguments):
             pass
-        assert memory._pins == 0
+        assert _core.pins(memory) == 0
 
 
 def test_a_buffer_that_does_not_fit() -> None:
@@ -154,7 +154,7 @@ def test_a_loss_elsewhere_does_not_matter(layout: str) -> None:
             with pytest.raises(Purged):
                 memory.readinto(bytearray(n), offset)
         assert memory.read(5 * PAGE, 4) == b"new" + data[5 * PAGE + 3 : 5 * PAGE + 4]
-        assert memory._pins == 0
+        assert _core.pins(memory) == 0
 
 
 @every_layout
@@ -173,7 +173,7 @@ def test_reading_does_not_make_it_stay() -> None:
     with filled("pooled") as memory:
         memory.read(0)
         memory.read(PAGE, PAGE)
-        assert memory._volatile
+        assert _core.is_volatile(memory)
         lose(memory)
         assert memory.purged() == ((0, memory.nbytes),)
 
@@ -183,7 +183,7 @@ def test_writing_does_not_make_it_stay() -> None:
     for size in (1, PAGE, 3 * PAGE + 5, 9 * PAGE):
         with filled("pooled") as memory:
             memory.write(b"z" * size)
-            assert memory._volatile
+            assert _core.is_volatile(memory)
             lose(memory)
             assert memory.purged() == ((0, memory.nbytes),)
 
@@ -194,7 +194,7 @@ def test_writing_to_what_is_pinned() -> None:
         memory.write(b"under a pin", PAGE)
         assert bytes(view[PAGE : PAGE + 11]) == b"under a pin"
         assert memory.read(PAGE, 11) == b"under a pin"
-        assert not memory._volatile
+        assert not _core.is_volatile(memory)
 
 
 def test_a_read_beside_another_threads_write_pin() -> None:
@@ -261,7 +261,7 @@ def test_reads_and_writes_of_threads_do_not_mix(size: int) -> None:
         done.set()
         writer.join()
         assert not mixed
-        assert memory._is_valid()
+        assert _core.is_valid(memory)
 
 
 def test_a_memory_written_from_itself() -> None:
@@ -271,7 +271,7 @@ def test_a_memory_written_from_itself() -> None:
             memory.write(view[PAGE : 2 * PAGE], 3 * PAGE)
         assert memory.read(3 * PAGE, PAGE) == pattern(9 * PAGE)[PAGE : 2 * PAGE]
         memory.readinto(memory)
-        assert memory._pins == 0
+        assert _core.pins(memory) == 0
 
 
 @every_layout

@@ -117,6 +117,36 @@ def test_zeropage_fills_what_is_missing_and_never_what_is_there() -> None:
             uffd.zero(memory.address, PAGE)
 
 
+def test_copy_takes_any_source_and_stops_at_a_page_that_is_there() -> None:
+    with Userfaultfd() as uffd, watched(uffd) as memory, Anonymous(8 * PAGE) as source:
+        memory.advise(MADV_FREE)
+        memory.purge()
+        uffd.zero(memory.address + 2 * PAGE, PAGE)
+        source.fill()
+        with pytest.raises(BlockingIOError):  # EAGAIN: a part is done
+            uffd.copy_from(memory.address, source.address + 7, 4 * PAGE)
+        assert missing(memory.address, memory.length) == list(range(3, 16))
+        with pytest.raises(FileExistsError):
+            uffd.copy_from(memory.address + 2 * PAGE, source.address + 7, PAGE)
+        uffd.register(source.address, source.length)
+        source.advise(MADV_FREE)
+        source.purge()
+        with pytest.raises(OSError, match="Bad address"):
+            uffd.copy_from(memory.address + 3 * PAGE, source.address, PAGE)
+        assert missing(memory.address, memory.length) == list(range(3, 16))
+
+
+def test_a_page_that_was_copied_in_is_volatile_once_it_is_marked() -> None:
+    with Userfaultfd() as uffd, watched(uffd) as memory:
+        for _ in range(3):
+            memory.advise(MADV_FREE)
+            memory.purge()
+            assert missing(memory.address, memory.length) == list(range(16))
+            uffd.copy(memory.address, b"c" * 16 * PAGE)
+            memory.purge()
+            assert missing(memory.address, memory.length) == []
+
+
 def test_filling_before_registering_gets_huge_pages_and_filling_after_does_not() -> None:
     with Userfaultfd() as uffd, Anonymous(2 * HUGE, align=HUGE, huge=True) as memory:
         memory.fill()

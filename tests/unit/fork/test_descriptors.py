@@ -69,7 +69,7 @@ def unmark():
     raw.reclaim(3, 1)
 def unpin():
     hold.__exit__(None, None, None)
-    assert held._volatile and held.read(0, 2) == b"hh"
+    assert _core.is_volatile(held) and held.read(0, 2) == b"hh"
     hold.__enter__()
 def close(): VolatileMemory(PAGE).close(); VolatileMemory(4 << 20).close()
 def status(): assert mv.status().raw == raw.nbytes

@@ -66,7 +66,7 @@ def child():
         try: attempt()
         except Purged: pass
         else: raise AssertionError("silent zeros")
-    assert memory._is_valid()
+    assert _core.is_valid(memory)
 assert in_child(child) == 0
 assert lost(memory) == ((0, {pages} * PAGE),)
 assert in_child(child) == 0     # known by the parent, this time
@@ -161,7 +161,7 @@ def child():
     for round in (1, 2, 3):
         memory.write(b"".join(page_bytes(p, round) for p in range({pages})))
         assert whole(memory, round)
-        assert memory._is_valid()
+        assert _core.is_valid(memory)
 pid = os.fork()
 if pid == 0:
     signal.alarm(200)
@@ -193,7 +193,7 @@ def test_a_pin_in_either_keeps_the_pages_from_the_others_purge(tier: str, pages:
 memory = stamped({pages}, huge={huge})
 with memory.pin() as view:      # over the fork: both hold it
     def child():
-        assert memory._pins == 1
+        assert _core.pins(memory) == 1
         pageout(memory.address, len(memory))
         assert bytes(view[-PAGE:]) == page_bytes({pages} - 1)
     assert in_child(child) == 0
@@ -229,7 +229,7 @@ memory, held = stamped({pages}, huge={huge}), stamped({pages}, huge={huge})
 def grandchild():
     assert lost(memory) == ((0, {pages} * PAGE),)
     assert whole(held)
-    assert held._pins == 1      # the pin was there when we were made
+    assert _core.pins(held) == 1      # the pin was there when we were made
     pageout(held.address, len(held))
     assert whole(held)
     memory.write(b"".join(page_bytes(p, 9) for p in range({pages})))
@@ -250,7 +250,7 @@ with held.pin():
     assert in_child(child) == 0
     assert whole(held)
 assert lost(memory) in ((), ((0, {pages} * PAGE),))
-assert memory._is_valid() and held._is_valid()
+assert _core.is_valid(memory) and _core.is_valid(held)
 """,
         tier,
     )
@@ -347,7 +347,7 @@ assert mv.mvolatile(raw.address, raw.length, mv.MVOLATILE_NONVOLATILE)[1] == 1
 assert all(file.read() == "" for file in others)
 for memory in memories:                         # and all goes on
     memory.write(b"".join(page_bytes(p, 2) for p in range(len(memory) // PAGE)))
-    assert whole(memory, 2) and memory.purge() and lost(memory) and memory._is_valid()
+    assert whole(memory, 2) and memory.purge() and lost(memory) and _core.is_valid(memory)
 assert in_child(lambda: [lost(memory) or os._exit(1) for memory in memories]) == 0
 """,
         tier,

@@ -21,7 +21,7 @@ def storm(nbytes: int, huge: bool, times: int, raw: bool) -> None:
     import traceback
 
     import mvolatile as mv
-    from mvolatile import Overwritten, Purged
+    from mvolatile import Overwritten, Purged, _core
     from support.crowd import Crowd
     from support.libc import Anonymous
     from support.processes import LONGEST
@@ -50,7 +50,7 @@ def storm(nbytes: int, huge: bool, times: int, raw: bool) -> None:
             try:
                 memory.purge()
             except BufferError:
-                assert memory._pins
+                assert _core.pins(memory)
         memory.pin(on_purge="zero").__enter__()
         crowd.version += 1
         memory.write(crowd.data(crowd.version))
@@ -62,7 +62,7 @@ def storm(nbytes: int, huge: bool, times: int, raw: bool) -> None:
             if not crowd.lock.locked():  # else: the write pin of a thread that is not here
                 raise
         memory.purged()
-        crowd.failures += [] if memory._is_valid() else ["invalid"]
+        crowd.failures += [] if _core.is_valid(memory) else ["invalid"]
         fresh = mv.VolatileMemory(nbytes)
         fresh.write(crowd.data(0))
         fresh.close()

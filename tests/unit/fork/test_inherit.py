@@ -58,7 +58,7 @@ def child():
     assert whole(neighbour), "the option leaked to a neighbour"
     with memory.pin(write=True, on_purge=lambda view, extents: None) as view:
         view[:] = b"".join(page_bytes(p, 1) for p in range({pages}))
-    assert whole(memory, 1) and memory._is_valid()
+    assert whole(memory, 1) and _core.is_valid(memory)
     def grandchild():
         assert lost(memory) == ((0, {pages} * PAGE),)
         assert whole(neighbour)
@@ -103,7 +103,7 @@ with memory.pin() as view, fresh.pin(write=True) as half_written:
         assert bytes(view) == bytes({pages} * PAGE) == bytes(half_written)
         for one in (memory, fresh):
             assert lost(one) == ((0, {pages} * PAGE),)
-            assert one._is_valid()
+            assert _core.is_valid(one)
     assert in_child(child) == 0
     assert bytes(view[:8]) == page_bytes(0)[:8] and bytes(half_written[:8]) == b"12345678"
 """,

@@ -75,14 +75,14 @@ def child():
         try: attempt()
         except Purged: pass
         else: raise AssertionError("silent zeros")
-    assert victim._is_valid() and victim.generation == 1
+    assert _core.is_valid(victim) and victim.generation == 1
     with victim.pin(write=True, on_purge="zero") as view:
         assert bytes(view) == bytes(n)
         view[:] = pattern(n)
     assert victim.read(0) == pattern(n) and victim.purged() == ()
     if {tier!r} != "unsupported":
         assert victim.purge() == n and victim.purged() == ((0, n),)
-    def grandchild(): check_the_others({tier!r}); assert victim._is_valid()
+    def grandchild(): check_the_others({tier!r}); assert _core.is_valid(victim)
     assert in_child(grandchild) == 0
     victim.close()
 assert in_child(child) == 0

@@ -139,7 +139,7 @@ def test_a_stranger_who_got_the_pid_is_not_killed() -> None:
     """The listing says 17, 17 dies, another process becomes 17: it is not in the cgroup, and must live."""
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, text=True)
     with ChildCgroup(LIMIT) as cgroup:
-        child._kill(process.pid, cgroup.path)
+        child._kill(process.pid, cgroup.path)  # noqa: SLF001
     process.communicate("\n", 200)
     assert process.returncode == 0
 

@@ -155,6 +155,7 @@ def test_it_goes_on_when_all_descriptors_are_closed(fifo: Path) -> None:
     run_python(child, str(fifo)).check()
 
 
+@pytest.mark.own_process
 def test_a_child_forked_in_c_has_a_closed_one(monitor: PressureMonitor, fifo: Path) -> None:
     monitor.call(lambda event: None)
 
@@ -167,10 +168,11 @@ def test_a_child_forked_in_c_has_a_closed_one(monitor: PressureMonitor, fifo: Pa
     in_c_child(child)
 
 
+@pytest.mark.own_process
 def test_what_was_told_before_a_fork_is_the_parents(fifo: Path) -> None:
     with PressureMonitor(environ={"MEMORY_PRESSURE_WATCH": str(fifo)}) as monitor:
         fifo.write_bytes(b"now")
-        while not monitor._listener.wait(-1):
+        while not monitor._listener.wait(-1):  # noqa: SLF001
             pass
         fifo.write_bytes(b"again")
         in_c_child(lambda: None if monitor.wait() is None else os._exit(3))

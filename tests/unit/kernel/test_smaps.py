@@ -180,3 +180,21 @@ def test_processes_that_use_the_library_are_found() -> None:
         for process in (ours, other):
             process.communicate("\n", 200)
     assert ours.pid not in smaps.our_processes()
+
+
+def test_no_descriptor_of_pythons_is_open_meanwhile() -> None:
+    """Another thread may close all descriptors, and open its own files: one would be read for ours, and closed."""
+
+    def child() -> None:
+        import os
+        import sys
+
+        from mvolatile.kernel import smaps
+
+        opened: list[object] = []
+        sys.addaudithook(lambda event, arguments: opened.append(arguments) if event == "open" else None)
+        assert smaps.mappings()
+        assert smaps.rollup(os.getpid()).rss
+        assert opened == []
+
+    run_python(child).check()

@@ -1,12 +1,14 @@
 """The bad schedules of the protocol, each forced.
 
-Threads are stopped between two steps, in ``schedules.c``; descriptors are closed between two, in ``closings.c``;
-signals come between two, in ``signals.c``.
+Threads are stopped between two steps, in ``schedules.c``; descriptors are closed between two, in ``closings.c``, and
+between two system calls, in ``exchanges.c``; memory that one value had gets another, in ``stores.c``; signals come
+between two steps, in ``signals.c``.
 """
 
 from __future__ import annotations
 
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -42,6 +44,16 @@ CLOSINGS = [
     "sandboxed_inside_a_peek",
     "ends_before_the_stock_is_taken",
     "watched_again_inside_a_trap",
+]
+EXCHANGES = [
+    "two_close_one",
+    "exchanged_before_the_scan",
+    "exchanged_around_the_scan",
+]
+STORES = [
+    "stored_while_reclaim_works",
+    "kept_while_a_peek_lives",
+    "kept_over_a_fork",
 ]
 SIGNALS = [
     "jump_out_of_a_trap",
@@ -80,8 +92,25 @@ def test_signal(name: str, pages: int) -> None:
     run_schedule("signals", name, pages)
 
 
+@pytest.mark.parametrize("name", STORES)
+@pytest.mark.parametrize(
+    "pages", [pytest.param(16, id="small"), pytest.param(600, id="touched"), pytest.param(2100, id="large")]
+)
+def test_store(name: str, pages: int) -> None:
+    run_schedule("stores", name, pages)
+
+
+@pytest.mark.parametrize("name", EXCHANGES)
+def test_exchange(name: str) -> None:
+    run_schedule("exchanges", name, 16)
+
+
+def program_of(source: str) -> Path:
+    return core_program(source, scripted=True, defines=("SYSTEM_CALLS",) if source == "exchanges" else ())
+
+
 def run_schedule(source: str, name: str, pages: int) -> None:
-    program = core_program(source, scripted=True)
+    program = program_of(source)
     done = subprocess.run(
         [program, name, str(pages)], capture_output=True, text=True, timeout=280, check=False
     )
@@ -91,8 +120,15 @@ def run_schedule(source: str, name: str, pages: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "names"), [("schedules", SCHEDULES), ("closings", CLOSINGS), ("signals", SIGNALS)]
+    ("source", "names"),
+    [
+        ("schedules", SCHEDULES),
+        ("closings", CLOSINGS),
+        ("exchanges", EXCHANGES),
+        ("signals", SIGNALS),
+        ("stores", STORES),
+    ],
 )
 def test_none_is_forgotten(source: str, names: list[str]) -> None:
-    program = core_program(source, scripted=True)
+    program = program_of(source)
     assert subprocess.run([program], capture_output=True, text=True, check=True).stdout.split() == names

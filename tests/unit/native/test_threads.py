@@ -11,7 +11,7 @@ import pytest
 
 from support.core_program import core_program
 from support.native import SOURCES
-from unit.native.test_schedules import CLOSINGS, ONLY_POPULATING, SCHEDULES
+from unit.native.test_schedules import CLOSINGS, ONLY_POPULATING, SCHEDULES, STORES
 
 STRESS = os.environ.get("MVOLATILE_STRESS") == "full"
 ENVIRONMENT = {"thread": {"TSAN_OPTIONS": f"suppressions={SOURCES / 'tsan.supp'}:exitcode=66"}}
@@ -83,7 +83,11 @@ def test_schedules_race_nowhere(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("source", "name"),
-    [*(("closings", name) for name in CLOSINGS), ("signals", "jump_out_of_a_trap")],
+    [
+        *(("closings", name) for name in CLOSINGS),
+        *(("stores", name) for name in STORES),
+        ("signals", "jump_out_of_a_trap"),
+    ],
 )
 def test_closings_and_signals_race_nowhere(source: str, name: str) -> None:
     """The sanitizer blocks every signal while it runs a handler that was sent one, so none may touch what is lost."""

@@ -20,6 +20,7 @@ def block(): signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
 def unblock(): signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGBUS])
 {first}
 import mvolatile as mv
+from mvolatile import _core
 from mvolatile.cache.engine import engine_of
 from support.losing import lossy, page_bytes, stamped
 
@@ -33,7 +34,7 @@ def crc(memory):
     with memory.peek() as view: zlib.crc32(view)
 
 def pins_of_a_peek(memory):
-    with memory.peek(): return memory._pins
+    with memory.peek(): return _core.pins(memory)
 
 def array():
     array = mv.array(range(2048))
@@ -102,7 +103,7 @@ assert pins_of_a_peek(memory) == 0
 block(); next_tick()
 assert pins_of_a_peek(memory) == 1
 assert memory.read(4096, 8) == page_bytes(1)[:8]
-assert memory._pins == 0 and memory._volatile
+assert _core.pins(memory) == 0 and _core.is_volatile(memory)
 unblock()
 while pins_of_a_peek(memory): pass
 assert reported(crc)

@@ -82,7 +82,7 @@ def test_whole_memory_reads_as_it_is(reader: str) -> None:
 def test_huge_pages() -> None:
     with VolatileMemory(4 << 20) as memory:
         memory.write(b"\x01" * (4 << 20))
-        assert memory._purge(2 << 20, 2 << 20) == 2 << 20
+        assert _core.purge(memory, 2 << 20, 2 << 20) == 2 << 20
         with pytest.raises(Purged) as lost:
             with memory.peek() as view:
                 total = np.frombuffer(view, np.uint8).sum(dtype=np.uint64)

@@ -19,7 +19,7 @@ from support.losing import stamped
 
 whole = stamped(16)
 def pins_of_a_peek():
-    with whole.peek() as view: return whole._pins
+    with whole.peek() as view: return _core.pins(whole)
 def next_tick():    # of the coarse clock, when threads are looked at
     now = time.clock_gettime(6)
     while time.clock_gettime(6) == now: pass

@@ -124,7 +124,7 @@ def test_it_is_the_context_of_the_loss() -> None:
         assert isinstance(lost.value.__context__, OSError)
         assert lost.value.__context__.errno is None
         memory.write(bytes(range(256)) * 16 * 16)
-        assert memory._purge(5 * PAGE, PAGE) == PAGE
+        assert _core.purge(memory, 5 * PAGE, PAGE) == PAGE
         with pytest.raises(Purged) as lost:
             with memory.peek() as view:
                 try:

@@ -14,6 +14,7 @@ pytestmark = pytest.mark.skipif(_core.tier() != "userfaultfd", reason="nothing t
 PROGRAM = """
 import ctypes, os, queue, signal, threading, time
 import mvolatile as mv
+from mvolatile import _core
 from support.losing import lossy, stamped
 
 class Worker:
@@ -38,7 +39,7 @@ class Worker:
 
 def names(): return [open(f"/proc/self/task/{number}/comm").read().strip() for number in os.listdir("/proc/self/task")]
 def pins_of_a_peek():
-    with whole.peek() as view: return memoryview(view).nbytes and whole._pins
+    with whole.peek() as view: return memoryview(view).nbytes and _core.pins(whole)
 def wait_for(pins):
     while pins_of_a_peek() != pins: pass
 def remain(pins, looks=20):
@@ -81,9 +82,9 @@ worker = Worker()
 wait_for(1)
 assert purged(worker, lossy(16, lost=(1, 2))) == ((4096, 8192),)
 array = mv.array(range(4096))
-with array.peek() as values: assert array.memory._pins == 1 and values[7] == 7
+with array.peek() as values: assert _core.pins(array.memory) == 1 and values[7] == 7
 del values
-assert whole.read(4096, 4) == bytes([1, 0, 0, 0]) and not whole._pins and whole._volatile
+assert whole.read(4096, 4) == bytes([1, 0, 0, 0]) and not _core.pins(whole) and _core.is_volatile(whole)
 worker.end()
 wait_for(0)
 """

@@ -7,7 +7,7 @@
  * One thread writes at a time, under the cache's lock; any may read. A part that is split or joined is copied, and the copies take its place
  * in one step under the GIL: a reader is in the old one, which is as it was when the read began, or in the new. Never in place: a key that
  * stands in two parts after an error half way would bring back the older of two values. */
-#include "python/python.h"
+#include "cache/cache.h"
 
 #define ENTRIES 7400 /* of a part, on average; 1.44 times that, in the fullest, just fit a table of 320 KB */
 
@@ -180,7 +180,8 @@ static int index_ass_subscript(IndexObject *self, PyObject *key, PyObject *value
     if (failed) return -1;
     if (!wants_split(self) && !wants_join(self)) return 0;
     self->entries = entries_of(self);
-    failed = wants_split(self) ? split(self) : wants_join(self) ? join(self) : 0;
+    failed = wants_split(self) ? split(self) : wants_join(self) ? join(self)
+                                                                : 0;
     if (failed && !PyErr_ExceptionMatches(PyExc_Exception)) return -1;
     if (failed) PyErr_Clear(); /* no memory, or a key's fault: the entry is in, or out, and the parts can wait */
     return 0;

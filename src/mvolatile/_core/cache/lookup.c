@@ -7,19 +7,9 @@
  *
  * A cache has an engine and is none; but were `get` a method of Python that asks the engine's Lookup, the call would cost as much as the hit.
  * So VolatileCache inherits `get` and `[]` from Reader, which has a Lookup, the engine's. */
-#include "python/python.h"
+#include "cache/lookup.h"
 
 #include <structmember.h>
-
-#define KIND_BITS 4
-#define NUMBER_SHIFT 21
-enum { BYTES, STR };
-
-typedef struct {
-    PyObject_HEAD
-    PyObject *index, *tables, *engine; /* the engine: NULL until there is one */
-    unsigned long long hits, misses;
-} LookupObject;
 
 typedef struct {
     PyObject_HEAD
@@ -27,7 +17,7 @@ typedef struct {
 } ReaderObject;
 
 static PyTypeObject *lookup_type;
-static PyObject *missing, *find_carefully, *decoded;
+static PyObject *missing, *find_carefully, *decoded, *store_carefully, *delete_carefully;
 
 #define COUNT(self, what) \
     do {                  \
@@ -53,12 +43,16 @@ static int lookup_traverse(LookupObject *self, visitproc visit, void *arg) {
     Py_VISIT(self->index);
     Py_VISIT(self->tables);
     Py_VISIT(self->engine);
+    struct plain *plain = &self->plain;
+    PyObject *all[] = {plain->acquire, plain->release, plain->calls, plain->later, plain->weigh, plain->table, plain->keys};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) Py_VISIT(all[i]);
     return 0;
 }
 
 /* Finalizers that come later still find an index. */
 static int lookup_clear(LookupObject *self) {
     Py_CLEAR(self->engine);
+    plain_clear(&self->plain);
     return 0;
 }
 
@@ -67,7 +61,7 @@ static void lookup_dealloc(LookupObject *self) {
     PyObject_GC_UnTrack(self);
     Py_CLEAR(self->index);
     Py_CLEAR(self->tables);
-    Py_CLEAR(self->engine);
+    lookup_clear(self);
     ((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
     Py_DECREF(type);
 }
@@ -151,6 +145,12 @@ static PyObject *lookup_reset(LookupObject *self, PyObject *unused) {
 }
 
 static PyMethodDef lookup_methods[] = {
+    {"put", (PyCFunction)(void (*)(void))lookup_put, METH_FASTCALL,
+     "put($self, key, value, call=None, /)\n--\n\nStore it, if that is plain: False, and nothing has changed, where the long way is to be gone. `call` is the "
+     "making that brought it."},
+    {"arm", (PyCFunction)lookup_arm, METH_VARARGS,
+     "arm($self, table, keys, number, credit, acquire, release, calls, later, weigh, /)\n--\n\nHave put() store until the next disarm()."},
+    {"disarm", (PyCFunction)lookup_disarm, METH_NOARGS, "disarm($self, /)\n--\n\nA change begins: put() stores nothing, and `torn` is true."},
     {"find", (PyCFunction)lookup_find, METH_O, "find($self, key, /)\n--\n\nThe value, or MISSING. Counts hits."},
     {"count_miss", (PyCFunction)lookup_count_miss, METH_NOARGS, "count_miss($self, /)\n--\n\nOne miss more."},
     {"count_hit", (PyCFunction)lookup_count_hit, METH_NOARGS, "count_hit($self, /)\n--\n\nOne hit more."},
@@ -161,6 +161,9 @@ static PyMethodDef lookup_methods[] = {
 static PyMemberDef lookup_members[] = {
     {"index", T_OBJECT_EX, offsetof(LookupObject, index), READONLY, "key -> locator"},
     {"tables", T_OBJECT_EX, offsetof(LookupObject, tables), READONLY, "number -> SlotTable, or something else"},
+    {"nbytes", T_PYSSIZET, offsetof(LookupObject, nbytes), 0, "Bytes of all values."},
+    {"overhead", T_PYSSIZET, offsetof(LookupObject, overhead), 0, "Ordinary memory that they need beside."},
+    {"torn", T_BOOL, offsetof(LookupObject, torn), 0, "In the middle of a change, or one was cut short."},
     {"engine", T_OBJECT_EX, offsetof(LookupObject, engine), 0, "Who is asked about all that is not a plain hit."},
     {NULL, 0, 0, 0, NULL},
 };
@@ -236,6 +239,15 @@ static PyObject *reader_get(ReaderObject *self, PyObject *const *args, Py_ssize_
 
 static PyObject *reader_find(ReaderObject *self, PyObject *key) { return find(self->lookup, key); }
 
+/* A store that is not plain, and every deletion, is a method's of the subclass: _store(key, value), _delete(key). */
+static int reader_ass_subscript(ReaderObject *self, PyObject *key, PyObject *value) {
+    int stored = value ? put(self->lookup, key, value, NULL) : 0;
+    if (stored) return stored < 0 ? -1 : 0;
+    PyObject *done = PyObject_CallMethodObjArgs((PyObject *)self, value ? store_carefully : delete_carefully, key, value, NULL);
+    Py_XDECREF(done);
+    return done ? 0 : -1;
+}
+
 static PyMethodDef reader_methods[] = {
     {"_find", (PyCFunction)reader_find, METH_O, "_find($self, key, /)\n--\n\nThe value, or MISSING. Counts hits."},
     {"get", (PyCFunction)(void (*)(void))reader_get, METH_FASTCALL | METH_KEYWORDS,
@@ -254,7 +266,8 @@ static PyType_Slot reader_slots[] = {
     {Py_tp_methods, reader_methods},
     {Py_tp_members, reader_members},
     {Py_mp_subscript, reader_subscript},
-    {Py_tp_doc, "The reading half of VolatileCache: get and [] of a Lookup."},
+    {Py_mp_ass_subscript, reader_ass_subscript},
+    {Py_tp_doc, "What of VolatileCache is one call: get and [] of a Lookup, and plain stores into it."},
     {0, NULL},
 };
 static PyType_Spec reader_spec = {
@@ -297,7 +310,9 @@ int add_lookup_types(PyObject *module) {
     missing = make_missing();
     find_carefully = PyUnicode_InternFromString("find_carefully");
     decoded = PyUnicode_InternFromString("decoded");
-    if (!missing || !find_carefully || !decoded || PyModule_AddObjectRef(module, "MISSING", missing)) return -1;
+    store_carefully = PyUnicode_InternFromString("_store");
+    delete_carefully = PyUnicode_InternFromString("_delete");
+    if (!missing || !find_carefully || !decoded || !store_carefully || !delete_carefully || PyModule_AddObjectRef(module, "MISSING", missing)) return -1;
     lookup_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &lookup_spec, NULL);
     if (!lookup_type || PyModule_AddObjectRef(module, "Lookup", (PyObject *)lookup_type)) return -1;
     PyObject *reader = PyType_FromModuleAndSpec(module, &reader_spec, NULL);

@@ -1,7 +1,7 @@
 /* Miniatures: W-TinyLFU value by value on a sample of the keys, once for each of several shares of the window. Each request for a sampled key is
  * told to all of them; which has the most hits is asked in mvolatile/cache/eviction/miniature.py. In C: in Python it took three times as
  * long as all else that a store in a small cache does. */
-#include "python/python.h"
+#include "cache/cache.h"
 
 #include <string.h>
 

@@ -1,7 +1,7 @@
 /* Sketch: about how often each of many keys was asked for lately (count-min with conservative update, after TinyLFU: Einziger, Friedman and
  * Manes, 2017). Three counters of four bits a key, of which the least is right or too large. In C: three counters of half a byte took 2 us in
  * Python, as much as all else that a store does. */
-#include "python/python.h"
+#include "cache/cache.h"
 
 #include <string.h>
 
@@ -22,7 +22,8 @@ static PyTypeObject *sketch_type;
 
 static uint64_t counters_for(uint64_t entries) {
     uint64_t wanted = entries < UINT32_MAX ? entries * AN_ENTRY : (uint64_t)UINT32_MAX;
-    return wanted < LEAST ? LEAST : wanted < UINT32_MAX ? wanted & ~(uint64_t)1 : UINT32_MAX - 1;
+    return wanted < LEAST ? LEAST : wanted < UINT32_MAX ? wanted & ~(uint64_t)1
+                                                        : UINT32_MAX - 1;
 }
 
 static PyObject *sketch_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {

@@ -1,15 +1,17 @@
-/* SlotTable: where in one Range each of many small values lies, how often it was read, and how it is read without a lock. The segment that it
+/* SlotTable: where in one Memory each of many small values lies, how often it was read, and how it is read without a lock. The segment that it
  * belongs to is told of in mvolatile/cache/store. */
-#include "python/python.h"
+#include "cache/cache.h"
 
 #include <string.h>
+#include <structmember.h>
 
 typedef struct {
     PyObject_HEAD
-    RangeObject *memory; /* NULL: given to another segment */
+    MemoryObject *memory; /* NULL: given to another segment */
     bool open; /* somebody holds a write pin: published bytes may be read in place */
     uint32_t count, room;
     uint32_t *ends; /* of each slot */
+    Py_ssize_t dead, overhead; /* bytes of values that were overwritten or deleted; ordinary memory, as its owner counts it */
     uint8_t *visits; /* how often it was read since it was stored or moved; no more than fit */
 } SlotTableObject;
 
@@ -18,12 +20,13 @@ PyTypeObject *slot_table_type;
 static PyObject *table_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
     (void)kwargs;
     PyObject *memory;
-    if (!PyArg_ParseTuple(args, "O!", range_type, &memory)) return NULL;
+    if (!PyArg_ParseTuple(args, "O!", memory_type, &memory)) return NULL;
     SlotTableObject *self = PyObject_New(SlotTableObject, type);
     if (!self) return NULL;
-    self->memory = (RangeObject *)Py_NewRef(memory);
+    self->memory = (MemoryObject *)Py_NewRef(memory);
     self->open = true;
     self->count = self->room = 0;
+    self->dead = self->overhead = 0;
     self->ends = NULL;
     self->visits = NULL;
     return (PyObject *)self;
@@ -52,20 +55,28 @@ static bool make_room(SlotTableObject *self) {
 
 static size_t used(SlotTableObject *self) { return self->count ? self->ends[self->count - 1] : 0; }
 
+static bool fits(SlotTableObject *self, size_t n) {
+    return self->open && self->memory && self->memory->range && n <= (size_t)self->memory->nbytes - used(self);
+}
+
+static void append(SlotTableObject *self, const char *data, size_t n, uint8_t visits) {
+    size_t at = used(self);
+    memcpy(self->memory->range->base + at, data, n);
+    self->ends[self->count] = (uint32_t)(at + n);
+    self->visits[self->count++] = visits;
+}
+
 static PyObject *table_append(SlotTableObject *self, PyObject *args) {
     Py_buffer data;
     unsigned char visits = 0;
     if (!PyArg_ParseTuple(args, "y*|b", &data, &visits)) return NULL;
-    size_t at = used(self), n = (size_t)data.len;
     PyObject *slot = NULL;
-    if (!self->open || !self->memory || !self->memory->range || n > (size_t)self->memory->nbytes - at) {
+    if (!fits(self, (size_t)data.len)) {
         PyErr_SetString(PyExc_ValueError, "the segment is sealed or full");
     } else if (!make_room(self)) {
         PyErr_NoMemory();
     } else if ((slot = PyLong_FromUnsignedLong(self->count))) {
-        memcpy(self->memory->range->base + at, data.buf, n);
-        self->ends[self->count] = (uint32_t)(at + n);
-        self->visits[self->count++] = visits;
+        append(self, data.buf, (size_t)data.len, visits);
     }
     PyBuffer_Release(&data);
     return slot;
@@ -140,7 +151,7 @@ static PyObject *get_has_memory(SlotTableObject *self, void *unused) {
  * The bad schedule: we found our locator, the segment is retired and its memory given to another, which writes and is sealed, and then we
  * copy: a whole peek of another's bytes. The memory is let go before it is given away, so who still has it after copying read its own. */
 static bool read_slot(SlotTableObject *self, uint32_t slot, char *to, Py_ssize_t few) {
-    RangeObject *memory = self->memory;
+    MemoryObject *memory = self->memory;
     if (!memory) return false;
     Py_ssize_t at = start_of(self, slot), n = (Py_ssize_t)self->ends[slot] - at;
     Py_INCREF((PyObject *)memory); /* copying may release the GIL */
@@ -186,14 +197,53 @@ PyObject *slot_table_read(PyObject *object, uint32_t slot) {
     return bytes;
 }
 
+bool slot_table_fits(PyObject *object, Py_ssize_t n, Py_ssize_t count) {
+    SlotTableObject *self = (SlotTableObject *)object;
+    bool well;
+    LOCK(self);
+    well = fits(self, (size_t)n) && !atomic_load(&self->memory->range->lossy) && (Py_ssize_t)self->count == count;
+    UNLOCK();
+    return well;
+}
+
+bool slot_table_append(PyObject *object, const char *data, Py_ssize_t n, Py_ssize_t overhead, uint32_t *slot) {
+    SlotTableObject *self = (SlotTableObject *)object;
+    bool well;
+    LOCK(self);
+    *slot = self->count;
+    well = fits(self, (size_t)n) && make_room(self);
+    if (well) append(self, data, (size_t)n, 0);
+    if (well) self->overhead += overhead;
+    UNLOCK();
+    return well;
+}
+
+static Py_ssize_t size_of(SlotTableObject *self, uint32_t slot) { return (Py_ssize_t)(self->ends[slot] - start_of(self, slot)); }
+
+bool slot_table_may_lose(PyObject *object, uint32_t slot) {
+    SlotTableObject *self = (SlotTableObject *)object;
+    bool may;
+    LOCK(self);
+    may = slot < self->count && (self->open || (self->dead + size_of(self, slot)) * 3 < (Py_ssize_t)used(self) * 2);
+    UNLOCK();
+    return may;
+}
+
+void slot_table_lose(PyObject *object, uint32_t slot) {
+    SlotTableObject *self = (SlotTableObject *)object;
+    LOCK(self);
+    self->dead += size_of(self, slot);
+    UNLOCK();
+}
+
 /* The offsets move when they grow. */
-#define LOCKED(method)                                                      \
+#define LOCKED(method)                                                            \
     static PyObject *method##_locked(SlotTableObject *self, PyObject *argument) { \
-        PyObject *result;                                                   \
-        LOCK(self);                                                         \
-        result = method(self, argument);                                    \
-        UNLOCK();                                                           \
-        return result;                                                      \
+        PyObject *result;                                                         \
+        LOCK(self);                                                               \
+        result = method(self, argument);                                          \
+        UNLOCK();                                                                 \
+        return result;                                                            \
     }
 LOCKED(table_append)
 LOCKED(table_bounds)
@@ -224,11 +274,17 @@ static PyGetSetDef table_attributes[] = {
     {"has_memory", (getter)get_has_memory, NULL, "Whether it has not been let go.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
+static PyMemberDef table_members[] = {
+    {"dead", T_PYSSIZET, offsetof(SlotTableObject, dead), 0, "Bytes of values that were overwritten or deleted: its owner's to count."},
+    {"overhead", T_PYSSIZET, offsetof(SlotTableObject, overhead), 0, "Ordinary memory that its values cost: its owner's to count."},
+    {NULL, 0, 0, 0, NULL},
+};
 static PyType_Slot table_slots[] = {
     {Py_tp_new, table_new},
     {Py_tp_dealloc, table_dealloc},
     {Py_tp_methods, table_methods},
     {Py_tp_getset, table_attributes},
+    {Py_tp_members, table_members},
     {Py_tp_doc, "SlotTable(memory, /)\n--\n\n"
                 "Small values one after another in a memory that the caller holds for writing until close()."},
     {0, NULL},

@@ -1,6 +1,7 @@
 /* What is mapped: PROCMAP_QUERY (Linux 6.11), or the text of /proc/self/maps. */
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -90,12 +91,13 @@ static int open_text(struct os_walk *walk) {
     own_keep(own, fd);
     walk->text = err ? NULL : fopencookie(own, "r", (cookie_io_functions_t){.read = read_own, .close = close_own});
     if (!walk->text) close_own(own);
-    return walk->text ? 0 : err ? err : ENOMEM;
+    return walk->text ? 0 : err ? err
+                                : ENOMEM;
 }
 
 int os_walk_begin(struct os_walk *walk) {
     *walk = (struct os_walk){NULL, {0, 0, false}};
-    if (own_fd(&maps) < 0) open_proc();
+    if (own_fd(&maps) < 0) open_maps();
     return os_probe.procmap_query ? open_text(walk) : 0;
 }
 
@@ -132,12 +134,19 @@ int os_check_anonymous(uintptr_t start, uintptr_t end, os_found *mapped, void *c
     return err ? err : refused;
 }
 
-void open_maps(void) {
+static void try_maps(void) {
     if (own_fd(&maps) >= 0) return;
     int fd = open("/proc/self/maps", O_RDONLY | O_CLOEXEC), failed = errno_of(fd);
     own_keep(&maps, fd);
     struct os_mapping mapping;
     note(&os_probe.procmap_query, failed ? failed : mapping_by_query((uintptr_t)&maps, &mapping));
+}
+
+void open_maps(void) {
+    static pthread_mutex_t opening = PTHREAD_MUTEX_INITIALIZER; /* as in open_pagemap() */
+    pthread_mutex_lock(&opening);
+    try_maps();
+    pthread_mutex_unlock(&opening);
 }
 
 void close_maps(void) { own_close(&maps); }

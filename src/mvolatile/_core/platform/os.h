@@ -30,7 +30,11 @@ extern size_t os_huge_size; /* what one page-table entry of the level above maps
 
 extern bool os_huge_by_default; /* memory gets huge pages unasked: the setting 'always', when the core was opened */
 
-enum os_tier { OS_TIER_UNSUPPORTED, OS_TIER_FAULTCOUNT, OS_TIER_USERFAULTFD };
+enum os_tier {
+    OS_TIER_UNSUPPORTED,
+    OS_TIER_FAULTCOUNT,
+    OS_TIER_USERFAULTFD
+};
 
 /* What a kernel mechanism answered when it was tried: 0 or an errno; OS_UNTRIED where the tier that was asked for does not use it. */
 #define OS_UNTRIED (-1)
@@ -88,6 +92,10 @@ bool os_watching(void);                 /* it is, and the kernel does what we as
 /* Map zero pages into the missing pages of [base, base+len) from the front. `*done` bytes were missing and are filled now. 0: all
  * of it; EEXIST: the page at base+*done is there already; ENOENT: it is not watched. [signal] */
 int os_zero(char *base, size_t len, size_t *done);
+
+/* Map copies of [from, from+len) into the missing pages of [base, base+len), as os_zero(). `from` may be unaligned. EFAULT: it cannot be read at
+ * *done, or is lost there; ENOMEM: no memory for another page. */
+int os_copy(char *base, const char *from, size_t len, size_t *done);
 
 /* Call `found(context, start, end)` for the pages of the class in [start, end), in order. */
 enum os_class {

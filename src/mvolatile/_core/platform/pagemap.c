@@ -1,6 +1,7 @@
 /* Which pages are there: PAGEMAP_SCAN (Linux 6.7), or one entry of the pagemap a page, or, where it cannot be opened, a question a page. */
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -65,6 +66,25 @@ static int scan_fast(enum os_class class, uintptr_t *start, uintptr_t end, os_fo
 
 /* ---- the entries ------------------------------------------------------------------------------------------------------------------ */
 
+/* Pages of the class that follow each other are told as one. */
+struct run {
+    os_found *found;
+    void *context;
+    uintptr_t start; /* 0: none */
+};
+
+static void end_run(struct run *run, uintptr_t at) {
+    if (run->start) run->found(run->context, run->start, at);
+    run->start = 0;
+}
+
+static void see_page(struct run *run, bool belongs, uintptr_t at) {
+    if (!belongs)
+        end_run(run, at);
+    else if (!run->start)
+        run->start = at;
+}
+
 #define ENTRY_PRESENT (1ull << 63)
 #define ENTRY_SWAPPED (1ull << 62)
 #define ENTRY_EXCLUSIVE (1ull << 56)
@@ -86,27 +106,22 @@ static bool in_class(enum os_class class, uint64_t entry, uintptr_t address) {
 
 static int scan_entries(enum os_class class, uintptr_t *from, uintptr_t end, os_found *found, void *context) {
     uint64_t entries[512];
-    uintptr_t run = 0, start = *from;
+    struct run run = {found, context, 0};
+    uintptr_t start = *from;
     while (start < end) {
         size_t wanted = (end - start) / os_page_size;
         if (wanted > 512) wanted = 512;
         int fd = own_fd(&pagemap);
         ssize_t got = fd < 0 ? -1 : pread(fd, entries, wanted * 8, (off_t)(start / os_page_size * 8));
         int err = got < 0 ? errno : 0;
-        *from = run ? run : start;
+        *from = run.start ? run.start : start;
         if (fd < 0 || own_fd(&pagemap) != fd) return EBADF;
         if (err == EINTR) continue;
         if (got < 8) return err ? err : EIO;
-        for (ssize_t i = 0; i < got / 8; i++, start += os_page_size) {
-            if (in_class(class, entries[i], start)) {
-                if (!run) run = start;
-            } else if (run) {
-                found(context, run, start);
-                run = 0;
-            }
-        }
+        for (ssize_t i = 0; i < got / 8; i++, start += os_page_size)
+            see_page(&run, in_class(class, entries[i], start), start);
     }
-    if (run) found(context, run, end);
+    end_run(&run, end);
     return 0;
 }
 
@@ -128,10 +143,12 @@ static bool answers_class(enum os_class class, int status, uintptr_t address) {
 }
 
 static int scan_by_asking(enum os_class class, uintptr_t start, uintptr_t end, os_found *found, void *context) {
-    enum { MOST = 256 };
+    enum {
+        MOST = 256
+    };
     void *pages[MOST];
     int status[MOST];
-    uintptr_t run = 0;
+    struct run run = {found, context, 0};
     while (start < end) {
         size_t count = (end - start) / os_page_size;
         if (count > MOST) count = MOST;
@@ -140,16 +157,9 @@ static int scan_by_asking(enum os_class class, uintptr_t start, uintptr_t end, o
             if (errno == EINTR) continue;
             return errno;
         }
-        for (size_t i = 0; i < count; i++, start += os_page_size) {
-            if (answers_class(class, status[i], start)) {
-                if (!run) run = start;
-            } else if (run) {
-                found(context, run, start);
-                run = 0;
-            }
-        }
+        for (size_t i = 0; i < count; i++, start += os_page_size) see_page(&run, answers_class(class, status[i], start), start);
     }
-    if (run) found(context, run, end);
+    end_run(&run, end);
     return 0;
 }
 
@@ -162,7 +172,7 @@ bool ask_without_pagemap(void) {
 }
 
 bool os_can_scan(void) {
-    if (os_probe.pagemap == OS_UNTRIED) open_proc(); /* a tier that does not need it, and an option that does */
+    if (os_probe.pagemap == OS_UNTRIED) open_pagemap(); /* a tier that does not need it, and an option that does */
     return !os_probe.pagemap || atomic_load(&asks);
 }
 
@@ -172,7 +182,7 @@ static void nothing_found(void *context, uintptr_t start, uintptr_t end) {
     (void)context, (void)start, (void)end;
 }
 
-void open_pagemap(void) {
+static void try_pagemap(void) {
     if (own_fd(&pagemap) >= 0) return;
     uint64_t entry;
     int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC), failed = errno_of(fd);
@@ -186,13 +196,21 @@ void open_pagemap(void) {
     note(&os_probe.pagemap_scan, failed ? failed : scan_fast(OS_DATA, &here, here + os_page_size, nothing_found, NULL));
 }
 
+/* What is open already stays. Two threads may scan at once where somebody closed all descriptors: one opens. */
+void open_pagemap(void) {
+    static pthread_mutex_t opening = PTHREAD_MUTEX_INITIALIZER;
+    pthread_mutex_lock(&opening);
+    try_pagemap();
+    pthread_mutex_unlock(&opening);
+}
+
 void close_pagemap(void) { own_close(&pagemap); }
 
 int os_scan(enum os_class class, uintptr_t start, uintptr_t end, os_found *found, void *context) {
     if (start >= end) return 0;
     int err = EBADF;
     for (int tries = 0; err == EBADF && tries < 100; tries++) { /* a sandbox may answer so, too */
-        if (own_fd(&pagemap) < 0) open_proc(); /* also where it could not be opened before: EMFILE passes */
+        if (own_fd(&pagemap) < 0) open_pagemap(); /* also where it could not be opened before: EMFILE passes */
         if (os_probe.pagemap && os_serving == OS_TIER_FAULTCOUNT && !atomic_load(&asks)) (void)ask_without_pagemap();
         if (os_probe.pagemap) return atomic_load(&asks) ? scan_by_asking(class, start, end, found, context) : os_probe.pagemap;
         if (!os_probe.pagemap_scan) {

@@ -31,10 +31,9 @@ static inline void note(int *fact, int found) {
 bool passes(int err); /* that of descriptors that are used up */
 
 /* Each opens what is not open yet, and says in os_probe how it went. */
-void open_pagemap(void);
+void open_pagemap(void); /* this and the next by one thread at a time, never outside the fork gate */
 void open_maps(void);
 bool ask_without_pagemap(void); /* where it cannot be opened, scan by move_pages(2) from now on; os_can_scan() */
-void open_proc(void); /* both, by one thread at a time. Never outside the fork gate */
 bool open_userfaultfd(void);
 void close_pagemap(void);
 void close_maps(void);

@@ -11,10 +11,19 @@
 #include "platform/apart.h"
 #include "platform/parts.h"
 
-enum answer { NO, YES, ENDED, UNKNOWN };
+enum answer {
+    NO,
+    YES,
+    ENDED,
+    UNKNOWN
+};
 
 /* Fields of a thread's `stat`, by proc(5)'s numbers. The name is the second, in parentheses, and may hold anything. */
-enum { NAME = 2, FLAGS = 9, BLOCKED = 32 };
+enum {
+    NAME = 2,
+    FLAGS = 9,
+    BLOCKED = 32
+};
 
 static unsigned long field_of(const char *after_name, int wanted, bool *there) {
     for (int number = NAME; after_name && number < wanted; number++) after_name = strchr(after_name + 1, ' ');

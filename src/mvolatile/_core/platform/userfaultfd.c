@@ -151,3 +151,20 @@ int os_zero(char *base, size_t len, size_t *done) {
     }
     return 0;
 }
+
+int os_copy(char *base, const char *from, size_t len, size_t *done) {
+    *done = 0;
+    while (*done < len) {
+        struct uffdio_copy arg = {
+            .dst = (uintptr_t)base + *done,
+            .src = (uintptr_t)from + *done,
+            .len = len - *done,
+            .mode = UFFDIO_COPY_MODE_DONTWAKE,
+        };
+        int err = call_own(UFFDIO_COPY, &arg);
+        if (arg.copy > 0) *done += (size_t)arg.copy;
+        if (err && err != EAGAIN && err != EINTR) return err;
+        if (err) os_pause(); /* as above */
+    }
+    return 0;
+}

@@ -103,13 +103,13 @@ static int hold_counted_part(struct range *range, size_t start, size_t end, bool
 #define COUNTED_PART ((size_t)2 << 20) /* what a doubtful fault may cost, and well below a usual RLIMIT_MEMLOCK */
 
 static int hold_counted(struct range *range, size_t start, size_t end) {
-    bool shared = range->fork_count != range_forks;
+    bool shared = range->fork_count != gate_forks;
     uint64_t generation = range->generation;
     int err = 0;
     for (size_t at = start; !err && at < end; at += COUNTED_PART)
         err = hold_counted_part(range, at, end - at < COUNTED_PART ? end : at + COUNTED_PART, shared);
     if (range->generation > generation) range->generation = generation + 1; /* one loss, in however many parts it was found */
-    if (!err && !start && end == range->mapped) range->fork_count = range_forks;
+    if (!err && !start && end == range->mapped) range->fork_count = gate_forks;
     return err;
 }
 
@@ -187,7 +187,7 @@ static void make_room_for_huge_pages(struct range *range) {
     }
 }
 
-static void allow_huge_pages(struct range *range) {
+void hold_allow_huge(struct range *range) {
     if (!range->huge) return;
     if (!range->may_collapse) (void)os_huge(range->base, range->mapped, true);
     range->may_collapse = true;
@@ -203,10 +203,10 @@ int hold_all(struct range *range) {
         range->watched = false; /* also if the kernel does only a part of it: the next mark watches the whole again */
         if (os_unwatch(range->base, range->mapped)) return range->refusal = settle(range, 0, range->mapped);
         await_traps(range); /* as in settle() */
-        allow_huge_pages(range);
+        hold_allow_huge(range);
         return 0;
     }
-    if (range_tier == OS_TIER_FAULTCOUNT) allow_huge_pages(range);
+    if (range_tier == OS_TIER_FAULTCOUNT) hold_allow_huge(range);
     return 0;
 }
 

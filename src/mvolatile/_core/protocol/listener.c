@@ -4,7 +4,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
-#include "protocol/watch.h"
+#include "protocol/gate.h"
 
 /* How long a poll lasts, at most: as long as all before it together, so that a listener which lived shortly is gone shortly, and one second in
  * the end, which is one look a second. To wake it instead would take a descriptor in the program's table, or a signal: a signalfd() in the
@@ -60,7 +60,7 @@ static void watch(void *context) {
 }
 
 int listener_start(struct listener *listener) {
-    listener->forks = watch_forks;
+    listener->forks = fork_depth;
     listener->process = os_process();
     listener->word = listener->count ? 0 : LISTENER_OPENED;
     listener->holders = listener->count ? 2 : 1;
@@ -75,7 +75,7 @@ int listener_start(struct listener *listener) {
 /* A child has the memory and not the watcher: nobody would ever wake who sleeps there. Both are looked at: a process that becomes the first of a
  * namespace may have its parent's number, and a bare clone(2) runs no fork handlers. */
 static bool is_anothers(struct listener *listener) {
-    return listener->forks != watch_forks || listener->process != os_process();
+    return listener->forks != fork_depth || listener->process != os_process();
 }
 
 bool listener_ended(struct listener *listener) {

@@ -2,7 +2,6 @@
 #include <errno.h>
 
 #include "protocol/parts.h"
-#include "protocol/watch.h"
 
 /* Before anything is settled: a peek that begins after this sees `lossy`, one that began before sees `changes` move. */
 static void announce_loss(struct range *range) {
@@ -95,7 +94,7 @@ int loss_find_missing(struct range *range, size_t start, size_t end, bool zeroed
         uintptr_t from = (uintptr_t)at_offset(range, part.start), to = (uintptr_t)at_offset(range, part.end);
         if (!zeroed) {
             err = !os_can_scan() ? probe_by_filling(&missing, from, to)
-                                       : os_scan(OS_MISSING, from, to, missing_found, &missing);
+                                 : os_scan(OS_MISSING, from, to, missing_found, &missing);
             continue;
         }
         missing.from = from;
@@ -130,49 +129,4 @@ void loss_fill_unwatched(struct range *range, size_t start, size_t end) {
         size_t first = page_down(part.start);
         (void)os_fill_unwatched(at_offset(range, first), page_up(part.end) - first);
     }
-}
-
-/* ---- as others see it ------------------------------------------------------------------------------------------------------------- */
-
-int range_survey_window(struct range *range, size_t offset, size_t length) {
-    size_t start = page_down(offset), end = page_up(offset + length);
-    int err;
-    unsigned watch = watch_renewals;
-    watch_check(); /* what was touched unwatched does not look missing any more */
-    do {
-        range_enter(range);
-        loss_fold_notes(range);
-        bool any;
-        err = range->marked ? loss_find_missing(range, start, end, range_tier != OS_TIER_USERFAULTFD, &any) : 0;
-        if (!err) mark_what_collapsed(range);
-        range_leave(range);
-    } while (err && watch_renewed(&watch));
-    return err;
-}
-
-int range_survey(struct range *range) { return range_survey_window(range, 0, range->nbytes); }
-
-uint64_t range_lost(struct range *range, size_t offset, size_t length, os_found *found, void *context) {
-    range_enter(range);
-    struct extent part;
-    for (size_t at = offset; extents_next(&range->lost, at, offset + length, &part); at = part.end)
-        found(context, part.start, part.end);
-    uint64_t generation = range->generation;
-    range_leave(range);
-    return generation;
-}
-
-bool range_any_lost(struct range *range, size_t offset, size_t length) {
-    range_enter(range);
-    bool any = extents_overlap(&range->lost, offset, offset + length);
-    range_leave(range);
-    return any;
-}
-
-void range_forgive(struct range *range, size_t offset, size_t length) {
-    range_enter(range);
-    atomic_fetch_add(&range->changes, 1);
-    extents_sub(&range->lost, offset, offset + length);
-    atomic_store(&range->lossy, range->lost.count > 0);
-    range_leave(range);
 }

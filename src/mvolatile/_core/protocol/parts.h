@@ -2,6 +2,7 @@
 #ifndef MVOLATILE_PROTOCOL_PARTS_H
 #define MVOLATILE_PROTOCOL_PARTS_H
 
+#include "protocol/gate.h"
 #include "protocol/range.h"
 
 static inline size_t page_down(size_t at) { return at & ~(os_page_size - 1); }
@@ -10,15 +11,15 @@ static inline size_t page_up(size_t at) { return page_down(at + os_page_size - 1
 /* Not pointer arithmetic: the raw range begins at address 0. */
 static inline char *at_offset(struct range *range, size_t offset) { return (char *)((uintptr_t)range->base + offset); }
 
-/* The fork gate: shared by every operation, shut by a fork. */
-void gate_enter(void);
-void gate_leave(void);
-extern _Atomic uint64_t range_gate_shut_by; /* a thread, or 0: for traps, which cannot wait for a lock */
-extern uint64_t range_forks;
-extern struct range *range_list; /* all that live, under the shut gate */
-
+/* gate.c */
 void range_enter(struct range *range); /* the gate, then the range's lock */
 void range_leave(struct range *range);
+
+/* ranges.c */
+struct range *ranges_take(void); /* one to open: a new one or a spare one, in no list; or NULL */
+void ranges_give(struct range *range);
+void ranges_enlist(struct range *range);
+void ranges_delist(struct range *range);
 
 /* loss.c; under the range's lock */
 void loss_fold_notes(struct range *range);
@@ -34,14 +35,37 @@ int hold_part(struct range *range, size_t start, size_t end);
 int mark(struct range *range);
 int forbid_collapse(struct range *range);
 void mark_what_collapsed(struct range *range);
+void hold_allow_huge(struct range *range); /* in what of it is lost and not watched */
 int note_data(struct range *range); /* nothing of it is volatile: sets `data` to what holds bytes now */
 /* In a forked child: a mapping that has never held data comes without page tables there, so the zero pages of what was never written are
  * holes. Put them in again, before the holes are watched. */
 void fill_never_written(struct range *range, size_t start, size_t end);
 
-/* peek.c; over a fork */
-void peek_lock_all(void);
+/* store.c; takes the range's lock. All of it, for the one that knows it */
+enum beginning {
+    BEGINS_ORDINARY, /* nothing of it is volatile, and a touch fills what is missing */
+    BEGINS_MISSING,  /* watched, and all of it is missing */
+    BEGINS_KEPT,     /* watched and volatile; what is there and what is missing nobody knows */
+};
+int store_parts(struct range *range, const struct part *parts, size_t count, enum beginning beginning);
+
+/* peeks.c */
+void peek_open(struct peek *peek);
+void peek_open_copy(struct peek *peek); /* of a thread that closes it at once */
+void peek_close(struct peek *peek);
+void peek_lock_all(void); /* over a fork */
 void peek_unlock_all(void);
 void peek_keep_only(uint64_t thread); /* in the child the other threads' peeks are gone */
+
+/* repair.c */
+extern _Atomic bool raw_repaired; /* a trap has filled a page that raw.c marked, so a zero page may stand for a purged one */
+
+/* marked.c; under raw_lock() */
+extern struct range raw_range; /* it begins at address 0: its `data` and `lost` are sets of addresses. hold.c and loss.c work on it as on any */
+extern struct extents raw_marked;
+void raw_set_up(void);
+bool raw_next_unmarked(uintptr_t start, uintptr_t end, struct extent *out); /* the first part of [start, end) that is not marked */
+void raw_forget_if_mapped_anew(void *context, uintptr_t start, uintptr_t end);
+void raw_forget_behind(uintptr_t end);
 
 #endif

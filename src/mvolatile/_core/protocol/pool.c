@@ -157,7 +157,7 @@ static int open_chunk(size_t slots, unsigned kind, struct block **out) {
     return 0;
 }
 
-static int take_slot(struct range *owner, size_t len, unsigned kind, struct block **block, char **base) {
+static int take_slot(struct range *owner, size_t len, unsigned kind, bool fill, struct block **block, char **base) {
     size_t slots = CHUNK_SIZE / len, slot = 0;
     pthread_mutex_lock(&lock);
     struct block *chunk = with_room[kind][slots];
@@ -175,7 +175,7 @@ static int take_slot(struct range *owner, size_t len, unsigned kind, struct bloc
     if (err) return err;
     *block = chunk;
     *base = chunk->base + slot * chunk->slot_bytes;
-    if (kind & WATCHED) {
+    if (kind & WATCHED && fill) {
         for (size_t at = 0, done; at < len && !err; at += done) {
             err = os_zero(*base + at, len - at, &done);
             if (err == EEXIST) err = 0, done += os_page_size; /* a page that is there is zero: give_slot() discarded it */
@@ -263,9 +263,9 @@ static void give_mapping(struct block *block) {
     pthread_mutex_unlock(&lock);
 }
 
-int pool_take(struct range *owner, size_t len, bool huge, bool watch, unsigned options, struct block **block, char **base) {
+int pool_take(struct range *owner, size_t len, bool huge, bool watch, bool fill, unsigned options, struct block **block, char **base) {
     if (len >= CHUNK_SIZE) return take_mapping(owner, len, huge, options, block, base);
-    return take_slot(owner, len, options | (watch ? WATCHED : 0), block, base);
+    return take_slot(owner, len, options | (watch ? WATCHED : 0), fill, block, base);
 }
 
 void pool_give(struct block *block, char *base, size_t len) {
@@ -274,6 +274,13 @@ void pool_give(struct block *block, char *base, size_t len) {
     else
         give_mapping(block);
 }
+
+void pool_hand_over(struct block *block, char *base, struct range *owner) {
+    size_t slot = block->arena ? (size_t)(base - block->base) / block->slot_bytes : 0;
+    atomic_store(&block->owners[slot], owner);
+}
+
+bool pool_fits_slot(const struct block *block, size_t len) { return block->arena && CHUNK_SIZE / len == block->slots; }
 
 int pool_watch_again(void) {
     int err = 0;

@@ -35,12 +35,16 @@ struct block { /* a chunk of an arena, or a whole large mapping */
     struct block *next, *prev; /* chunks of one slot size with room, or free blocks */
 };
 
+#define MAX_PAGE (64 << 10) /* of any kernel */
 /* Zeroed memory of `len` bytes (a multiple of the page size) for `owner`, which the trap can find from then on. Small memory is
- * watched already when `watch` is set; a large mapping is not. Answers 0 or an errno. */
-int pool_take(struct range *owner, size_t len, bool huge, bool watch, unsigned options, struct block **block, char **base);
+ * watched already when `watch` is set; a large mapping is not. `fill`: what is watched has no missing pages. Answers 0 or an errno. */
+int pool_take(struct range *owner, size_t len, bool huge, bool watch, bool fill, unsigned options, struct block **block, char **base);
 
 /* Nobody finds the memory any more; its pages go back to the kernel, and the next owner reads zeros. */
 void pool_give(struct block *block, char *base, size_t len);
+
+void pool_hand_over(struct block *block, char *base, struct range *owner); /* NULL: nobody */
+bool pool_fits_slot(const struct block *block, size_t len); /* whether pool_take() would take a slot like those of `block` */
 
 struct range *pool_find(uintptr_t address); /* [signal] */
 bool pool_owns(uintptr_t start, uintptr_t end);

@@ -39,6 +39,7 @@ struct range {
     struct block *block;
     bool small;     /* shares an arena, which is watched as a whole */
     bool huge;
+    bool stored;       /* by range_open_stored() */
     bool foreign;      /* raw.c: not of the pool, may be mapped anew behind our back; offsets are addresses */
     bool may_collapse; /* khugepaged is allowed */
     unsigned options;  /* of enum range_options */
@@ -73,9 +74,18 @@ enum range_options {
     RANGE_OPTIONS = 4,
 };
 int range_open(size_t nbytes, bool huge, unsigned options, const char *name, struct range **out);
+/* The same with bytes in it, one part after another; volatile on return, unless `refusal` says why not. Memory of one that was closed with
+ * range_close_and_keep() serves again. `parts` may be anywhere, also in volatile memory, and of no bytes. */
+struct part {
+    const char *bytes;
+    size_t length;
+};
+int range_open_stored(const struct part *parts, size_t count, bool huge, unsigned options, const char *name, struct range **out);
 /* EBUSY, and nothing changed, while a pin, a peek or another call lives; the caller counts in `users`. A trap of an open peek must not find
  * the range half closed, so this is decided before anything is touched. */
 int range_close(struct range *range);
+int range_close_and_keep(struct range *range); /* its memory may serve for another that is stored */
+bool range_give_back_kept(void);               /* to the kernel, all of it; whether there was any */
 bool range_is_busy(struct range *range); /* the same question, for a caller that can keep others out */
 
 /* Hold the range non-volatile. On success the pin counts, even if something was lost: the caller looks at range_lost(). EINTR and other
@@ -130,7 +140,7 @@ bool range_repair(uintptr_t address, bool raw);
 bool range_covers(uintptr_t address); /* some range's memory, peeked at or not [signal] */
 
 /* Every range, for watch.c: */
-void range_shut_gate(void); /* from here on no operation is half done */
+void range_shut_gate(void); /* and keep their list as it is */
 void range_open_gate(bool in_child);
 /* No trap is half done either, until the gate opens: a child copied between a trap's zero page and its note would read zeros and never know. */
 void range_shut_out_traps(void);

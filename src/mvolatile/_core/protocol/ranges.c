@@ -1,9 +1,64 @@
-/* All ranges at once: forks, and the end of the watch. The gate is shut, and no other thread of this process is in the core. */
-#include "protocol/pool.h"
+/* All ranges: the list of them; and what is done to all at once, for a fork or at the end of the watch. */
+#include <stdlib.h>
+
 #include "protocol/parts.h"
+#include "protocol/pool.h"
+
+static pthread_mutex_t list_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct range *range_list;
+static struct range *spare; /* spare ones stay typed as ranges: a trap may hold a stale pointer to one */
+
+struct range *ranges_take(void) {
+    pthread_mutex_lock(&list_lock);
+    struct range *range = spare;
+    if (range) spare = range->next;
+    pthread_mutex_unlock(&list_lock);
+    if (!range && (range = calloc(1, sizeof *range))) pthread_mutex_init(&range->lock, NULL);
+    return range;
+}
+
+void ranges_give(struct range *range) {
+    if (range->noted != &range->one_word) free((void *)range->noted);
+    range->noted = &range->one_word;
+    pthread_mutex_lock(&list_lock);
+    range->next = spare;
+    spare = range;
+    pthread_mutex_unlock(&list_lock);
+}
+
+void ranges_enlist(struct range *range) {
+    pthread_mutex_lock(&list_lock);
+    range->prev = NULL;
+    range->next = range_list;
+    if (range_list) range_list->prev = range;
+    range_list = range;
+    pthread_mutex_unlock(&list_lock);
+}
+
+void ranges_delist(struct range *range) {
+    pthread_mutex_lock(&list_lock);
+    if (range->next) range->next->prev = range->prev;
+    if (range->prev)
+        range->prev->next = range->next;
+    else
+        range_list = range->next;
+    pthread_mutex_unlock(&list_lock);
+}
+
+/* ---- the gate is shut, and no other thread of this process is in the core ---------------------------------------------------------- */
+
+void range_shut_gate(void) {
+    gate_shut();
+    pthread_mutex_lock(&list_lock);
+}
+
+void range_open_gate(bool in_child) {
+    pthread_mutex_unlock(&list_lock);
+    gate_open(in_child);
+}
 
 void range_shut_out_traps(void) {
-    atomic_store(&range_gate_shut_by, os_thread_id());
+    atomic_store(&gate_shut_by, os_thread_id());
     for (struct range *range = range_list; range; range = range->next)
         while (atomic_load(&range->traps)) os_pause();
 }

@@ -17,7 +17,10 @@
  * of its own: the front hands on to the newcomer, the newcomer to the link that it found, and that to whoever was before it. With one address
  * for all, the newcomer and we would call each other for ever. */
 #define LINKS 16
-enum { NOBODY = -1, DEFAULT = LINKS }; /* DEFAULT is among `handlers` */
+enum {
+    NOBODY = -1,
+    DEFAULT = LINKS
+}; /* DEFAULT is among `handlers` */
 static struct sigaction handlers[LINKS + 1] = {[DEFAULT] = {.sa_handler = SIG_DFL}};
 static struct {
     _Atomic int hands_on_to; /* of `handlers` */
@@ -33,8 +36,22 @@ static void handle(int link, int number, siginfo_t *info, void *context);
 
 #define ENTRY(i) \
     static void entry_##i(int number, siginfo_t *info, void *context) { handle(i, number, info, context); }
-ENTRY(0) ENTRY(1) ENTRY(2) ENTRY(3) ENTRY(4) ENTRY(5) ENTRY(6) ENTRY(7)
-ENTRY(8) ENTRY(9) ENTRY(10) ENTRY(11) ENTRY(12) ENTRY(13) ENTRY(14) ENTRY(15)
+ENTRY(0)
+ENTRY(1)
+ENTRY(2)
+ENTRY(3)
+ENTRY(4)
+ENTRY(5)
+ENTRY(6)
+ENTRY(7)
+ENTRY(8)
+ENTRY(9)
+ENTRY(10)
+ENTRY(11)
+ENTRY(12)
+ENTRY(13)
+ENTRY(14)
+ENTRY(15)
 static void (*const entries[LINKS])(int, siginfo_t *, void *) = {entry_0, entry_1, entry_2, entry_3, entry_4, entry_5, entry_6, entry_7,
                                                                  entry_8, entry_9, entry_10, entry_11, entry_12, entry_13, entry_14, entry_15};
 

@@ -7,8 +7,8 @@
 #include "protocol/pool.h"
 #include "protocol/parts.h"
 #include "protocol/raw.h"
+#include "protocol/spare.h"
 
-unsigned watch_forks;
 _Atomic unsigned watch_renewals;
 
 /* ---- who wants Python's lock ------------------------------------------------------------------------------------------------------ */
@@ -32,7 +32,7 @@ static void be_loud(bool in_child) {
 static void loud_in_parent(void) { be_loud(false); }
 
 static void loud_in_child(void) {
-    watch_forks++;
+    fork_depth++;
     be_loud(true);
 }
 
@@ -45,11 +45,12 @@ static void before_fork(void) {
     be_quiet();
     range_shut_gate();
     range_shut_out_traps();
+    (void)spare_give_back(); /* nobody of a child would watch it, or may have its bytes */
     pool_lock();
     raw_lock();
     raw_before_fork();
     peek_lock_all();
-    range_forks++;
+    gate_forks++;
     range_before_wipe();
 }
 
@@ -106,6 +107,7 @@ bool watch_renew(void) {
     if (range_tier != OS_TIER_USERFAULTFD || os_watching()) return false;
     range_shut_gate();
     range_shut_out_traps();
+    (void)spare_give_back(); /* it is nobody's, so nobody would watch it again */
     if (range_tier == OS_TIER_USERFAULTFD && !os_watching()) watch_again(false);
     atomic_fetch_add(&watch_renewals, 1);
     range_open_gate(false);

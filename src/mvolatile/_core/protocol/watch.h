@@ -7,7 +7,6 @@
 
 void watch_init(void);  /* once: the fork handlers */
 void watch_count_forks(void); /* begins to count; before there is any memory already: others than it go by the count */
-extern unsigned watch_forks; /* how many forks lie between the process that loaded this and this one; a parent's does not move */
 /* Set by who has threads of the library's that want Python's lock: called around each fork, in the thread that forks. */
 extern void (*watch_quiet)(void), (*watch_loud)(bool in_child);
 void watch_check(void); /* one cheap system call while all is well: whether the descriptor is still ours */

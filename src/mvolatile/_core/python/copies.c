@@ -1,22 +1,10 @@
-/* Range's methods that copy bytes: read, readinto, write; and peek, which looks at them in place. */
+/* Memory's methods that copy bytes: read, readinto, write; and peek, which looks at them in place. */
 #include "python/python.h"
 
 #include <errno.h>
 #include <string.h>
 
 #include "protocol/trap.h"
-
-int window(struct range *range, Py_ssize_t offset, Py_ssize_t *length) {
-    Py_ssize_t nbytes = (Py_ssize_t)range->nbytes;
-    bool begins = offset >= 0 && offset <= nbytes, rest = *length == TO_THE_END;
-    if (begins && rest) *length = nbytes - offset;
-    if (begins && *length >= 0 && *length <= nbytes - offset) return 0;
-    if (rest)
-        PyErr_Format(PyExc_ValueError, "offset %zd is not within a memory of %zd bytes", offset, nbytes);
-    else
-        PyErr_Format(PyExc_ValueError, "%zd bytes from offset %zd are not within a memory of %zd bytes", *length, offset, nbytes);
-    return -1;
-}
 
 #define COPY_WITH_GIL ((Py_ssize_t)1 << 16)
 
@@ -53,26 +41,11 @@ bool peek_tail(struct range *range, Py_ssize_t offset, Py_ssize_t n, char *to, P
     return verdict == PEEK_WHOLE;
 }
 
-static PyObject *raise_overwritten(RangeObject *self) {
+static PyObject *raise_overwritten(MemoryObject *self) {
     return PyObject_CallMethod((PyObject *)self, "_raise_purged", "O", Py_True);
 }
 
-bool two_sizes(PyObject *const *args, Py_ssize_t count, Py_ssize_t *first, Py_ssize_t *second, const char *usage) {
-    if (count < 1 || count > 2) {
-        PyErr_SetString(PyExc_TypeError, usage);
-        return false;
-    }
-    *first = PyNumber_AsSsize_t(args[0], PyExc_OverflowError);
-    if (*first == -1 && PyErr_Occurred()) return false;
-    if (count == 2 && args[1] != Py_None) {
-        *second = PyNumber_AsSsize_t(args[1], PyExc_OverflowError);
-        if (*second == -1 && PyErr_Occurred()) return false;
-        if (*second == TO_THE_END) *second = -1; /* as wrong */
-    }
-    return true;
-}
-
-PyObject *range_read_method(RangeObject *self, PyObject *const *args, Py_ssize_t count) {
+PyObject *memory_read(MemoryObject *self, PyObject *const *args, Py_ssize_t count) {
     Py_ssize_t offset = 0, n = TO_THE_END;
     if (count && !two_sizes(args, count, &offset, &n, "read(offset=0, n=None) takes two integers")) return NULL;
     if (watch_signals()) return NULL;
@@ -101,7 +74,7 @@ static bool buffer_and_offset(PyObject *const *args, Py_ssize_t count, int flags
     return PyObject_GetBuffer(args[0], view, flags) == 0;
 }
 
-PyObject *range_readinto_method(RangeObject *self, PyObject *const *args, Py_ssize_t count) {
+PyObject *memory_readinto(MemoryObject *self, PyObject *const *args, Py_ssize_t count) {
     Py_buffer view;
     Py_ssize_t offset;
     if (watch_signals() || !buffer_and_offset(args, count, PyBUF_WRITABLE, &view, &offset)) return NULL;
@@ -117,7 +90,7 @@ PyObject *range_readinto_method(RangeObject *self, PyObject *const *args, Py_ssi
     return err ? fail(err, "madvise(MADV_POPULATE_WRITE)") : PyLong_FromSsize_t(n);
 }
 
-PyObject *range_write_method(RangeObject *self, PyObject *const *args, Py_ssize_t count) {
+PyObject *memory_write(MemoryObject *self, PyObject *const *args, Py_ssize_t count) {
     Py_buffer view;
     Py_ssize_t offset;
     if (watch_signals() || !buffer_and_offset(args, count, PyBUF_SIMPLE, &view, &offset)) return NULL;
@@ -137,7 +110,7 @@ PyObject *range_write_method(RangeObject *self, PyObject *const *args, Py_ssize_
     return PyLong_FromSsize_t(n);
 }
 
-PyObject *range_peek_method(RangeObject *self, PyObject *const *args, Py_ssize_t count) {
+PyObject *memory_peek(MemoryObject *self, PyObject *const *args, Py_ssize_t count) {
     Py_ssize_t offset = 0, length = TO_THE_END;
     if (count && !two_sizes(args, count, &offset, &length, "peek(offset=0, length=None) takes two integers")) return NULL;
     return peek_new(peek_type, self, offset, length);

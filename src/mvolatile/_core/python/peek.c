@@ -7,7 +7,7 @@
  * reference to this object, so what outlives the block is told by references, not by counting exports. */
 typedef struct {
     PyObject_HEAD
-    RangeObject *memory;
+    MemoryObject *memory;
     Py_ssize_t offset, length;
     struct peek peek;
     bool open; /* the peek is; also that of a Peek that is gone, where its pin was refused */
@@ -16,11 +16,16 @@ typedef struct {
 
 /* One thread at a time enters or leaves. Both wait for other locks on their way, and let the GIL go meanwhile: a second thread would end the
  * same peek once more. */
-enum { OUTSIDE, ENTERING, INSIDE, LEAVING };
+enum {
+    OUTSIDE,
+    ENTERING,
+    INSIDE,
+    LEAVING
+};
 
 typedef struct {
     PyObject_HEAD
-    RangeObject *memory;
+    MemoryObject *memory;
     _Atomic int phase;
     WindowObject *window; /* NULL outside the block */
     PyObject *view;
@@ -77,7 +82,7 @@ PyType_Spec window_spec = {
 static WindowObject *window_new(PeekObject *peek) {
     WindowObject *window = PyObject_GC_New(WindowObject, window_type);
     if (!window) return NULL;
-    window->memory = (RangeObject *)Py_NewRef((PyObject *)peek->memory);
+    window->memory = (MemoryObject *)Py_NewRef((PyObject *)peek->memory);
     window->offset = peek->offset;
     window->length = peek->length;
     window->open = window->pinned = false;
@@ -85,10 +90,10 @@ static WindowObject *window_new(PeekObject *peek) {
     return window;
 }
 
-PyObject *peek_new(PyTypeObject *type, RangeObject *memory, Py_ssize_t offset, Py_ssize_t length) {
+PyObject *peek_new(PyTypeObject *type, MemoryObject *memory, Py_ssize_t offset, Py_ssize_t length) {
     PeekObject *self = PyObject_GC_New(PeekObject, type);
     if (!self) return NULL;
-    self->memory = (RangeObject *)Py_NewRef((PyObject *)memory);
+    self->memory = (MemoryObject *)Py_NewRef((PyObject *)memory);
     self->phase = OUTSIDE;
     self->window = NULL;
     self->view = NULL;

@@ -3,7 +3,7 @@
 
 typedef struct {
     PyObject_HEAD
-    RangeObject *memory;
+    MemoryObject *memory;
     bool write, pinned;
 } HoldObject;
 
@@ -32,11 +32,11 @@ static int hold_getbuffer(HoldObject *self, Py_buffer *view, int flags) {
     return PyBuffer_FillInfo(view, (PyObject *)self, range->base, (Py_ssize_t)range->nbytes, !self->write, flags);
 }
 
-PyObject *hold_new(RangeObject *memory, bool write) {
+PyObject *hold_new(MemoryObject *memory, bool write) {
     /* The object first: an interrupt after the pin then finds an owner, which unpins. */
     HoldObject *hold = PyObject_GC_New(HoldObject, hold_type);
     if (!hold) return NULL;
-    hold->memory = (RangeObject *)Py_NewRef((PyObject *)memory);
+    hold->memory = (MemoryObject *)Py_NewRef((PyObject *)memory);
     hold->write = write;
     hold->pinned = false;
     PyObject_GC_Track(hold);
@@ -52,7 +52,7 @@ static PyType_Slot hold_slots[] = {
     {Py_tp_dealloc, hold_dealloc},
     {Py_tp_traverse, hold_traverse},
     {Py_bf_getbuffer, hold_getbuffer},
-    {Py_tp_doc, "A pin of a Range. memoryview(hold) is its bytes; the pin ends when the hold and all views of it are gone."},
+    {Py_tp_doc, "A pin of a Memory. memoryview(hold) is its bytes; the pin ends when the hold and all views of it are gone."},
     {0, NULL},
 };
 PyType_Spec hold_spec = {
@@ -66,16 +66,16 @@ PyType_Spec hold_spec = {
 
 typedef struct {
     PyObject_HEAD
-    RangeObject *memory;
+    MemoryObject *memory;
     PyObject *on_purge; /* None: the memory's own `fill` */
     PyObject *view;     /* NULL outside the block */
     bool write;
 } PinObject;
 
-PyObject *pin_new(RangeObject *memory, bool write, PyObject *on_purge) {
+PyObject *pin_new(MemoryObject *memory, bool write, PyObject *on_purge) {
     PinObject *self = PyObject_GC_New(PinObject, pin_type);
     if (!self) return NULL;
-    self->memory = (RangeObject *)Py_NewRef((PyObject *)memory);
+    self->memory = (MemoryObject *)Py_NewRef((PyObject *)memory);
     self->on_purge = Py_NewRef(on_purge);
     self->view = NULL;
     self->write = write;

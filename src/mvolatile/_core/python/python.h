@@ -1,4 +1,4 @@
-/* Shared by the files that know Python, which are those here and in cache/. */
+/* Between the files that know Python, which are those here, in cache/ and module.c. */
 #ifndef MVOLATILE_PYTHON_PYTHON_H
 #define MVOLATILE_PYTHON_PYTHON_H
 
@@ -25,11 +25,11 @@ typedef struct {
     Py_ssize_t nbytes;
     uint64_t generation; /* when it was closed */
     bool warned;
-} RangeObject;
+} MemoryObject;
 
 /* Counts the call in, so that close() in another thread cannot pull the range away while the GIL is released. NULL with ValueError set when
  * closed. */
-static inline struct range *use_range(RangeObject *self) {
+static inline struct range *use_range(MemoryObject *self) {
     struct range *range;
     LOCK(self);
     range = self->range;
@@ -41,60 +41,65 @@ static inline struct range *use_range(RangeObject *self) {
 
 static inline void unuse_range(struct range *range) { atomic_fetch_sub(&range->users, 1); }
 
-extern PyObject *unpin_hook; /* called with a Range that has just become volatile; for mvolatile.testing. Under the lock of range_type */
-void after_use(RangeObject *self);
-int pin_released(RangeObject *self, bool write); /* with the GIL released where it may take long; -1 with an exception set */
-void unpin_released(RangeObject *self, bool write);
+/* use.c */
+extern PyObject *unpin_hook; /* called with a Memory that has just become volatile; for mvolatile.testing. Under the lock of memory_type */
+void after_use(MemoryObject *self);
+int pin_released(MemoryObject *self, bool write); /* with the GIL released where it may take long; -1 with an exception set */
+void unpin_released(MemoryObject *self, bool write);
 
+/* start.c */
+extern PyTypeObject *memory_type, *hold_type, *pin_type, *peek_type, *window_type;
+extern PyObject *release_name; /* "release", made once: the hot paths call it */
+extern const char *const tier_names[];
+int ready(void); /* opens the kernel's side once; -1 with an exception set */
+
+/* signals.c */
+int find_watched(void);      /* once, before the next; -1 with an exception set */
+int watch_signals(void);     /* our handler runs first; -1 with an exception set */
+bool traps_here(void);       /* this thread may read without a hold, as of its last watch_signals() */
+bool traps_everywhere(void); /* and so may every thread that it hands a view to */
+
+/* arguments.c */
 PyObject *fail(int err, const char *call); /* OSError naming the call, also for ENOMEM; NULL */
-int ready(void);                           /* opens the kernel's side once; -1 with an exception set */
-int watch_signals(void);                   /* our handler runs first; -1 with an exception set */
-bool traps_here(void);                     /* this thread may read without a hold, as of its last watch_signals() */
-bool traps_everywhere(void);               /* and so may every thread that it hands a view to */
-
-/* copies.c */
 #define TO_THE_END PY_SSIZE_T_MIN /* a length that no caller gives */
 int window(struct range *range, Py_ssize_t offset, Py_ssize_t *length); /* -1 with ValueError set */
 bool two_sizes(PyObject *const *args, Py_ssize_t count, Py_ssize_t *first, Py_ssize_t *second, const char *usage); /* or TypeError */
+
+/* copies.c */
 /* Copy from a range as read() does; 0, EFAULT (lost), EAGAIN (another thread writes) or another errno. May release the GIL. */
 int copy_out(struct range *range, Py_ssize_t offset, Py_ssize_t n, char *to);
 bool peek_tail(struct range *range, Py_ssize_t offset, Py_ssize_t n, char *to, Py_ssize_t few);
-PyObject *range_read_method(RangeObject *self, PyObject *const *args, Py_ssize_t count);
-PyObject *range_readinto_method(RangeObject *self, PyObject *const *args, Py_ssize_t count);
-PyObject *range_write_method(RangeObject *self, PyObject *const *args, Py_ssize_t count);
-PyObject *range_peek_method(RangeObject *self, PyObject *const *args, Py_ssize_t count);
+PyObject *memory_read(MemoryObject *self, PyObject *const *args, Py_ssize_t count);
+PyObject *memory_readinto(MemoryObject *self, PyObject *const *args, Py_ssize_t count);
+PyObject *memory_write(MemoryObject *self, PyObject *const *args, Py_ssize_t count);
+PyObject *memory_peek(MemoryObject *self, PyObject *const *args, Py_ssize_t count);
 
 /* pin.c */
-PyObject *hold_new(RangeObject *memory, bool write);
-PyObject *pin_new(RangeObject *memory, bool write, PyObject *on_purge);
+PyObject *hold_new(MemoryObject *memory, bool write);
+PyObject *pin_new(MemoryObject *memory, bool write, PyObject *on_purge);
 void release_view(PyObject *view); /* and the reference; one that others were made of stays as it is */
 
+/* inner.c */
+extern PyMethodDef inner_functions[];
+enum closing {
+    CLOSED,
+    REFUSED,
+    BUSY,
+    OURS
+};
+enum closing begin_closing(MemoryObject *self, struct range **out); /* OURS: the range is the caller's, to be closed */
+
+/* stored.c */
+extern PyMethodDef stored_functions[];
+
 /* peek.c */
-PyObject *peek_new(PyTypeObject *type, RangeObject *memory, Py_ssize_t offset, Py_ssize_t length);
+PyObject *peek_new(PyTypeObject *type, MemoryObject *memory, Py_ssize_t offset, Py_ssize_t length);
 
-extern PyType_Spec range_spec, hold_spec, pin_spec, peek_spec, window_spec;
-extern PyObject *release_name; /* "release", made once: the hot paths call it */
-extern PyTypeObject *range_type, *hold_type, *pin_type, *peek_type, *window_type;
+extern PyType_Spec memory_spec, hold_spec, pin_spec, peek_spec, window_spec;
 
-int add_lookup_types(PyObject *module); /* lookup.c, slot_table.c, sketch.c, miniatures.c and index.c */
 /* listener.c */
 int add_listener_type(PyObject *module);
 PyObject *listener_work(PyObject *module, PyObject *step);
 PyObject *listener_forks_by_python(PyObject *module, PyObject *begins);
-
-/* slot_table.c */
-extern PyTypeObject *slot_table_type;
-int add_slot_table_type(PyObject *module);
-PyObject *slot_table_read(PyObject *table, uint32_t slot); /* its bytes, and a visit counted; NULL, with or without an exception, if that is not so simple */
-
-/* sketch.c, miniatures.c */
-int add_sketch_type(PyObject *module);
-int add_miniatures_type(PyObject *module);
-
-/* index.c. Found values are new references; NULL with or without an exception. */
-int add_index_type(PyObject *module);
-PyObject *index_make(void);
-PyObject *find_in_index(PyObject *index, PyObject *key);
-PyObject *find_in_dict(PyObject *dictionary, PyObject *key);
 
 #endif

@@ -77,13 +77,16 @@ class Sample:
         self._seen.clear()
         self._looks.clear()
 
-    def passed(self, number: int, visits: int) -> None:
-        """The evictor passes over a sampled value: its visits are counted anew, if it stays."""
+    def passed(self, key: Hashable, number: int, visits: int) -> None:
+        """The evictor passes over a sampled value: its visits are counted anew, if it stays. It may have been stored
+        without our being told, long before the cache was full.
+        """
         if self._miniatures is None:
             self._begin()
-        key, before = self._seen.get(number, (None, 0))
-        if number in self._seen:
-            self._seen[number] = key, 0
+        if number not in self._seen:
+            self._looks.append(number)
+        _, before = self._seen.get(number, (key, 0))
+        self._seen[number] = key, 0
         if visits > before:
             self._request(number, visits - before, self._size())
 

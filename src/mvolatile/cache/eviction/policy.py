@@ -130,6 +130,10 @@ class Policy:
         """A value is about to be stored, which took `cost` seconds to make (0 if nobody knows): in which queue?"""
         return FRESH
 
+    def indifferent(self) -> float:
+        """So many bytes may be stored without asking `stored`, into `FRESH`."""
+        return float("inf")
+
     def sealed(self, region: Region) -> None:
         """A region is full, or a large value stored, or to stay: it has its place in order from now on."""
         self.left(region)

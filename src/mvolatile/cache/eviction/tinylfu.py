@@ -52,6 +52,10 @@ class WindowTinyLFU(Policy):
             self._sample.stored(key, number)
         return FRESH
 
+    def indifferent(self) -> float:
+        """Until the cache is half full."""
+        return self.figures.limit / 2 - self.figures.nbytes
+
     def sealed(self, region: Region) -> None:
         """By the queue that it was filled for."""
         self.left(region)
@@ -100,7 +104,7 @@ class WindowTinyLFU(Policy):
         key_hash = _hash_of(key)
         count = self._count(key_hash, visits)
         if (number := self._sample.samples(key_hash)) is not None:
-            self._sample.passed(number, visits)
+            self._sample.passed(key, number, visits)
         in_window = region.queue == FRESH and (region.is_open or region.number in self._queues[FRESH])
         if visits:
             return AGAIN_IN_WINDOW if in_window else AGAIN_IN_MAIN

@@ -15,6 +15,7 @@ from .contents import stores
 from .large import LargeValue, read_bytes, read_held
 from .locator import KIND_BITS, KIND_MASK, SLOTS, region_of, slot_of
 from .mend import mend
+from .overhead import of_entry
 from .regions import Region
 from .segment import NOBODY, Segment
 from .sizes import SMALLEST_SEGMENT, segment_bytes
@@ -33,6 +34,7 @@ __all__ = [
     "Segment",
     "Store",
     "mend",
+    "of_entry",
     "read_bytes",
     "read_held",
     "region_of",

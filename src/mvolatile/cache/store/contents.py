@@ -11,10 +11,10 @@ from ..._core import Lookup
 from ...memory import VolatileMemory
 from ..departures import Why
 from .large import LargeValue, read_bytes
-from .locator import place, region_of, slot_of
+from .locator import KIND_BITS, NUMBER_SHIFT, place, region_of, slot_of
 from .regions import Region, Regions
 from .segment import Segment
-from .sizes import PAGE, VALUES, is_large, segment_bytes
+from .sizes import OWN_MEMORY, OWN_PAGES, PAGE, VALUES, segment_bytes
 
 __all__ = ["FRESH", "KEPT", "Contents", "stores"]
 
@@ -45,9 +45,10 @@ class Contents:
         lookup: Lookup | None = None,
         most: int | None = None,
     ) -> None:
-        lookup = Lookup() if lookup is None else lookup
-        self.index = lookup.index
-        self.regions = Regions(new_memory, lookup.tables)
+        self.lookup = Lookup() if lookup is None else lookup
+        self.index = self.lookup.index
+        self.regions = Regions(new_memory, self.lookup)
+        self.emptied = self.regions.emptied
         self.open: dict[int, Segment] = {}  # by queue
         self.dropped: deque[list[Any]] = deque()  # [region, next slot, lost]: the index still points there
         self.sparse: deque[list[Any]] = deque()  # [segment, next slot]: its live values are being moved
@@ -61,25 +62,25 @@ class Contents:
     @property
     def nbytes(self) -> int:
         """Of the values."""
-        return self.regions.nbytes
+        return self.lookup.nbytes
 
     @property
     def overhead(self) -> int:
         """Ordinary memory, for what they need beside."""
-        return self.regions.overhead
+        return self.lookup.overhead
 
     @property
     def footprint(self) -> int:
         """All bytes that the store costs, about."""
-        return self.regions.nbytes + self.regions.overhead
+        return self.lookup.nbytes + self.lookup.overhead
 
     def segment_bytes(self) -> int:
         """How large the next segment is to be."""
-        return segment_bytes(self.regions.nbytes, self.most, len(stores))
+        return segment_bytes(self.lookup.nbytes, self.most, len(stores))
 
     def is_large(self, nbytes: int) -> bool:
         """Whether a value is to have memory of its own."""
-        return is_large(nbytes, self.segment_bytes())
+        return nbytes >= OWN_MEMORY or (nbytes >= OWN_PAGES and nbytes * 4 > self.segment_bytes())
 
     # ---- in
 
@@ -149,11 +150,12 @@ class Contents:
         return segment
 
     def _append(self, segment: Segment, key: Hashable, kind: int, data: bytes, visits: int) -> int:
-        before = segment.overhead
+        lookup, table = self.lookup, segment.table
+        before = table.overhead
         slot = segment.append(key, data, visits)
-        self.regions.nbytes += len(data)
-        self.regions.overhead += segment.overhead - before
-        return place(segment.number, slot, kind)
+        lookup.nbytes += len(data)
+        lookup.overhead += table.overhead - before
+        return segment.number << NUMBER_SHIFT | slot << KIND_BITS | kind
 
     def _publish(self, key: Hashable, locator: int, why: Why | None) -> None:
         old = self.index.get(key)
@@ -193,7 +195,7 @@ class Contents:
             raise
         except Exception:
             return False
-        return region_of(locator) == region.number and slot_of(locator) == slot
+        return locator >> KIND_BITS == region.number << NUMBER_SHIFT - KIND_BITS | slot
 
     def note_lost(self, key: Hashable) -> None:
         """Count a key that the kernel took."""
@@ -202,7 +204,7 @@ class Contents:
             self.tell(key, "purged")
 
     def _died(self, key: Hashable, locator: int, why: Why | None) -> None:
-        region = self.regions.get(region_of(locator))
+        region = self.regions.get(locator >> NUMBER_SHIFT)
         if region is None:  # the kernel took it before
             self.note_lost(key)
             return
@@ -211,13 +213,9 @@ class Contents:
         if isinstance(region, LargeValue):
             self.retire(region)
             return
-        region.dead += region.size(slot_of(locator))
+        region.table.dead += region.size(slot_of(locator))
         if not region.is_open and region.dead >= MOSTLY * region.used and not region.gone:
             self.compact(region)
-
-    def emptied(self, segment: Segment, slot: int) -> None:
-        """All values up to `slot` were moved or given up: they count no more, though their pages stay until all are."""
-        self.regions.emptied(segment, slot)
 
     def retire(self, region: Region) -> None:
         """Give its memory back; arrays over it keep theirs until they die."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable
 from typing import Any
 
 from ...errors import Purged
-from ...memory import VolatileMemory
+from ...memory import VolatileMemory, whole_hold
 from .overhead import OWN_MEMORY, of_entry
 from .published import read_published
 
@@ -20,7 +20,7 @@ def read_bytes(memory: VolatileMemory, nbytes: int) -> Any:
 
 def read_held(memory: VolatileMemory, nbytes: int) -> Any:
     """A hold: the memory stays pinned as long as whatever is made over it lives."""
-    return memory._whole_hold()
+    return whole_hold(memory)
 
 
 class LargeValue:

@@ -24,8 +24,9 @@ def mend(store: Store) -> None:
             if region not in open_ones:
                 region.seal()
         regions.register(region)
-    for number in set(regions.tables) - set(regions):
-        del regions.tables[number]
+    tables = store.lookup.tables
+    for number in set(tables) - set(regions):
+        del tables[number]
     dangling = {region_of(locator) for locator in store.index.values()} - set(regions)
     dangling -= {job[0].number for job in store.dropped}
     if dangling:

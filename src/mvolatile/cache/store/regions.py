@@ -5,8 +5,10 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable
 from itertools import count
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
+from ... import _core
+from ..._core import Lookup, close_and_keep, give_back_kept
 from ...memory import VolatileMemory
 from .large import LargeValue
 from .segment import Segment
@@ -22,15 +24,15 @@ the kernel costs ten times as much as the copy into it. They stay volatile, so t
 
 
 class Regions(dict[int, Region]):
-    """In the order in which they were made. `tables` is what readers have: a table for each number."""
+    """In the order in which they were made. `lookup` has what readers use, a table for each number; and it counts the
+    bytes of values and the overhead of all.
+    """
 
-    __slots__ = ("_numbers", "leaving", "nbytes", "new_memory", "overhead", "spare", "tables")
+    __slots__ = ("_numbers", "leaving", "lookup", "new_memory", "spare")
 
-    def __init__(self, new_memory: Callable[[int], VolatileMemory], tables: dict[int, Any]) -> None:
+    def __init__(self, new_memory: Callable[[int], VolatileMemory], lookup: Lookup) -> None:
         super().__init__()
-        self.tables = tables
-        self.nbytes = 0  # of values
-        self.overhead = 0
+        self.lookup = lookup
         self.leaving: weakref.WeakSet[VolatileMemory] = (
             weakref.WeakSet()
         )  # given up, and held by arrays still
@@ -53,47 +55,54 @@ class Regions(dict[int, Region]):
     def register(self, region: Region) -> None:
         """Have readers find it."""
         self[region.number] = region
-        self.tables[region.number] = region.table
+        self.lookup.tables[region.number] = region.table
 
     def enter(self, region: Region) -> None:
         """Have readers find it, and count it."""
         self.register(region)
-        self.nbytes += region.used
-        self.overhead += region.overhead
+        self.lookup.nbytes += region.used
+        self.lookup.overhead += region.overhead
 
     def emptied(self, segment: Segment, slot: int) -> None:
-        """All values up to `slot` count no more."""
+        """All values up to `slot` were moved or given up: they count no more, though their pages stay until all are."""
         if segment.number in self:
-            before, segment.emptied = segment.emptied, max(segment.emptied, sum(segment.table.bounds(slot)))
-            self.nbytes -= segment.emptied - before
-            before = segment.emptied_overhead
-            segment.emptied_overhead = max(before, segment.overhead * (slot + 1) // len(segment.keys))
-            self.overhead -= segment.emptied_overhead - before
+            lookup, table, before = self.lookup, segment.table, segment.emptied
+            at, n = table.bounds(slot)
+            if at + n > before:
+                segment.emptied = at + n
+                lookup.nbytes -= at + n - before
+            overhead = table.overhead * (slot + 1) // len(segment.keys)
+            if overhead > (before := segment.emptied_overhead):
+                segment.emptied_overhead = overhead
+                lookup.overhead -= overhead - before
 
     def retire(self, region: Region) -> bool:
         """Give its memory back; arrays over it keep theirs until they die. False if that was done."""
         if self.pop(region.number, None) is None:
             return False
         region.gone = True
-        if region.memory._pins:
+        if _core.pins(region.memory):
             self.leaving.add(region.memory)
-        self.tables.pop(region.number, None)
-        self.nbytes -= region.used - region.emptied
-        self.overhead -= region.overhead - region.emptied_overhead
+        self.lookup.tables.pop(region.number, None)
+        self.lookup.nbytes -= region.used - region.emptied
+        self.lookup.overhead -= region.overhead - region.emptied_overhead
         if isinstance(region, Segment) and not region.is_open and len(self.spare) < SPARE:
             memory = region.let_go()
             if memory is not None:
                 self.spare.append(memory)
+        elif isinstance(region, LargeValue):
+            close_and_keep(region.memory)  # for the next large value; not if somebody holds or reads it
         return True
 
     def recount(self) -> None:
         """What they take, after a change that was cut short."""
-        self.nbytes = sum(region.used - region.emptied for region in self.values())
-        self.overhead = sum(region.overhead - region.emptied_overhead for region in self.values())
+        self.lookup.nbytes = sum(region.used - region.emptied for region in self.values())
+        self.lookup.overhead = sum(region.overhead - region.emptied_overhead for region in self.values())
 
     def clear(self) -> None:
         """There are none."""
-        self.tables.clear()
+        self.lookup.tables.clear()
         super().clear()
         self.spare.clear()
-        self.nbytes = self.overhead = 0
+        give_back_kept()
+        self.lookup.nbytes = self.lookup.overhead = 0

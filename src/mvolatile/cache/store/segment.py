@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
+from ... import _core
 from ..._core import SlotTable
 from ...errors import Purged
 from ...memory import VolatileMemory
@@ -27,14 +28,12 @@ class Segment:
 
     __slots__ = (
         "capacity",
-        "dead",
         "emptied",
         "emptied_overhead",
         "gone",
         "keys",
         "memory",
         "number",
-        "overhead",
         "passed",
         "queue",
         "table",
@@ -46,15 +45,14 @@ class Segment:
         self.queue = queue
         self.capacity = memory.nbytes
         self.memory = memory
-        self.view: memoryview | None = memoryview(memory._hold(True))
-        if memory._lossy:
-            memory._forgive()  # a former owner's loss
+        self.view: memoryview | None = memoryview(_core.hold(memory, True))
+        if _core.is_lossy(memory):
+            _core.forgive(memory)  # a former owner's loss
         self.table = SlotTable(self.memory)
         self.keys: list[Hashable] = []
         self.passed = 0  # slots that the evictor has passed over
-        self.dead = 0  # bytes of values that were overwritten or deleted
         self.emptied = 0  # bytes, from the front, that were moved or given up
-        self.overhead = OWN_MEMORY  # of it and its entries
+        self.table.overhead = OWN_MEMORY
         self.emptied_overhead = 0
         self.gone = False
 
@@ -62,6 +60,16 @@ class Segment:
     def used(self) -> int:
         """Bytes taken, by dead values too."""
         return self.table.used
+
+    @property
+    def dead(self) -> int:
+        """Bytes of values that were overwritten or deleted."""
+        return self.table.dead
+
+    @property
+    def overhead(self) -> int:
+        """Of it and its entries."""
+        return self.table.overhead
 
     @property
     def is_open(self) -> bool:
@@ -72,7 +80,7 @@ class Segment:
         """Whether a value of so many bytes fits. Not where a forked child did not inherit what was held: all that is
         stored there would count as lost with it.
         """
-        if self.view is None or self.memory._lossy:
+        if self.view is None or _core.is_lossy(self.memory):
             return False
         return self.table.used + nbytes <= self.capacity and len(self.keys) < SLOTS
 
@@ -82,13 +90,14 @@ class Segment:
             self.mend()
         slot = self.table.append(data, visits)
         self.keys.append(key)
-        self.overhead += of_entry(key)
+        self.table.overhead += of_entry(key)
         return slot
 
     def mend(self) -> None:
         """After an append that was interrupted: its slot was not published, and is nobody's."""
         while len(self.keys) < self.table.count:
             self.keys.append(NOBODY)
+        del self.keys[self.table.count :]
 
     def visits(self, slot: int) -> int:
         """How often it was read since it was stored or moved; 255: as often, or more."""
@@ -112,7 +121,8 @@ class Segment:
     def read(self, slot: int) -> bytes:
         """The bytes of a slot; `Purged` if they were lost, `ValueError` if it is being sealed or emptied now."""
         at, n = self.table.bounds(slot)
-        if self.view is not None and not self.memory._lossy:  # a forked child may not inherit what is held
+        # A forked child may not inherit what is held.
+        if self.view is not None and not _core.is_lossy(self.memory):
             return self.view[at : at + n].tobytes()
         try:
             data = read_published(self.memory, at, n)
@@ -134,4 +144,4 @@ class Segment:
     def let_go(self) -> VolatileMemory | None:
         """Its memory, to be filled by another; None if somebody holds it."""
         self.table.let_go()
-        return None if self.memory._pins else self.memory
+        return None if _core.pins(self.memory) else self.memory

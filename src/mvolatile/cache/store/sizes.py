@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["PAGE", "SMALLEST_SEGMENT", "VALUES", "is_large", "segment_bytes"]
+__all__ = ["OWN_MEMORY", "OWN_PAGES", "PAGE", "SMALLEST_SEGMENT", "VALUES", "segment_bytes"]
 
 SMALLEST_SEGMENT, LARGEST_SEGMENT = 4096, 2 << 20
 FIRST_SEGMENT, FIRST_OF_MANY = 64 << 10, 8 << 10
@@ -33,8 +33,3 @@ def segment_bytes(nbytes: int, most: int | None, stores: int) -> int:
         share = 1 << (ALL_FIRST // max(1, stores)).bit_length() >> 1
         least = max(FIRST_OF_MANY, min(share, FIRST_SEGMENT))
     return max(least, min(wanted, LARGEST_SEGMENT))
-
-
-def is_large(nbytes: int, segment: int) -> bool:
-    """Whether a value is to have memory of its own, where segments have `segment` bytes."""
-    return nbytes >= OWN_MEMORY or (nbytes >= OWN_PAGES and nbytes * 4 > segment)

@@ -2,7 +2,7 @@
 mean, and nothing of which should go: its owner says (`evict`, `move`), and is told what was sealed and what left.
 
 All changes are made under the owner's lock. Readers take no lock: they look a locator up in `index`, its table in
-`regions.tables`, and read; whichever of these is gone meanwhile is a miss or a reason to look again. So these two
+`lookup.tables`, and read; whichever of these is gone meanwhile is a miss or a reason to look again. So these two
 are only ever changed in place, and a value is published last: written, then entered in `index`.
 
 A change may be cut short anywhere by `KeyboardInterrupt`. What was published stays true; `mend.py` recounts the rest.
@@ -114,7 +114,7 @@ class Store(Contents):
                 self.tell(key, why)
         # Nothing here needs memory, of which there may be none, but the index, which makes an empty one: it comes last.
         self.open.clear()
-        self.regions.tables.clear()
+        self.lookup.tables.clear()
         while self.regions:
             self.retired(self.regions.popitem()[1])
         for table in (self.regions, self.dropped, self.sparse, self.index):

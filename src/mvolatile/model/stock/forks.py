@@ -1,4 +1,4 @@
-"""`_core/protocol/watch.c`, and what `_core/protocol/range.c` does for it: a fork."""
+"""`_core/protocol/watch.c`, and what `ranges.c` does for it: a fork."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Any
 
 from ..steps import Op, Steps, put, puts
 from .atomics import atomic_fetch_add, atomic_store, global_load, global_store, wait_while
-from .kernel import TRAP, begin_fork, copy_library, copy_page, end_fork, load, os_populate_read, os_watch
+from .kernel import TRAP, load, os_populate_read, os_watch
+from .kernel_fork import begin_fork, copy_library, copy_page, end_fork
 from .loss import loss_find_missing
 from .machine import USERFAULTFD, Guarded, Task, World
 from .peek import range_repair

@@ -1,4 +1,4 @@
-"""The pressure listener over a stock kernel: `_core/protocol/listener.c`, and what `cache/pressure.py` and `cache/fork.py` do.
+"""The pressure listener over a stock kernel: `_core/protocol/listener.c`, `cache/pressure.py` and `cache/fork.py`.
 
 One descriptor number stands for all of the program's table, one pipe for all that ends when its last descriptor does.
 A poll that ends by its time limit is one that ends once there is something to see: so a search proves that who is to

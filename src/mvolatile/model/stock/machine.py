@@ -163,6 +163,21 @@ class Broken:
     own_gate_waited_for: bool = False
     """A trap of the thread that forks waits for the fork, too: in a signal's handler that comes meanwhile."""
 
+    kept_in_use: bool = False
+    """Memory is handed on without a look whether anybody uses it."""
+
+    store_unrepaired: bool = False
+    """A store counts as no peek: a page that goes meanwhile is not repaired."""
+
+    store_keeps_notes: bool = False
+    """What a store's traps note is not thrown away."""
+
+    store_keeps_losses: bool = False
+    """What was missing when a store began stays lost."""
+
+    store_forgives_late: bool = False
+    """A store throws its notes away after it has marked."""
+
 
 def switches() -> tuple[str, ...]:
     """The names of all deliberate faults."""

@@ -1,4 +1,4 @@
-"""`_core/protocol/peek.c`: peeks, and the trap's repair."""
+"""`_core/protocol/peek.c` and `repair.c`: peeks, and the trap's repair."""
 
 from __future__ import annotations
 

@@ -11,7 +11,8 @@ from typing import Any, Final
 from ..steps import Steps, run
 from .atomics import atomic_load, gil, unuse_range, use_range
 from .forks import fork, in_child
-from .kernel import EINTR, ENOMEM, TRAP, end_watch, load, purge, signal, store, wait_to_be_born
+from .kernel import EINTR, ENOMEM, TRAP, end_watch, load, purge, signal, store
+from .kernel_fork import wait_to_be_born
 from .loss import range_forgive, range_lost, range_survey
 from .machine import CHILD, USERFAULTFD, Machine, Task, World
 from .peek import (
@@ -36,6 +37,7 @@ from .ranges import (
     range_unpin,
     range_write,
 )
+from .stores import range_open_stored
 from .watch import watch_check
 
 REBUILT: Final = "rebuilt"
@@ -233,17 +235,18 @@ def survey(t: Task) -> Steps[None]:
     yield from range_survey(t, 0)
 
 
-def close(t: Task, r: int = 0) -> Steps[str]:
+def close(t: Task, r: int = 0, keep: bool = False) -> Steps[str]:
     """`close()`: decided with the GIL held, under which every call begins; a refusal changes nothing."""
     if not (yield use_range(t, r)):
         return CLOSED
     yield gil(t, True)
-    if not t.broken.close_before_looking and (yield from range_is_busy(t, r)):
+    looks = not t.broken.close_before_looking and not t.broken.kept_in_use
+    if looks and (yield from range_is_busy(t, r)):
         yield gil(t, False)
         yield unuse_range(t, r)
         return EBUSY
     yield gil(t, False, closed=True)
-    error = yield from range_close(t, r)
+    error = yield from range_close(t, r, keep)
     if t.broken.close_before_looking and error:
         return error
     must("deadlock", f"a memory that was not busy is not closed: {error}" if error else None)
@@ -265,6 +268,19 @@ def close_and_reopen(t: Task, r: int, version: int) -> Steps[str]:
     if found == WHOLE:
         values = yield from read_held(t)
         must("pin_reads_whole", pin_reads_whole(values))
+    return str(found)
+
+
+def close_and_store(t: Task, r: int, version: int, keep: bool = True) -> Steps[str]:
+    """A large value leaves, and another is stored in its memory, with `struct range` number `r`; it is read later."""
+    found = yield from close(t, keep=keep)
+    if found != CLOSED:
+        return found
+    yield from range_open_stored(t, r, version, keep)
+    found = yield from settled_hold(t, False, None, r)
+    if found == WHOLE:
+        values = yield from read_held(t)
+        must("pin_reads_whole", pin_reads_whole((*values, version)))
     return str(found)
 
 

@@ -1,4 +1,4 @@
-"""`_core/protocol/range.c`: pins, the small reads and writes, open and close."""
+"""`_core/protocol/range.c` and `open.c`: pins, the small reads and writes, open and close."""
 
 from __future__ import annotations
 
@@ -174,12 +174,14 @@ def range_is_busy(t: Task, r: int) -> Steps[bool]:
     return int(pins) > 0
 
 
-def range_close(t: Task, r: int) -> Steps[str | None]:
-    """`range_close()`: EBUSY while a pin, a peek or another call lives. The caller counts in `users`."""
+def range_close(t: Task, r: int, keep: bool = False) -> Steps[str | None]:
+    """`range_close()`: EBUSY while a pin, a peek or another call lives. The caller counts in `users`. `keep`:
+    `range_close_and_keep()`, whose memory stays as it is and is nobody's.
+    """
     g = yield from range_enter(t, r)
     if t.broken.close_before_looking:
         yield atomic_store(t, r, "live", False)
-    if (yield from range_is_busy(t, r)):
+    if not t.broken.kept_in_use and (yield from range_is_busy(t, r)):
         if t.broken.close_before_looking:
             yield atomic_store(t, r, "live", True)
         yield from range_leave(t, r, g)
@@ -187,6 +189,9 @@ def range_close(t: Task, r: int) -> Steps[str | None]:
     yield atomic_store(t, r, "live", False)
     if not t.broken.close_ignores_traps:
         yield wait_while(t, r, "traps")
-    yield from pool_give(t)
+    if keep:
+        yield global_store(t, "owner", None)
+    else:
+        yield from pool_give(t)
     yield from range_leave(t, r, g)
     return None

@@ -14,7 +14,7 @@ def is_valid(store: Store) -> bool:
     regions = store.regions.values()
     assert store.nbytes == sum(region.used - region.emptied for region in regions)
     assert store.overhead == sum(region.overhead - region.emptied_overhead for region in regions)
-    assert set(store.regions.tables) == set(store.regions)
+    assert set(store.lookup.tables) == set(store.regions)
     return True
 
 

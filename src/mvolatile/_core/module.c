@@ -1,162 +1,13 @@
-/* The module: the call of the patch on raw addresses, what the kernel can do, and the types. */
+/* The module: its functions, and the types of python/ and cache/. */
 #include <errno.h>
 #include <limits.h>
-#include <signal.h>
 #include <stdlib.h>
-#include <string.h>
-#include <time.h>
 
-#include "python/python.h"
-
+#include "cache/cache.h"
+#include "protocol/gate.h"
 #include "protocol/raw.h"
-#include "protocol/trap.h"
 #include "protocol/watch.h"
-
-PyTypeObject *range_type, *hold_type, *pin_type, *peek_type, *window_type;
-PyObject *release_name;
-
-PyObject *fail(int err, const char *call) {
-    PyObject *args = Py_BuildValue("(iN)", err, PyUnicode_FromFormat("%s: %s", call, strerror(err)));
-    if (args) PyErr_SetObject(PyExc_OSError, args);
-    Py_XDECREF(args);
-    return NULL;
-}
-
-/* ---- starting --------------------------------------------------------------------------------------------------------------------- */
-
-static const char *const tier_names[] = {"unsupported", "faultcount", "userfaultfd"};
-
-static int refuse_tier(enum os_tier wanted) {
-    PyObject *errors = PyImport_ImportModule("mvolatile.errors");
-    PyObject *class = errors ? PyObject_GetAttrString(errors, "UnsupportedError") : NULL;
-    const struct os_probe *probe = os_probed();
-    const struct {
-        const char *name;
-        int err;
-    } needed[] = {
-        {"MADV_FREE", probe->madv_free},
-        {"MADV_POPULATE_WRITE", probe->populate_write},
-        {"userfaultfd", wanted == OS_TIER_USERFAULTFD ? probe->userfaultfd : 0},
-        {"UFFD_FEATURE_SIGBUS", wanted == OS_TIER_USERFAULTFD ? probe->uffd_sigbus : 0},
-        {"/proc/self/pagemap", wanted == OS_TIER_FAULTCOUNT ? probe->pagemap : 0},
-    };
-    size_t last = sizeof needed / sizeof *needed - 1, i = 0;
-    while (i < last && !needed[i].err) i++;
-    if (class)
-        PyErr_Format(class, "MVOLATILE_TIER=%s cannot be had here: %s: %s", tier_names[wanted], needed[i].name,
-                     strerror(needed[i].err));
-    Py_XDECREF(class);
-    Py_XDECREF(errors);
-    return -1;
-}
-
-static int start(void) {
-    const char *forced = getenv("MVOLATILE_TIER");
-    int wanted = OS_TIER_USERFAULTFD;
-    if (forced && *forced) {
-        for (wanted = OS_TIER_USERFAULTFD; wanted >= 0 && strcmp(forced, tier_names[wanted]); wanted--) {}
-        if (wanted < 0) {
-            PyErr_Format(PyExc_ValueError, "MVOLATILE_TIER=%s: must be userfaultfd, faultcount or unsupported", forced);
-            return -1;
-        }
-    }
-    int err = range_init((enum os_tier)wanted);
-    if (err) {
-        fail(err, err == ENOMEM ? "mmap" : "userfaultfd, or open of /proc/self/pagemap or maps");
-        return -1;
-    }
-    if (forced && *forced && range_tier != (enum os_tier)wanted) return refuse_tier((enum os_tier)wanted);
-    watch_init();
-    return 0;
-}
-
-int ready(void) {
-    static _Atomic bool done;
-    if (done) return 0;
-    int failed = 0;
-    LOCK(range_type);
-    if (!done) failed = start();
-    if (!failed) done = true;
-    UNLOCK();
-    return failed;
-}
-
-/* ---- our handler runs first ------------------------------------------------------------------------------------------------------- */
-
-/* Asking the kernel costs a system call, which a peek does not make. What Python's own ways to change the disposition leave behind is seen
- * at once; what foreign C code did, and a Python handler that is set anew, is seen at the next tick of the coarse clock (1 to 10 ms). So is
- * the thread's mask, and the masks of others: nothing in user space tells that one changed. */
-static struct {
-    PyObject *getsignal, *number, *is_enabled; /* _signal.getsignal, SIGBUS, faulthandler.is_enabled */
-    PyObject *handler;                         /* what getsignal said last: compared, never used */
-    bool enabled;
-    _Atomic bool blocking_threads; /* read without the lock */
-    struct timespec tick;
-} seen;
-static OF_EACH_THREAD struct {
-    struct timespec tick; /* 0 before the first use, which is no tick of the clock: that asks, too */
-    bool deaf;
-} here;
-
-static bool python_changed_it(void) {
-    PyObject *handler = PyObject_CallFunctionObjArgs(seen.getsignal, seen.number, NULL);
-    PyObject *enabled = handler ? PyObject_CallNoArgs(seen.is_enabled) : NULL;
-    if (!enabled) {
-        Py_XDECREF(handler);
-        PyErr_Clear(); /* the interpreter is on its way out */
-        return true;
-    }
-    bool changed = handler != seen.handler || (enabled == Py_True) != seen.enabled;
-    if (changed) {
-        seen.enabled = enabled == Py_True;
-        trap_set_python_handler(PyCallable_Check(handler));
-        Py_XDECREF(seen.handler);
-        seen.handler = Py_NewRef(handler);
-    }
-    Py_DECREF(handler);
-    Py_DECREF(enabled);
-    return changed;
-}
-
-bool traps_here(void) { return range_tier == OS_TIER_USERFAULTFD && !here.deaf; }
-
-bool traps_everywhere(void) { return traps_here() && !seen.blocking_threads; }
-
-static bool is_tick(const struct timespec *last, const struct timespec *now) {
-    return now->tv_nsec != last->tv_nsec || now->tv_sec != last->tv_sec;
-}
-
-int watch_signals(void) {
-    if (range_tier != OS_TIER_USERFAULTFD) return 0;
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-    if (is_tick(&here.tick, &now)) {
-        here.tick = now;
-        here.deaf = trap_is_blocked();
-    }
-    LOCK(range_type);
-    bool tick = is_tick(&seen.tick, &now);
-    if (tick) {
-        seen.tick = now;
-        (void)watch_renew();
-        seen.blocking_threads = os_any_thread_blocks_sigbus();
-    }
-    if (python_changed_it() || tick) trap_ensure();
-    UNLOCK();
-    return 0;
-}
-
-static int find_watched(void) {
-    PyObject *signals = PyImport_ImportModule("_signal"), *faults = PyImport_ImportModule("faulthandler");
-    if (signals && faults) {
-        seen.getsignal = PyObject_GetAttrString(signals, "getsignal");
-        seen.is_enabled = PyObject_GetAttrString(faults, "is_enabled");
-        seen.number = PyLong_FromLong(SIGBUS);
-    }
-    Py_XDECREF(signals);
-    Py_XDECREF(faults);
-    return seen.getsignal && seen.is_enabled && seen.number ? 0 : -1;
-}
+#include "python/python.h"
 
 /* ---- functions -------------------------------------------------------------------------------------------------------------------- */
 
@@ -216,13 +67,13 @@ static PyObject *core_raw_volatile(PyObject *module, PyObject *unused) {
 
 static PyObject *core_forks(PyObject *module, PyObject *unused) {
     (void)module, (void)unused;
-    return PyLong_FromUnsignedLong(watch_forks);
+    return PyLong_FromUnsignedLong(fork_depth);
 }
 
 static PyObject *core_set_unpin_hook(PyObject *module, PyObject *hook) {
     (void)module;
     PyObject *old;
-    LOCK(range_type);
+    LOCK(memory_type);
     old = unpin_hook;
     unpin_hook = hook == Py_None ? NULL : Py_NewRef(hook);
     UNLOCK();
@@ -238,7 +89,8 @@ static PyObject *core_read_file(PyObject *module, PyObject *args) {
     char *text;
     size_t length;
     if (!PyArg_ParseTuple(args, "y:read_file", &path)) return NULL;
-    if (os_read(path, &text, &length)) Py_RETURN_NONE;
+    int err = os_read(path, &text, &length);
+    if (err) return fail(err, path);
     PyObject *bytes = PyBytes_FromStringAndSize(text, (Py_ssize_t)length);
     free(text);
     return bytes;
@@ -258,9 +110,9 @@ static PyMethodDef functions[] = {
      "forks_by_python($module, begins, /)\n--\n\nThis thread begins os.fork() with True, and has ended it with False."},
     {"forks", core_forks, METH_NOARGS,
      "forks($module, /)\n--\n\nHow many forks, by Python or by C, lie between the process that loaded the core and this one."},
-    {"read_file", core_read_file, METH_VARARGS, "read_file($module, path, /)\n--\n\nAll of a small file of the kernel's, as bytes; None where it cannot be had."},
+    {"read_file", core_read_file, METH_VARARGS, "read_file($module, path, /)\n--\n\nAll of a file of the kernel's, as bytes."},
     {"set_unpin_hook", core_set_unpin_hook, METH_O,
-     "set_unpin_hook($module, hook, /)\n--\n\nCall hook(range) whenever a Range becomes volatile; None ends it."},
+     "set_unpin_hook($module, hook, /)\n--\n\nCall hook(memory) whenever a Memory becomes volatile; None ends it."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -286,8 +138,8 @@ static bool refuse_another(void) {
 
 static int run_module(PyObject *module) {
     if (refuse_another() || find_watched() || !(release_name = PyUnicode_InternFromString("release"))) return -1;
-    range_type = (PyTypeObject *)add_type(module, &range_spec, "Range");
-    if (!range_type || add_lookup_types(module) || add_listener_type(module)) return -1;
+    memory_type = (PyTypeObject *)add_type(module, &memory_spec, "Memory");
+    if (!memory_type || PyModule_AddFunctions(module, inner_functions) || PyModule_AddFunctions(module, stored_functions) || add_lookup_types(module) || add_listener_type(module)) return -1;
     watch_count_forks();
     hold_type = (PyTypeObject *)add_type(module, &hold_spec, "Hold");
     pin_type = (PyTypeObject *)add_type(module, &pin_spec, "Pin");

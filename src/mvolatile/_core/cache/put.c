@@ -1,0 +1,193 @@
+/* A plain store in one call, as there is one for a plain hit: bytes or a str of some size, into an open segment with room.
+ *
+ * The engine *arms* it, at the end of a change and under the cache's lock: it says which segment is open, and gives credit for so many bytes
+ * that may be stored before anything else is to be done (a limit, a segment's end, a policy that wants to be told). Every other change begins
+ * by disarming it (`disarm`, which takes the credit and says that a change is under way), so nothing that we were told can be out of date: not
+ * the segment, which may be sealed, nor the bounds. Where it is not armed, or anything is not as usual, nothing was changed and the caller
+ * goes the long way.
+ *
+ * Locks: the cache's own, which is taken without waiting. Who has it in another thread is in the middle of a change: the long way waits. Who has
+ * it in this one is further up our stack, and called back from a finalizer or a key's __eq__: `torn` says so, and the long way puts the
+ * change off until the other is over. The same may come in our middle: then we are the change that is under way, and hand on what was put off.
+ *
+ * Forks: a child that has not caught up does not know whose the lock is, so it goes the long way; `forks` says so, in C forks too.
+ * KeyboardInterrupt comes in Python code alone, which here are keys' __hash__ and __eq__. Before the slot is taken nothing has
+ * changed; afterwards `torn` stays, and the next change mends: the slot was not published, and is nobody's. */
+#include "cache/lookup.h"
+#include "protocol/gate.h"
+
+#define LARGEST (16 << 10) /* from here on a value may want memory of its own */
+#define ENTRY 120 /* as in cache/store/overhead.py */
+
+void plain_clear(struct plain *plain) {
+    PyObject **all[] = {&plain->acquire, &plain->release, &plain->calls, &plain->later, &plain->weigh, &plain->table, &plain->keys};
+    plain->credit = 0;
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) Py_CLEAR(*all[i]);
+}
+
+PyObject *lookup_arm(LookupObject *self, PyObject *args) {
+    struct plain armed = {0}, before;
+    if (!PyArg_ParseTuple(args, "O!O!KnOOO!O!O", slot_table_type, &armed.table, &PyList_Type, &armed.keys, &armed.number, &armed.credit, &armed.acquire,
+                          &armed.release, &PyDict_Type, &armed.calls, &PyList_Type, &armed.later, &armed.weigh))
+        return NULL;
+    armed.forks = fork_depth;
+    PyObject *all[] = {armed.acquire, armed.release, armed.calls, armed.later, armed.weigh, armed.table, armed.keys};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) Py_INCREF(all[i]);
+    LOCK(self);
+    before = self->plain;
+    self->plain = armed;
+    UNLOCK();
+    plain_clear(&before);
+    Py_RETURN_NONE;
+}
+
+PyObject *lookup_disarm(LookupObject *self, PyObject *unused) {
+    (void)unused;
+    LOCK(self);
+    self->plain.credit = 0;
+    self->torn = true;
+    UNLOCK();
+    Py_RETURN_NONE;
+}
+
+/* What a key takes beside; -1 with an exception set. */
+static Py_ssize_t overhead_of(PyObject *key, PyObject *weigh) {
+    if (Py_IS_TYPE(key, &PyLong_Type)) return ENTRY
+    +28;
+    if (Py_IS_TYPE(key, &PyUnicode_Type)) return ENTRY
+    +49 + PyUnicode_GetLength(key);
+    PyObject *told = PyObject_CallFunctionObjArgs(weigh, key, NULL);
+    Py_ssize_t bytes = told ? PyLong_AsSsize_t(told) : -1;
+    Py_XDECREF(told);
+    return bytes;
+}
+
+/* The table of the value that the key has now, if that is a small one whose segment stays as it is without it. *old is NULL for a key that is
+ * new. 1, 0 or -1 as of put(). */
+static int find_old(LookupObject *self, PyObject *key, PyObject **old, uint32_t *slot) {
+    PyObject *locator = find_in_index(self->index, key), *number, *table;
+    *old = NULL;
+    if (!locator) return PyErr_Occurred() ? -1 : 1;
+    unsigned long long packed = PyLong_AsUnsignedLongLong(locator);
+    Py_DECREF(locator);
+    if (!(number = PyLong_FromUnsignedLongLong(packed >> NUMBER_SHIFT))) return -1;
+    table = find_in_dict(self->tables, number);
+    Py_DECREF(number);
+    if (!table) return PyErr_Occurred() ? -1 : 0;
+    *slot = (uint32_t)(packed >> KIND_BITS) & (SLOTS - 1);
+    if (Py_TYPE(table) == slot_table_type && slot_table_may_lose(table, *slot)) {
+        *old = table;
+        return 1;
+    }
+    Py_DECREF(table);
+    return 0;
+}
+
+enum {
+    UNPUBLISHED = -2
+};
+
+/* With the lock, and nothing else under way. As put(); or UNPUBLISHED with an exception set, and a slot taken that is nobody's. */
+static int put_locked(LookupObject *self, struct plain *plain, PyObject *key, PyObject *data, unsigned kind, Py_ssize_t overhead) {
+    PyObject *old, *locator;
+    uint32_t slot, old_slot = 0;
+    Py_ssize_t n = PyBytes_Size(data), count = PyList_Size(plain->keys);
+    int found = find_old(self, key, &old, &old_slot);
+    if (found <= 0) return found;
+    if (!slot_table_fits(plain->table, n, count) || PyList_Append(plain->keys, key)) {
+        Py_XDECREF(old);
+        return PyErr_Occurred() ? -1 : 0;
+    }
+    if (!slot_table_append(plain->table, PyBytes_AsString(data), n, overhead, &slot)) {
+        Py_XDECREF(old);
+        return PyList_SetSlice(plain->keys, count, count + 1, NULL);
+    }
+    self->nbytes += n;
+    self->overhead += overhead;
+    plain->credit -= n + overhead;
+    locator = PyLong_FromUnsignedLongLong(plain->number << NUMBER_SHIFT | (unsigned long long)slot << KIND_BITS | kind);
+    bool published = locator && !PyObject_SetItem(self->index, key, locator);
+    if (published && old) slot_table_lose(old, old_slot);
+    Py_XDECREF(locator);
+    Py_XDECREF(old);
+    return published ? 1 : UNPUBLISHED;
+}
+
+/* Whether what was made may be stored: its key was not set, deleted or cleared meanwhile. */
+static bool is_current(PyObject *call) {
+    PyObject *stale = PyObject_GetAttrString(call, "stale");
+    bool current = stale == Py_False;
+    if (!stale) PyErr_Clear();
+    Py_XDECREF(stale);
+    return current;
+}
+
+static int put_bytes(LookupObject *self, PyObject *key, PyObject *data, unsigned kind, PyObject *call) {
+    struct plain *plain = &self->plain;
+    Py_ssize_t n = PyBytes_Size(data), overhead;
+    PyObject *acquire = NULL, *release = NULL, *weigh = NULL, *got = NULL, *error[3];
+    if (!n || n >= LARGEST || plain->forks != fork_depth) return 0;
+    LOCK(self);
+    if (plain->credit >= n) {
+        acquire = Py_NewRef(plain->acquire);
+        release = Py_NewRef(plain->release);
+        weigh = Py_NewRef(plain->weigh);
+    }
+    UNLOCK();
+    if (!acquire) return 0;
+    if ((overhead = overhead_of(key, weigh)) >= 0) got = PyObject_CallFunctionObjArgs(acquire, Py_False, NULL);
+    int stored = got ? 0 : -1;
+    bool ours = got == Py_True, waiting = false;
+    Py_XDECREF(got);
+    Py_DECREF(weigh);
+    Py_DECREF(acquire);
+    if (ours) {
+        bool usual = !self->torn && plain->credit >= n + overhead && plain->forks == fork_depth && (call ? is_current(call) : !PyDict_Size(plain->calls));
+        if (usual) {
+            self->torn = true;
+            stored = put_locked(self, plain, key, data, kind, overhead);
+            self->torn = stored == UNPUBLISHED || plain->forks != fork_depth; /* then it is mended */
+            waiting = PyList_Size(plain->later) > 0;
+        }
+        PyErr_Fetch(&error[0], &error[1], &error[2]);
+        PyObject *released = PyObject_CallFunctionObjArgs(release, NULL);
+        Py_XDECREF(released);
+        if (!released && !error[0]) stored = -1;
+        else PyErr_Restore(error[0], error[1], error[2]);
+    }
+    Py_DECREF(release);
+    if (waiting && stored >= 0) {
+        PyObject *engine = Py_XNewRef(self->engine), *done = engine ? PyObject_CallMethod(engine, "go_on", NULL) : NULL;
+        Py_XDECREF(engine);
+        Py_XDECREF(done);
+        if (engine && !done) return -1;
+    }
+    return stored < 0 ? -1 : stored;
+}
+
+int put(LookupObject *self, PyObject *key, PyObject *value, PyObject *call) {
+    PyObject *data;
+    int stored;
+    if (self->plain.credit <= 0) return 0;
+    if (Py_IS_TYPE(value, &PyBytes_Type)) {
+        stored = put_bytes(self, key, value, BYTES, call);
+    } else if (!Py_IS_TYPE(value, &PyUnicode_Type) || PyUnicode_GetLength(value) >= LARGEST) {
+        return 0;
+    } else {
+        data = PyUnicode_AsEncodedString(value, "utf-8", "surrogatepass");
+        stored = data ? put_bytes(self, key, data, STR, call) : -1;
+        Py_XDECREF(data);
+    }
+    if (stored >= 0 || !PyErr_ExceptionMatches(PyExc_MemoryError)) return stored;
+    PyErr_Clear(); /* the long way gives others up */
+    return 0;
+}
+
+PyObject *lookup_put(LookupObject *self, PyObject *const *args, Py_ssize_t count) {
+    if (count != 2 && count != 3) {
+        PyErr_SetString(PyExc_TypeError, "put(key, value, call=None, /)");
+        return NULL;
+    }
+    int stored = put(self, args[0], args[1], count == 3 && args[2] != Py_None ? args[2] : NULL);
+    return stored < 0 ? NULL : PyBool_FromLong(stored);
+}

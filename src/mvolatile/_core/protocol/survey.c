@@ -1,0 +1,85 @@
+/* What a range has and has lost, as others ask for it. */
+#include <errno.h>
+
+#include "protocol/parts.h"
+#include "protocol/watch.h"
+
+int range_survey_window(struct range *range, size_t offset, size_t length) {
+    size_t start = page_down(offset), end = page_up(offset + length);
+    int err;
+    unsigned watch = watch_renewals;
+    watch_check(); /* what was touched unwatched does not look missing any more */
+    do {
+        range_enter(range);
+        loss_fold_notes(range);
+        bool any;
+        err = range->marked ? loss_find_missing(range, start, end, range_tier != OS_TIER_USERFAULTFD, &any) : 0;
+        if (!err) mark_what_collapsed(range);
+        range_leave(range);
+    } while (err && watch_renewed(&watch));
+    return err;
+}
+
+int range_survey(struct range *range) { return range_survey_window(range, 0, range->nbytes); }
+
+uint64_t range_lost(struct range *range, size_t offset, size_t length, os_found *found, void *context) {
+    range_enter(range);
+    struct extent part;
+    for (size_t at = offset; extents_next(&range->lost, at, offset + length, &part); at = part.end)
+        found(context, part.start, part.end);
+    uint64_t generation = range->generation;
+    range_leave(range);
+    return generation;
+}
+
+bool range_any_lost(struct range *range, size_t offset, size_t length) {
+    range_enter(range);
+    bool any = extents_overlap(&range->lost, offset, offset + length);
+    range_leave(range);
+    return any;
+}
+
+void range_forgive(struct range *range, size_t offset, size_t length) {
+    range_enter(range);
+    atomic_fetch_add(&range->changes, 1);
+    extents_sub(&range->lost, offset, offset + length);
+    atomic_store(&range->lossy, range->lost.count > 0);
+    range_leave(range);
+}
+
+/* ---- what the kernel has ---------------------------------------------------------------------------------------------------------- */
+
+static void sum_up(void *context, uintptr_t start, uintptr_t end) { *(size_t *)context += end - start; }
+
+static size_t bytes_of(struct range *range, enum os_class class, size_t offset, size_t length) {
+    uintptr_t start = (uintptr_t)range->base + page_down(offset), end = (uintptr_t)range->base + page_up(offset + length);
+    size_t sum = 0;
+    return os_scan(class, start, end, sum_up, &sum) ? 0 : sum;
+}
+
+int range_purge(struct range *range, size_t offset, size_t length, size_t *bytes) {
+    *bytes = 0;
+    size_t start = page_down(offset), len = page_up(offset + length) - start;
+    if (range->refusal) (void)watch_renew();
+    range_enter(range);
+    int err = range->pins ? EDEADLK : 0;
+    /* Refused perhaps half way, so some may be gone: held first, or it would be taken for what was never written. */
+    if (!err && range->marked && range->refusal && !(err = hold_all(range))) range->marked = false;
+    if (!err && !range->marked) err = mark(range);
+    if (!err && length && range_tier != OS_TIER_UNSUPPORTED) {
+        size_t before = bytes_of(range, OS_DATA, start, len);
+        err = os_pageout(at_offset(range, start), len);
+        if (!err && before && bytes_of(range, OS_DATA, start, len)) os_reclaim_all(at_offset(range, start), len);
+        *bytes = before - bytes_of(range, OS_DATA, start, len);
+    }
+    range_leave(range);
+    return err;
+}
+
+int range_resident(struct range *range, size_t *bytes) {
+    range_enter(range);
+    *bytes = bytes_of(range, OS_RESIDENT, 0, range->mapped);
+    int err = os_can_scan() ? 0 : os_probed()->pagemap;
+    range_leave(range);
+    return err;
+}

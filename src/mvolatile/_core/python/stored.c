@@ -1,0 +1,120 @@
+/* Memories that begin with a value in them, and what their memory is used for afterwards. */
+#include "python/python.h"
+
+#include <errno.h>
+
+#include "protocol/spare.h"
+
+#define FEW 16 /* parts: more are allocated */
+
+struct views {
+    Py_buffer *buffers;
+    struct part *parts;
+    Py_ssize_t count;
+};
+
+static void release_all(struct views *views) {
+    while (views->count) PyBuffer_Release(&views->buffers[--views->count]);
+}
+
+static int open_all(struct views *views, PyObject *list, Py_ssize_t most, Py_ssize_t *nbytes) {
+    for (*nbytes = 0; views->count < most; views->count++) {
+        PyObject *item = PyList_GetItem(list, views->count);
+        Py_buffer *buffer = &views->buffers[views->count];
+        if (!item || PyObject_GetBuffer(item, buffer, PyBUF_SIMPLE)) return -1;
+        views->parts[views->count] = (struct part){buffer->buf, (size_t)buffer->len};
+        *nbytes += buffer->len;
+    }
+    return 0;
+}
+
+static int open_range(MemoryObject *self, struct views *views, Py_ssize_t nbytes, unsigned options, const char *label) {
+    struct range *range;
+    int err;
+    if (!nbytes || self->range) {
+        PyErr_SetString(PyExc_ValueError, nbytes ? "the memory is open already" : "nothing to store");
+        return -1;
+    }
+    Py_BEGIN_ALLOW_THREADS
+    err = range_open_stored(views->parts, (size_t)views->count, true, options, label, &range);
+    Py_END_ALLOW_THREADS
+    if (err) {
+        fail(err, "mmap, madvise or UFFDIO_COPY");
+        return -1;
+    }
+    self->range = range;
+    self->nbytes = nbytes;
+    return 0;
+}
+
+static PyObject *open_stored(PyObject *module, PyObject *args) {
+    (void)module;
+    PyObject *object, *list, *name;
+    int dump, inherit;
+    const char *label;
+    if (!PyArg_ParseTuple(args, "O!O!ppOs", memory_type, &object, &PyList_Type, &list, &dump, &inherit, &name, &label) || ready() || watch_signals()) return NULL;
+    MemoryObject *self = (MemoryObject *)object;
+    Py_buffer few[FEW];
+    struct part few_parts[FEW];
+    struct views views = {few, few_parts, 0};
+    Py_ssize_t most = PyList_Size(list), nbytes;
+    if (most > FEW) {
+        views.buffers = PyMem_Malloc((size_t)most * sizeof *views.buffers);
+        views.parts = PyMem_Malloc((size_t)most * sizeof *views.parts);
+    }
+    int failed = -1;
+    if (!views.buffers || !views.parts)
+        PyErr_NoMemory();
+    else if (!open_all(&views, list, most, &nbytes))
+        failed = open_range(self, &views, nbytes, (dump ? RANGE_DUMP : 0) | (inherit ? 0 : RANGE_WIPE), label);
+    release_all(&views);
+    if (most > FEW) {
+        PyMem_Free(views.buffers);
+        PyMem_Free(views.parts);
+    }
+    if (failed) return NULL;
+    self->name = Py_NewRef(name);
+    after_use(self);
+    Py_RETURN_NONE;
+}
+
+/* A call that is under way is not waited for: it may take as long as a copy, and the caller has a lock that others want. */
+static PyObject *close_and_keep(PyObject *module, PyObject *memory) {
+    (void)module;
+    struct range *range;
+    if (!PyObject_TypeCheck(memory, memory_type)) {
+        PyErr_SetString(PyExc_TypeError, "close_and_keep() takes a Memory");
+        return NULL;
+    }
+    if (begin_closing((MemoryObject *)memory, &range) != OURS) Py_RETURN_FALSE;
+    Py_BEGIN_ALLOW_THREADS
+    range_close_and_keep(range);
+    Py_END_ALLOW_THREADS
+    Py_RETURN_TRUE;
+}
+
+static PyObject *give_back_kept(PyObject *module, PyObject *unused) {
+    (void)module, (void)unused;
+    if (ready()) return NULL;
+    bool any;
+    Py_BEGIN_ALLOW_THREADS
+    any = range_give_back_kept();
+    Py_END_ALLOW_THREADS
+    return PyBool_FromLong(any);
+}
+
+static PyObject *kept_bytes(PyObject *module, PyObject *unused) {
+    (void)module, (void)unused;
+    return PyLong_FromSize_t(spare_bytes());
+}
+
+PyMethodDef stored_functions[] = {
+    {"open_stored", open_stored, METH_VARARGS,
+     "open_stored($module, memory, parts, dump, inherit, name, label, /)\n--\n\nTake memory with `parts` in it, once; volatile already."},
+    {"close_and_keep", close_and_keep, METH_O,
+     "close_and_keep($module, memory, /)\n--\n\nClose it, and let its memory serve for the next that is stored. False, and nothing changed, if anybody uses it."},
+    {"give_back_kept", give_back_kept, METH_NOARGS,
+     "give_back_kept($module, /)\n--\n\nWhat is kept of closed memories goes back to the kernel; whether there was any."},
+    {"kept_bytes", kept_bytes, METH_NOARGS, "kept_bytes($module, /)\n--\n\nHow much is kept now."},
+    {NULL, NULL, 0, NULL},
+};
