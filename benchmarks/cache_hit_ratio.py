@@ -1,10 +1,13 @@
 """Does the cache keep the right things?
 
-    python benchmarks/cache_hit_ratio.py [--json FILE] [--quick]
+    python benchmarks/cache_hit_ratio.py [--json FILE] [--quick] [--traces DIRECTORY]
 
-Replays real traces (see traces.py) at equal bytes: LRU and SIEVE from a few lines each, by the byte and with no
-overhead counted, against `VolatileCache(max_bytes)`, whose values really are stored and read. Capacities are
-shares of the bytes of all distinct values. A value's size is its first one in the trace. Then the cache
+Three questions, of real traces (see traces.py). First with a bound on entries, a share of all distinct keys:
+`VolatileCache(maxsize)` beside LRU, SIEVE, S3-FIFO, theine's W-TinyLFU (the group `peers`; without it, three are
+left) and Belady's, which knows what comes. `--traces` adds those of a directory: `NAME.txt` or `NAME.txt.xz`, a key a
+line; without it there are the three of traces.py. Then at equal bytes: LRU and SIEVE from a few lines each, by the
+byte and with no overhead counted, against `VolatileCache(max_bytes)`, whose values really are stored and read.
+Capacities are shares of the bytes of all distinct values. A value's size is its first one in the trace. Then the cache
 under a real memory limit with nothing set: its hit ratio beside that of an LRU given, for each tenth of the trace,
 as many bytes as the kernel left the cache. Exits with 1 where the cache is more than a point behind LRU.
 """
@@ -13,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import lzma
 import subprocess
 import sys
 import tempfile
@@ -21,8 +25,10 @@ from array import array
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from harness import keep, steps
+from replacement import belady, lru, s3_fifo, sieve, w_tinylfu
 from traces import TRACES, Request
 
 import mvolatile as mv
@@ -31,6 +37,8 @@ from mvolatile.kernel.cgroup import ChildCgroup
 
 SHARES = (0.01, 0.1, 0.25)
 ALLOWED = 0.01
+PEERS = {"lru": lru, "sieve": sieve, "s3_fifo": s3_fifo, "w_tinylfu": w_tinylfu}
+VALUE = bytes(100)
 
 
 class LRU:
@@ -139,6 +147,68 @@ def measure(name: str, limit: int | None) -> Iterator[dict[str, object]]:
         yield row
 
 
+# ---- bounded in entries
+
+
+def all_traces(directory: Path | None) -> Iterator[tuple[str, list[int]]]:
+    """Keys, as numbers."""
+    paths = [] if directory is None else sorted(directory.glob("*.txt*"))
+    for path in paths:
+        with lzma.open(path, "rt") if path.suffix == ".xz" else path.open() as lines:
+            yield path.name.partition(".")[0], [int(line.split()[0]) for line in lines]
+    for name, requests in TRACES.items():
+        numbers: dict[int | str, int] = {}
+        yield name, [numbers.setdefault(key, len(numbers)) for key, _ in requests()]
+
+
+def hits_of_ours(trace: Iterable[int], entries: int) -> int:
+    with mv.VolatileCache[int, bytes](maxsize=entries) as cache:
+        hits = 0
+        for key in trace:
+            if cache.get(key) is None:
+                cache[key] = VALUE
+            else:
+                hits += 1
+        return hits
+
+
+def bounded_in_entries(directory: Path | None, limit: int | None) -> Iterator[dict[str, Any]]:
+    for name, whole in all_traces(directory):
+        trace, keys = whole[:limit], len(set(whole))
+        for share in steps(SHARES, name):
+            entries = max(1, int(share * keys))
+            row: dict[str, Any] = {"trace": name, "share": share, "entries": entries, "requests": len(trace)}
+            for label, hits in (*PEERS.items(), ("belady", belady), ("ours", hits_of_ours)):
+                count = hits(trace, entries)
+                row[label] = None if count is None else count / len(trace)
+            yield row
+
+
+def report_entries(directory: Path | None, limit: int | None) -> list[dict[str, Any]]:
+    """Prints each cell, and how near the best of the four it is."""
+    labels = (*PEERS, "ours", "belady")
+    print(f"{'trace':<14}{'share':>6}" + "".join(f"{label:>11}" for label in labels) + f"{'- best':>9}")
+    rows = []
+    for row in bounded_in_entries(directory, limit):
+        rows.append(row)
+        row["behind"] = max(row[peer] or 0 for peer in PEERS) - row["ours"]
+        print(f"{row['trace']:<14}{row['share']:>6.0%}", end="")
+        print(
+            "".join(f"{row[label] or float('nan'):>11.3f}" for label in labels),
+            f"{-row['behind']:>+8.3f}",
+            flush=True,
+        )
+    within = [sum(row["behind"] <= points for row in rows) for points in (0.01, 0.03)]
+    print(
+        f"of {len(rows)} cells, {within[0]} within a point of the best of the four, {within[1]} within three; means:",
+        end="",
+    )
+    for label in labels:
+        print(f" {label} {sum(row[label] or 0 for row in rows) / len(rows):.3f}", end="")
+    print()
+    return rows
+
+
 # ---- the kernel evicts
 
 
@@ -198,6 +268,8 @@ def main() -> int:
     parser.add_argument(
         "--quick", action="store_true", help="the first 100,000 requests of each trace, bounded"
     )
+    parser.add_argument("--traces", type=Path, help="a directory of more traces, for bounds on entries")
+    parser.add_argument("--entries", action="store_true", help="bounds on entries alone")
     parser.add_argument("--under-limit", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.under_limit:
@@ -206,6 +278,9 @@ def main() -> int:
         return 0
     start = time.monotonic()
     worst = 1.0
+    entries = report_entries(arguments.traces, 100_000 if arguments.quick else None)
+    if arguments.entries:
+        return 0
     rows = []
     print(f"{'trace':<14}{'share':>6}{'LRU':>8}{'SIEVE':>8}{'ours':>8}{'- LRU':>8}{'- SIEVE':>9}")
     for name in TRACES:
@@ -227,7 +302,9 @@ def main() -> int:
             worst = min(worst, float(row["ours"]) - float(row["lru"]))  # type: ignore[arg-type]
     print(f"at worst {worst:+.3f} against LRU (allowed -{ALLOWED})")
     if arguments.json:
-        keep(arguments.json, __file__, time.monotonic() - start, bounded=rows, limited=limited)
+        keep(
+            arguments.json, __file__, time.monotonic() - start, bounded=rows, limited=limited, entries=entries
+        )
     return 0 if worst >= -ALLOWED else 1
 
 

@@ -136,21 +136,28 @@ def _cache_under_limit(results: Any, axes: Any) -> None:
 
 
 def _cache_hit_ratio(results: Any, axes: Any) -> None:
-    rows = results["bounded"]
-    for i, (key, label, colour) in enumerate(
-        (("lru", "LRU", BARE), ("sieve", "SIEVE", OTHER), ("ours", "VolatileCache", OURS))
+    rows = results["entries"]
+    for key, label, colour, marker, size in (
+        ("belady", "Belady", BARE, "_", 60),
+        ("lru", "LRU", BARE, ".", 30),
+        ("sieve", "SIEVE", OTHER_TOO, ".", 30),
+        ("s3_fifo", "S3-FIFO", OTHER, ".", 30),
+        ("w_tinylfu", "W-TinyLFU", LOSS, ".", 30),
+        ("ours", "VolatileCache", OURS, "D", 18),
     ):
-        axes.bar(
-            [at + (i - 1) * 0.27 for at in range(len(rows))],
-            [100 * row[key] for row in rows],
-            0.26,
-            label=label,
-            color=colour,
-        )
-    axes.set_xticks(range(len(rows)), [f"{row['trace']}\n{row['share']:.0%}" for row in rows], fontsize=8)
-    axes.set_xlabel("trace, and the bound as a share of all its bytes")
+        cells = [(at, 100 * row[key]) for at, row in enumerate(rows) if row[key] is not None]
+        axes.scatter(*zip(*cells, strict=True), marker=marker, s=size, color=colour, label=label)
+    shares = len({row["share"] for row in rows})
+    axes.set_xticks(
+        range(shares // 2, len(rows), shares),
+        [row["trace"] for row in rows[::shares]],
+        fontsize=7,
+        rotation=30,
+    )
+    for at in range(shares, len(rows), shares):
+        axes.axvline(at - 0.5, color=BARE, alpha=0.2, linewidth=0.8)
     axes.set_ylabel("hits, %")
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=7, ncols=6, loc="lower center", bbox_to_anchor=(0.5, 1))
 
 
 def _cache_speed(results: Any, axes: Any) -> None:

@@ -86,9 +86,30 @@ def _limit(results: Any) -> Iterator[str]:
     yield from _where(results)
 
 
+PEERS = ("lru", "sieve", "s3_fifo", "w_tinylfu")
+
+
+def _entries(rows: Any) -> Iterator[str]:
+    yield "At equal entries, `maxsize` being a share of all keys of the trace; W-TinyLFU is theine's:"
+    yield ""
+    keys = (*PEERS, "ours", "belady")
+    means = [sum(row[key] or 0 for row in rows) / len(rows) for key in keys]
+    yield from _table(
+        "trace|share|LRU, %|SIEVE, %|S3-FIFO, %|W-TinyLFU, %|`VolatileCache`, %|Belady, %|against the best, points",
+        [
+            [row["trace"], f"{row['share']:.0%}"]
+            + ["" if row[key] is None else f"{100 * row[key]:.1f}" for key in keys]
+            + [f"{100 * (row['ours'] - max(row[peer] or 0 for peer in PEERS)):+.1f}"]
+            for row in rows
+        ]
+        + [["mean", ""] + [f"{100 * mean:.1f}" for mean in means] + [""]],
+    )
+
+
 def _hits(results: Any) -> Iterator[str]:
     yield "### Hit ratio"
     yield ""
+    yield from _entries(results["entries"])
     yield "At equal bytes, `max_bytes` being a share of the bytes of all values of the trace:"
     yield ""
     yield from _table(

@@ -25,7 +25,7 @@ from .fork import follow
 from .notices import Notices
 from .reclaim import Reclaimer
 from .stopped import raise_if_stopped
-from .store import FRESH, Store, of_entry, stores
+from .store import FRESH, Region, Store, of_entry, region_of, slot_of, stores
 from .values import Codec
 
 __all__ = ["Parts"]
@@ -40,8 +40,8 @@ WORTH_SEALING = 256 << 10
 class Figures:
     """What a policy may ask."""
 
-    def __init__(self, budget: Budget, lookup: Lookup) -> None:
-        self._budget, self._lookup = budget, lookup
+    def __init__(self, store: Store, budget: Budget, lookup: Lookup) -> None:
+        self._store, self._budget, self._lookup = store, budget, lookup
         self.counts = lookup.counts
 
     @property
@@ -53,6 +53,30 @@ class Figures:
     def nbytes(self) -> int:
         """Bytes that they take."""
         return self._lookup.nbytes
+
+    @property
+    def entries(self) -> int:
+        """How many there are."""
+        return len(self._store.index)
+
+    def filling(self, queue: int) -> Region | None:
+        """The segment that is being filled for a queue."""
+        return self._store.open.get(queue)
+
+    def lives(self, region: Any, slot: int) -> bool:
+        """Whether the value there is the one of its key."""
+        return self._store.lives(region, slot)
+
+    def visits(self, key: Any) -> int | None:
+        """Those of the value of a key; None where it is gone, or its ``__hash__`` or ``__eq__`` fails now."""
+        try:
+            locator = self._store.index.get(key, 0)
+        except MemoryError:
+            raise
+        except Exception:
+            return None
+        region = self._store.regions.get(region_of(locator))
+        return None if region is None else region.visits(slot_of(locator))
 
 
 class Parts:
@@ -89,7 +113,7 @@ class Parts:
         if self.notices is not None or self.departures is not None:
             self.store.tell = self.tell
         self.budget = Budget(lookup, max_bytes, maxsize)
-        self.policy = make_policy(Figures(self.budget, lookup))
+        self.policy = make_policy(Figures(self.store, self.budget, lookup))
         self.expirer = Expirer(self.store, timer)
         evictor = Evictor(self.store, self.policy)
         self.reclaimer = Reclaimer(self.store, self.budget, evictor, self.expirer, self.addresses)

@@ -139,3 +139,4 @@ class Reclaimer:
         for number, region in store.regions.items():
             if number not in ordered and not region.is_open:
                 policy.sealed(region)
+        policy.mended()

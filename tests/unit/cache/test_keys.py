@@ -135,7 +135,8 @@ def test_a_key_that_was_changed(bounds: dict[str, int]) -> None:
         assert n in cache
     engine_of(cache).lookup.torn = True  # all is counted anew
     cache[200] = b"200" * 10
-    assert {199, 200} <= {found for found in cache if isinstance(found, int)}
+    assert 200 in cache
+    assert len({found for found in cache if isinstance(found, int)}) >= 2
 
 
 def test_a_pickle_that_fails_half_way_stores_nothing() -> None:

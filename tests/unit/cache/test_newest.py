@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+import mvolatile.cache.eviction as eviction
 from mvolatile import VolatileCache, volatile_cache
 from mvolatile.cache.engine import engine_of
-from mvolatile.cache.eviction.dueling import CHALLENGER, CHAMPION, Dueling
 
 from .helpers import is_valid, seal
 
@@ -74,14 +74,11 @@ def _all_bounds(seed: int) -> VolatileCache[int, bytes]:
 
 
 @pytest.mark.parametrize("seed", range(12))
-@pytest.mark.parametrize("policy", [CHAMPION, CHALLENGER])
-def test_wherever_the_evictor_is(seed: int, policy: int) -> None:
+@pytest.mark.parametrize("policy", list(eviction.POLICIES))
+def test_wherever_the_evictor_is(seed: int, policy: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Values of all sizes, hit and not hit, one larger than all the rest together, whatever bounds there are."""
+    monkeypatch.setattr(eviction, "DEFAULT", policy)
     rng, cache = random.Random(seed), _all_bounds(seed)
-    dueling = engine_of(cache).policy
-    assert isinstance(dueling, Dueling)
-    dueling.trials.active = policy
-    dueling.use(policy)
     actions: list[Callable[[], object]] = [
         lambda: cache.get(rng.randrange(60)),
         lambda: cache.pop(rng.randrange(60), None),

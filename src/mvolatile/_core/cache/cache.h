@@ -4,7 +4,7 @@
 
 #include "python/python.h"
 
-int add_lookup_types(PyObject *module); /* lookup.c, and what it needs of slot_table.c and index.c */
+int add_lookup_types(PyObject *module); /* lookup.c, slot_table.c, sketch.c, miniatures.c and index.c */
 
 /* slot_table.c */
 extern PyTypeObject *slot_table_type;
@@ -15,6 +15,10 @@ bool slot_table_append(PyObject *table, const char *data, Py_ssize_t n, Py_ssize
 bool slot_table_may_lose(PyObject *table, uint32_t slot);
 void slot_table_lose(PyObject *table, uint32_t slot);
 PyObject *slot_table_read(PyObject *table, uint32_t slot); /* its bytes, and a visit counted; NULL, with or without an exception, if that is not so simple */
+
+/* sketch.c, miniatures.c */
+int add_sketch_type(PyObject *module);
+int add_miniatures_type(PyObject *module);
 
 /* index.c. Found values are new references; NULL with or without an exception. */
 int add_index_type(PyObject *module);

@@ -306,7 +306,7 @@ static PyObject *make_missing(void) {
 }
 
 int add_lookup_types(PyObject *module) {
-    if (add_index_type(module) || add_slot_table_type(module)) return -1;
+    if (add_index_type(module) || add_slot_table_type(module) || add_sketch_type(module) || add_miniatures_type(module)) return -1;
     missing = make_missing();
     find_carefully = PyUnicode_InternFromString("find_carefully");
     decoded = PyUnicode_InternFromString("decoded");

@@ -3,8 +3,9 @@
 The map::
 
     policy.py      the interface          evictor.py     carries a policy out on a store
+    tinylfu.py     W-TinyLFU              miniature.py   how large its window is to be
     sieve.py       SIEVE                  clock.py       CLOCK
-    dueling.py     whichever is better    simulated.py   a policy on numbers alone
+    simulated.py   a policy on numbers alone
 """
 
 from __future__ import annotations
@@ -12,19 +13,19 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from .clock import Clock
-from .dueling import Dueling
 from .evictor import Evictor
 from .policy import Figures, Policy
 from .sieve import Sieve
+from .tinylfu import WindowTinyLFU
 
 __all__ = ["DEFAULT", "POLICIES", "Evictor", "Figures", "Policy", "make_policy"]
 
 POLICIES: dict[str, Callable[[Figures], Policy]] = {
     "sieve": Sieve,
     "clock": Clock,
-    "dueling": Dueling,
+    "tinylfu": WindowTinyLFU,
 }
-DEFAULT = "dueling"
+DEFAULT = "tinylfu"
 """What caches use."""
 
 

@@ -1,4 +1,8 @@
-"""Carries a policy out: passes over values, one at a time, and has each go or stay."""
+"""Carries a policy out: passes over values, one at a time, and has each go or stay.
+
+It is in the middle of several segments where the policy goes from queue to queue, and of what is being filled: all
+that a small cache has may be there. Published bytes are never written again, so what was passed over is only forgotten.
+"""
 
 from __future__ import annotations
 
@@ -50,23 +54,19 @@ class Evictor:
     def __init__(self, store: Holds, policy: Policy) -> None:
         self.store = store
         self.policy = policy
-        self._region: Any = None  # a segment in the middle of which it is
-        self._slot = 0
 
     def advance(self) -> bool:
         """Pass one value; False when there is nothing left to give up."""
-        while self._region is None or self._region.number not in self.store.regions:
-            region: Any = self.policy.evict()
-            if region is None:
-                self.store.seal_all()
-                if self.policy.evict() is None:
-                    return False
-            elif isinstance(region, LargeValue):
-                self._pass_large(region)
-                return True
-            else:
-                self._region, self._slot = region, 0
-        self._pass_slot(self._region, self._slot)
+        region: Any = self.policy.evict()
+        if region is None:
+            self.store.seal_all()
+            region = self.policy.evict()
+        if region is None:
+            return False
+        if isinstance(region, LargeValue):
+            self._pass_large(region)
+        else:
+            self._pass_slot(region, region.passed)
         return True
 
     def _pass_slot(self, segment: Any, slot: int) -> None:
@@ -78,10 +78,9 @@ class Evictor:
                     store.evict(segment.keys[slot])
                 else:
                     store.move(segment, slot, *stay)
-            self._slot = slot + 1
+            segment.passed = slot + 1
             store.emptied(segment, slot)
-        if self._slot >= len(segment.keys):
-            self._region = None
+        if segment.passed >= len(segment.keys) and not segment.is_open:
             store.retire(segment)
 
     def _pass_large(self, value: LargeValue) -> None:

@@ -22,8 +22,8 @@ The contract:
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable, Iterable, Iterator
-from typing import NamedTuple, Protocol, TypeAlias
+from collections.abc import Hashable, Iterator
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from ..store import FRESH, KEPT
 
@@ -39,6 +39,26 @@ class Region(Protocol):
     """Into which its values were stored."""
     keys: list[Hashable]
     """By slot. Not all live: the evictor asks about those that do."""
+
+    @property
+    def used(self) -> int:
+        """Bytes of its values, with those that do not live any more."""
+        ...
+
+    @property
+    def emptied(self) -> int:
+        """Of which so many, from the front, were moved or given up."""
+        ...
+
+    @property
+    def passed(self) -> int:
+        """Slots that the evictor has passed over."""
+        ...
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is being filled: it is not sealed yet."""
+        ...
 
     def visits(self, slot: int) -> int:
         """How often the value was read since it was stored or moved, or since the evictor passed; at most 255."""
@@ -62,8 +82,25 @@ class Figures(Protocol):
         """Bytes that they take."""
         ...
 
+    @property
+    def entries(self) -> int:
+        """How many values there are."""
+        ...
+
     def counts(self) -> tuple[int, int]:
         """Hits and misses."""
+        ...
+
+    def filling(self, queue: int) -> Region | None:
+        """The segment that is being filled for a queue."""
+        ...
+
+    def lives(self, region: Any, slot: int, /) -> bool:
+        """Whether the value there is the one of its key."""
+        ...
+
+    def visits(self, key: Hashable) -> int | None:
+        """Those of the value of a key; None where it is gone."""
         ...
 
 
@@ -107,11 +144,14 @@ class Policy:
         for queue in self._queues:
             queue.pop(region.number, None)
 
+    def mended(self) -> None:
+        """After a change that was cut short all regions are in order again; what was counted may be wrong."""
+
     # ---- asked
 
     def evict(self) -> Region | None:
-        """The region to pass over next, the same one until it has left or was sealed again; None where none is in
-        order.
+        """The region whose next value is to be passed over: one in order, or one that is being filled and has values
+        that were not passed over. None where there is none: then all is sealed, and it is asked again.
         """
         return next(iter(self._queues[0].values()), None)
 
@@ -126,8 +166,3 @@ class Policy:
     def order(self) -> Iterator[Region]:
         """All regions, those first that have been there longest."""
         return (region for queue in self.queues() for region in queue.values())
-
-    def adopt(self, regions: Iterable[Region]) -> None:
-        """Begin with the order that another policy left."""
-        for region in regions:
-            self._queues[0][region.number] = region

@@ -24,7 +24,8 @@ class SimulatedRegion:
         self.sizes: list[int] = []
         self.visited = bytearray()
         self.used = 0
-        self.emptied = 0  # slots
+        self.emptied = self.passed = 0  # bytes, and slots
+        self.is_open = True
 
     def append(self, key: Hashable, nbytes: int, visits: int) -> int:
         """The slot."""
@@ -77,6 +78,20 @@ class Simulated:
         """Hits and misses."""
         return self.hits, self.misses
 
+    @property
+    def entries(self) -> int:
+        """How many there are."""
+        return len(self.index)
+
+    def filling(self, queue: int) -> SimulatedRegion | None:
+        """The segment that is being filled for a queue."""
+        return self._open.get(queue)
+
+    def visits(self, key: Hashable) -> int | None:
+        """Those of a key; None where it is gone."""
+        place = self.index.get(key)
+        return None if place is None else place[0].visits(place[1])
+
     def access(self, key: Hashable, nbytes: int = 1, cost: float = 0.0) -> bool:
         """Whether it was there; else it is now, unless it is larger than all."""
         place = self.index.get(key)
@@ -100,8 +115,7 @@ class Simulated:
     def _append(self, key: Hashable, nbytes: int, queue: int, visits: int) -> None:
         region = self._open.get(queue)
         if region is not None and region.used + nbytes > self._room():
-            del self._open[queue]
-            self.policy.sealed(region)
+            self._seal(queue)
             region = None
         if region is None:
             region = self._open[queue] = SimulatedRegion(next(self._numbers), queue)
@@ -128,9 +142,9 @@ class Simulated:
 
     def emptied(self, segment: SimulatedRegion, slot: int) -> None:
         """Values up to `slot` count no more."""
-        for gone in range(segment.emptied, slot + 1):
-            self.nbytes -= segment.sizes[gone]
-        segment.emptied = slot + 1
+        if segment.number in self.regions:
+            segment.emptied += segment.sizes[slot]
+            self.nbytes -= segment.sizes[slot]
 
     def retire(self, region: SimulatedRegion) -> None:
         """It is no more."""
@@ -139,5 +153,10 @@ class Simulated:
 
     def seal_all(self) -> None:
         """Put what is being filled in order."""
-        while self._open:
-            self.policy.sealed(self._open.popitem()[1])
+        for queue in list(self._open):
+            self._seal(queue)
+
+    def _seal(self, queue: int) -> None:
+        region = self._open.pop(queue)
+        region.is_open = False
+        self.policy.sealed(region)

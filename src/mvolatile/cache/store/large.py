@@ -40,7 +40,7 @@ class LargeValue:
         "used",
     )
 
-    dead = emptied = emptied_overhead = 0
+    dead = emptied = emptied_overhead = passed = 0
     is_open = False
 
     def __init__(

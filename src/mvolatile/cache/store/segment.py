@@ -34,6 +34,7 @@ class Segment:
         "keys",
         "memory",
         "number",
+        "passed",
         "queue",
         "table",
         "view",
@@ -49,6 +50,7 @@ class Segment:
             _core.forgive(memory)  # a former owner's loss
         self.table = SlotTable(self.memory)
         self.keys: list[Hashable] = []
+        self.passed = 0  # slots that the evictor has passed over
         self.emptied = 0  # bytes, from the front, that were moved or given up
         self.table.overhead = OWN_MEMORY
         self.emptied_overhead = 0

@@ -1,0 +1,136 @@
+"""Miniature simulations (Waldspurger et al., USENIX ATC 2017): small caches that see a sample of the keys, each with
+another share for its window, tell which share would bring the most hits now.
+
+A key is sampled by its hash, so that all requests for it are seen or none. Of stores the miniatures are told. Of hits
+nobody is: the visits of sampled values are looked up, a few at each sampled store, some times while the cache is
+filled once. That is late and out of order by little, beside the time that a value stays. With the exact order of all
+requests they decide no better.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Hashable
+
+from ..._core import Miniatures
+from .policy import Figures
+
+__all__ = ["SHARES", "Sample", "stubbornness"]
+
+SHARES = (0.01, 0.06, 0.15, 0.4, 1.0)
+"""Of all bytes, for the window. The first is for loops and scans; the last is CLOCK, which is near LRU."""
+FIRST = 1
+SAMPLED = 128
+"""Entries of a miniature, up to twice as many."""
+ONE_IN, FEWEST = 4, 8
+"""One in four keys is sampled at most, but in caches so small that a miniature would have less than eight entries."""
+LOOKS = 8
+"""Sampled values whose visits are looked up, at each sampled store."""
+CLEARLY, TO_ALL = 0.1, 0.3
+"""By so many hits for each entry another share must be ahead: a change costs about the content of the cache. A window
+of all there is must be ahead by more, since all of the main part goes for it.
+"""
+WORDS = 1 << 32
+
+
+def stubbornness(share: float) -> int:
+    """By how much a new key must be ahead of the one it is to replace, beside one. With the smallest window a tie of
+    counts that are out of date would let a loop in.
+    """
+    return 1 if share < SHARES[1] else 0
+
+
+class Sample:
+    """`share` is the best one."""
+
+    def __init__(self, figures: Figures) -> None:
+        self.share = SHARES[FIRST]
+        self._figures = figures
+        self._below = WORDS  # hashes that are sampled
+        # Sampled values that were there, and their visits then. These keep their keys alive, some hundreds at most.
+        self._seen: dict[int, tuple[Hashable, int]] = {}
+        self._looks: deque[int] = deque()
+        self._miniatures: Miniatures | None = None  # from the first value that goes
+
+    def samples(self, key_hash: int) -> int | None:
+        """What stands for one of the sampled keys; None for others."""
+        mixed = key_hash * 0x9E3779B97F4A7C15 >> 20  # small integers are their own hashes
+        number = mixed * 0x85EBCA6B >> 12 & WORDS - 1
+        return number if number < self._below else None
+
+    def stored(self, key: Hashable, number: int) -> None:
+        """A sampled value is to be stored."""
+        if self._miniatures is not None:
+            entries = self._size()
+            for _ in range(min(LOOKS, len(self._looks))):
+                self._look_at(self._looks.popleft(), entries)
+            self._miniatures.request(number, 1, entries)
+            self._decide(self._miniatures.hits(), entries)
+        elif self._figures.entries * self._below > 2 * SAMPLED * WORDS:
+            self._halve()
+        if number not in self._seen:
+            self._looks.append(number)
+        self._seen[number] = key, 0
+
+    def forget(self) -> None:
+        """The values are gone, all of them; what was learnt stays."""
+        self._seen.clear()
+        self._looks.clear()
+
+    def passed(self, key: Hashable, number: int, visits: int) -> None:
+        """The evictor passes over a sampled value: its visits are counted anew, if it stays. It may have been stored
+        without our being told, long before the cache was full.
+        """
+        if self._miniatures is None:
+            self._begin()
+        if number not in self._seen:
+            self._looks.append(number)
+        _, before = self._seen.get(number, (key, 0))
+        self._seen[number] = key, 0
+        if visits > before:
+            self._request(number, visits - before, self._size())
+
+    def _begin(self) -> None:
+        """The cache is full: what was sampled is in all miniatures."""
+        self._miniatures = Miniatures(tuple((share, stubbornness(share)) for share in SHARES))
+        entries = self._size()
+        for number in list(self._looks):
+            self._request(number, 1, entries)
+        for _ in range(len(self._looks)):
+            self._look_at(self._looks.popleft(), entries)
+
+    def _request(self, number: int, times: int, entries: float) -> None:
+        if self._miniatures is not None:
+            self._miniatures.request(number, times, entries)
+
+    def _look_at(self, number: int, entries: float) -> None:
+        key, before = self._seen.pop(number, (None, 0))
+        visits = self._figures.visits(key)
+        if visits is None:
+            return
+        self._looks.append(number)
+        self._seen[number] = key, visits
+        if visits > before:
+            self._request(number, visits - before, entries)
+
+    def _size(self) -> float:
+        """Entries of a miniature. Where that would be too many, half of the keys are sampled no more."""
+        there = self._figures.entries
+        while there * self._below > 2 * SAMPLED * WORDS or (
+            self._below * ONE_IN > WORDS and self._below * there >= 2 * FEWEST * WORDS
+        ):
+            self._halve()
+        return max(FEWEST / 2, there * self._below / WORDS)
+
+    def _halve(self) -> None:
+        self._below //= 2
+        self._seen = {number: seen for number, seen in self._seen.items() if number < self._below}
+        self._looks = deque(self._seen)
+        if self._miniatures is not None:
+            self._miniatures.keep(self._below)
+
+    def _decide(self, hits: tuple[float, ...], entries: float) -> None:
+        best = SHARES[hits.index(max(hits))]
+        ahead = max(hits) - hits[SHARES.index(self.share)]
+        if ahead > (TO_ALL if best == 1 else CLEARLY) * entries:
+            self.share = best

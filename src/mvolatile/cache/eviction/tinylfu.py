@@ -1,0 +1,173 @@
+"""W-TinyLFU (Einziger, Friedman and Manes, 2017), a region at a time, with a window as large as is best now.
+
+New values are in the window. There CLOCK gives those that are used a second turn; the others are candidates for the
+main part, where most values are. The next one to go there, by CLOCK too, is the victim. The candidate takes its place
+if it was asked for more often lately, and else goes: so what is read once, or in a loop longer than the cache, leaves
+what is used alone. `Sketch` says how often: it counts stores, and visits when the evictor passes. So a hit costs
+nothing, and keys that are gone are known again.
+
+A large window follows what is new, a small one keeps what is used often, and neither is best everywhere: see
+`miniature.py`. With a window of all there is, this is CLOCK.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from contextlib import suppress
+
+from ..._core import Sketch
+from .miniature import Sample, stubbornness
+from .policy import FRESH, KEPT, Figures, Policy, Queue, Region, Stay
+
+__all__ = ["WindowTinyLFU"]
+
+AGAIN_IN_WINDOW, AGAIN_IN_MAIN = Stay(FRESH, 0), Stay(KEPT, 0)
+TURNS = 4
+"""Victims that were visited and stay, for each candidate: all might have been."""
+ROUGHLY = 1 / 64
+"""Of all bytes: by so much the window may be too large before values leave it without being compared."""
+RESIZED = 1.15
+
+
+class WindowTinyLFU(Policy):
+    """Two queues: window and main part."""
+
+    def __init__(self, figures: Figures) -> None:
+        super().__init__(figures)
+        self._queues: list[Queue] = [Queue(), Queue()]
+        self._sealed = [0, 0]  # bytes
+        self._sketch: Sketch | None = None  # from the first value that goes
+        self._sample = Sample(figures)
+        self._over = 0.0  # bytes of the window above its share
+        self._turns = 0
+
+    # ---- told
+
+    def stored(self, key: Hashable, nbytes: int, cost: float) -> int:
+        """All that is new enters the window."""
+        key_hash = _hash_of(key)
+        if self._sketch is not None:
+            self._sketch.add(key_hash)
+        if (number := self._sample.samples(key_hash)) is not None:
+            self._sample.stored(key, number)
+        return FRESH
+
+    def indifferent(self) -> float:
+        """Until the cache is half full."""
+        return self.figures.limit / 2 - self.figures.nbytes
+
+    def sealed(self, region: Region) -> None:
+        """By the queue that it was filled for."""
+        self.left(region)
+        queue = min(region.queue, KEPT)
+        self._queues[queue][region.number] = region
+        self._sealed[queue] += region.used
+        if self._sketch is not None:
+            there = self.figures.entries
+            if not self._sketch.entries / RESIZED <= there <= self._sketch.entries * RESIZED:
+                with suppress(MemoryError):  # it counts a little worse
+                    self._sketch.resize(there)
+
+    def left(self, region: Region) -> None:
+        """From whichever has it."""
+        for queue, regions in enumerate(self._queues):
+            if regions.pop(region.number, None) is not None:
+                self._sealed[queue] -= region.used
+        if not any(self._queues) and self.figures.filling(FRESH) is self.figures.filling(KEPT) is None:
+            self._sample.forget()  # keys may have finalizers
+
+    def mended(self) -> None:
+        """Bytes are counted anew."""
+        self._sealed = [sum(region.used for region in queue.values()) for queue in self._queues]
+
+    # ---- asked
+
+    def evict(self) -> Region | None:
+        """The window's oldest, if it is too large or there is a candidate to be compared; else the main part's."""
+        main, window = self._oldest(KEPT), self._oldest(FRESH)
+        total = self.figures.nbytes
+        self._over = total - self._bytes_of_main(main) - self._sample.share * total
+        if self._over >= ROUGHLY * total and self._shrink(ROUGHLY * total):
+            main, window = self._oldest(KEPT), self._oldest(FRESH)
+        if main is None or window is None:
+            return window or main
+        if self._over >= 0 and main.passed < len(main.keys):
+            if self._turns == TURNS or not main.visits(main.passed):
+                self._turns = 0
+                return window
+            self._turns += 1  # the victim was visited: it stays, and another is the victim
+        return main
+
+    def visited(self, region: Region, slot: int) -> Stay | None:
+        """Those that were visited stay where they are; a candidate may be better than the victim."""
+        key, visits = region.keys[slot], region.visits(slot)
+        key_hash = _hash_of(key)
+        count = self._count(key_hash, visits)
+        if (number := self._sample.samples(key_hash)) is not None:
+            self._sample.passed(key, number, visits)
+        in_window = region.queue == FRESH and (region.is_open or region.number in self._queues[FRESH])
+        if visits:
+            return AGAIN_IN_WINDOW if in_window else AGAIN_IN_MAIN
+        if in_window and (
+            self._over >= ROUGHLY * self.figures.nbytes + region.size(slot) or count > self._count_of_victim()
+        ):
+            return AGAIN_IN_MAIN
+        return None
+
+    def _count(self, key_hash: int, times: int) -> int:
+        if self._sketch is None:
+            try:
+                self._sketch = Sketch(self.figures.entries)
+            except MemoryError:
+                self._sketch = Sketch(0)
+        return self._sketch.add(key_hash, times)
+
+    def _count_of_victim(self) -> int:
+        """At least one, and a little more where a tie is not trusted."""
+        region = self._oldest(KEPT)
+        if region is not None:
+            for slot in range(region.passed, len(region.keys)):
+                if self.figures.lives(region, slot):
+                    count = self._count(_hash_of(region.keys[slot]), 0)
+                    return max(1, count) + region.visits(slot) + stubbornness(self._sample.share)
+        return -1
+
+    def _shrink(self, roughly: float) -> bool:
+        """The window is far too large: what is in its oldest regions is in the main part from now on, without a copy.
+        A cache that is full for the first time is all window.
+        """
+        window, main = self._queues
+        shrunk = False
+        while window:
+            region = next(iter(window.values()))
+            left = region.used - region.emptied
+            if self._over < roughly + left:
+                break
+            main[region.number] = window.pop(region.number)
+            self._sealed[FRESH] -= region.used
+            self._sealed[KEPT] += region.used
+            self._over -= left
+            shrunk = True
+        return shrunk
+
+    def _oldest(self, queue: int) -> Region | None:
+        """Or what is being filled, as far as it has not been passed over."""
+        for region in self._queues[queue].values():
+            return region
+        filling = self.figures.filling(queue)
+        return None if filling is None or filling.passed >= len(filling.keys) else filling
+
+    def _bytes_of_main(self, oldest: Region | None) -> int:
+        filling = self.figures.filling(KEPT)
+        there = self._sealed[KEPT] + (0 if filling is None else filling.used - filling.emptied)
+        return there if oldest is None or oldest is filling else there - oldest.emptied
+
+
+def _hash_of(key: Hashable) -> int:
+    """Any, where its ``__hash__`` fails now: it is looked up in vain anyway."""
+    try:
+        return hash(key)
+    except MemoryError:
+        raise
+    except Exception:
+        return 0

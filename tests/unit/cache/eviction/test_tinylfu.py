@@ -1,0 +1,232 @@
+"""W-TinyLFU and its parts: what it keeps, what it costs."""
+
+from __future__ import annotations
+
+import random
+import tracemalloc
+from collections import OrderedDict
+from collections.abc import Callable
+
+import pytest
+
+from mvolatile import VolatileCache
+from mvolatile._core import Miniatures, Sketch
+from mvolatile.cache.engine import engine_of
+from mvolatile.cache.eviction import make_policy
+from mvolatile.cache.eviction.miniature import SHARES, stubbornness
+from mvolatile.cache.eviction.simulated import Simulated
+
+from ..helpers import is_valid
+
+SIZE = 100
+
+
+def lru_hits(trace: list[int], entries: int) -> int:
+    there: OrderedDict[int, None] = OrderedDict()
+    hits = 0
+    for key in trace:
+        hits += key in there
+        there[key] = None
+        there.move_to_end(key)
+        if len(there) > entries:
+            there.popitem(last=False)
+    return hits
+
+
+def our_hits(trace: list[int], entries: int) -> int:
+    return sum(map(Simulated(make_policy, maxsize=entries).access, trace, [SIZE] * len(trace)))
+
+
+# ---- what it keeps
+
+
+def loop(rng: random.Random, requests: int) -> list[int]:
+    return [step % 1000 for step in range(requests)]
+
+
+def skewed(rng: random.Random, requests: int) -> list[int]:
+    return [int(rng.paretovariate(0.7)) % 5000 for _ in range(requests)]
+
+
+def skewed_with_scans(rng: random.Random, requests: int) -> list[int]:
+    return [10_000 + step if step % 3000 < 1000 else key for step, key in enumerate(skewed(rng, requests))]
+
+
+def drifting(rng: random.Random, requests: int) -> list[int]:
+    return [step // 10 + int(rng.paretovariate(0.7)) % 2000 for step in range(requests)]
+
+
+def recent(rng: random.Random, requests: int) -> list[int]:
+    """What was asked for is asked for again soon."""
+    trace = list(range(50))
+    for step in range(requests):
+        trace.append(100 + step if rng.random() < 0.2 else trace[-int(rng.paretovariate(0.8)) % len(trace)])
+    return trace
+
+
+KINDS = [loop, skewed, skewed_with_scans, drifting, recent]
+
+
+def test_what_is_used_often_survives_scans_and_loops() -> None:
+    trace = loop(random.Random(1), 30_000)
+    assert lru_hits(trace, 250) == 0
+    assert our_hits(trace, 250) > 0.2 * len(trace)
+    trace = skewed_with_scans(random.Random(1), 30_000)
+    assert our_hits(trace, 250) > lru_hits(trace, 250) + 0.02 * len(trace)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("entries", [30, 400])
+def test_never_far_behind_lru(
+    kind: Callable[[random.Random, int], list[int]], entries: int, seed: int
+) -> None:
+    trace = kind(random.Random(seed), 30_000)
+    assert our_hits(trace, entries) > lru_hits(trace, entries) - 0.03 * len(trace)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_one_kind_after_another(seed: int) -> None:
+    rng = random.Random(seed)
+    trace = [key + 100_000 * part for part in range(3) for key in rng.choice(KINDS)(rng, 15_000)]
+    assert our_hits(trace, 300) > lru_hits(trace, 300) - 0.03 * len(trace)
+
+
+def test_as_many_hits_with_a_bound_on_entries_as_simulated() -> None:
+    trace = skewed_with_scans(random.Random(5), 20_000)
+    with VolatileCache[int, bytes](maxsize=200) as cache:
+        hits = 0
+        for key in trace:
+            if cache.get(key) is None:
+                cache[key] = bytes(SIZE)
+            else:
+                hits += 1
+        assert is_valid(cache)
+    assert abs(hits - our_hits(trace, 200)) < 0.01 * len(trace)
+
+
+# ---- what it costs
+
+
+def test_a_full_cache_is_not_copied() -> None:
+    """All was new, and most is to be in the main part: by regions. No store pays for that."""
+    cache: VolatileCache[int, bytes] = VolatileCache(max_bytes=4_000_000)
+    for key in range(40_000):
+        cache[key] = bytes(SIZE)
+    store, moved = engine_of(cache).store, 0
+    move = store.move
+
+    def counted(*arguments: object) -> None:
+        nonlocal moved
+        moved += 1
+        move(*arguments)  # type: ignore[arg-type]
+
+    store.move = counted  # type: ignore[method-assign]
+    for key in range(40_000, 40_100):
+        cache[key] = bytes(SIZE)
+    assert moved < 1000
+
+
+def test_eight_bytes_an_entry_at_most() -> None:
+    """Beside some 60 KiB a cache, however many entries it has."""
+    for entries in (100, 20_000):
+        cache: VolatileCache[int, bytes] = VolatileCache(maxsize=entries)
+        tracemalloc.start()
+        for key in range(2 * entries):
+            cache[key] = b"small"
+            cache.get(key - 1)
+        parts = tracemalloc.Filter(True, "*/mvolatile/cache/eviction/*")
+        taken = tracemalloc.take_snapshot().filter_traces([parts]).statistics("filename")
+        tracemalloc.stop()
+        assert sum(each.size for each in taken) < 8 * entries + (60 << 10)
+        assert sum(each.size for each in taken) > Sketch(entries).nbytes
+
+
+def test_forgotten_keys_die() -> None:
+    class Key:
+        died = 0
+
+        def __del__(self) -> None:
+            Key.died += 1
+
+    cache: VolatileCache[Key, int] = VolatileCache(maxsize=20)
+    for _ in range(50):
+        cache[Key()] = 1
+    cache.clear()
+    assert Key.died == 50
+
+
+# ---- its parts
+
+
+def test_a_sketch_counts() -> None:
+    sketch = Sketch(1000)
+    assert [sketch.add(7) for _ in range(3)] == [1, 2, 3]
+    assert sketch.estimate(7) == 3
+    assert sketch.add(7, 100) == 15
+    assert sketch.add(8, 0) == sketch.estimate(8) == 0
+    assert sketch.add(hash("a"), 2) == 2
+    with pytest.raises(TypeError):
+        sketch.add("a")  # type: ignore[arg-type]
+
+
+def test_a_sketch_is_right_for_most_and_never_too_low() -> None:
+    rng, sketch = random.Random(1), Sketch(1000)
+    counts = {key: 1 + rng.randrange(5) for key in range(3000)}
+    for key, count in counts.items():
+        sketch.add(key, count)
+    estimates = {key: sketch.estimate(key) for key in counts}
+    assert all(estimates[key] >= counts[key] for key in counts)
+    assert sum(estimates[key] == counts[key] for key in counts) > 2500
+
+
+@pytest.mark.parametrize("entries", [10, 900, 1100, 5000, 3000])
+def test_a_sketch_that_is_resized_knows_as_much(entries: int) -> None:
+    sketch = Sketch(1000)
+    for key in range(500):
+        sketch.add(key, 1 + key % 9)
+    sketch.resize(entries)
+    assert sketch.entries == entries
+    assert sketch.nbytes <= max(2048, 7 * entries)
+    assert all(sketch.estimate(key) >= 1 + key % 9 for key in range(500))
+
+
+def test_a_sketch_forgets() -> None:
+    sketch = Sketch(100)
+    sketch.add(1, 15)
+    for key in range(2, 2500):
+        sketch.add(key)
+    assert sketch.estimate(1) == 7
+
+
+def best_share(trace: list[int], entries: int) -> float:
+    miniatures = Miniatures(tuple((share, stubbornness(share)) for share in SHARES))
+    for key in trace:
+        miniatures.request(key, 1, entries)
+    hits = miniatures.hits()
+    return SHARES[hits.index(max(hits))]
+
+
+def test_miniatures_know_loops_from_recency() -> None:
+    rng = random.Random(2)
+    assert best_share([step % 300 for step in range(10_000)], 100) == SHARES[0]
+    assert best_share(drifting(rng, 20_000), 200) == SHARES[-1]
+
+
+def test_miniatures_of_fewer_keys() -> None:
+    """Those that are sampled no more are gone, whatever is done to them; the rest go on."""
+    rng = random.Random(3)
+    miniatures = Miniatures(((0.1, 0), (1.0, 0)))
+    below = 1 << 32
+    for step in range(50_000):
+        if step % 10_000 == 9999:
+            below //= 2
+            miniatures.keep(below)
+        number = (int(rng.paretovariate(0.5)) * 2654435761) % (1 << 32)
+        if number < below:
+            miniatures.request(number, rng.randrange(4), rng.choice([2, 50, 499, 1000.0, float("inf")]))
+    assert all(hits > 0 for hits in miniatures.hits())
+    with pytest.raises(ValueError, match="shares"):
+        Miniatures(())
+    with pytest.raises(OverflowError):
+        miniatures.keep(-1)
