@@ -79,8 +79,11 @@ elif kind == "SharedCache":
     value = mv.volatile_cache(shared="values")(make)
 elif kind == "Redis":
     import redis
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
 
-    client = redis.Redis(unix_socket_path=os.environ["SERVER"])
+    # Once it is killed each request would wait for seconds.
+    client = redis.Redis(unix_socket_path=os.environ["SERVER"], retry=Retry(NoBackoff(), 0))
     value = through(client.get, client.set)
 elif kind == "memcached":
     from pymemcache.client.base import PooledClient
