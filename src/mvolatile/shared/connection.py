@@ -212,7 +212,8 @@ class Connections:
         """As `with_line`, for what takes values away, be it for newer ones. None: there is no keeper, and no value.
 
         `TimeoutError` where one lives and cannot be told. The bad schedules: a keeper that ends does not listen any
-        more, and can be read still, so it is waited for; one that is stopped, and that we may not kill.
+        more, or one that has no descriptor left turns us away, and both can be read still; one is stopped, and we may
+        not kill it.
         """
         until = time.monotonic() + PATIENCE / 1000 + ENDING
         while (reply := self.with_line(use, start)) is None and not self.closed and self.place.is_kept():

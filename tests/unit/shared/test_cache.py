@@ -19,7 +19,7 @@ import pytest
 from mvolatile import SharedCache, TooLargeError, VolatilityWarning
 from mvolatile._core import boot_seconds
 from mvolatile.cache import Compressed
-from support.keepers import keeper_pid, kill_keeper, until
+from support.keepers import in_child, keeper_pid, kill_keeper, until
 
 Cache = SharedCache[Any, Any]
 Make = Callable[..., Cache]
@@ -456,8 +456,6 @@ def test_descriptors_are_used_up(cache: Cache) -> None:
     """Reads are misses, what is made is returned, and a store that cannot be told raises."""
     import os
     import resource
-
-    from support.keepers import in_child
 
     cache["a"] = b"old"
 

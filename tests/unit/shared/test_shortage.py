@@ -16,7 +16,7 @@ import pytest
 
 import mvolatile.shared.connection as connection
 from mvolatile import SharedCache, VolatilityWarning
-from support.keepers import in_child, keeper_pid
+from support.keepers import in_child, keeper_pid, until
 from support.processes import run_python
 
 Cache = SharedCache[Any, Any]
@@ -61,6 +61,9 @@ def test_a_keeper_without_descriptors(cache: Cache, make: Make, monkeypatch: pyt
     cache["a"] = b"old"
     assert cache["a"] == b"old"
     other, pid = make(), _keeper(cache)
+    until(
+        lambda: cache.keeper_info()["connections"] == 2
+    )  # the one that asked for its number has been let go
     with limited(pid, resource.RLIMIT_NOFILE, len(os.listdir(f"/proc/{pid}/fd"))):
         assert other.get("a") is None
         assert other.get_or_set("b", lambda: 5) == 5
@@ -135,7 +138,7 @@ def test_shared_memory_that_is_full(runtime: Path) -> None:
     def program() -> None:
         import subprocess
 
-        from mvolatile import SharedCache, VolatilityWarning
+        from mvolatile import SharedCache
 
         subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4k,nr_inodes=1", "none", "/dev/shm"], check=True)
         with SharedCache("test", linger=0) as cache:
