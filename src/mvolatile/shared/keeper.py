@@ -115,12 +115,8 @@ class Keeper:
                 [self._message], socket.CMSG_SPACE(16), socket.MSG_CMSG_CLOEXEC
             )
             passed = descriptors(ancillary)
-            if (
-                not nbytes
-                or flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC)
-                or client.waits
-                or len(passed) > 1
-            ):
+            cut = flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC)
+            if not nbytes or cut or client.waits or len(passed) > 1:
                 raise NonsenseError
             request = Request.unpacked(bytes(memoryview(self._message)[:nbytes]))
             answer, reply_fd = self._answer(client, request, passed)
@@ -331,7 +327,7 @@ class Keeper:
             slots, at = self.storage.index.scan(at, 1)
             for slot in slots:
                 if (
-                    not _is_over(self.storage.index.get(slot)[5])
+                    not self.storage.is_over(self.storage.index.get(slot)[5])
                     and (key := self.storage.index.probe(slot)) is not None
                 ):
                     keys.append(struct.pack("<I", len(key)) + key)
@@ -399,7 +395,3 @@ _ANSWERS = {
 def _when(seconds: float) -> float:
     """The end of a life that is so many seconds long."""
     return 0.0 if seconds == math.inf else boot_seconds() + seconds
-
-
-def _is_over(expires: float) -> bool:
-    return expires != 0 and boot_seconds() >= expires

@@ -92,7 +92,7 @@ class Storage:
     def slot(self, key: bytes) -> int:
         """Of a key that has not expired, or -1; perhaps of a value that is lost."""
         slot = self.index.find(self.index.hash(key))
-        if slot >= 0 and self._is_over(self.index.get(slot)[5]):
+        if slot >= 0 and self.is_over(self.index.get(slot)[5]):
             self.remove(slot)
             self.expired += 1
             return -1
@@ -108,7 +108,8 @@ class Storage:
         return slot
 
     @staticmethod
-    def _is_over(expires: float) -> bool:
+    def is_over(expires: float) -> bool:
+        """Whether a life that ends then has ended."""
         return expires != 0 and boot_seconds() >= expires
 
     # ---- changes
@@ -287,7 +288,7 @@ class Storage:
     def _carry(self, slot: int) -> bool:
         _, _, _, length, kind, expires = self.index.get(slot)
         record = self.index.read(slot)
-        if record is None or self._is_over(expires):
+        if record is None or self.is_over(expires):
             return False
         key, value = record
         try:
@@ -347,7 +348,7 @@ class Storage:
             return
         slots, self._swept = self.index.scan(self._swept, most)
         for slot in slots:
-            if self._is_over(self.index.get(slot)[5]):
+            if self.is_over(self.index.get(slot)[5]):
                 self.remove(slot)
                 self.expired += 1
         if self._swept >= self.index.capacity:
