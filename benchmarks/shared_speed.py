@@ -86,7 +86,7 @@ def contestants(stack: ExitStack, scratch: Path) -> dict[str, Contestant]:
         path = scratch / "memcached"
         user = ("-u", "root") if os.geteuid() == 0 else ()
         stack.enter_context(server(path, "memcached", "-s", str(path), "-m", "2048", "-I", "32m", *user))
-        other = Client(f"unix:{path}")
+        other = Client(f"unix:{path}", default_noreply=False)
         stack.callback(other.close)
         found["memcached"] = pickled(other.get, other.set)
     if has["diskcache"]:

@@ -54,16 +54,21 @@ class Board:
     """Numbers in memory that all processes write: a row a key, then what the threads have done. Each has one writer."""
 
     def __init__(self, threads: int) -> None:
-        self._memory = mmap.mmap(-1, 8 * (3 * KEYS + 2 * threads + 1))
+        self._memory = mmap.mmap(-1, 8 * (4 * KEYS + 2 * threads + 1))
         all_ = memoryview(self._memory).cast("q")
-        self.begun, self.settled, self.cleared = (all_[i * KEYS : (i + 1) * KEYS] for i in range(3))
-        self.done = all_[3 * KEYS : 3 * KEYS + threads]
-        self.hits = all_[3 * KEYS + threads : 3 * KEYS + 2 * threads]
+        self.begun, self.settled, self.cleared, self.how = (all_[i * KEYS : (i + 1) * KEYS] for i in range(4))
+        self.done = all_[4 * KEYS : 4 * KEYS + threads]
+        self.hits = all_[4 * KEYS + threads : 4 * KEYS + 2 * threads]
         self.wrong = all_[-1:]
 
     def least(self, key: int) -> int:
         """What a read that begins now may give."""
         return max(self.settled[key], self.cleared[key])
+
+    def told(self, key: int) -> str:
+        """What there is to know of a key; `how` it was settled: by expiry (-1), or what `Worker.change` drew, in %."""
+        names = ("begun", "settled", "cleared", "how")
+        return " ".join(f"{name}={getattr(self, name)[key]}" for name in names)
 
     def total(self) -> int:
         """Operations of all threads."""
@@ -107,7 +112,7 @@ class Worker:
         if int(its) != key:
             raise AssertionError(f"another's: {key} {value[:40]!r}")
         if not least <= int(count) <= self.board.begun[key]:
-            raise AssertionError(f"not of now: {key} {least} {self.board.begun[key]} {value[:40]!r}")
+            raise AssertionError(f"not of now: {key} {least} {self.board.told(key)} {value[:40]!r}")
         self.board.hits[self.number] += 1
 
     # ---- what a thread does
@@ -154,6 +159,7 @@ class Worker:
                 self.check(key, got, least)
         else:
             self.cache.delete_many([key])
+        self.board.how[key] = int(100 * how)
         self.board.settled[key] = count
         if lives == SHORT:
             self.ends[key] = count, time.monotonic() + SHORT
@@ -166,6 +172,7 @@ class Worker:
             if now > end:
                 del self.ends[key]
                 self.board.begun[key] += 1
+                self.board.how[key] = -1
                 self.board.settled[key] = self.board.begun[key]
 
     def clear(self) -> None:
