@@ -6,8 +6,11 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
 import signal
+import tempfile
 from collections.abc import Callable, Generator, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -36,6 +39,22 @@ settings.register_profile(
 settings.load_profile("tests")
 
 
+# ---- keepers of shared caches
+
+_KEEPERS = Path(tempfile.mkdtemp(prefix="mv"))
+"""Not where the user's own keepers are, nor those of tests that run beside these."""
+os.environ["MVOLATILE_RUNTIME_DIR"] = str(_KEEPERS)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure() -> None:
+    if any(_KEEPERS.iterdir()):
+        from support.keepers import end_keepers  # which imports much, and few tests need it
+
+        end_keepers(_KEEPERS)
+    shutil.rmtree(_KEEPERS, ignore_errors=True)
+
+
 # ---- whose turn it is
 
 _turns = None if INSIDE in os.environ else Turns(built_directory())
@@ -46,6 +65,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("alone"):
             item.add_marker(pytest.mark.xdist_group("alone"))
+        elif item.get_closest_marker("own_process"):
+            item.add_marker(pytest.mark.xdist_group(str(item.path)))
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)  # before the clock of pytest-timeout runs

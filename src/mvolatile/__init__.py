@@ -12,7 +12,7 @@ The map, from the kernel up::
     kernel/      what this kernel and this container give: features, cgroup limits, pressure, smaps
     memory.py    VolatileMemory, pin, peek          syscall.py   mvolatile() on raw addresses
     arrays.py    VolatileArray                      holdings.py  what this process holds
-    cache/       VolatileCache: the kernel evicts
+    cache/       VolatileCache: the kernel evicts     shared/      SharedCache: one for all processes of a host
     testing.py   losing memory on purpose           cli/         the commands
     model/       the 2014 patch as an executable specification
     explore/     an explorer of interleavings that knows nothing of memory
@@ -44,6 +44,7 @@ from .syscall import MVOLATILE_NONVOLATILE, MVOLATILE_VOLATILE, mvolatile
 if TYPE_CHECKING:
     from .arrays import VolatileArray, array, empty, zeros
     from .cache import VolatileCache, caches, volatile_cache
+    from .shared import SharedCache
 
 __all__ = [
     "MVOLATILE_NONVOLATILE",
@@ -56,6 +57,7 @@ __all__ = [
     "NotWhole",
     "Overwritten",
     "Purged",
+    "SharedCache",
     "Status",
     "TooLargeError",
     "UnsupportedError",
@@ -87,6 +89,10 @@ def __getattr__(name: str) -> Any:
         from . import cache
 
         return getattr(cache, name)
+    if name == "SharedCache":
+        from . import shared
+
+        return shared.SharedCache
     if name == "__version__":
         from importlib.metadata import version
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,39 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from support.asking import ask
 from support.documents import ROOT, commands, program
 from support.processes import LONGEST
 
 PAGE = ROOT / "docs" / "howto" / "web.md"
-
-
-class Connection(http.client.HTTPConnection):
-    """HTTP over a unix socket, so that no port has to be found."""
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(LONGEST)
-        self.sock.connect(self.host)
-
-
-def ask(path: Path, *what: str) -> list[bytes]:
-    """All at once: a worker that reads one request accepts no other, so several workers answer."""
-    connections = [Connection(str(path)) for _ in what]
-    try:
-        for connection in connections:
-            connection.connect()
-        for connection, one in zip(connections, what, strict=True):
-            connection.request("GET", one)
-        bodies = []
-        for connection in connections:
-            answer = connection.getresponse()
-            assert answer.status == 200
-            bodies.append(answer.read())
-            connection.close()  # else its worker waits for that, for seconds
-        return bodies
-    finally:
-        for connection in connections:
-            connection.close()
 
 
 def test_what_was_cached_before_the_fork_is_there_in_every_worker(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Tests that fork in C run in a process of their own.
+"""Tests that fork in C run in a process of their own, all of a module together.
 
 A worker of pytest-xdist has a thread that may want Python's lock at any time. A child that C code forks at that moment
 would give way to a thread that it does not have, and hang: CPython's hazard (docs/limits.md), and not what is tested.
@@ -9,10 +9,17 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
 __all__ = ["is_worker", "run"]
+
+_MARK = "own_process"
+_results: dict[Path, dict[str, ElementTree.Element]] = {}
+"""By module, and by test: what a pytest without workers said of them."""
 
 
 def is_worker() -> bool:
@@ -21,11 +28,24 @@ def is_worker() -> bool:
 
 
 def run(item: pytest.Item) -> None:
-    """Run one test by a pytest without workers; fails, or is skipped, as it does."""
+    """Fails, or is skipped, as the test does there."""
+    if item.path not in _results:
+        _results[item.path] = _run_all(
+            [one for one in item.session.items if one.path == item.path and one.get_closest_marker(_MARK)]
+        )
+    said = _results[item.path][item.name]
+    for bad in (*said.findall("failure"), *said.findall("error")):
+        pytest.fail(f"in a process of its own:\n{bad.text}", pytrace=False)
+    for skipped in said.findall("skipped"):
+        pytest.skip(skipped.get("message", ""))
+
+
+def _run_all(items: list[pytest.Item]) -> dict[str, ElementTree.Element]:
     env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-    command = [sys.executable, "-m", "pytest", "-p", "no:xdist", "-p", "no:cacheprovider", item.nodeid]
-    done = subprocess.run(command, cwd=item.config.rootpath, env=env, capture_output=True, text=True)
-    if done.returncode != 0:
-        pytest.fail(f"in a process of its own:\n{done.stdout}{done.stderr}", pytrace=False)
-    if " passed" not in done.stdout:
-        pytest.skip(next(line for line in done.stdout.splitlines() if line.startswith("SKIPPED")))
+    with tempfile.NamedTemporaryFile(suffix=".xml") as told:
+        options = ["-p", "no:xdist", "-p", "no:cacheprovider", f"--junitxml={told.name}"]
+        command = [sys.executable, "-m", "pytest", *options, *(item.nodeid for item in items)]
+        done = subprocess.run(command, cwd=items[0].config.rootpath, env=env, capture_output=True, text=True)
+        if done.returncode not in (0, 1):  # it did not come to the tests, or not to their end
+            pytest.fail(f"a pytest of its own:\n{done.stdout}{done.stderr}", pytrace=False)
+        return {case.get("name", ""): case for case in ElementTree.parse(told.name).iter("testcase")}

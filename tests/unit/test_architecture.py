@@ -28,6 +28,7 @@ MAY_IMPORT = {
     "arrays": {"memory", "errors"},
     "holdings": {"memory", "_core"},
     "cache": {"memory", "kernel", "_core", "errors"},
+    "shared": {"cache", "memory", "kernel", "_core", "errors"},
     "model": {"errors"},
     "explore": {"errors"},
     "testing": {"memory", "arrays", "kernel", "_core", "errors"},
@@ -38,7 +39,7 @@ import all.
 """
 
 UNRULED = {"__init__", "__main__", "cli"}
-NOT_AT_START = ("model", "explore", "cli", "testing", "demo", "cache", "arrays")
+NOT_AT_START = ("model", "explore", "cli", "testing", "demo", "cache", "arrays", "shared")
 
 KERNEL_CALLS = re.compile(
     r"\b(madvise|process_madvise|mmap|munmap|mremap|mprotect|mlock|munlock|mincore|msync|move_pages|ioctl|userfaultfd|syscall|prctl)"

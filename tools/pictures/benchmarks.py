@@ -172,6 +172,18 @@ def _cache_speed(results: Any, axes: Any) -> None:
     axes.set_ylabel("a hit, µs, log scale")
 
 
+def _shared_speed(results: Any, axes: Any) -> None:
+    tasks = {what: figures for what, figures in results["seconds"].items() if "SharedCache" in figures}
+    colours = {"SharedCache": OURS, "diskcache": BARE, "memcached": OTHER, "Redis": OTHER_TOO}
+    for i, (name, colour) in enumerate(colours.items()):
+        places = [at + (i - 1.5) * 0.2 for at in range(len(tasks))]
+        axes.bar(places, [1e6 * each.get(name, 0) for each in tasks.values()], 0.19, label=name, color=colour)
+    axes.set_yscale("log")
+    axes.set_xticks(range(len(tasks)), [what.replace(" of ", "\nof ") for what in tasks], fontsize=8)
+    axes.set_ylabel("µs, log scale")
+    axes.legend(fontsize=8, ncols=4, loc="upper center", bbox_to_anchor=(0.5, 1.15))
+
+
 def _working_set(results: Any, axes: Any) -> None:
     rows = results["rows"]
     kinds = (("RSS", BARE), ("usage", OTHER), ("working set", OURS), ("LazyFree", OURS_TOO))
@@ -195,6 +207,7 @@ PICTURES: dict[str, Callable[[Any, Any], None]] = {
     "cache_under_limit": _cache_under_limit,
     "cache_hit_ratio": _cache_hit_ratio,
     "cache_speed": _cache_speed,
+    "shared_speed": _shared_speed,
     "working_set": _working_set,
 }
 """Named as the results that they show."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Hashable
 from functools import partial, update_wrapper
+from importlib import import_module
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast, overload
 
 from .._core import MISSING
@@ -193,6 +194,7 @@ def volatile_cache(
     dump: bool = ...,
     inherit: bool = ...,
     timer: Callable[[], float] = ...,
+    shared: str | None = ...,
 ) -> Callable[[Callable[P, R]], CachedFunction[P, R]]: ...
 def volatile_cache(
     maxsize: Any = None,
@@ -210,6 +212,7 @@ def volatile_cache(
     dump: bool = True,
     inherit: bool = True,
     timer: Callable[[], float] = lifetime,
+    shared: str | None = None,
 ) -> Any:
     """Cache what a function, method or coroutine function returns, as long as the kernel can spare the memory.
 
@@ -227,12 +230,17 @@ def volatile_cache(
 
     `condition` is a function of the result: what it finds false is returned and not stored. `ttl` may be a number of
     seconds, a `timedelta`, or a function of the result that answers one of these, or None for ever. ``cache_key(*args,
-    **kwargs)`` is the key of a call, ``cache_delete(*args, **kwargs)`` forgets it; of a method, the object comes first.
+    **kwargs)`` is the key of a call, ``cache_delete(*args, **kwargs)`` forgets it; of a method, the object comes
+    first.
 
     Unlike there, a call that misses while another makes the same value waits for it. A hit is equal to what was
     returned, not the same object: one may change it, and no other hit knows. But a plain array is read-only on a
-    hit, and writable in the call that made it; ``copy=True`` makes them alike. Who waited gets what a hit gives. What a
-    call raises is not stored. What cannot be stored is returned, and told once by a `VolatilityWarning`.
+    hit, and writable in the call that made it; ``copy=True`` makes them alike. Who waited gets what a hit gives. What
+    a call raises is not stored. What cannot be stored is returned, and told once by a `VolatilityWarning`.
+
+    With ``shared="name"`` it is a `SharedCache` of that name: one for all processes of a host, and each value is made
+    once there. Arguments must be what can be its keys; `key`, `typed`, `ttl`, `condition`, `max_bytes`, `codec` and
+    `on_lost` may be given beside it. Functions that share one have keys of their own.
 
     A first argument named ``self`` or ``cls`` is held weakly (unless `key` is given): a method's object is not kept
     alive, and the values go with the object they were made for.
@@ -246,6 +254,18 @@ def volatile_cache(
     _refuse_descriptor(maxsize)
     if callable(maxsize):
         return volatile_cache(None, typed)(maxsize)
+    if shared is not None:
+        own = {"maxsize": maxsize, "name": name, "copy": copy, "on_evict": on_evict}
+        changed = [
+            *(what for what, value in own.items() if value is not None),
+            *(["dump"] if not dump else []),
+        ]
+        changed += [*(["inherit"] if not inherit else []), *(["timer"] if timer is not lifetime else [])]
+        if changed:
+            raise TypeError(f"a shared cache has no {', '.join(changed)}")
+        # The room above this one, which knows it: loaded by who asks for it alone.
+        share = import_module("mvolatile.shared.decorator").shared_cache
+        return share(shared, typed, key, ttl, condition, max_bytes, codec, on_lost)
     if maxsize is not None and not isinstance(maxsize, int):
         raise TypeError("maxsize must be an integer, None, or the function to decorate")
     if key is not None and not callable(key):

@@ -108,6 +108,7 @@ class Engine(Parts):
             pinned_bytes=pinned,
             segments=len(regions),
             undecodable=self.undecodable,
+            overhead=0,
         )
 
     def _settle(self) -> None:

@@ -42,6 +42,8 @@ class CacheInfo(Counts):
     """Pieces of memory."""
     undecodable: Final[int] = 0
     """Entries whose bytes were there, but could not be made the value again."""
+    overhead: Final[int] = 0
+    """Of a `SharedCache`: ordinary memory of its keeper that grows with the entries."""
 
     def __new__(  # noqa: D102
         cls, hits: int, misses: int, maxsize: int | None, currsize: int, **more: Any

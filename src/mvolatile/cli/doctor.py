@@ -9,6 +9,7 @@ from typing import Any
 
 from ..kernel import psi
 from ..kernel.features import Features, features
+from ..shared.survey import way
 from .advice import advise
 from .tables import mib, print_table
 
@@ -49,6 +50,7 @@ def _as_json(found: Features) -> dict[str, Any]:
     reading = psi.read_psi()
     return {
         **plain,
+        "shared_read": dict(zip(("way", "reason"), way(), strict=True)),
         "mechanisms": dict(found.mechanisms),
         "memory_pressure": None if reading is None else dataclasses.asdict(reading),
         "advice": [{"shortcoming": one.shortcoming, "remedy": one.remedy} for one in advise(found)],
@@ -91,6 +93,7 @@ def _rows(found: Features) -> list[tuple[str, str]]:
         ]
     return [
         *rows,
+        ("shared values by", ": ".join(way())),
         ("memory pressure (PSI)", pressure),
         ("mappings allowed", _UNKNOWN if found.max_map_count is None else str(found.max_map_count)),
         ("lockable memory", f"{mib(found.memlock_limit)} (locked memory is never volatile)"),

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ..kernel import files, smaps
 from ..kernel.smaps import NAMELESS, NamedUsage
+from ..shared.survey import keepers
 from .tables import mib, print_table
 
 __all__ = ["add_parser"]
@@ -29,12 +30,15 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "tell, by mvolatile.status(): from outside, a lost page looks like one that was never written.",
     )
     parser.add_argument("pid", nargs="?", type=_pid, metavar="PID", help="the process to look at")
+    parser.add_argument("--shared", action="store_true", help="list the keepers of shared caches instead")
     parser.add_argument("--json", action="store_true", help="print one JSON list instead of tables")
     parser.set_defaults(func=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print one table for each process."""
+    """Print one table for each process, or one of keepers."""
+    if arguments.shared:
+        return _print_keepers(arguments.json)
     if not os.access("/proc/self/smaps", os.R_OK):
         raise OSError(errno.ENOENT, "/proc cannot be read: what processes hold stands in /proc/PID/smaps")
     usages: dict[int, list[NamedUsage]] = {}
@@ -54,6 +58,24 @@ def run(arguments: argparse.Namespace) -> int:
     if any(usage.name == NAMELESS for found in usages.values() for usage in found):
         print("This kernel keeps no names (CONFIG_ANON_VMA_NAME is off): memory watched by a userfaultfd,")
         print("or lazily freed, is taken for volatile.")
+    return 0
+
+
+_OF_KEEPERS = ("name", "pid", "clients", "entries", "bytes", "resident", "hits", "misses", "purged")
+
+
+def _print_keepers(as_json: bool) -> int:
+    found = keepers()
+    if as_json:
+        print(json.dumps(found, indent=2))
+    elif not found:
+        print("No keeper of this user serves a shared cache.")
+    else:
+        rows = [
+            tuple(mib(one[what]) if what in ("bytes", "resident") else str(one[what]) for what in _OF_KEEPERS)
+            for one in found
+        ]
+        print_table("keepers of shared caches", _OF_KEEPERS, rows)
     return 0
 
 

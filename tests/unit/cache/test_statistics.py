@@ -11,12 +11,22 @@ import pytest
 from mvolatile import volatile_cache
 from mvolatile.cache import CacheInfo
 
-MORE = ("purged", "bytes", "resident_bytes", "pinned_bytes", "segments", "undecodable")
+MORE = ("purged", "bytes", "resident_bytes", "pinned_bytes", "segments", "undecodable", "overhead")
 
 
 def info() -> CacheInfo:
     return CacheInfo(
-        3, 4, None, 2, purged=1, bytes=100, resident_bytes=None, pinned_bytes=0, segments=1, undecodable=0
+        3,
+        4,
+        None,
+        2,
+        purged=1,
+        bytes=100,
+        resident_bytes=None,
+        pinned_bytes=0,
+        segments=1,
+        undecodable=0,
+        overhead=0,
     )
 
 
@@ -41,7 +51,7 @@ def test_the_four_are_unpacked_and_compared() -> None:
 
 
 def test_the_rest_is_there_by_name() -> None:
-    assert [getattr(info(), name) for name in MORE] == [1, 100, None, 0, 1, 0]
+    assert [getattr(info(), name) for name in MORE] == [1, 100, None, 0, 1, 0, 0]
     assert info() == info()._replace(purged=9)
     assert info()._replace(hits=5, purged=9).purged == 9
     assert info()._replace(hits=5) == (5, 4, None, 2)

@@ -97,6 +97,10 @@ PyObject *peek_new(PyTypeObject *type, MemoryObject *memory, Py_ssize_t offset, 
 
 extern PyType_Spec memory_spec, hold_spec, pin_spec, peek_spec, window_spec;
 
+/* slot_index.c, channel.c */
+int add_table_types(PyObject *module);
+int add_channel_types(PyObject *module);
+
 /* listener.c */
 int add_listener_type(PyObject *module);
 PyObject *listener_work(PyObject *module, PyObject *step);

@@ -1,0 +1,327 @@
+"""What do four workers make under a memory limit, with one cache for all of them, and with what people use?
+
+    python benchmarks/shared_under_limit.py [--json FILE] [--quick] [--only NAME ...]
+
+A real gunicorn of four workers in a memory cgroup of 512 MiB serves one Zipf stream of 15,000 requests over some 3,000
+keys, whose values are of 100 to 300 KiB and cost 5 ms of processor time each. Three forms: plain; workers that are
+recycled after 1,000 requests; a neighbour that takes 200 MiB for the middle third. Told: the time, the processor time
+of all (the keeper's and servers' too), how many values were made, and who was killed. One process of four threads is
+what making each value once costs. Servers are Debian's redis-server and memcached; who is not installed is left out.
+Exits with 1 if a goal is missed.
+"""
+
+from __future__ import annotations
+
+import http.client
+import importlib.util
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+from harness import MIB, Goal, keep, parser
+from workers import ask, wait_for
+
+from mvolatile.kernel.cgroup import ChildCgroup
+from mvolatile.shared.place import Place
+
+REQUESTS, KEYS, LIMIT, TAKEN = 15_000, 3_600, 512 * MIB, 200 * MIB
+APPLICATION = """
+import os
+import time
+from contextlib import suppress
+
+made = os.open(os.environ["MADE"], os.O_WRONLY | os.O_APPEND)
+
+
+def make(key):
+    os.write(made, b".")  # a byte for each value made, by whichever process
+    end = time.thread_time() + 5e-3
+    while time.thread_time() < end:
+        pass
+    return (b"%d " % key).ljust(16) * ((100 << 10) // 16 + key * 7919 % (200 << 10) // 16)
+
+
+def through(get, put):
+    def value(key):
+        with suppress(Exception):  # the server may have been killed
+            if (found := get(str(key))) is not None:
+                return found
+        made = make(key)
+        with suppress(Exception):
+            put(str(key), made)
+        return made
+
+    return value
+
+
+kind = os.environ["KIND"]
+if kind == "lru_cache":
+    from functools import lru_cache
+
+    value = lru_cache(450)(make)
+elif kind == "volatile_cache":
+    import mvolatile as mv
+
+    value = mv.volatile_cache()(make)
+elif kind == "SharedCache":
+    import mvolatile as mv
+
+    value = mv.volatile_cache(shared="values")(make)
+elif kind == "Redis":
+    import redis
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
+
+    # Once it is killed each request would wait for seconds.
+    client = redis.Redis(unix_socket_path=os.environ["SERVER"], retry=Retry(NoBackoff(), 0))
+    value = through(client.get, client.set)
+elif kind == "memcached":
+    from pymemcache.client.base import PooledClient
+
+    client = PooledClient("unix:" + os.environ["SERVER"], max_pool_size=4)
+    value = through(client.get, client.set)
+else:
+    import diskcache
+
+    cache = diskcache.Cache(os.environ["SERVER"], size_limit=1 << 30)
+    value = through(cache.get, cache.set)
+
+
+def application(environ, start_response):
+    body = value(int(environ["PATH_INFO"][1:]))
+    start_response("200 OK", [("Content-Length", str(len(body)))])
+    return [body]
+"""
+FOUR = ("--workers", "4")
+FORMS: dict[str, tuple[str, ...]] = {
+    "plain": FOUR,
+    "recycled": (*FOUR, "--max-requests", "1000", "--max-requests-jitter", "100"),
+    "neighbour": FOUR,
+}
+KINDS = ("lru_cache", "volatile_cache", "Redis", "memcached", "diskcache", "SharedCache")
+ONE = "one process of 4 threads"
+SERVERS = {
+    "Redis": (
+        "redis-server",
+        "--port",
+        "0",
+        "--save",
+        "",
+        "--maxmemory",
+        "320mb",
+        "--maxmemory-policy",
+        "allkeys-lru",
+    ),
+    "memcached": ("memcached", "-m", "320", "-u", "root"),
+}
+MODULES = {"Redis": "redis", "memcached": "pymemcache", "diskcache": "diskcache"}
+
+
+def is_here(kind: str) -> bool:
+    return (kind not in MODULES or importlib.util.find_spec(MODULES[kind]) is not None) and (
+        kind not in SERVERS or shutil.which(SERVERS[kind][0]) is not None
+    )
+
+
+def stream_of(requests: int) -> list[int]:
+    source = random.Random(1)
+    weights = [1 / (rank + 1) ** 0.75 for rank in range(KEYS)]
+    return source.choices(range(KEYS), weights, k=requests)
+
+
+class Neighbour:
+    """A process in the same cgroup that takes memory, for a while."""
+
+    def __init__(self, cgroup: ChildCgroup) -> None:
+        program = f"block = bytearray({TAKEN}); block[::4096] = bytes(len(block[::4096])); input()"
+        self.process = subprocess.Popen(
+            cgroup.wrap([sys.executable, "-c", program]), stdin=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
+
+    def leave(self) -> bool:
+        """Whether it was killed."""
+        with suppress(OSError):
+            assert self.process.stdin
+            self.process.stdin.close()
+        return self.process.wait() == -signal.SIGKILL
+
+
+def processor_time(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def spent() -> float:
+    """Of all children that have ended."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def ask_for_all(path: str, numbers: list[int], cgroup: ChildCgroup, with_neighbour: bool) -> list[str]:
+    """By four threads; answers who of the neighbours was killed."""
+    stream, lock, killed = iter(enumerate(numbers)), threading.Lock(), []
+    neighbours: list[Neighbour] = []
+
+    def work() -> None:
+        while True:
+            with lock:
+                at, number = next(stream, (-1, 0))
+                if with_neighbour and at == len(numbers) // 3:
+                    neighbours.append(Neighbour(cgroup))
+                if neighbours and at == len(numbers) * 2 // 3 and neighbours[0].leave():
+                    killed.append("neighbour")
+            if at < 0:
+                return
+            for _ in range(100):
+                with suppress(OSError, http.client.HTTPException):  # of a worker that was killed
+                    body = ask(path, number)
+                    if body.startswith(b"%d " % number):
+                        break
+                time.sleep(0.01)
+            else:
+                raise SystemExit(f"no right answer for {number}")
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return killed
+
+
+def serve(kind: str, options: tuple[str, ...], numbers: list[int], with_neighbour: bool) -> dict[str, Any]:
+    with (
+        tempfile.TemporaryDirectory(prefix="mv") as directory,
+        ChildCgroup(LIMIT) as cgroup,
+        ExitStack() as stack,
+    ):
+        scratch = Path(directory)
+        (scratch / "served.py").write_text(APPLICATION)
+        made, path, listening = scratch / "made", str(scratch / "socket"), scratch / "server"
+        made.touch()
+        before = spent()
+        beside: subprocess.Popen[bytes] | None = None
+        if kind in SERVERS:
+            option = "--unixsocket" if kind == "Redis" else "-s"
+            beside = subprocess.Popen(
+                cgroup.wrap([*SERVERS[kind], option, str(listening)]), stdout=subprocess.DEVNULL
+            )
+            while not listening.exists():
+                time.sleep(0.02)
+        run = scratch / "run"
+        server = subprocess.Popen(
+            cgroup.wrap(
+                [
+                    *(sys.executable, "-m", "gunicorn", "--chdir", directory, "--bind", f"unix:{path}"),
+                    *("--log-level", "critical", *options, "served:application"),
+                ]
+            ),
+            env={
+                **os.environ,
+                "MADE": str(made),
+                "KIND": kind,
+                "SERVER": str(listening),
+                "MVOLATILE_RUNTIME_DIR": str(run),
+                "XDG_RUNTIME_DIR": directory,
+            },
+        )
+        keeper, keepers = None, 0.0
+        try:
+            wait_for(path, server)
+            began = time.monotonic()
+            killed = ask_for_all(path, numbers, cgroup, with_neighbour)
+            took = time.monotonic() - began
+            if kind == "SharedCache" and (channel := Place("values", run).connect()) is not None:
+                keeper = channel.pid
+                keepers = processor_time(keeper)
+        finally:
+            server.send_signal(signal.SIGTERM)
+            server.wait()
+            if keeper is not None:
+                process = os.pidfd_open(keeper)
+                stack.callback(os.close, process)
+                signal.pidfd_send_signal(process, signal.SIGTERM)
+                while Place("values", run).is_kept():
+                    time.sleep(0.01)
+            if beside is not None:
+                if beside.poll() is not None:
+                    killed.append(kind)
+                beside.kill()
+                beside.wait()
+        if cgroup.oom_kills() and not killed:
+            killed.append("a worker")
+        return {
+            "time": took,
+            "processor": spent() - before + keepers,
+            "made": made.stat().st_size,
+            "killed": killed,
+        }
+
+
+def main() -> int:
+    arguments = parser(__doc__)
+    arguments.add_argument("--json", type=Path, metavar="FILE")
+    arguments.add_argument(
+        "--quick", action="store_true", help="a fifth of the requests, plain and neighbour"
+    )
+    arguments.add_argument("--only", nargs="+", choices=KINDS, default=KINDS)
+    options = arguments.parse_args()
+    began = time.monotonic()
+    numbers = stream_of(REQUESTS // 5 if options.quick else REQUESTS)
+    forms = {form: FORMS[form] for form in FORMS if not (options.quick and form == "recycled")}
+    once = serve("volatile_cache", ("--workers", "1", "--threads", "4"), numbers, False)
+    print(
+        f"{len(numbers):,} requests for {len(set(numbers)):,} keys; {ONE}: {once['made']:,} made", flush=True
+    )
+    found: dict[str, dict[str, dict[str, Any]]] = {ONE: {"plain": once}}
+    for kind in [kind for kind in options.only if is_here(kind)]:
+        found[kind] = {}
+        for form, of_gunicorn in forms.items():
+            row = found[kind][form] = serve(kind, of_gunicorn, numbers, form == "neighbour")
+            print(
+                f"{kind:>16} {form:>10}: {row['time']:6.1f} s, {row['processor']:6.1f} s of processor, "
+                f"{row['made']:,} made, killed: {', '.join(row['killed']) or 'nobody'}",
+                flush=True,
+            )
+    goals = []
+    if "SharedCache" in found:
+        ours = found["SharedCache"]
+        goals.append(Goal("made, beside one process", ours["plain"]["made"] / once["made"], 1.03, False))
+        goals += [
+            Goal(f"{what}, {form}, beside {kind}", row[form][what] / ours[form][what], 1.0, True)
+            for kind, row in found.items()
+            if kind not in ("SharedCache", ONE)
+            for form in forms
+            for what in ("time", "processor")
+        ]
+        goals.append(Goal("killed", float(sum(len(row["killed"]) for row in ours.values())), 0, False))
+    print("\n".join(map(str, goals)))
+    if options.json:
+        keep(
+            options.json,
+            __file__,
+            time.monotonic() - began,
+            requests=len(numbers),
+            keys=len(set(numbers)),
+            limit_mib=LIMIT // MIB,
+            found=found,
+            goals=[
+                {"what": goal.what, "value": goal.value, "limit": goal.limit, "met": goal.met}
+                for goal in goals
+            ],
+        )
+    return 0 if all(goal.met for goal in goals) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,240 @@
+"""The shared cache over a stock kernel: a reader of `slots.c` beside the keeper of `shared/storage.py`, the kernel that
+purges, and deaths.
+
+One key. A value is its version, and a record two pages, each of which says whose it is: a copy that is believed must be
+of one version throughout, and not older than what had been stored when the read began. A page is copied in one step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, fields
+from functools import partial
+from typing import Any, NamedTuple
+
+__all__ = ["Act", "Broken", "World", "check", "races", "switches"]
+
+GONE, ZEROS, FOREIGN = -1, 0, -2
+"""A page that faults; one that reads as zeros; one of a process that has the keeper's number, or of its other data."""
+
+
+class World(NamedTuple):
+    """All that is shared."""
+
+    version: int = 2
+    address: int = 0
+    """Of the record that the slot tells of: the first of its pages."""
+    length: int = 2
+    """As the slot tells it: each version has another."""
+    moved: int = 0
+    pages: tuple[int, ...] = (2, 2, FOREIGN, FOREIGN)
+    returned: int = 2
+    """The newest version of which a store has returned to its client."""
+    lives: int = 1
+    """Whose memory the keeper's number reads: 0 nobody's, 1 its own, 2 another process's."""
+    locked: int = 1
+    """The keeper has its lock."""
+    wrong: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """The protocol with one thing done wrong. Every switch off is the library as it is."""
+
+    reused_first: bool = False
+    """The keeper writes to the old record's memory before the version has moved."""
+    words_unannounced: bool = False
+    """The version is not odd while the slot's other words change."""
+    version_unchecked: bool = False
+    """The reader does not look at the version after its copy."""
+    answered_early: bool = False
+    """The store returns before the slot tells of it."""
+    first_page_alone: bool = False
+    """Where purged pages read as zeros, only the first page of a record proves itself."""
+    keeper_touches: bool = False
+    """The keeper peeks at its volatile records, and fills what was purged."""
+    moved_late: bool = False
+    """The old table says that it has moved after something has changed that only the new one tells."""
+    moved_unseen: bool = False
+    """The reader looks whether the table has moved at its beginning alone."""
+    stamp_unchecked: bool = False
+    """The reader does not compare the stamp."""
+    unlocked_first: bool = False
+    """A new keeper may begin before the old one's memory is gone."""
+
+
+def switches() -> tuple[str, ...]:
+    """The names of all deliberate faults."""
+    return tuple(field.name for field in fields(Broken))
+
+
+_ALL = frozenset(World._fields)
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """One atomic step."""
+
+    label: str
+    change: Callable[[World], tuple[World, Any]]
+    ready: Callable[[World], bool] = lambda world: True
+    reads: frozenset[str] = _ALL
+    writes: frozenset[str] = _ALL
+
+    def perform(self, world: World) -> tuple[World, Any]:
+        """The world after it, and its result."""
+        return self.change(world)
+
+
+Steps = Generator[Act, Any, None]
+
+
+def _set(label: str, ready: Callable[[World], bool] = lambda world: True, **values: Any) -> Act:
+    return Act(label, lambda world: (world._replace(**values), None), ready)
+
+
+def _see(label: str, look: Callable[[World], Any]) -> Act:
+    return Act(label, lambda world: (world, look(world)), writes=frozenset())
+
+
+def _write(page: int, what: int) -> Act:
+    def change(world: World) -> tuple[World, Any]:
+        if world.lives != 1:
+            return world, None
+        return world._replace(pages=(*world.pages[:page], what, *world.pages[page + 1 :])), None
+
+    return Act(f"write {what} to page {page}", change)
+
+
+def reader(broken: Broken, stamped: bool = False) -> Steps:
+    """`read_value()`; what is not believed is a miss, or is tried again, which is a read of its own."""
+    begun = yield _see("begin", lambda world: world.returned)
+    if (yield _see("look whether the table has moved", lambda world: world.moved)):
+        return
+    version = yield _see("look at the version", lambda world: world.version)
+    if version % 2 or not version:
+        return
+    address = yield _see("look at the address", lambda world: world.address)
+    length = yield _see("look at the length", lambda world: world.length)
+    # slots_find() looks at the version here, too: no length is allocated that no record had. It decides nothing.
+    whose = yield _see("find the process", lambda world: world.lives)
+    copied = []
+    for page in (address, address + 1):
+        copy = partial(_seen, page=page, whose=whose)
+        copied.append((yield _see(f"copy page {page}", copy)))
+    if GONE in copied or not whose:
+        return
+    proofs = copied if stamped and not broken.first_page_alone else copied[:1]
+    if not broken.stamp_unchecked and any(proof != version for proof in proofs):
+        return
+    if (
+        not broken.version_unchecked
+        and (yield _see("look at the version", lambda world: world.version)) != version
+    ):
+        return
+    if not broken.moved_unseen and (yield _see("look whether it has moved", lambda world: world.moved)):
+        return
+    if set(copied) != {copied[0]} or copied[0] <= 0:
+        yield _set("believe what is none", wrong=f"whole: {copied} for version {version}")
+    elif length != copied[0]:
+        yield _set("believe what is cut", wrong=f"whole: {copied[0]} with the length of {length}")
+    elif copied[0] < begun:
+        yield _set("believe what is old", wrong=f"newest: {copied[0]}, and {begun} was there")
+
+
+def _seen(world: World, page: int, whose: int) -> int:
+    """One call copies from one process: a dead one's memory is gone, and not another's."""
+    if world.lives != whose:
+        return GONE
+    return world.pages[page] if whose == 1 else FOREIGN
+
+
+def _store(broken: Broken, version: int, address: int) -> Steps:
+    """`put()`: the record, the slot, the answer."""
+    if broken.answered_early:
+        yield _set("answer", returned=version)
+    yield _write(address, version)
+    yield _write(address + 1, version)
+    if not broken.words_unannounced:
+        yield _set("make the version odd", version=version | 1)
+    yield _set("write the address", address=address)
+    yield _set("write the length", length=version)
+    yield _set("write the version", version=version)
+    yield _set("answer", returned=version)
+
+
+def overwriter(broken: Broken) -> Steps:
+    """Two stores, the second of which takes the memory that the first left."""
+    yield from _store(broken, 4, 0 if broken.reused_first else 2)
+    yield from _store(broken, 6, 0)
+
+
+def mover(broken: Broken) -> Steps:
+    """The table moves; then the newer one tells of another record, and the old one's memory is used anew."""
+    if not broken.moved_late:
+        yield _set("say that it has moved", moved=1)
+    yield _write(2, 4)
+    yield _write(3, 4)
+    yield _set("answer", returned=4)
+    if broken.moved_late:
+        yield _set("say that it has moved", moved=1)
+    yield _write(0, FOREIGN)
+    yield _write(1, FOREIGN)
+
+
+def purger(broken: Broken, left: int = GONE) -> Steps:
+    """The kernel takes the pages, one after the other."""
+    yield _write(1, left)
+    yield _write(0, left)
+
+
+def toucher(broken: Broken) -> Steps:
+    """The keeper carries a record forward, or looks whether it is there: by a copy, which fills nothing."""
+    if broken.keeper_touches:
+        for page in (0, 1):
+
+            def fill(world: World, page: int = page) -> tuple[World, Any]:
+                now = tuple(ZEROS if i == page and one == GONE else one for i, one in enumerate(world.pages))
+                return world._replace(pages=now), None
+
+            yield Act(f"peek at page {page}", fill)
+
+
+def killer(broken: Broken) -> Steps:
+    """The keeper dies, its memory goes before its lock does, and another process has its number then."""
+    if broken.unlocked_first:
+        yield _set("let the lock go", locked=0)
+    yield _set("the memory goes", lives=0)
+    yield _set("let the lock go", locked=0)
+    yield _set("another process of that number", lives=2)
+
+
+def successor(broken: Broken) -> Steps:
+    """A new keeper, which has another table, and a store that returns."""
+    yield _set("take the lock", lambda world: not world.locked, locked=1)
+    yield _set("answer", returned=100)
+
+
+Program = Callable[[Broken], Steps]
+
+
+def races() -> Mapping[str, Mapping[str, Program]]:
+    """Programs by race."""
+    return {
+        "overwritten": {"keeper": overwriter, "reader": reader},
+        "overwritten, two readers": {"keeper": overwriter, "reader": reader, "other": reader},
+        "purged": {"kernel": purger, "keeper": toucher, "reader": reader},
+        "purged to zeros": {
+            "kernel": lambda broken: purger(broken, ZEROS),
+            "reader": lambda broken: reader(broken, stamped=True),
+        },
+        "overwritten and purged": {"keeper": overwriter, "kernel": purger, "reader": reader},
+        "the table moves": {"keeper": mover, "reader": reader},
+        "death": {"kernel": killer, "successor": successor, "reader": reader},
+        "overwritten and killed": {"keeper": overwriter, "kernel": killer, "reader": reader},
+    }
+
+
+def check(world: World) -> str | None:
+    """What must never be."""
+    return world.wrong or None

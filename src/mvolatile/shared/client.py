@@ -1,0 +1,358 @@
+"""`SharedCache`: one cache for all processes of a user on a host."""
+
+from __future__ import annotations
+
+from collections.abc import (
+    Awaitable,
+    Callable,
+    Hashable,
+    ItemsView,
+    Iterable,
+    Iterator,
+    Mapping,
+    MutableMapping,
+    ValuesView,
+)
+from typing import Any, TypeVar, cast, overload
+
+from .._core import MISSING
+from . import keys
+from .access import Access, check
+from .connection import Connections
+from .lease import aleased, leased
+from .values import (
+    CacheInfo,
+    Codec,
+    Items,
+    Terms,
+    TimeToLive,
+    Values,
+    checked_bound,
+    checked_condition,
+    checked_ttl,
+    packed,
+    unpacked,
+)
+from .verbs import Verbs
+from .wire import ANY, Op, Request
+
+__all__ = ["SharedCache"]
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+T = TypeVar("T")
+
+LINGER = 60.0
+
+
+class SharedCache(Verbs[K, V], MutableMapping[K, V]):
+    """A mapping that all processes of this user on this host have in common, by its `name`, and that gives way when
+    the kernel needs the memory.
+
+    The values lie in the volatile memory of a *keeper*, a small process that the first who needs it starts, and that
+    ends `linger` seconds after the last who used it. A hit asks nobody: it is one system call, which copies the value
+    out of the keeper's memory. If the keeper dies all is a miss, and the next store starts another.
+
+    Parameters
+    ----------
+    name: 1 to 64 letters, digits, ``.``, ``_`` and ``-``. Processes that give the same name share the values.
+    max_bytes: a bound on the bytes of all values, if this process starts the keeper; None leaves it to the kernel.
+    ttl: how long values live unless `set` says otherwise: seconds, a `timedelta`, or a function of the value.
+    codec: an object with ``dumps`` and ``loads`` for all values. Without one values are pickled: they come from
+        processes of the same user, and a pickle may run code. All who share a cache give the same.
+    linger: how many seconds the keeper outlives the last who uses it, if this process starts it.
+    on_lost: called with a list of keys that this process asked for and that the kernel had taken, in a thread of its
+        own.
+
+    Keys are None, numbers, str, bytes, and tuples and frozensets of these; equal ones are one key, as in a dictionary.
+    `TypeError` for others, `ValueError` for one that takes more than 65,535 bytes. What a hit gives is the
+    caller's own, and writable if that is in its type.
+
+    Threads: any method from any thread. Fork, spawn, forkserver: all may use it, and it pickles, by its name.
+    `PermissionError` where the directory of sockets (see `runtime_directory`) is not the user's own.
+
+    >>> cache = SharedCache("squares-of-the-docs", linger=1)
+    >>> cache["a"] = b"a value"
+    >>> made = cache.get_or_set(3, lambda: 3 * 3)
+    >>> made, cache.get("a"), cache.get("b", "a miss"), len(cache)
+    (9, b'a value', 'a miss', 2)
+    >>> cache.close()
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        max_bytes: int | None = None,
+        ttl: TimeToLive = None,
+        codec: Codec | None = None,
+        linger: float = LINGER,
+        on_lost: Callable[[list[Any]], object] | None = None,
+    ) -> None:
+        if codec is not None and not all(callable(getattr(codec, what, None)) for what in ("dumps", "loads")):
+            raise TypeError(f"codec must define dumps() and loads(), got {codec!r}")
+        if on_lost is not None and not callable(on_lost):
+            raise TypeError(f"on_lost must be callable, not {on_lost!r}")
+        if not linger >= 0:
+            raise ValueError(f"linger must be seconds, not {linger!r}")
+        self.name = name
+        self._given: dict[str, Any] = {
+            "max_bytes": checked_bound(max_bytes, "max_bytes"),
+            "ttl": checked_ttl(ttl),
+            "codec": codec,
+            "linger": float(linger),
+            "on_lost": on_lost,
+        }
+        connections = Connections(name, self._given["max_bytes"], self._given["linger"])
+        self._access = Access(name, connections, codec, self._given["ttl"], on_lost)
+        self._find = self._access.find
+
+    # Two caches are equal when they are one: comparing what is in them would read it all.
+    def __eq__(self, other: object) -> bool:
+        return True if self is other else NotImplemented
+
+    __hash__ = object.__hash__  # pyright: ignore[reportAssignmentType]
+
+    # ---- reading
+
+    @overload
+    def get(self, key: K, /, default: None = None) -> V | None: ...
+    @overload
+    def get(self, key: K, /, default: V) -> V: ...
+    @overload
+    def get(self, key: K, /, default: T) -> V | T: ...
+    def get(self, key: K, /, default: Any = None) -> Any:
+        """The value, or `default`."""
+        value = self._find(key)
+        if value is MISSING:
+            self._access.count_miss()
+            return default
+        return value
+
+    def __getitem__(self, key: K) -> V:
+        value = self._find(key)
+        if value is MISSING:
+            self._access.count_miss()
+            raise KeyError(key)
+        return cast(V, value)
+
+    def __contains__(self, key: object) -> bool:
+        """Whether a get would have been a hit now. Counts and marks nothing."""
+        return self._access.probe(key) is not None
+
+    def __iter__(self) -> Iterator[K]:
+        """The keys there are, in no order; one that comes or goes meanwhile may be among them or not."""
+        for encoded in self._access.encoded_keys():
+            yield keys.decode(encoded)
+
+    def __len__(self) -> int:
+        """Entries not known to be lost or expired."""
+        have = self._access.attached()
+        return 0 if have is None else have.table.used
+
+    def items(self) -> ItemsView[K, V]:
+        """Pairs of key and value, each read when its turn comes; those that are gone by then are left out."""
+        return _Items(self)
+
+    def values(self) -> ValuesView[V]:
+        """Values, each read when its turn comes; those that are gone by then are left out."""
+        return _Values(self)
+
+    # ---- writing
+
+    def set(self, key: K, value: V, *, ttl: TimeToLive = None) -> None:
+        """Store `value`, for `ttl` (default: the cache's; `math.inf` for ever; 0 stores nothing). When it returns, no
+        read that begins anywhere finds an older value.
+
+        `TypeError` for a value that cannot be stored or a key that cannot be encoded. `TooLargeError` for one larger
+        than `max_bytes`, `NoRoomError` for one larger than the memory there is: then an older value of the key is
+        gone too. `OSError` where this process has no descriptor left to tell the keeper: an older value may be there
+        still. Where no keeper can be started nothing is stored, and a `VolatilityWarning` says so once.
+        """
+        check(self._access.store(key, value, ttl))
+
+    def __setitem__(self, key: K, value: V) -> None:
+        self.set(key, value)
+
+    def __delitem__(self, key: K) -> None:
+        if not self._access.delete(key):
+            raise KeyError(key)
+
+    def delete_many(self, keys: Iterable[K]) -> int:
+        """Delete those of `keys` that are there; answers how many were."""
+        return sum(self._access.delete(key) for key in keys)
+
+    @overload
+    def pop(self, key: K) -> V: ...
+    @overload
+    def pop(self, key: K, default: V) -> V: ...
+    @overload
+    def pop(self, key: K, default: T) -> V | T: ...
+    def pop(self, key: K, default: Any = MISSING) -> Any:
+        """Remove and return the value; without it `default`, or `KeyError`. Of all who pop at once one gets it."""
+        while True:
+            entry = self._access.entry(key)
+            value = MISSING if entry is None else self._access.decoded(key, entry[2], entry[3])
+            if entry is None or value is MISSING:
+                self._access.delete(key)
+                self._access.count_miss()
+                if default is MISSING:
+                    raise KeyError(key)
+                return default
+            if self._access.delete(key, entry[0]):
+                return value
+
+    def popitem(self) -> tuple[K, V]:
+        """Remove and return some key and its value; `KeyError` if there is none."""
+        for key in self:
+            value = self.pop(key, _NOTHING)
+            if value is not _NOTHING:
+                return key, value
+        raise KeyError("the cache is empty")
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._access.calls.invalidate_all()
+        self._access.connections.tell(Request(Op.CLEAR))
+
+    def update(self, other: Any = (), /, **more: Any) -> None:
+        """Store every pair of a mapping or an iterable; what is gone from another cache meanwhile is left out."""
+        super().update(other.items() if isinstance(other, Mapping) else other, **more)
+
+    @overload
+    def setdefault(self: SharedCache[K, T | None], key: K, default: None = None) -> T | None: ...
+    @overload
+    def setdefault(self, key: K, default: V) -> V: ...
+    def setdefault(self, key: K, default: Any = None) -> Any:
+        """The value; if there is none, `default` is stored and returned."""
+        return self.get_or_set(key, lambda: default)
+
+    # ---- making once
+
+    def get_or_set(
+        self,
+        key: K,
+        factory: Callable[[], V],
+        *,
+        ttl: TimeToLive = None,
+        condition: Callable[[V], object] | None = None,
+    ) -> V:
+        """The value; on a miss that of ``factory()``, which is stored.
+
+        Single-flight on the whole host: while one thread of one process makes the value, all others that want it
+        wait, and get one like it. If the maker fails or dies another takes over. If the key is set, deleted or cleared
+        meanwhile, the made value is returned and not stored; so is one that `condition(value)` finds false or that
+        cannot be stored. A factory may use the cache. Makers that need each other's values in a circle make their own.
+        """
+        terms = Terms(checked_ttl(ttl), checked_condition(condition))
+        value = self._find(key)
+        if value is not MISSING:
+            return cast(V, value)
+        return cast(
+            V,
+            self._access.flight.make(key, leased(self._access, key, factory, terms), terms),
+        )
+
+    async def aget_or_set(
+        self,
+        key: K,
+        factory: Callable[[], V | Awaitable[V]],
+        *,
+        ttl: TimeToLive = None,
+        condition: Callable[[V], object] | None = None,
+    ) -> V:
+        """As `get_or_set` for coroutines, under asyncio, trio or anyio: `factory` may return an awaitable."""
+        terms = Terms(checked_ttl(ttl), checked_condition(condition))
+        value = self._find(key)
+        if value is not MISSING:
+            return cast(V, value)
+        return cast(
+            V,
+            await self._access.flight.amake(key, aleased(self._access, key, factory, terms), terms),
+        )
+
+    # ---- the whole
+
+    def resize(self, max_bytes: int | None) -> None:
+        """Change the keeper's bound on bytes; what is too much goes now."""
+        most = checked_bound(max_bytes, "max_bytes")
+        self._given["max_bytes"] = self._access.connections.max_bytes = most
+        self._access.connections.request(Request(Op.RESIZE, length=ANY if most is None else most))
+
+    def purge(self, nbytes: int | None = None) -> int:
+        """Have the kernel reclaim values now, the oldest first, until `nbytes` went; answers how many bytes did."""
+        reply = self._access.connections.request(
+            Request(Op.PURGE, length=ANY if nbytes is None else nbytes), start=False
+        )
+        return 0 if reply is None else reply.length
+
+    def keeper_info(self) -> dict[str, Any]:
+        """What the keeper tells of itself, by name; empty if there is none."""
+        import json
+
+        reply = self._access.connections.request(Request(Op.INFO), start=False)
+        return {} if reply is None else cast("dict[str, Any]", json.loads(reply.body))
+
+    def cache_info(self) -> CacheInfo:
+        """Statistics: `hits` and `misses` are this process's, the rest is the keeper's; `overhead` is its ordinary
+        memory that grows with the entries.
+        """
+        told = self.keeper_info()
+        have = self._access.connections.attachment
+        hits, misses, _ = have.table.counts if have is not None else (0, 0, 0)
+        return CacheInfo(
+            hits=hits + self._access.found_by_waiting,
+            misses=misses,
+            maxsize=None,
+            currsize=told.get("entries", 0),
+            purged=told.get("purged", 0),
+            bytes=told.get("bytes", 0),
+            resident_bytes=told.get("resident"),
+            pinned_bytes=told.get("pinned", 0),
+            segments=told.get("segments", 0),
+            undecodable=self._access.undecodable,
+            overhead=told.get("overhead", 0),
+        )
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._access.connections.closed
+
+    def close(self) -> None:
+        """Let go of the keeper, which has the values still. Afterwards everything is a miss here, and `set` raises
+        `ValueError`. Closing twice is fine.
+        """
+        self._access.let_go()
+
+    def __enter__(self) -> SharedCache[K, V]:
+        return self
+
+    def __exit__(self, *unused: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else "shared"
+        return f"<{type(self).__name__} {self.name!r}: {state}>"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"name": self.name, "parameters": packed(self._given)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        SharedCache.__init__(self, state["name"], **unpacked(state["parameters"]))
+
+
+_NOTHING: Any = object()
+
+
+class _Items(Items):
+    def __iter__(self) -> Iterator[tuple[Any, Any]]:
+        for key in self._mapping:
+            value = self._mapping._find(key)  # noqa: SLF001 - the cache's own view
+            if value is not MISSING:
+                yield key, value
+
+
+class _Values(Values):
+    def __iter__(self) -> Iterator[Any]:
+        return (value for _, value in _Items(self._mapping))

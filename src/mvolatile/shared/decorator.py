@@ -1,0 +1,83 @@
+"""`@volatile_cache(shared="name")`: functions whose values all processes of a host have in common."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Hashable
+from functools import partial, update_wrapper
+from typing import Any
+
+from .client import SharedCache
+from .values import (
+    Codec,
+    TimeToLive,
+    checked_condition,
+    checked_key,
+    checked_ttl,
+    given_key,
+    make_key,
+    names_its_object,
+)
+
+__all__ = ["shared_cache"]
+
+_caches: dict[Hashable, SharedCache[Any, Any]] = {}
+"""By what they were made with: the functions of a module share one, and its connections."""
+
+
+def _cache_of(name: str, max_bytes: int | None, codec: Codec | None, on_lost: Any) -> SharedCache[Any, Any]:
+    made_with = name, max_bytes, id(codec), id(on_lost)  # what is in there keeps both alive
+    found = _caches.get(made_with)
+    if found is None or found.closed:
+        found = _caches[made_with] = SharedCache(name, max_bytes=max_bytes, codec=codec, on_lost=on_lost)
+    return found
+
+
+def shared_cache(
+    name: str,
+    typed: bool,
+    key: Callable[..., Hashable] | None,
+    ttl: TimeToLive,
+    condition: Callable[[Any], object] | None,
+    max_bytes: int | None,
+    codec: Codec | None,
+    on_lost: Callable[[list[Any]], object] | None,
+) -> Callable[[Callable[..., Any]], Any]:
+    """The decorator; see `mvolatile.volatile_cache`. `TypeError` for methods without `key`: an object is no key."""
+    checked_condition(condition)
+    ttl = checked_ttl(ttl)
+
+    def decorate(function: Callable[..., Any]) -> Any:
+        if (
+            not callable(function)
+            or inspect.isgeneratorfunction(function)
+            or inspect.isasyncgenfunction(function)
+        ):
+            raise TypeError(f"{function!r} is no function whose result can be used again")
+        if key is None and names_its_object(function):
+            raise TypeError(f"{function!r} is a method, and its object no key that others have: give key=")
+        make = partial(make_key, typed=typed) if key is None else given_key(key)
+        whose = f"{function.__module__}.{getattr(function, '__qualname__', repr(function))}"
+        cache = _cache_of(name, max_bytes, codec, on_lost)
+
+        def key_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Hashable:
+            return whose, make(args, kwargs)
+
+        def cached(*args: Any, **kwargs: Any) -> Any:
+            wanted, factory = key_of(args, kwargs), partial(function, *args, **kwargs)
+            return cache.get_or_set(wanted, factory, ttl=ttl, condition=condition)
+
+        async def cached_coroutine(*args: Any, **kwargs: Any) -> Any:
+            wanted, factory = key_of(args, kwargs), partial(function, *args, **kwargs)
+            return await cache.aget_or_set(wanted, factory, ttl=ttl, condition=condition)
+
+        made: Any = cached_coroutine if inspect.iscoroutinefunction(function) else cached
+        update_wrapper(made, function)
+        made.cache = cache
+        made.cache_key = checked_key(function, key_of)
+        made.cache_delete = lambda *args, **kwargs: bool(cache.delete_many([made.cache_key(*args, **kwargs)]))
+        made.cache_info, made.cache_clear = cache.cache_info, cache.clear
+        made.cache_parameters = lambda: {"shared": name, "typed": typed, "ttl": ttl, "max_bytes": max_bytes}
+        return made
+
+    return decorate

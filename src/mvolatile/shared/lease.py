@@ -1,0 +1,168 @@
+"""Making a missing value once on a host, as a client: the lease is asked for, waited for, and given back.
+
+What a caller makes is known to the keeper by its leases, which go along in a context variable: tasks and
+`asyncio.to_thread` copy it. So the keeper finds a circle of makers that leads through several processes.
+"""
+
+from __future__ import annotations
+
+import struct
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from inspect import isawaitable
+from typing import TYPE_CHECKING, Any
+
+from .._core import MISSING
+from . import keys
+from .connection import Line
+from .values import Terms, can_wait, running
+from .wire import Flag, Op, Reply, Request, Status
+
+if TYPE_CHECKING:
+    from .access import Access
+
+__all__ = ["aleased", "leased"]
+
+MOST_HELD = 64
+LOOKS = 8
+"""Times that a value is looked for which is said to be there, and is gone when it is looked for."""
+
+_held: ContextVar[tuple[int, ...]] = ContextVar("mvolatile_leases", default=())
+
+
+def leased(cache: Access, key: Any, factory: Callable[[], Any], terms: Terms) -> Callable[[], Any]:
+    """``factory()`` under a lease, stored; or the value that another made meanwhile."""
+
+    def make() -> Any:
+        for _ in range(LOOKS):
+            line = _line(cache)
+            if line is None:
+                return factory()  # there is no keeper to be had
+            try:
+                reply = _ask(line, key)
+                if reply is not None and reply.status == Status.WAIT:
+                    reply = line.wait()
+                if reply is None or reply.status == Status.LOOK:
+                    value = _look(cache, line, key, reply)
+                    if value is not MISSING:
+                        return value
+                    continue
+                if reply.status != Status.OK:
+                    return factory()
+                with _holding(cache, line, reply.version) as lease:
+                    value = factory()
+                    lease.stored = cache.store_leased(key, value, terms, reply.version, line)
+                    lease.failed = False
+                    return value
+            finally:
+                _put_away(cache, line)
+        return factory()
+
+    return make
+
+
+def aleased(cache: Access, key: Any, factory: Callable[[], Any], terms: Terms) -> Callable[[], Any]:
+    """As `leased`, for tasks."""
+
+    async def make() -> Any:
+        for _ in range(LOOKS):
+            line = _line(cache) if can_wait(running()) else None
+            if line is None:
+                return await _made(factory)
+            try:
+                reply = _ask(line, key)
+                if reply is not None and reply.status == Status.WAIT:
+                    await _readable(line)
+                    reply = line.wait()
+                if reply is None or reply.status == Status.LOOK:
+                    value = _look(cache, line, key, reply)
+                    if value is not MISSING:
+                        return value
+                    continue
+                if reply.status != Status.OK:
+                    return await _made(factory)
+                with _holding(cache, line, reply.version) as lease:
+                    value = await _made(factory)
+                    lease.stored = cache.store_leased(key, value, terms, reply.version, line)
+                    lease.failed = False
+                    return value
+            finally:
+                _put_away(cache, line)
+        return await _made(factory)
+
+    return make
+
+
+def _line(cache: Access) -> Line | None:
+    """None where there is no keeper to be had, or no descriptor: who has none makes the value all the same."""
+    try:
+        return cache.connections.line(start=True)
+    except OSError as error:
+        cache.tell_trouble(f"a value is made and not stored: {error}")
+        return None
+
+
+def _ask(line: Line, key: Any) -> Reply | None:
+    held = _held.get()[-MOST_HELD:]
+    return line.ask(Request(Op.LEASE, keys.encode(key), struct.pack(f"<{len(held)}Q", *held)))
+
+
+def _look(cache: Access, line: Line, key: Any, reply: Reply | None) -> Any:
+    if reply is None:
+        line.channel.close()
+        return MISSING
+    return cache.find(key)
+
+
+class _Lease:
+    __slots__ = ("failed", "stored")
+
+    def __init__(self) -> None:
+        self.failed, self.stored = True, False
+
+
+@contextmanager
+def _holding(cache: Access, line: Line, number: int) -> Iterator[_Lease]:
+    """The lease ends when the block does, however that ends; and with the line, if it cannot be said."""
+    lease = _Lease()
+    token = _held.set((*_held.get(), number))
+    try:
+        yield lease
+    finally:
+        with suppress(ValueError):  # a dead task is closed in whatever context the collector finds it
+            _held.reset(token)
+        if not lease.stored:
+            line.ask(Request(Op.RELEASE, lease=number, flags=Flag.FAILED if lease.failed else 0))
+
+
+def _put_away(cache: Access, line: Line) -> None:
+    """For the next request; a line that waits still is of no use."""
+    if line.channel.fileno() >= 0 and not line.waits:
+        cache.connections.give_back(line)
+    else:
+        line.channel.close()
+
+
+async def _made(factory: Callable[[], Any]) -> Any:
+    value = factory()
+    return await value if isawaitable(value) else value
+
+
+async def _readable(line: Line) -> None:
+    """Until the keeper has answered, or is gone."""
+    trio = sys.modules.get("trio")
+    loop = running()
+    if hasattr(loop, "add_reader"):
+        came = loop.create_future()
+        descriptor = line.channel.fileno()
+        if descriptor < 0:
+            return
+        loop.add_reader(descriptor, lambda: came.done() or came.set_result(None))
+        try:
+            await came
+        finally:
+            loop.remove_reader(descriptor)
+    elif trio is not None and line.channel.fileno() >= 0:
+        await trio.lowlevel.wait_readable(line.channel.fileno())

@@ -1,0 +1,133 @@
+"""The seam to the private cache: how a value becomes bytes, and a value again over memory that is the reader's own.
+
+What the two caches share comes through here, and nothing else of the private cache is used.
+"""
+
+from __future__ import annotations
+
+import pickle
+import sys
+from struct import unpack_from
+from typing import Any
+
+from ..cache.calls import Calls
+from ..cache.carry import packed, unpacked
+from ..cache.checks import TimeToLive, checked_bound, checked_condition, checked_ttl, seconds_to_live
+from ..cache.fork import follow
+from ..cache.keys import KEYWORDS, checked_key, given_key, make_key, names_its_object
+from ..cache.layout import array_over
+from ..cache.loops import can_wait, running
+from ..cache.memoryviews import restore
+from ..cache.notices import Notices
+from ..cache.singleflight import SingleFlight, Terms
+from ..cache.statistics import CacheInfo
+from ..cache.stopped import raise_if_stopped
+from ..cache.values import (
+    ARRAY,
+    BYTEARRAY,
+    BYTES,
+    CODED,
+    OWN,
+    PICKLE,
+    STR,
+    VIEW,
+    Codec,
+    Encoded,
+    encode,
+    write_parts,
+)
+from ..cache.views import Items, Values
+
+__all__ = [
+    "KEYWORDS",
+    "CacheInfo",
+    "Calls",
+    "Codec",
+    "Encoded",
+    "Items",
+    "Notices",
+    "SingleFlight",
+    "Terms",
+    "TimeToLive",
+    "Values",
+    "allocate",
+    "can_wait",
+    "checked_bound",
+    "checked_condition",
+    "checked_key",
+    "checked_ttl",
+    "decode",
+    "encode",
+    "follow",
+    "given_key",
+    "joined",
+    "make_key",
+    "names_its_object",
+    "packed",
+    "raise_if_stopped",
+    "running",
+    "seconds_to_live",
+    "unpacked",
+    "write_parts",
+]
+
+LARGE = 64 << 10
+"""Bytes from which on NumPy's memory is taken, which comes in huge pages, and is kept for the next."""
+
+ALIGNMENT, SMALL = 64, 512
+
+
+def allocate(nbytes: int) -> Any:
+    """Memory that a value is read into, and then made of. Not zeroed."""
+    numpy = sys.modules.get("numpy")
+    if numpy is None or nbytes < LARGE:
+        return bytearray(nbytes)
+    return numpy.empty(nbytes, "u1")
+
+
+def joined(encoded: Encoded) -> bytes:
+    """The value's bytes in one piece."""
+    if len(encoded.parts) == 1 and type(encoded.parts[0]) is bytes:
+        return encoded.parts[0]
+    whole = bytearray(encoded.nbytes)
+    write_parts(encoded.parts, memoryview(whole))
+    return bytes(whole)
+
+
+def decode(kind: int, data: Any, codec: Codec | None) -> Any:
+    """The value, of `data`, which it may keep and write to: nobody else has it."""
+    if (kind == CODED) != (codec is not None):
+        raise TypeError("stored with a codec, and read without one, or the other way round")
+    if codec is not None:
+        return codec.loads(bytes(data))
+    if kind == BYTES:
+        return bytes(data)
+    if kind == STR:
+        return data if type(data) is str else str(data, "utf-8", "surrogatepass")
+    if kind == BYTEARRAY:
+        return bytearray(data)
+    meta, bulk = _parts(memoryview(data).cast("B"), kind == ARRAY)
+    if kind == PICKLE:
+        return pickle.loads(meta, buffers=bulk)
+    if kind == ARRAY:
+        return array_over(bulk[0], pickle.loads(meta))
+    if kind == VIEW:
+        form, readonly = pickle.loads(meta)
+        return restore(form, bulk[0].toreadonly() if readonly else bulk[0])
+    raise ValueError(f"a value of kind {kind}, which this version does not know")
+
+
+def _parts(view: memoryview, writable: bool) -> tuple[memoryview, list[memoryview]]:
+    """The meta and the bulk, where they lie: read-only where they were when they were stored."""
+    (count,) = unpack_from("<Q", view)
+    sizes = unpack_from(f"<{count}Q", view, 8)
+    at = 8 * (1 + count)
+    meta = view[at : at + sizes[0]]
+    at += sizes[0]
+    bulk = []
+    for size in sizes[1:]:
+        nbytes = size & ~OWN
+        at += -at % (ALIGNMENT if nbytes >= SMALL else 16)
+        bulk.append(view[at : at + nbytes] if size & OWN or writable else view[at : at + nbytes].toreadonly())
+        at += nbytes
+    return meta, bulk

@@ -1,0 +1,124 @@
+"""Messages between clients and a keeper: each one packet, a header and what belongs to it, at most 128 KiB.
+
+Both sides check every length against what came. Neither believes an address, an offset or a process id of the other.
+"""
+
+from __future__ import annotations
+
+import struct
+from enum import IntEnum
+from typing import NamedTuple
+
+__all__ = ["ABSENT", "ANY", "INLINE", "LONGEST", "PROTOCOL", "Flag", "Op", "Reply", "Request", "Status"]
+
+PROTOCOL = 1
+"""Part of the socket's name: who speaks another one meets nobody."""
+
+LONGEST = 128 << 10
+INLINE = 32 << 10
+"""Bytes of a value up to which it stands in the message; a larger one goes through the mailbox."""
+
+ANY, ABSENT = (1 << 64) - 1, 0
+"""In place of the version that a key must have for a change to be made."""
+
+_REQUEST = struct.Struct("<BBHIQdQQ")
+_REPLY = struct.Struct("<BBHIQdQ")
+
+
+class Op(IntEnum):
+    """What is asked."""
+
+    HELLO = 1
+    TABLE = 2
+    HINTS = 3
+    MAILBOX = 4
+    STORE = 5
+    DELETE = 6
+    CLEAR = 7
+    TOUCH = 8
+    LEASE = 9
+    RELEASE = 10
+    FETCH = 11
+    SCAN = 12
+    INFO = 13
+    RESIZE = 14
+    PURGE = 15
+
+
+class Flag(IntEnum):
+    """Bits of a request."""
+
+    IN_MAILBOX = 1
+    KEEP_EXPIRY = 2
+    FAILED = 4
+
+
+class Status(IntEnum):
+    """What is answered."""
+
+    OK = 0
+    NO = 1
+    """There is no such entry, or it is not at the version that was asked for."""
+    STALE = 2
+    TOO_LARGE = 3
+    NO_ROOM = 4
+    WAIT = 5
+    LOOK = 6
+    OWN = 7
+    NEED = 8
+
+
+class Request(NamedTuple):
+    """`version`: what the entry must have; `lease`: the caller's, or another number of the operation's."""
+
+    op: int
+    key: bytes = b""
+    body: bytes = b""
+    kind: int = 0
+    flags: int = 0
+    length: int = 0
+    seconds: float = 0.0
+    version: int = ANY
+    lease: int = 0
+
+    def packed(self) -> bytes:
+        """As it goes out."""
+        head = _REQUEST.pack(
+            self.op, self.kind, len(self.key), self.flags, self.length, self.seconds, self.version, self.lease
+        )
+        return b"".join((head, self.key, self.body))
+
+    @classmethod
+    def unpacked(cls, data: bytes) -> Request:
+        """Of what came in; `ValueError` if it is none."""
+        if len(data) < _REQUEST.size:
+            raise ValueError("too short")
+        op, kind, key_length, flags, length, seconds, version, lease = _REQUEST.unpack_from(data)
+        end = _REQUEST.size + key_length
+        if end > len(data):
+            raise ValueError("the key is longer than the message")
+        return cls(op, data[_REQUEST.size : end], data[end:], kind, flags, length, seconds, version, lease)
+
+
+class Reply(NamedTuple):
+    """`version`: of the entry, or another number of the operation's."""
+
+    status: int
+    body: bytes = b""
+    kind: int = 0
+    length: int = 0
+    expires: float = 0.0
+    version: int = 0
+
+    def packed(self) -> bytes:
+        """As it goes out."""
+        head = _REPLY.pack(self.status, self.kind, 0, 0, self.length, self.expires, self.version)
+        return head + self.body if self.body else head
+
+    @classmethod
+    def unpacked(cls, data: bytes) -> Reply:
+        """Of what came in; `ValueError` if it is none."""
+        if len(data) < _REPLY.size:
+            raise ValueError("too short")
+        status, kind, _, _, length, expires, version = _REPLY.unpack_from(data)
+        return cls(status, data[_REPLY.size :], kind, length, expires, version)

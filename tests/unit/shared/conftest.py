@@ -1,0 +1,52 @@
+"""Each test has a directory of sockets of its own, and every keeper in it is gone when the test ends."""
+
+from __future__ import annotations
+
+import gc
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mvolatile import SharedCache
+from support.keepers import end_keepers, entries
+
+
+@pytest.fixture
+def runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Short, since a socket's path is."""
+    with tempfile.TemporaryDirectory(prefix="mv") as directory:
+        monkeypatch.setenv("MVOLATILE_RUNTIME_DIR", directory)
+        monkeypatch.setenv("MVOLATILE_KEEPER_LOG", str(Path(directory, "log")))
+        path = Path(directory)
+        yield path
+        end_keepers(path)
+        assert entries(path / "log") == [], "a keeper met an error"
+
+
+@pytest.fixture
+def make(runtime: Path, _leaves_nothing: None) -> Iterator[Callable[..., SharedCache[Any, Any]]]:
+    """Makes caches, and closes them."""
+    made: list[SharedCache[Any, Any]] = []
+
+    def make_one(name: str = "test", **options: Any) -> SharedCache[Any, Any]:
+        made.append(SharedCache(name, **options))
+        return made[-1]
+
+    yield make_one
+    for one in made:
+        one.close()
+    made.clear()
+    gc.collect()
+    for thread in threading.enumerate():
+        if thread.name.startswith("mvolatile-"):
+            thread.join(60)
+
+
+@pytest.fixture
+def cache(make: Callable[..., SharedCache[Any, Any]]) -> SharedCache[Any, Any]:
+    """One with a keeper of its own."""
+    return make()

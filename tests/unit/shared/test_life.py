@@ -1,0 +1,180 @@
+"""The keeper's life: it starts once, lingers, hangs and dies."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import mvolatile.shared.connection as connection
+from mvolatile import SharedCache
+from mvolatile.shared.place import Place
+from support.keepers import is_free, keeper_pid, until
+from support.processes import command
+
+Cache = SharedCache[Any, Any]
+Make = Callable[..., Cache]
+
+
+def test_it_lingers_and_ends(make: Make, runtime: Path) -> None:
+    cache = make(linger=0.2)
+    cache["a"] = 1
+    cache.close()
+    again = make(linger=0.2)
+    assert again["a"] == 1
+    again.close()
+    until(lambda: is_free(Place("test").path("lock")))
+    assert not Place("test").path("sock").exists()
+    new = make()
+    assert new.get("a") is None
+    assert keeper_pid("test") is None
+    new["a"] = 2
+    assert new["a"] == 2
+
+
+def test_many_first_clients_start_one_keeper(runtime: Path) -> None:
+    """16."""
+    program = """
+    import sys
+    from mvolatile import SharedCache
+    cache = SharedCache("test")
+    cache[sys.argv[1]] = 1
+    print(cache.keeper_info()["pid"])
+    """
+    first = [
+        subprocess.Popen([*command(program), str(i)], stdout=subprocess.PIPE, text=True) for i in range(6)
+    ]
+    said = {one.communicate(timeout=200)[0].strip() for one in first}
+    assert said == {str(keeper_pid("test"))}
+
+
+def test_a_keeper_that_ends_while_clients_connect(make: Make) -> None:
+    """16, the other half: none of the stores is lost on the way, whichever keeper hears it."""
+    for _ in range(15):
+        cache = make(linger=0)
+        cache["a"] = 1
+        assert cache.get("a") == 1
+        pid = keeper_pid("test")
+        cache.close()
+        other = make(linger=0)
+        other["b"] = 2
+        assert other["b"] == 2
+        assert pid is not None
+        other.close()
+
+
+def test_a_stopped_keeper_is_killed(cache: Cache, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """32: what it cannot be told to forget is forgotten."""
+    monkeypatch.setattr(connection, "PATIENCE", 300)
+    other = make()
+    cache["a"] = b"old"
+    assert other["a"] == b"old"
+    pid = keeper_pid("test")
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    assert other["a"] == b"old"  # nobody changed it
+    assert not cache.delete_many(["a"])
+    assert other.get("a") is None
+    cache["a"] = b"new"
+    assert other["a"] == b"new"
+    assert keeper_pid("test") != pid
+
+
+def test_a_stopped_keeper_that_may_not_be_killed(
+    cache: Cache, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """32: another pid namespace's. What it cannot be told is no success: others read the old value still."""
+    monkeypatch.setattr(connection, "PATIENCE", 50)
+    monkeypatch.setattr(connection, "ENDING", 0.2)
+    monkeypatch.setattr(connection, "end_hung", lambda channel: None)
+    other = make()
+    cache["a"] = b"old"
+    assert other["a"] == b"old"
+    pid = keeper_pid("test")
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    for change in (
+        lambda: cache.set("a", b"new"),
+        lambda: cache.delete_many(["a"]),
+        cache.clear,
+        lambda: cache.touch("a", 5),
+    ):
+        with pytest.raises(TimeoutError):
+            change()
+    assert other["a"] == b"old"
+    os.kill(pid, signal.SIGCONT)
+    until(lambda: other.get("a") in (None, b"new"))  # it hears then what it was told
+
+
+def test_a_store_that_was_given_up_comes_before_the_next(
+    cache: Cache, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """33: it waits at the keeper still, in a connection that is closed, when the next one comes in another."""
+    monkeypatch.setattr(connection, "ENDING", 0.0)
+    monkeypatch.setattr(connection, "end_hung", lambda channel: None)
+    other = make()
+    for i in range(10):
+        cache["a"] = b"old"
+        pid = keeper_pid("test")
+        assert pid is not None
+        os.kill(pid, signal.SIGSTOP)
+        monkeypatch.setattr(connection, "PATIENCE", 20)
+        with pytest.raises(TimeoutError):
+            cache["a"] = b"given up"
+        monkeypatch.setattr(connection, "PATIENCE", 100_000)
+        thread = threading.Thread(target=cache.set, args=("a", b"new %d" % i))
+        thread.start()
+        os.kill(pid, signal.SIGCONT)
+        thread.join(100)
+        assert other["a"] == b"new %d" % i
+    assert until(lambda: cache.keeper_info()["connections"] <= 5)
+    assert other["a"] == b"new 9"
+
+
+def test_sigterm_ends_it_cleanly(cache: Cache) -> None:
+    cache["a"] = 1
+    pid = keeper_pid("test")
+    assert pid is not None
+    os.kill(pid, signal.SIGTERM)
+    until(lambda: is_free(Place("test").path("lock")))
+    assert not Place("test").path("sock").exists()
+    assert cache.get("a") is None
+    cache["a"] = 2
+    assert cache["a"] == 2
+
+
+def test_a_keeper_whose_directory_was_emptied_ends(cache: Cache, runtime: Path) -> None:
+    cache["a"] = 1
+    pid = keeper_pid("test")
+    process = os.pidfd_open(pid)
+    for path in runtime.glob("test.*"):
+        path.unlink()
+    import select
+
+    assert select.select([process], [], [], 200)[0]
+    os.close(process)
+    cache["a"] = 2
+    assert cache["a"] == 2
+
+
+def test_the_keeper_inherits_nothing(cache: Cache, tmp_path: Path) -> None:
+    with open(tmp_path / "file", "w") as file:
+        os.set_inheritable(file.fileno(), True)
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+        try:
+            cache["a"] = 1
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+        pid = keeper_pid("test")
+        files = [os.readlink(f"/proc/{pid}/fd/{one}") for one in os.listdir(f"/proc/{pid}/fd")]
+        assert not any(str(tmp_path) in one for one in files)
+        assert os.readlink(f"/proc/{pid}/cwd") == "/"
+        assert os.getsid(pid) not in (os.getsid(0), 0)
+        status = Path(f"/proc/{pid}/status").read_text()
+        assert "SigBlk:\t0000000000000000" in status
