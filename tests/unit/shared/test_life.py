@@ -15,7 +15,7 @@ import pytest
 import mvolatile.shared.connection as connection
 from mvolatile import SharedCache
 from mvolatile.shared.place import Place
-from support.keepers import is_free, keeper_pid, until
+from support.keepers import is_free, keeper_pid, kill_keeper, until
 from support.processes import command
 
 Cache = SharedCache[Any, Any]
@@ -178,3 +178,29 @@ def test_the_keeper_inherits_nothing(cache: Cache, tmp_path: Path) -> None:
         assert os.getsid(pid) not in (os.getsid(0), 0)
         status = Path(f"/proc/{pid}/status").read_text()
         assert "SigBlk:\t0000000000000000" in status
+
+
+def test_another_thread_is_attaching(cache: Cache, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """37: the keeper has died, and a thread of this process is about to have the next one's table. Until then the
+    dead one's, which has not the key, is nobody's word that there is no value: `get_or_set` made one beside it.
+    """
+    cache["old"] = 1
+    assert cache["old"] == 1
+    kill_keeper(cache)
+    make()["new"] = b"stored"
+    attaching, found = threading.Event(), threading.Event()
+    real = connection.Table
+
+    def late(*given: Any) -> Any:
+        attaching.set()
+        found.wait(0.5)  # who finds waits for us: as long as who is not to wait needs
+        return real(*given)
+
+    monkeypatch.setattr(connection, "Table", late)
+    first = threading.Thread(target=cache.get, args=("old",))
+    first.start()
+    assert attaching.wait(60)
+    got = cache.get("new"), cache.get_or_set("new", lambda: b"made")
+    found.set()
+    first.join()
+    assert got == (b"stored", b"stored")
