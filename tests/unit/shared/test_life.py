@@ -7,6 +7,7 @@ import signal
 import subprocess
 import threading
 from collections.abc import Callable
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ import pytest
 
 import mvolatile.shared.connection as connection
 from mvolatile import SharedCache
+from mvolatile.shared import keys
 from mvolatile.shared.place import Place
+from mvolatile.shared.wire import Flag, Op, Request
 from support.keepers import is_free, keeper_pid, kill_keeper, until
 from support.processes import command
 
@@ -135,6 +138,49 @@ def test_a_store_that_was_given_up_comes_before_the_next(
         assert other["a"] == b"new %d" % i
     assert until(lambda: cache.keeper_info()["connections"] <= 5)
     assert other["a"] == b"new 9"
+
+
+def test_requests_are_heard_as_they_came(cache: Cache) -> None:
+    """33, where the next one comes over a connection that was heard just before, while the keeper was busy with a third
+    client's: level-triggered, that one stayed in the queue, before the one that was given up.
+    """
+    key = keys.encode("a")
+    cache["a"] = b"first"
+    pid = keeper_pid("test")
+    assert pid is not None
+    given_up, used, large = (_line() for _ in range(3))
+    assert large.with_mailbox(64 << 20) is not None
+
+    def provoked() -> bool:
+        os.kill(pid, signal.SIGSTOP)
+        used.channel.send(Request(Op.FETCH, key).packed())
+        large.channel.send(
+            Request(Op.STORE, b"large", length=64 << 20, seconds=inf, flags=Flag.IN_MAILBOX).packed()
+        )
+        os.kill(pid, signal.SIGCONT)
+        assert used.channel.receive(60_000)
+        given_up.channel.send(Request(Op.STORE, key, b"old", length=3, seconds=inf).packed())
+        used.channel.send(Request(Op.STORE, key, b"new", length=3, seconds=inf).packed())
+        was_busy = large.channel.receive(0) is False
+        assert was_busy is False or large.channel.receive(60_000)
+        assert used.channel.receive(60_000)
+        assert given_up.channel.receive(60_000)
+        return was_busy
+
+    try:
+        until(provoked)
+        assert cache["a"] == b"new"
+    finally:
+        for line in (given_up, used, large):
+            line.channel.close()
+
+
+def _line() -> connection.Line:
+    channel = Place("test").connect()
+    assert channel is not None
+    line = connection.Line(channel)
+    assert line.hello() is not None
+    return line
 
 
 def test_sigterm_ends_it_cleanly(cache: Cache) -> None:
