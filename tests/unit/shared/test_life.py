@@ -175,6 +175,24 @@ def test_requests_are_heard_as_they_came(cache: Cache) -> None:
             line.channel.close()
 
 
+def test_no_version_is_another_keepers(cache: Cache, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """38: the keeper dies between a reading and the change that depends on it."""
+    cache["a"] = 1
+    other = make()
+    read = cache._access.entry
+
+    def read_and_died(key: Any) -> Any:
+        monkeypatch.setattr(cache._access, "entry", read)
+        found = read(key)
+        kill_keeper(cache)
+        other["a"] = 10
+        return found
+
+    monkeypatch.setattr(cache._access, "entry", read_and_died)
+    assert cache.incr("a") == 11
+    assert other["a"] == 11
+
+
 def _line() -> connection.Line:
     channel = Place("test").connect()
     assert channel is not None
