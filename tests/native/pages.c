@@ -12,6 +12,7 @@
 #include "platform/maps.c"
 #include "platform/pagemap.c"
 #include "platform/probe.c"
+#include "platform/shared.c"
 #include "platform/threads.c"
 #include "platform/userfaultfd.c"
 #undef os_open

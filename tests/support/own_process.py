@@ -40,11 +40,16 @@ def run(item: pytest.Item) -> None:
         pytest.skip(skipped.get("message", ""))
 
 
+def _name(item: pytest.Item) -> str:
+    """Its own: pytest-xdist adds the group, which is the module's path (`conftest.py`)."""
+    return item.nodeid.removesuffix(f"@{item.path}")
+
+
 def _run_all(items: list[pytest.Item]) -> dict[str, ElementTree.Element]:
     env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     with tempfile.NamedTemporaryFile(suffix=".xml") as told:
         options = ["-p", "no:xdist", "-p", "no:cacheprovider", f"--junitxml={told.name}"]
-        command = [sys.executable, "-m", "pytest", *options, *(item.nodeid for item in items)]
+        command = [sys.executable, "-m", "pytest", *options, *map(_name, items)]
         done = subprocess.run(command, cwd=items[0].config.rootpath, env=env, capture_output=True, text=True)
         if done.returncode not in (0, 1):  # it did not come to the tests, or not to their end
             pytest.fail(f"a pytest of its own:\n{done.stdout}{done.stderr}", pytrace=False)

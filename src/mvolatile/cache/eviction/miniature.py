@@ -83,6 +83,8 @@ class Sample:
         """
         if self._miniatures is None:
             self._begin()
+        if not visits:
+            return
         if number not in self._seen:
             self._looks.append(number)
         _, before = self._seen.get(number, (key, 0))

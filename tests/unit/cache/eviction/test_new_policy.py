@@ -100,7 +100,7 @@ def run(directory: str) -> None:
                 lost += 1
                 cache[popular] = b"%09d;" % popular * 1000
     assert isinstance(inside(cache).policy, lfu.LFU)
-    assert inside(cache).budget.allowance is not None, "the kernel took something"
+    assert cache.cache_info().purged, "the kernel took nothing"
     assert not wrong
     assert lost < 3000, lost
     assert all(cache.get(key) is None or cache[key] == b"%09d;" % key * 1000 for key in range(30_000))

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import mvolatile as mv
+import mvolatile.cache.eviction as eviction
 from mvolatile import VolatileCache, testing
 from mvolatile.cache.engine import Engine, engine_of
 from mvolatile.cache.store import region_of, slot_of
@@ -80,7 +81,8 @@ def test_a_reader_that_comes_too_late_finds_nothing() -> None:
     is_valid(cache)
 
 
-def test_a_held_memory_is_not_given_away() -> None:
+def test_a_held_memory_is_not_given_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(eviction, "DEFAULT", "clock")  # by which all goes in its turn
     cache = churned(values=300)
     seal(cache)
     number = next(iter(engine_of(cache).store.regions))
