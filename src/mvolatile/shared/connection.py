@@ -199,6 +199,11 @@ class Connections:
         else:
             line.channel.close()
 
+    def lose(self, line: Line) -> None:
+        """Its keeper is gone; those that nobody uses are the same one's."""
+        line.channel.close()
+        self._idle[forks()] = []
+
     def _leave_parents(self) -> None:
         for count in [count for count in self._idle if count != forks()]:
             for line in self._idle.pop(count, []):
@@ -242,8 +247,7 @@ class Connections:
             if reply is not None:
                 self.give_back(line)
                 return reply
-            line.channel.close()
-            self._idle[forks()] = []  # the others are the same keeper's
+            self.lose(line)
         return None
 
     # ---- the table

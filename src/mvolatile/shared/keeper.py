@@ -31,6 +31,8 @@ __all__ = ["Keeper"]
 TICK = 1.0
 MOST_HELD = 64
 """Leases that one request may name as its caller's."""
+# Without ONESHOT who was heard keeps a place in the queue, and is heard again before who came earlier (schedule 33).
+ONCE = select.EPOLLIN | select.EPOLLONESHOT
 
 
 class NonsenseError(Exception):
@@ -94,7 +96,7 @@ class Keeper:
                 connection.close()
                 continue
             self.clients[connection.fileno()] = client
-            self._epoll.register(connection.fileno(), select.EPOLLIN)
+            self._epoll.register(connection.fileno(), ONCE)
             if client.pidfd >= 0:
                 self.clients[client.pidfd] = client
                 self._epoll.register(client.pidfd, select.EPOLLIN)
@@ -116,6 +118,7 @@ class Keeper:
                 [self._message], socket.CMSG_SPACE(16), socket.MSG_CMSG_CLOEXEC
             )
             passed = descriptors(ancillary)
+            self._epoll.modify(descriptor, ONCE)  # before the answer, after which the next may come
             cut = flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC)
             if not nbytes or cut or client.waits or len(passed) > 1:
                 raise NonsenseError
@@ -123,7 +126,7 @@ class Keeper:
             answer, reply_fd = self._answer(client, request, passed)
             self._send(client, answer, reply_fd)
         except BlockingIOError:
-            pass
+            self._epoll.modify(descriptor, ONCE)
         except (NonsenseError, ValueError, OSError):
             self._drop(client)
         finally:

@@ -111,7 +111,7 @@ def _ask(line: Line, key: Any) -> Reply | None:
 
 def _look(cache: Access, line: Line, key: Any, reply: Reply | None) -> Any:
     if reply is None:
-        line.channel.close()
+        cache.connections.lose(line)
         return MISSING
     return cache.find(key)
 

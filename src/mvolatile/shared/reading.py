@@ -43,17 +43,20 @@ class Reader:
         found = GONE if table is None else table.find(key)
         kind = type(found)
         if kind is int:
-            return self._find_otherwise(key, found)
+            return self._find_otherwise(key, found, table)
         if self._codec is None and kind in _PLAIN:
             return found
         return self.decoded(key, *_parts_of(found))
 
-    def _find_otherwise(self, key: Any, found: int) -> Any:
-        """The table does not say, or a value is not to be had by it."""
+    def _find_otherwise(self, key: Any, found: int, table: Any) -> Any:
+        """`table` does not say, or a value is not to be had by it."""
         for _ in range(4):
             if found == MISS:
+                # The bad schedule: the keeper is dead, another thread is attaching to the next one, or has just done
+                # so, and this table, which stays as it was, has not the key. A value would be made beside the one there
+                # is, again and again: `get_or_set` returned its own after so many looks, and others read the older.
                 have = self.connections.attachment
-                if have is None or have.anchor.channel.open:
+                if have is not None and have.table is table and have.anchor.channel.open:
                     return MISSING
             elif found == PURGED:
                 if self.notices is not None:
@@ -70,7 +73,8 @@ class Reader:
                 return MISSING
             if have.by_message:
                 return self._fetched(key)
-            answer = have.table.find(key)
+            table = have.table
+            answer = table.find(key)
             if type(answer) is not int:
                 return self.decoded(key, *_parts_of(answer))
             found = answer

@@ -51,7 +51,7 @@ class Storage:
         self._nonce, self._secrets = secrets.randbits(63), (secrets.randbits(64), secrets.randbits(64))
         # Where a purged page does not fault, each page of a record proves itself.
         self.stamped = tier() != "userfaultfd"
-        self._version = 2
+        self._version = secrets.randbits(61) << 1  # no other keeper's: a change may be meant for one
         self.nbytes = 0
         self.purged = self.evicted = self.expired = self.stores = 0
         self._allowance: float | None = None

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import threading
 from collections.abc import Callable
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ import pytest
 
 import mvolatile.shared.connection as connection
 from mvolatile import SharedCache
+from mvolatile.shared import keys
 from mvolatile.shared.place import Place
-from support.keepers import is_free, keeper_pid, until
+from mvolatile.shared.wire import Flag, Op, Request
+from support.keepers import is_free, keeper_pid, kill_keeper, until
 from support.processes import command
 
 Cache = SharedCache[Any, Any]
@@ -137,6 +140,67 @@ def test_a_store_that_was_given_up_comes_before_the_next(
     assert other["a"] == b"new 9"
 
 
+def test_requests_are_heard_as_they_came(cache: Cache) -> None:
+    """33, where the next one comes over a connection that was heard just before, while the keeper was busy with a third
+    client's: level-triggered, that one stayed in the queue, before the one that was given up.
+    """
+    key = keys.encode("a")
+    cache["a"] = b"first"
+    pid = keeper_pid("test")
+    assert pid is not None
+    given_up, used, large = (_line() for _ in range(3))
+    assert large.with_mailbox(64 << 20) is not None
+
+    def provoked() -> bool:
+        os.kill(pid, signal.SIGSTOP)
+        used.channel.send(Request(Op.FETCH, key).packed())
+        large.channel.send(
+            Request(Op.STORE, b"large", length=64 << 20, seconds=inf, flags=Flag.IN_MAILBOX).packed()
+        )
+        os.kill(pid, signal.SIGCONT)
+        assert used.channel.receive(60_000)
+        given_up.channel.send(Request(Op.STORE, key, b"old", length=3, seconds=inf).packed())
+        used.channel.send(Request(Op.STORE, key, b"new", length=3, seconds=inf).packed())
+        was_busy = large.channel.receive(0) is False
+        assert was_busy is False or large.channel.receive(60_000)
+        assert used.channel.receive(60_000)
+        assert given_up.channel.receive(60_000)
+        return was_busy
+
+    try:
+        until(provoked)
+        assert cache["a"] == b"new"
+    finally:
+        for line in (given_up, used, large):
+            line.channel.close()
+
+
+def test_no_version_is_another_keepers(cache: Cache, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """38: the keeper dies between a reading and the change that depends on it."""
+    cache["a"] = 1
+    other = make()
+    read = cache._access.entry
+
+    def read_and_died(key: Any) -> Any:
+        monkeypatch.setattr(cache._access, "entry", read)
+        found = read(key)
+        kill_keeper(cache)
+        other["a"] = 10
+        return found
+
+    monkeypatch.setattr(cache._access, "entry", read_and_died)
+    assert cache.incr("a") == 11
+    assert other["a"] == 11
+
+
+def _line() -> connection.Line:
+    channel = Place("test").connect()
+    assert channel is not None
+    line = connection.Line(channel)
+    assert line.hello() is not None
+    return line
+
+
 def test_sigterm_ends_it_cleanly(cache: Cache) -> None:
     cache["a"] = 1
     pid = keeper_pid("test")
@@ -178,3 +242,29 @@ def test_the_keeper_inherits_nothing(cache: Cache, tmp_path: Path) -> None:
         assert os.getsid(pid) not in (os.getsid(0), 0)
         status = Path(f"/proc/{pid}/status").read_text()
         assert "SigBlk:\t0000000000000000" in status
+
+
+def test_another_thread_is_attaching(cache: Cache, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """37: the keeper has died, and a thread of this process is about to have the next one's table. Until then the
+    dead one's, which has not the key, is nobody's word that there is no value: `get_or_set` made one beside it.
+    """
+    cache["old"] = 1
+    assert cache["old"] == 1
+    kill_keeper(cache)
+    make()["new"] = b"stored"
+    attaching, found = threading.Event(), threading.Event()
+    real = connection.Table
+
+    def late(*given: Any) -> Any:
+        attaching.set()
+        found.wait(0.5)  # who finds waits for us: as long as who is not to wait needs
+        return real(*given)
+
+    monkeypatch.setattr(connection, "Table", late)
+    first = threading.Thread(target=cache.get, args=("old",))
+    first.start()
+    assert attaching.wait(60)
+    got = cache.get("new"), cache.get_or_set("new", lambda: b"made")
+    found.set()
+    first.join()
+    assert got == (b"stored", b"stored")

@@ -156,6 +156,21 @@ def test_the_keepers_death_is_a_miss(cache: Cache, make: Make) -> None:
         assert keeper_pid("test") != pid
 
 
+def test_what_is_made_after_the_keepers_death_is_stored(cache: Cache, make: Make) -> None:
+    """As many connections as are kept lead to the dead one, and each of them took one of the looks."""
+    together = threading.Barrier(8)
+    threads = [
+        threading.Thread(target=cache.get_or_set, args=(i, lambda: together.wait(60))) for i in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    kill_keeper(cache)
+    assert cache.get_or_set("a", lambda: b"made") == b"made"
+    assert make().get("a") == b"made"
+
+
 def test_a_maker_whose_keeper_dies(cache: Cache, make: Make) -> None:
     """What was made is returned, and not stored: who knows what was deleted meanwhile."""
     make()
