@@ -46,6 +46,8 @@ def main(arguments: list[str]) -> NoReturn:
 
         keep(place, None if most == "-" else int(most), float(linger), ready)
         code = 0
+    except SystemExit:  # SIGTERM to one that was ending by itself
+        code = 0
     except BaseException as error:
         sys.excepthook(type(error), error, error.__traceback__)
         sys.stderr.flush()
