@@ -33,13 +33,14 @@ MAY_IMPORT = {
     "explore": {"errors"},
     "testing": {"memory", "arrays", "kernel", "_core", "errors"},
     "demo": {"cache", "kernel", "errors"},
+    "integrations": set(),
 }
 """By room, which is a module of the package or a package below it. `__init__`, `__main__` and `cli` may
 import all.
 """
 
 UNRULED = {"__init__", "__main__", "cli"}
-NOT_AT_START = ("model", "explore", "cli", "testing", "demo", "cache", "arrays", "shared")
+NOT_AT_START = ("model", "explore", "cli", "testing", "demo", "cache", "arrays", "shared", "integrations")
 
 KERNEL_CALLS = re.compile(
     r"\b(madvise|process_madvise|mmap|munmap|mremap|mprotect|mlock|munlock|mincore|msync|move_pages|ioctl|userfaultfd|syscall|prctl)"
