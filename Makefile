@@ -53,7 +53,7 @@ sanitize: $(VENV)/ready  ## the C core with AddressSanitizer and UndefinedBehavi
 	PYTHONPATH=$(CURDIR)/build/sanitize/lib \
 	LD_PRELOAD="$$($${CC:-gcc} -print-file-name=libasan.so) $$($${CC:-gcc} -print-file-name=libubsan.so)" \
 	ASAN_OPTIONS=detect_leaks=0:handle_sigbus=0:handle_segv=0:allocator_may_return_null=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
-	$(RUN)pytest $(SIDE_BY_SIDE) tests/unit/contract tests/unit/trap tests/unit/fork tests/unit/cache
+	$(RUN)pytest $(SIDE_BY_SIDE) -m 'not stress and not room_counted' tests/unit/contract tests/unit/trap tests/unit/fork tests/unit/cache tests/unit/shared
 
 tsan: $(VENV)/ready  ## the C core with ThreadSanitizer: threads in every operation, and the forced schedules
 	MVOLATILE_STRESS=full $(RUN)pytest $(SIDE_BY_SIDE) tests/unit/native/test_threads.py --timeout 3600

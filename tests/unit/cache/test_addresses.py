@@ -12,6 +12,8 @@ import pytest
 from mvolatile.kernel import room
 from support.processes import run_python
 
+pytestmark = pytest.mark.room_counted
+
 
 def _under(resource_name: str, spare: int, size: int) -> str:
     return f"""

@@ -94,6 +94,7 @@ assert mv.mvolatile(area.address, area.nbytes, 0) == (area.nbytes, 0)
 
 
 @exact
+@pytest.mark.room_counted
 def test_other_calls_where_no_mapping_is_left() -> None:
     """Each does all of its work or says that it cannot; and what is closed gives its pages back."""
     crowded("""

@@ -108,6 +108,7 @@ def run(directory: str) -> None:
 
 @pytest.mark.usefixtures("needs_cgroup")
 @pytest.mark.xdist_group("limits")
+@pytest.mark.room_counted
 def test_under_a_real_limit(request: pytest.FixtureRequest) -> None:
     done = run_limited(run, 96 << 20, str(request.path.parent))
     assert done.returncode == 0, f"{done}"
