@@ -9,7 +9,8 @@ The map, from the bottom up::
     keys.py      keys as bytes                      values.py     the seam to the private cache
     wire.py      messages                           place.py      where clients and keepers meet
     storage.py   what the keeper keeps              leases.py     who makes what
-    keeper.py    requests and answers               start.py      a keeper's beginning and end
+    answers.py   to requests                        clients.py    who is connected
+    keeper.py    one request after the other        start.py      a keeper's beginning and end
     connection.py a client's connections            lease.py      making once, as a client
     client.py    SharedCache
 """
