@@ -54,12 +54,12 @@ class Answers:
             most = self.storage.max_bytes
             length = ANY if most is None else most
             return Reply(
-                Status.OK, length=length, expires=boot_seconds(), version=self.storage.index.capacity
+                Status.OK, length=length, expires=boot_seconds(), version=self.storage.index.slots.capacity
             ), -1
         if not client.greeted:
             raise NonsenseError
         if op is Op.TABLE:
-            return Reply(Status.OK, version=self.storage.index.capacity), self.storage.table
+            return Reply(Status.OK, version=self.storage.index.slots.capacity), self.storage.index.descriptor
         if op in (Op.HINTS, Op.MAILBOX):
             if len(passed) != 1:
                 raise NonsenseError
@@ -69,14 +69,14 @@ class Answers:
 
     def _hints(self, client: Client, descriptor: int) -> None:
         try:
-            capacity = self.storage.index.capacity
+            capacity = self.storage.index.slots.capacity
             if (
                 not is_memfd(descriptor, fcntl.F_SEAL_SHRINK)
                 or os.fstat(descriptor).st_size < HINTS_HEADER + capacity
             ):
                 return  # of a table that has moved meanwhile
             self.clients.forget_hints(client)
-            client.hints, client.hints_of = Hints(descriptor, capacity), self.storage.generation
+            self.clients.take_hints(client, Hints(descriptor, capacity), self.storage.index.generation)
         finally:
             os.close(descriptor)
 
@@ -93,7 +93,7 @@ class Answers:
         if version == ANY:
             return True
         slot = self.storage.whole_slot(key)
-        return (ABSENT if slot < 0 else self.storage.index.get(slot)[0]) == version
+        return (ABSENT if slot < 0 else self.storage.index.slots.get(slot)[0]) == version
 
     def _store(self, client: Client, request: Request) -> Reply:
         key, length = request.key, request.length
@@ -114,7 +114,7 @@ class Answers:
             return Reply(Status.NO)
         expires = _when(request.seconds)
         if request.flags & Flag.KEEP_EXPIRY and (slot := self.storage.slot(key)) >= 0:
-            expires = self.storage.index.get(slot)[5]
+            expires = self.storage.index.slots.get(slot)[5]
         source = client.mailbox if in_mailbox else request.body
         status, version = Status.OK, 0
         try:
@@ -168,14 +168,14 @@ class Answers:
         slot = self.storage.slot(request.key)
         if slot < 0:
             return Reply(Status.NO)
-        version, _, _, length, kind, expires = self.storage.index.get(slot)
+        version, _, _, length, kind, expires = self.storage.index.slots.get(slot)
         if length > INLINE and length > client.mailbox_bytes:
             return Reply(Status.NEED, length=length)
-        record = self.storage.index.read(slot)
+        record = self.storage.index.slots.read(slot)
         if record is None or record[0] != request.key:
-            self.storage.remove(slot)
-            self.storage.purged += 1
+            self.storage.lose(slot)
             return Reply(Status.NO, version=version)
+        self.clients.heard(slot, self.storage.index)
         value = record[1]
         if length <= INLINE:
             return Reply(Status.OK, value, kind, length, expires, version)
@@ -187,12 +187,12 @@ class Answers:
     def _scan(self, client: Client, request: Request) -> Reply:
         """Keys from slot `lease` on: as many as fit into a message."""
         keys, size, at = [], 0, request.lease
-        while at < self.storage.index.capacity and size < INLINE:
-            slots, at = self.storage.index.scan(at, 1)
+        while at < self.storage.index.slots.capacity and size < INLINE:
+            slots, at = self.storage.index.slots.scan(at, 1)
             for slot in slots:
                 if (
-                    not self.storage.is_over(self.storage.index.get(slot)[5])
-                    and (key := self.storage.index.probe(slot)) is not None
+                    not self.storage.is_over(self.storage.index.slots.get(slot)[5])
+                    and (key := self.storage.index.slots.probe(slot)) is not None
                 ):
                     keys.append(struct.pack("<I", len(key)) + key)
                     size += 4 + len(key)
@@ -203,7 +203,7 @@ class Answers:
 
     def info(self) -> dict[str, Any]:
         """What there is to know of it."""
-        storage = self.storage
+        storage, reclaimer = self.storage, self.storage.reclaimer
         connections = self.clients.connections
         hits, misses, purged = self.clients.counts()
         return {
@@ -212,18 +212,18 @@ class Answers:
             "since": self.since,
             "clients": len({client.pid for client in connections}),
             "connections": len(connections),
-            "entries": storage.index.used,
-            "bytes": storage.nbytes,
+            "entries": storage.index.slots.used,
+            "bytes": storage.segments.nbytes,
             "max_bytes": storage.max_bytes,
-            "resident": storage.resident(),
-            "pinned": storage.pinned(),
-            "segments": storage.segments,
-            "overhead": storage.overhead(),
+            "resident": storage.segments.resident(),
+            "pinned": storage.segments.pinned(),
+            "segments": len(storage.segments),
+            "overhead": reclaimer.overhead,
             "hits": hits,
             "misses": misses,
-            "purged": max(storage.purged, purged),
-            "evicted": storage.evicted,
-            "expired": storage.expired,
+            "purged": max(reclaimer.purged, purged),
+            "evicted": reclaimer.evictable.evicted,
+            "expired": reclaimer.expired,
             "stores": storage.stores,
             "making": len(self.leases),
             "linger": self.linger,

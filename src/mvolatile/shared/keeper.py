@@ -34,7 +34,7 @@ class Keeper:
         self.listener = listener
         self.linger = linger
         self.clients = Clients()
-        self.storage = Storage(name, max_bytes, self._used_lately)
+        self.storage = Storage(name, max_bytes, self.clients)
         self.answers = Answers(name, self.storage, self.clients, linger, self._tell)
         self._epoll = select.epoll()
         self._epoll.register(listener.fileno(), select.EPOLLIN)
@@ -59,11 +59,7 @@ class Keeper:
                 ticked = now
                 if not still_ours():
                     return
-                self.storage.sweep()
-                self.storage.look_for_losses()
-
-    def _used_lately(self, slot: int) -> bool:
-        return self.clients.used_lately(slot, self.storage.generation)
+                self.storage.tick()
 
     def _accept(self) -> None:
         for _ in range(16):
