@@ -40,12 +40,17 @@ _unasked = 0
 
 
 class Usage(Protocol):
-    """What is held now. `Lookup` has it."""
+    """What is held now. `Lookup` has it, and a keeper's reclaimer."""
 
-    nbytes: int
-    """Bytes of values."""
-    overhead: int
-    """Ordinary memory that they need beside."""
+    @property
+    def nbytes(self) -> int:
+        """Bytes of values."""
+        ...
+
+    @property
+    def overhead(self) -> int:
+        """Ordinary memory that they need beside."""
+        ...
 
 
 class Budget:

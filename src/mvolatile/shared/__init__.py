@@ -8,10 +8,18 @@ The map, from the bottom up::
 
     keys.py      keys as bytes                      values.py     the seam to the private cache
     wire.py      messages                           place.py      where clients and keepers meet
-    storage.py   what the keeper keeps              leases.py     who makes what
-    keeper.py    requests and answers               start.py      a keeper's beginning and end
+
+    index.py     the slot table                     segment.py    a piece of memory; segments.py: all of them
+    visits.py    how often each was read            evictable.py  the storage, as eviction sees it
+    reclaim.py   what goes, and when                storage.py    what the keeper keeps
+    leases.py    who makes what                     peer.py       a client, as the keeper sees it; clients.py: all
+    answers.py   to requests                        keeper.py     one request after the other
+    start.py     a keeper's beginning and end       survey.py     all keepers, and what they tell
+
     connection.py a client's connections            lease.py      making once, as a client
-    client.py    SharedCache
+    reading.py   hits                               access.py     stores
+    verbs.py     add, touch, incr                   client.py     SharedCache
+    decorator.py volatile_cache(shared=...)
 """
 
 from __future__ import annotations

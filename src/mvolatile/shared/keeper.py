@@ -1,42 +1,30 @@
 """The keeper: one process, one thread, one request after the other. It owns the values and alone changes anything.
 
-It believes nothing of what clients say: no length, no offset, no descriptor's kind. It waits for no client: who does
-not take an answer, or sends what is no request, is dropped.
+It waits for no client: who does not take an answer, or sends what is no request, is dropped.
 """
 
 from __future__ import annotations
 
 import errno
-import fcntl
-import json
-import math
 import os
 import select
 import socket
-import struct
 import time
-from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, ClassVar
+from typing import Any
 
-from .._core import HINTS_HEADER, Hints, boot_seconds
-from ..errors import NoRoomError, TooLargeError
-from .leases import Leases, Told
-from .peer import Client, descriptors, is_memfd
+from .answers import Answers
+from .clients import Clients
+from .leases import Told
+from .peer import Client, descriptors
 from .storage import Storage
-from .wire import ABSENT, ANY, INLINE, LONGEST, PROTOCOL, Flag, Op, Reply, Request, Status
+from .wire import LONGEST, NonsenseError, Reply, Request, Status
 
 __all__ = ["Keeper"]
 
 TICK = 1.0
-MOST_HELD = 64
-"""Leases that one request may name as its caller's."""
 # Without ONESHOT who was heard keeps a place in the queue, and is heard again before who came earlier (schedule 33).
 ONCE = select.EPOLLIN | select.EPOLLONESHOT
-
-
-class NonsenseError(Exception):
-    """What came is no request of ours."""
 
 
 class Keeper:
@@ -44,19 +32,14 @@ class Keeper:
 
     def __init__(self, listener: socket.socket, name: str, max_bytes: int | None, linger: float) -> None:
         self.listener = listener
-        self.name = name
         self.linger = linger
-        self.clients: dict[int, Client] = {}  # by descriptor, those of processes too
-        self.leases = Leases()
-        self.storage = Storage(name, max_bytes, self._used_lately)
-        self.counts = [0, 0, 0]  # hits, misses, purged: what those who are gone said last
-        self.since = time.time()
+        self.clients = Clients()
+        self.storage = Storage(name, max_bytes, self.clients)
+        self.answers = Answers(name, self.storage, self.clients, linger, self._tell)
         self._epoll = select.epoll()
         self._epoll.register(listener.fileno(), select.EPOLLIN)
         self._message = bytearray(LONGEST)  # taken once: there may be no memory later
         self._spare = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
-
-    # ---- the loop
 
     def serve(self, still_ours: Any = lambda: True) -> None:
         """Until it is time to end. `still_ours()` says whether the name is still this keeper's."""
@@ -76,8 +59,7 @@ class Keeper:
                 ticked = now
                 if not still_ours():
                     return
-                self.storage.sweep()
-                self.storage.look_for_losses()
+                self.storage.tick()
 
     def _accept(self) -> None:
         for _ in range(16):
@@ -123,7 +105,7 @@ class Keeper:
             if not nbytes or cut or client.waits or len(passed) > 1:
                 raise NonsenseError
             request = Request.unpacked(bytes(memoryview(self._message)[:nbytes]))
-            answer, reply_fd = self._answer(client, request, passed)
+            answer, reply_fd = self.answers.answer(client, request, passed)
             self._send(client, answer, reply_fd)
         except BlockingIOError:
             self._epoll.modify(descriptor, ONCE)
@@ -162,239 +144,6 @@ class Keeper:
         if client.pidfd >= 0:
             del self.clients[client.pidfd]
             self._epoll.unregister(client.pidfd)
-        self._forget_hints(client)
+        self.clients.forget_hints(client)
         client.close()
-        self._tell(self.leases.gone(number))
-
-    # ---- hints
-
-    def _used_lately(self, slot: int) -> bool:
-        used = False
-        for client in self.clients.values():
-            if client.hints is not None and client.hints_of == self.storage.generation:
-                used |= client.hints.take(slot)
-        return used
-
-    def _forget_hints(self, client: Client) -> None:
-        if client.hints is not None:
-            self.counts = [a + b for a, b in zip(self.counts, client.hints.counts, strict=True)]
-            client.hints = None
-
-    # ---- requests
-
-    def _answer(self, client: Client, request: Request, passed: list[int]) -> tuple[Reply, int]:
-        try:
-            op = Op(request.op)
-        except ValueError:
-            raise NonsenseError from None
-        if op is Op.HELLO:
-            if request.length != PROTOCOL:
-                raise NonsenseError
-            client.greeted = True
-            most = self.storage.max_bytes
-            length = ANY if most is None else most
-            return Reply(
-                Status.OK, length=length, expires=boot_seconds(), version=self.storage.index.capacity
-            ), -1
-        if not client.greeted:
-            raise NonsenseError
-        if op is Op.TABLE:
-            return Reply(Status.OK, version=self.storage.index.capacity), self.storage.table
-        if op in (Op.HINTS, Op.MAILBOX):
-            if len(passed) != 1:
-                raise NonsenseError
-            (self._hints if op is Op.HINTS else self._mailbox)(client, passed.pop())
-            return Reply(Status.OK), -1
-        return self._ANSWERS[op](self, client, request), -1
-
-    def _hints(self, client: Client, descriptor: int) -> None:
-        try:
-            capacity = self.storage.index.capacity
-            if (
-                not is_memfd(descriptor, fcntl.F_SEAL_SHRINK)
-                or os.fstat(descriptor).st_size < HINTS_HEADER + capacity
-            ):
-                return  # of a table that has moved meanwhile
-            self._forget_hints(client)
-            client.hints, client.hints_of = Hints(descriptor, capacity), self.storage.generation
-        finally:
-            os.close(descriptor)
-
-    def _mailbox(self, client: Client, descriptor: int) -> None:
-        if not is_memfd(descriptor, 0):  # another file may make us wait
-            os.close(descriptor)
-            raise NonsenseError
-        if client.mailbox >= 0:
-            os.close(client.mailbox)
-        client.mailbox, client.mailbox_bytes = descriptor, os.fstat(descriptor).st_size
-
-    def _is_at(self, key: bytes, version: int) -> bool:
-        """Whether the entry of `key` is the one that the client means."""
-        if version == ANY:
-            return True
-        slot = self.storage.whole_slot(key)
-        return (ABSENT if slot < 0 else self.storage.index.get(slot)[0]) == version
-
-    def _store(self, client: Client, request: Request) -> Reply:
-        key, length = request.key, request.length
-        in_mailbox = request.flags & Flag.IN_MAILBOX
-        if (
-            not key
-            or (not in_mailbox and length != len(request.body))
-            or (in_mailbox and length > client.mailbox_bytes)
-        ):
-            raise NonsenseError
-        if math.isnan(request.seconds):
-            raise NonsenseError
-        number = client.socket.fileno()
-        if request.lease and self.leases.valid(request.lease, number) is None:
-            self._tell(self.leases.end(request.lease, number, Status.LOOK))
-            return Reply(Status.STALE)
-        if not self._is_at(key, request.version):
-            return Reply(Status.NO)
-        expires = _when(request.seconds)
-        if request.flags & Flag.KEEP_EXPIRY and (slot := self.storage.slot(key)) >= 0:
-            expires = self.storage.index.get(slot)[5]
-        source = client.mailbox if in_mailbox else request.body
-        status, version = Status.OK, 0
-        try:
-            version = self.storage.put(key, source, length, request.kind, expires)
-        except NoRoomError:
-            status = Status.NO_ROOM
-        except TooLargeError:
-            status = Status.TOO_LARGE
-        if request.lease:
-            self._tell(self.leases.end(request.lease, number, Status.OWN if status else Status.LOOK))
-        else:
-            self._tell(self.leases.changed(key))
-        return Reply(status, version=version)
-
-    def _delete(self, client: Client, request: Request) -> Reply:
-        if not self._is_at(request.key, request.version):
-            return Reply(Status.NO)
-        slot = self.storage.whole_slot(request.key)
-        if slot >= 0:
-            self.storage.remove(slot)
-        self._tell(self.leases.changed(request.key))
-        return Reply(Status.OK if slot >= 0 else Status.NO)
-
-    def _clear(self, client: Client, request: Request) -> Reply:
-        self.storage.clear()
-        self._tell(self.leases.all_changed())
-        return Reply(Status.OK)
-
-    def _touch(self, client: Client, request: Request) -> Reply:
-        slot = self.storage.whole_slot(request.key)
-        if slot < 0 or not self._is_at(request.key, request.version) or math.isnan(request.seconds):
-            return Reply(Status.NO)
-        self.storage.touch(slot, _when(request.seconds))
-        return Reply(Status.OK)
-
-    def _lease(self, client: Client, request: Request) -> Reply:
-        if len(request.body) % 8 or len(request.body) > 8 * MOST_HELD:
-            raise NonsenseError
-        if self.storage.whole_slot(request.key) >= 0:
-            return Reply(Status.LOOK)
-        held = struct.unpack(f"<{len(request.body) // 8}Q", request.body)
-        status, number = self.leases.ask(client.socket.fileno(), request.key, held)
-        return Reply(status, version=number)
-
-    def _release(self, client: Client, request: Request) -> Reply:
-        status = Status.NO if request.flags & Flag.FAILED else Status.OWN
-        self._tell(self.leases.end(request.lease, client.socket.fileno(), status))
-        return Reply(Status.OK)
-
-    def _fetch(self, client: Client, request: Request) -> Reply:
-        slot = self.storage.slot(request.key)
-        if slot < 0:
-            return Reply(Status.NO)
-        version, _, _, length, kind, expires = self.storage.index.get(slot)
-        if length > INLINE and length > client.mailbox_bytes:
-            return Reply(Status.NEED, length=length)
-        record = self.storage.index.read(slot)
-        if record is None or record[0] != request.key:
-            self.storage.remove(slot)
-            self.storage.purged += 1
-            return Reply(Status.NO, version=version)
-        value = record[1]
-        if length <= INLINE:
-            return Reply(Status.OK, value, kind, length, expires, version)
-        at = 0
-        while at < length:
-            at += os.pwrite(client.mailbox, memoryview(value)[at:], at)
-        return Reply(Status.OK, b"", kind, length, expires, version)
-
-    def _scan(self, client: Client, request: Request) -> Reply:
-        """Keys from slot `lease` on: as many as fit into a message."""
-        keys, size, at = [], 0, request.lease
-        while at < self.storage.index.capacity and size < INLINE:
-            slots, at = self.storage.index.scan(at, 1)
-            for slot in slots:
-                if (
-                    not self.storage.is_over(self.storage.index.get(slot)[5])
-                    and (key := self.storage.index.probe(slot)) is not None
-                ):
-                    keys.append(struct.pack("<I", len(key)) + key)
-                    size += 4 + len(key)
-        return Reply(Status.OK, b"".join(keys), version=at)
-
-    def _info(self, client: Client, request: Request) -> Reply:
-        return Reply(Status.OK, json.dumps(self.info()).encode())
-
-    def info(self) -> dict[str, Any]:
-        """What there is to know of it."""
-        storage = self.storage
-        counts = list(self.counts)
-        clients = {id(client): client for client in self.clients.values()}.values()
-        for client in clients:
-            if client.hints is not None:
-                counts = [a + b for a, b in zip(counts, client.hints.counts, strict=True)]
-        return {
-            "name": self.name,
-            "pid": os.getpid(),
-            "since": self.since,
-            "clients": len({client.pid for client in clients}),
-            "connections": len(clients),
-            "entries": storage.index.used,
-            "bytes": storage.nbytes,
-            "max_bytes": storage.max_bytes,
-            "resident": storage.resident(),
-            "pinned": storage.pinned(),
-            "segments": storage.segments,
-            "overhead": storage.overhead(),
-            "hits": counts[0],
-            "misses": counts[1],
-            "purged": max(storage.purged, counts[2]),
-            "evicted": storage.evicted,
-            "expired": storage.expired,
-            "stores": storage.stores,
-            "making": len(self.leases),
-            "linger": self.linger,
-        }
-
-    def _resize(self, client: Client, request: Request) -> Reply:
-        self.storage.resize(None if request.length == ANY else request.length)
-        return Reply(Status.OK)
-
-    def _purge(self, client: Client, request: Request) -> Reply:
-        given = self.storage.purge(None if request.length == ANY else request.length)
-        return Reply(Status.OK, length=given)
-
-    _ANSWERS: ClassVar[dict[Op, Callable[..., Reply]]] = {
-        Op.STORE: _store,
-        Op.DELETE: _delete,
-        Op.CLEAR: _clear,
-        Op.TOUCH: _touch,
-        Op.LEASE: _lease,
-        Op.RELEASE: _release,
-        Op.FETCH: _fetch,
-        Op.SCAN: _scan,
-        Op.INFO: _info,
-        Op.RESIZE: _resize,
-        Op.PURGE: _purge,
-    }
-
-
-def _when(seconds: float) -> float:
-    """The end of a life that is so many seconds long."""
-    return 0.0 if seconds == math.inf else boot_seconds() + seconds
+        self._tell(self.answers.leases.gone(number))

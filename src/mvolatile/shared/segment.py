@@ -1,34 +1,96 @@
-"""Pieces of the keeper's memory."""
+"""Pieces of the keeper's memory. Small records share one, which is filled front to back under a pin and volatile from
+then on; a large one has its own.
+
+Once memory is volatile nothing holds, peeks at or surveys it again, since that fills what was purged: a purged page
+must answer `EFAULT` until the memory is given back.
+"""
 
 from __future__ import annotations
 
 from array import array
+from itertools import count
 
 from ..memory import Pin, VolatileMemory
+from .visits import Visits
 
-__all__ = ["Segment", "Spare", "rounded"]
+__all__ = ["ALIGNMENT", "Segment", "Spare", "rounded"]
 
+ALIGNMENT = 16
 MOST_SPARE = 16 << 20
 """Bytes of volatile memory that wait for the next that is stored."""
 
+_numbers = count(1)
+
 
 class Segment:
-    """A piece of memory; `live` are the bytes of its records that the index has, `hashes` all it ever had."""
+    """A region, as eviction policies see one (`cache/eviction/policy.py`): of each record it ever had, `keys` has the
+    hash of the key. `live` are the bytes of the records that the index has.
+    """
 
-    __slots__ = ("hashes", "live", "memory", "nbytes", "pin", "start", "used")
+    __slots__ = (
+        "_offsets",
+        "_visits",
+        "emptied",
+        "is_large",
+        "keys",
+        "live",
+        "memory",
+        "nbytes",
+        "number",
+        "passed",
+        "pin",
+        "queue",
+        "start",
+        "used",
+    )
 
-    def __init__(self, nbytes: int, name: str) -> None:
+    def __init__(self, nbytes: int, name: str, visits: Visits) -> None:
         self.memory = VolatileMemory(nbytes, name)
         self.start = self.memory.address
         self.nbytes = nbytes
-        self.begin()
+        self.pin: Pin | None = None
+        self._visits = visits
 
-    def begin(self) -> None:
+    def begin(self, queue: int, is_large: bool) -> None:
         """Hold it, to be filled. What was there, no slot tells of any more; and what of that was purged is filled."""
-        self.used = self.live = 0
-        self.hashes = array("Q")
-        self.pin: Pin | None = self.memory.pin(write=True, on_purge="zero")
+        self.number = next(_numbers)
+        self.queue, self.is_large = queue, is_large
+        self.used = self.live = self.emptied = self.passed = 0
+        self.keys, self._offsets = array("Q"), array("H")
+        self.pin = self.memory.pin(write=True, on_purge="zero")
         self.pin.__enter__()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is being filled."""
+        return self.pin is not None
+
+    def append(self, key: int, address: int, nbytes: int) -> int:
+        """A record was written there. By how much the segment is fuller."""
+        used, self.used = self.used, address + nbytes - self.start
+        self.keys.append(key)
+        self._offsets.append((address - self.start) // ALIGNMENT)
+        self.live += nbytes
+        return self.used - used
+
+    def address(self, slot: int) -> int:
+        """Of a record."""
+        return self.start + self._offsets[slot] * ALIGNMENT
+
+    def size(self, slot: int) -> int:
+        """Its bytes, up to the next."""
+        end = self.start + self.used if slot + 1 == len(self.keys) else self.address(slot + 1)
+        return end - self.address(slot)
+
+    def visits(self, slot: int) -> int:
+        """How often it was read since the evictor passed."""
+        return self._visits.of(self.keys[slot]) or 0
+
+    def stay(self, queue: int, visits: int) -> None:
+        """The evictor passed a large one, and left it."""
+        self.queue = queue
+        if not visits:
+            self._visits.forget(self.keys[0])
 
     def seal(self) -> None:
         """From now on the kernel may take it."""
@@ -70,7 +132,6 @@ class Spare:
             if self._segments[at].nbytes == nbytes:
                 segment = self._segments.pop(at)
                 self._nbytes -= nbytes
-                segment.begin()
                 return segment
         return None
 

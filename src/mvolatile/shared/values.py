@@ -10,9 +10,11 @@ import sys
 from struct import unpack_from
 from typing import Any
 
+from ..cache.budget import Budget
 from ..cache.calls import Calls
 from ..cache.carry import packed, unpacked
 from ..cache.checks import TimeToLive, checked_bound, checked_condition, checked_ttl, seconds_to_live
+from ..cache.eviction import Evictor, make_policy
 from ..cache.fork import follow
 from ..cache.keys import KEYWORDS, checked_key, given_key, make_key, names_its_object
 from ..cache.layout import array_over
@@ -22,6 +24,7 @@ from ..cache.notices import Notices
 from ..cache.singleflight import SingleFlight, Terms
 from ..cache.statistics import CacheInfo
 from ..cache.stopped import raise_if_stopped
+from ..cache.store import KEPT
 from ..cache.values import (
     ARRAY,
     BYTEARRAY,
@@ -39,11 +42,14 @@ from ..cache.values import (
 from ..cache.views import Items, Values
 
 __all__ = [
+    "KEPT",
     "KEYWORDS",
+    "Budget",
     "CacheInfo",
     "Calls",
     "Codec",
     "Encoded",
+    "Evictor",
     "Items",
     "Notices",
     "SingleFlight",
@@ -62,6 +68,7 @@ __all__ = [
     "given_key",
     "joined",
     "make_key",
+    "make_policy",
     "names_its_object",
     "packed",
     "raise_if_stopped",

@@ -9,7 +9,19 @@ import struct
 from enum import IntEnum
 from typing import NamedTuple
 
-__all__ = ["ABSENT", "ANY", "INLINE", "LONGEST", "PROTOCOL", "Flag", "Op", "Reply", "Request", "Status"]
+__all__ = [
+    "ABSENT",
+    "ANY",
+    "INLINE",
+    "LONGEST",
+    "PROTOCOL",
+    "Flag",
+    "NonsenseError",
+    "Op",
+    "Reply",
+    "Request",
+    "Status",
+]
 
 PROTOCOL = 1
 """Part of the socket's name: who speaks another one meets nobody."""
@@ -23,6 +35,10 @@ ANY, ABSENT = (1 << 64) - 1, 0
 
 _REQUEST = struct.Struct("<BBHIQdQQ")
 _REPLY = struct.Struct("<BBHIQdQ")
+
+
+class NonsenseError(Exception):
+    """What came is no request of ours."""
 
 
 class Op(IntEnum):

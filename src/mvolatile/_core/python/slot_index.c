@@ -247,14 +247,47 @@ static void hints_dealloc(HintsObject *self) {
     Py_DECREF(type);
 }
 
-static PyObject *hints_take(HintsObject *self, PyObject *slot) {
+static unsigned char *hint_of(PyTypeObject *type, PyObject *all, Py_ssize_t which, size_t slot) {
+    PyObject *one = PyTuple_GetItem(all, which);
+    if (!one) return NULL;
+    if (!PyObject_TypeCheck(one, type)) return PyErr_SetString(PyExc_TypeError, "not Hints"), NULL;
+    HintsObject *hints = (HintsObject *)one;
+    if (slot < hints->mapped - HINTS_HEADER) return &hints->base[HINTS_HEADER + slot];
+    return PyErr_SetString(PyExc_IndexError, "no such slot"), NULL;
+}
+
+/* A file is its client's, which may write to it at any time: a hint is read once, and believed for what it is. */
+static PyObject *hints_uses(PyTypeObject *type, PyObject *args) {
+    PyObject *all;
+    Py_ssize_t slot;
+    if (!PyArg_ParseTuple(args, "O!n:uses", &PyTuple_Type, &all, &slot)) return NULL;
+    unsigned uses = 0;
+    for (Py_ssize_t i = 0, n = PyTuple_Size(all); i < n && uses < MOST_USES; i++) {
+        unsigned char *hint = hint_of(type, all, i, (size_t)slot);
+        if (!hint) return NULL;
+        uses += hint_read(hint);
+    }
+    return PyLong_FromUnsignedLong(uses < MOST_USES ? uses : MOST_USES);
+}
+
+static PyObject *hints_forget(PyTypeObject *type, PyObject *args) {
+    PyObject *all;
+    Py_ssize_t slot;
+    if (!PyArg_ParseTuple(args, "O!n:forget", &PyTuple_Type, &all, &slot)) return NULL;
+    for (Py_ssize_t i = 0, n = PyTuple_Size(all); i < n; i++) {
+        unsigned char *hint = hint_of(type, all, i, (size_t)slot);
+        if (!hint) return NULL;
+        if (hint_read(hint)) hint_write(hint, 0);
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *hints_use(HintsObject *self, PyObject *slot) {
     size_t at = PyLong_AsSize_t(slot);
     if (PyErr_Occurred()) return NULL;
     if (at >= self->mapped - HINTS_HEADER) return PyErr_SetString(PyExc_IndexError, "no such slot"), NULL;
-    unsigned char *hint = &self->base[HINTS_HEADER + at];
-    bool used = *hint != 0;
-    if (used) *hint = 0;
-    return PyBool_FromLong(used);
+    hint_use(&self->base[HINTS_HEADER + at]);
+    Py_RETURN_NONE;
 }
 
 static PyObject *hints_counts(HintsObject *self, void *unused) {
@@ -264,7 +297,9 @@ static PyObject *hints_counts(HintsObject *self, void *unused) {
 }
 
 static PyMethodDef hints_methods[] = {
-    {"take", (PyCFunction)hints_take, METH_O, "take($self, slot, /)\n--\n\nWhether the slot was used since it was last asked."},
+    {"uses", (PyCFunction)hints_uses, METH_VARARGS | METH_CLASS, "uses($type, all, slot, /)\n--\n\nHow often a slot was used, as a tuple of hints says; at most 255."},
+    {"forget", (PyCFunction)hints_forget, METH_VARARGS | METH_CLASS, "forget($type, all, slot, /)\n--\n\nThat a slot was used, in a tuple of hints."},
+    {"use", (PyCFunction)hints_use, METH_O, "use($self, slot, /)\n--\n\nCount a use."},
     {NULL, NULL, 0, NULL},
 };
 static PyGetSetDef hints_getset[] = {

@@ -170,7 +170,7 @@ static PyObject *answer(enum answer answer) { return PyLong_FromLong(answer); }
 static void count_answer(TableObject *self, enum answer answer, const struct found *found) {
     struct hints_header *counts = (struct hints_header *)self->hints;
     if (answer == SLOT_FOUND) {
-        self->hints[HINTS_HEADER + found->index] = 1;
+        hint_use(&self->hints[HINTS_HEADER + found->index]);
         count_use(&counts->hits);
     } else if (answer == SLOT_PURGED) count_use(&counts->purged);
 }

@@ -25,6 +25,15 @@ struct hints_header {
     _Atomic uint64_t hits, misses, purged;
 };
 
+/* A hint is the uses of a slot since the keeper forgot them. Threads of the client and the keeper write to it without a word; some are lost. */
+#define MOST_USES 255
+static inline unsigned hint_read(const unsigned char *hint) { return __atomic_load_n(hint, __ATOMIC_RELAXED); }
+static inline void hint_write(unsigned char *hint, unsigned uses) { __atomic_store_n(hint, (unsigned char)uses, __ATOMIC_RELAXED); }
+static inline void hint_use(unsigned char *hint) {
+    unsigned uses = hint_read(hint);
+    if (uses < MOST_USES) hint_write(hint, uses + 1);
+}
+
 int table_open_slots(struct slots *slots, int fd, size_t nbytes, bool write);
 TableObject *table_alloc(PyTypeObject *type);
 void table_dealloc(TableObject *self);

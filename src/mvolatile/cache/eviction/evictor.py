@@ -6,22 +6,16 @@ that a small cache has may be there. Published bytes are never written again, so
 
 from __future__ import annotations
 
-from collections.abc import Container, Hashable
+from collections.abc import Hashable
 from typing import Any, Protocol
 
-from ..store import LargeValue
 from .policy import Policy
 
 __all__ = ["Evictor", "Holds"]
 
 
 class Holds(Protocol):
-    """What an evictor needs of a store; `Store` and the simulated one have it."""
-
-    @property
-    def regions(self) -> Container[int]:
-        """By number."""
-        ...
+    """What an evictor needs of a store: `Store`, the simulated one, and a keeper's have it."""
 
     def lives(self, region: Any, slot: int, /) -> bool:
         """Whether that is the value of its key."""
@@ -63,7 +57,7 @@ class Evictor:
             region = self.policy.evict()
         if region is None:
             return False
-        if isinstance(region, LargeValue):
+        if region.is_large:
             self._pass_large(region)
         else:
             self._pass_slot(region, region.passed)
@@ -83,7 +77,7 @@ class Evictor:
         if segment.passed >= len(segment.keys) and not segment.is_open:
             store.retire(segment)
 
-    def _pass_large(self, value: LargeValue) -> None:
+    def _pass_large(self, value: Any) -> None:
         stay = self.policy.visited(value, 0) if self.store.lives(value, 0) else None
         if stay is not None:
             value.stay(*stay)

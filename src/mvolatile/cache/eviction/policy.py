@@ -22,7 +22,7 @@ The contract:
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from ..store import FRESH, KEPT
@@ -37,8 +37,16 @@ class Region(Protocol):
     """Never used twice."""
     queue: int
     """Into which its values were stored."""
-    keys: list[Hashable]
-    """By slot. Not all live: the evictor asks about those that do."""
+
+    @property
+    def keys(self) -> Sequence[Hashable]:
+        """By slot. Not all live: the evictor asks about those that do."""
+        ...
+
+    @property
+    def is_large(self) -> bool:
+        """Whether it has one value, which stays by ``stay(queue, visits)`` and not by a copy."""
+        ...
 
     @property
     def used(self) -> int:

@@ -17,6 +17,8 @@ __all__ = ["Simulated"]
 class SimulatedRegion:
     """A segment: of each value its key, its size and its visits."""
 
+    is_large = False
+
     def __init__(self, number: int, queue: int) -> None:
         self.number = number
         self.queue = queue

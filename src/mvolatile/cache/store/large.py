@@ -42,6 +42,7 @@ class LargeValue:
 
     dead = emptied = emptied_overhead = passed = 0
     is_open = False
+    is_large = True
 
     def __init__(
         self,

@@ -40,6 +40,8 @@ class Segment:
         "view",
     )
 
+    is_large = False
+
     def __init__(self, number: int, memory: VolatileMemory, queue: int) -> None:
         self.number = number
         self.queue = queue

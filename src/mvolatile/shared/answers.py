@@ -1,0 +1,257 @@
+"""What a keeper answers. It believes nothing of what clients say: no length, no offset, no descriptor's kind."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import math
+import os
+import struct
+import time
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from .._core import HINTS_HEADER, Hints, boot_seconds
+from ..errors import NoRoomError, TooLargeError
+from .clients import Clients
+from .leases import Leases, Told
+from .peer import Client, is_memfd
+from .storage import Storage
+from .wire import ABSENT, ANY, INLINE, PROTOCOL, Flag, NonsenseError, Op, Reply, Request, Status
+
+__all__ = ["Answers"]
+
+MOST_HELD = 64
+"""Leases that one request may name as its caller's."""
+
+
+class Answers:
+    """To the requests of `clients`; `tell` sends those who wait what they wait for."""
+
+    def __init__(
+        self, name: str, storage: Storage, clients: Clients, linger: float, tell: Callable[[Told], None]
+    ) -> None:
+        self.name = name
+        self.storage = storage
+        self.clients = clients
+        self.linger = linger
+        self.leases = Leases()
+        self.since = time.time()
+        self._tell = tell
+
+    def answer(self, client: Client, request: Request, passed: list[int]) -> tuple[Reply, int]:
+        """And a descriptor to go with it, or -1. `NonsenseError` for what is no request. Who takes a descriptor out of
+        `passed` has to close it.
+        """
+        try:
+            op = Op(request.op)
+        except ValueError:
+            raise NonsenseError from None
+        if op is Op.HELLO:
+            if request.length != PROTOCOL:
+                raise NonsenseError
+            client.greeted = True
+            most = self.storage.max_bytes
+            length = ANY if most is None else most
+            return Reply(
+                Status.OK, length=length, expires=boot_seconds(), version=self.storage.index.slots.capacity
+            ), -1
+        if not client.greeted:
+            raise NonsenseError
+        if op is Op.TABLE:
+            return Reply(Status.OK, version=self.storage.index.slots.capacity), self.storage.index.descriptor
+        if op in (Op.HINTS, Op.MAILBOX):
+            if len(passed) != 1:
+                raise NonsenseError
+            (self._hints if op is Op.HINTS else self._mailbox)(client, passed.pop())
+            return Reply(Status.OK), -1
+        return self._ANSWERS[op](self, client, request), -1
+
+    def _hints(self, client: Client, descriptor: int) -> None:
+        try:
+            capacity = self.storage.index.slots.capacity
+            if (
+                not is_memfd(descriptor, fcntl.F_SEAL_SHRINK)
+                or os.fstat(descriptor).st_size < HINTS_HEADER + capacity
+            ):
+                return  # of a table that has moved meanwhile
+            self.clients.forget_hints(client)
+            self.clients.take_hints(client, Hints(descriptor, capacity), self.storage.index.generation)
+        finally:
+            os.close(descriptor)
+
+    def _mailbox(self, client: Client, descriptor: int) -> None:
+        if not is_memfd(descriptor, 0):  # another file may make us wait
+            os.close(descriptor)
+            raise NonsenseError
+        if client.mailbox >= 0:
+            os.close(client.mailbox)
+        client.mailbox, client.mailbox_bytes = descriptor, os.fstat(descriptor).st_size
+
+    def _is_at(self, key: bytes, version: int) -> bool:
+        """Whether the entry of `key` is the one that the client means."""
+        if version == ANY:
+            return True
+        slot = self.storage.whole_slot(key)
+        return (ABSENT if slot < 0 else self.storage.index.slots.get(slot)[0]) == version
+
+    def _store(self, client: Client, request: Request) -> Reply:
+        key, length = request.key, request.length
+        in_mailbox = request.flags & Flag.IN_MAILBOX
+        if (
+            not key
+            or (not in_mailbox and length != len(request.body))
+            or (in_mailbox and length > client.mailbox_bytes)
+        ):
+            raise NonsenseError
+        if math.isnan(request.seconds):
+            raise NonsenseError
+        number = client.socket.fileno()
+        if request.lease and self.leases.valid(request.lease, number) is None:
+            self._tell(self.leases.end(request.lease, number, Status.LOOK))
+            return Reply(Status.STALE)
+        if not self._is_at(key, request.version):
+            return Reply(Status.NO)
+        expires = _when(request.seconds)
+        if request.flags & Flag.KEEP_EXPIRY and (slot := self.storage.slot(key)) >= 0:
+            expires = self.storage.index.slots.get(slot)[5]
+        source = client.mailbox if in_mailbox else request.body
+        status, version = Status.OK, 0
+        try:
+            version = self.storage.put(key, source, length, request.kind, expires)
+        except NoRoomError:
+            status = Status.NO_ROOM
+        except TooLargeError:
+            status = Status.TOO_LARGE
+        if request.lease:
+            self._tell(self.leases.end(request.lease, number, Status.OWN if status else Status.LOOK))
+        else:
+            self._tell(self.leases.changed(key))
+        return Reply(status, version=version)
+
+    def _delete(self, client: Client, request: Request) -> Reply:
+        if not self._is_at(request.key, request.version):
+            return Reply(Status.NO)
+        slot = self.storage.whole_slot(request.key)
+        if slot >= 0:
+            self.storage.remove(slot)
+        self._tell(self.leases.changed(request.key))
+        return Reply(Status.OK if slot >= 0 else Status.NO)
+
+    def _clear(self, client: Client, request: Request) -> Reply:
+        self.storage.clear()
+        self._tell(self.leases.all_changed())
+        return Reply(Status.OK)
+
+    def _touch(self, client: Client, request: Request) -> Reply:
+        slot = self.storage.whole_slot(request.key)
+        if slot < 0 or not self._is_at(request.key, request.version) or math.isnan(request.seconds):
+            return Reply(Status.NO)
+        self.storage.touch(slot, _when(request.seconds))
+        return Reply(Status.OK)
+
+    def _lease(self, client: Client, request: Request) -> Reply:
+        if len(request.body) % 8 or len(request.body) > 8 * MOST_HELD:
+            raise NonsenseError
+        if self.storage.whole_slot(request.key) >= 0:
+            return Reply(Status.LOOK)
+        held = struct.unpack(f"<{len(request.body) // 8}Q", request.body)
+        status, number = self.leases.ask(client.socket.fileno(), request.key, held)
+        return Reply(status, version=number)
+
+    def _release(self, client: Client, request: Request) -> Reply:
+        status = Status.NO if request.flags & Flag.FAILED else Status.OWN
+        self._tell(self.leases.end(request.lease, client.socket.fileno(), status))
+        return Reply(Status.OK)
+
+    def _fetch(self, client: Client, request: Request) -> Reply:
+        slot = self.storage.slot(request.key)
+        if slot < 0:
+            return Reply(Status.NO)
+        version, _, _, length, kind, expires = self.storage.index.slots.get(slot)
+        if length > INLINE and length > client.mailbox_bytes:
+            return Reply(Status.NEED, length=length)
+        record = self.storage.index.slots.read(slot)
+        if record is None or record[0] != request.key:
+            self.storage.lose(slot)
+            return Reply(Status.NO, version=version)
+        self.clients.heard(slot, self.storage.index)
+        value = record[1]
+        if length <= INLINE:
+            return Reply(Status.OK, value, kind, length, expires, version)
+        at = 0
+        while at < length:
+            at += os.pwrite(client.mailbox, memoryview(value)[at:], at)
+        return Reply(Status.OK, b"", kind, length, expires, version)
+
+    def _scan(self, client: Client, request: Request) -> Reply:
+        """Keys from slot `lease` on: as many as fit into a message."""
+        keys, size, at = [], 0, request.lease
+        while at < self.storage.index.slots.capacity and size < INLINE:
+            slots, at = self.storage.index.slots.scan(at, 1)
+            for slot in slots:
+                if (
+                    not self.storage.is_over(self.storage.index.slots.get(slot)[5])
+                    and (key := self.storage.index.slots.probe(slot)) is not None
+                ):
+                    keys.append(struct.pack("<I", len(key)) + key)
+                    size += 4 + len(key)
+        return Reply(Status.OK, b"".join(keys), version=at)
+
+    def _info(self, client: Client, request: Request) -> Reply:
+        return Reply(Status.OK, json.dumps(self.info()).encode())
+
+    def info(self) -> dict[str, Any]:
+        """What there is to know of it."""
+        storage, reclaimer = self.storage, self.storage.reclaimer
+        connections = self.clients.connections
+        hits, misses, purged = self.clients.counts()
+        return {
+            "name": self.name,
+            "pid": os.getpid(),
+            "since": self.since,
+            "clients": len({client.pid for client in connections}),
+            "connections": len(connections),
+            "entries": storage.index.slots.used,
+            "bytes": storage.segments.nbytes,
+            "max_bytes": storage.max_bytes,
+            "resident": storage.segments.resident(),
+            "pinned": storage.segments.pinned(),
+            "segments": len(storage.segments),
+            "overhead": reclaimer.overhead,
+            "hits": hits,
+            "misses": misses,
+            "purged": max(reclaimer.purged, purged),
+            "evicted": reclaimer.evictable.evicted,
+            "expired": reclaimer.expired,
+            "stores": storage.stores,
+            "making": len(self.leases),
+            "linger": self.linger,
+        }
+
+    def _resize(self, client: Client, request: Request) -> Reply:
+        self.storage.resize(None if request.length == ANY else request.length)
+        return Reply(Status.OK)
+
+    def _purge(self, client: Client, request: Request) -> Reply:
+        given = self.storage.purge(None if request.length == ANY else request.length)
+        return Reply(Status.OK, length=given)
+
+    _ANSWERS: ClassVar[dict[Op, Callable[..., Reply]]] = {
+        Op.STORE: _store,
+        Op.DELETE: _delete,
+        Op.CLEAR: _clear,
+        Op.TOUCH: _touch,
+        Op.LEASE: _lease,
+        Op.RELEASE: _release,
+        Op.FETCH: _fetch,
+        Op.SCAN: _scan,
+        Op.INFO: _info,
+        Op.RESIZE: _resize,
+        Op.PURGE: _purge,
+    }
+
+
+def _when(seconds: float) -> float:
+    """The end of a life that is so many seconds long."""
+    return 0.0 if seconds == math.inf else boot_seconds() + seconds
