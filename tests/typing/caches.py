@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any, assert_type
 
 from mvolatile import VolatileCache, caches
@@ -47,7 +48,10 @@ async def making(cache: VolatileCache[str, bytes], perhaps: VolatileCache[str, b
     assert_type(await cache.aget_or_set("k", lambda: b"", ttl=5), bytes)
     assert_type(cache.add("k", b"", ttl=5), bool)
     assert_type(cache.touch("k", 5), bool)
-    cache.set_many({"k": b""}, ttl=5)
+    cache.set_many({"k": b""}, ttl=5, tag="t")
+    cache.set("k", b"", tag=("a", 5))
+    assert_type(cache.delete_tag("t"), int)
+    assert_type(cache.get_or_set("k", lambda: b"", tag="t"), bytes)
     cache.set_many([("k", b"")])
     cache.setdefault("k", 1)  # type: ignore[arg-type]
     cache.setdefault("k")  # type: ignore[call-arg]
@@ -65,6 +69,8 @@ def telling(cache: VolatileCache[str, bytes]) -> None:
     assert_type(info.resident_bytes, int | None)
     assert_type(caches(), list[VolatileCache[Any, Any]])
     VolatileCache(on_lost=lambda keys: print(len(keys)), on_evict=lambda key, why: print(why))
+    VolatileCache(stale=timedelta(seconds=5), stale_if_error=60, unstorable="return")
+    VolatileCache(unstorable="no")  # type: ignore[arg-type]
     info.purged = 5  # type: ignore[misc]
     print(info.nothing)  # type: ignore[attr-defined]
     VolatileCache(on_purge=print)  # type: ignore[call-arg]

@@ -23,6 +23,11 @@ def called(uid: int) -> bytes | None:
     return bytes(uid)
 
 
+@volatile_cache(stale=5, stale_if_error=timedelta(hours=1), unstorable="raise", tag=lambda uid: uid)
+def kept(uid: int) -> str:
+    return str(uid)
+
+
 @volatile_cache
 def nothing() -> str:
     return ""
@@ -82,6 +87,8 @@ def functions() -> None:
     assert_type(bare(1, full=True), bytes)
     assert_type(called(1), bytes | None)
     assert_type(nothing(), str)
+    assert_type(kept(1), str)
+    kept("1")  # type: ignore[arg-type]
     assert_type(bare.__wrapped__(1), bytes)
     assert_type(bare.cache_key(1, full=True), Hashable)
     assert_type(bare.cache_delete(1), bool)

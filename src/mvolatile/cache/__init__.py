@@ -13,6 +13,7 @@ The map, from the bottom up::
     changes.py     one change at a time         fork.py        after a fork
     calls.py       makings under way            circles.py     nobody waits in a circle
     loops.py       how tasks wait               singleflight.py  one makes, the others wait
+    refreshing.py  old values meanwhile         tags.py        deleted together
     parts.py       the parts of one cache       reading.py, storing.py   what works on them
     engine.py      the engine                   checks.py      the user's arguments
     clock.py       the clock of ttl             statistics.py  CacheInfo

@@ -14,12 +14,22 @@ from collections.abc import (
     MutableMapping,
     ValuesView,
 )
+from datetime import timedelta
 from typing import Any, TypeVar, cast, overload
 
 from .._core import MISSING, give_back_kept
 from . import pressure, registry
 from .carry import packed, unpacked
-from .checks import TimeToLive, checked_bound, checked_condition, checked_ttl
+from .checks import (
+    TimeToLive,
+    Unstorable,
+    checked_bound,
+    checked_condition,
+    checked_grace,
+    checked_tag,
+    checked_ttl,
+    checked_unstorable,
+)
 from .clock import lifetime
 from .departures import Why
 from .engine import Engine
@@ -71,6 +81,14 @@ class VolatileCache(Verbs[K, V], MutableMapping[K, V]):
     dump: with False the values stay out of core dumps.
     inherit: with False a forked child gets none of the values: its cache is empty.
     timer: the clock for ttl, in seconds; by default `time.monotonic`, moved on where `time.time` is set forward.
+    stale: for so many seconds (or a `timedelta`) after it expired, `get_or_set` and the decorator give a value at
+        once, and have one maker make it anew: in a thread (of a cache at most 4), or in a task of the caller's loop.
+        What it raises goes to `threading.excepthook`. Where no thread is to be had, the caller makes it. All other
+        methods take it for expired.
+    stale_if_error: for so many seconds after it expired, they give it where making a new one raised an `Exception`.
+    unstorable: what `get_or_set` and the decorator do with a made value that cannot be stored. They return it and
+        warn, once for each kind of trouble (``"warn"``), or say nothing (``"return"``), or raise what kept it
+        (``"raise"``). A want of memory is told in any case, and never raised.
 
     Threads: any method from any thread; hits take no lock. Fork: both processes have the cache, and go on
     independently (but see `inherit`). Pickled or copied it is an empty cache with the same parameters.
@@ -96,6 +114,9 @@ class VolatileCache(Verbs[K, V], MutableMapping[K, V]):
         dump: bool = True,
         inherit: bool = True,
         timer: Callable[[], float] = lifetime,
+        stale: float | timedelta | None = None,
+        stale_if_error: float | timedelta | None = None,
+        unstorable: Unstorable = "warn",
     ) -> None:
         max_bytes, maxsize = checked_bound(max_bytes, "max_bytes"), checked_bound(maxsize, "maxsize")
         if name is not None and not isinstance(name, str):
@@ -119,6 +140,9 @@ class VolatileCache(Verbs[K, V], MutableMapping[K, V]):
             "dump": dump,
             "inherit": inherit,
             "timer": timer,
+            "stale": checked_grace(stale, "stale"),
+            "stale_if_error": checked_grace(stale_if_error, "stale_if_error"),
+            "unstorable": checked_unstorable(unstorable),
         }
         self.name: str = name or "cache"
         self._engine = Engine(self._lookup, type(self).__name__, **self._given)
@@ -161,9 +185,9 @@ class VolatileCache(Verbs[K, V], MutableMapping[K, V]):
 
     # ---- writing
 
-    def set(self, key: K, value: V, *, ttl: TimeToLive = None) -> None:
+    def set(self, key: K, value: V, *, ttl: TimeToLive = None, tag: Hashable = None) -> None:
         """Store `value`, for `ttl` (default: the cache's; what else it may be is told there; `math.inf` for ever; 0
-        stores nothing).
+        stores nothing), with `tag` for `delete_tag`.
 
         `TypeError` for a value that cannot be stored or a key that cannot be hashed; `ValueError` for a negative
         or undefined ttl. `TooLargeError`, a `ValueError`, for a value larger than `max_bytes`; `NoRoomError`, which
@@ -171,8 +195,8 @@ class VolatileCache(Verbs[K, V], MutableMapping[K, V]):
         everything volatile given up. Then an older value of the key is gone too, and nothing else. Where the program's
         limit on addresses leaves no room (``ulimit -v``), other values go, and if that is not enough nothing is stored.
         """
-        if ttl is not None or not self._lookup.put(key, value):
-            self._engine.storing.store(key, value, ttl)
+        if ttl is not None or tag is not None or not self._lookup.put(key, value):
+            self._engine.storing.store(key, value, ttl, self._engine.use_tag(tag, key))
 
     def _store(self, key: K, value: V) -> None:
         """For `Reader`: a store that is not plain."""
@@ -201,7 +225,7 @@ class VolatileCache(Verbs[K, V], MutableMapping[K, V]):
             value = engine.find(key)
             if value is MISSING:
                 engine.count_miss()
-                engine.change(engine.calls.invalidate, key)
+                engine.change(engine.forget_expired, key)
                 if default is MISSING:
                     raise KeyError(key)
                 return default
@@ -249,18 +273,19 @@ class VolatileCache(Verbs[K, V], MutableMapping[K, V]):
         *,
         ttl: TimeToLive = None,
         condition: Callable[[V], object] | None = None,
+        tag: Hashable = None,
     ) -> V:
         """The value; on a miss that of ``factory()``, which is stored.
 
         Single-flight: while one thread makes the value, others that want it wait, and get one like it or the exception.
         If the key is set, deleted or cleared meanwhile, the made value is returned but not stored; so is one too
         large for `max_bytes` or for the memory there is, one that `condition(value)` finds false, and, with a
-        `VolatilityWarning`, whatever else cannot be stored. A factory may use the cache, even for its own key, and ask
-        through tasks and `asyncio.to_thread`. A factory must not wait for a thread of its own, or of an executor, that
-        asks for the same key: both would wait for ever, unless that thread runs in a copy of the factory's context
-        (`contextvars`).
+        `VolatilityWarning` (but see `unstorable`), whatever else cannot be stored. `tag` is for `delete_tag`. A
+        factory may use the cache, even for its own key, and ask through tasks and `asyncio.to_thread`. A factory must
+        not wait for a thread of its own, or of an executor, that asks for the same key: both would wait for ever,
+        unless that thread runs in a copy of the factory's context (`contextvars`).
         """
-        terms = Terms(checked_ttl(ttl), checked_condition(condition))
+        terms = Terms(checked_ttl(ttl), checked_condition(condition), tag_of=checked_tag(tag))
         value = self._engine.find_or_miss(key)
         if value is not MISSING:
             return cast(V, value)
@@ -273,6 +298,7 @@ class VolatileCache(Verbs[K, V], MutableMapping[K, V]):
         *,
         ttl: TimeToLive = None,
         condition: Callable[[V], object] | None = None,
+        tag: Hashable = None,
     ) -> V:
         """As `get_or_set` for coroutines, under asyncio, trio or anyio: `factory` may return an awaitable; waiting does
         not block the loop.
@@ -280,7 +306,7 @@ class VolatileCache(Verbs[K, V], MutableMapping[K, V]):
         A cancelled maker stores nothing, and one of those that wait takes over; so does one where the maker's event
         loop was closed.
         """
-        terms = Terms(checked_ttl(ttl), checked_condition(condition))
+        terms = Terms(checked_ttl(ttl), checked_condition(condition), tag_of=checked_tag(tag))
         value = self._engine.find_or_miss(key)
         if value is not MISSING:
             return cast(V, value)

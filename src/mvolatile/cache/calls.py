@@ -33,10 +33,23 @@ class Call:
     not stored they make theirs of a `layout`, which the maker left before it returned.
     """
 
-    __slots__ = ("alive", "crew", "done", "error", "forks", "key", "layout", "loop", "stale", "waiters")
+    __slots__ = (
+        "alive",
+        "crew",
+        "done",
+        "error",
+        "forks",
+        "key",
+        "layout",
+        "loop",
+        "stale",
+        "tag",
+        "waiters",
+    )
 
-    def __init__(self, key: Hashable, token: Token, loop: Any = None) -> None:
+    def __init__(self, key: Hashable, token: Token, loop: Any = None, tag: Hashable = None) -> None:
         self.key = key
+        self.tag = tag
         self.loop = loop  # of the task that makes it; None for a thread
         self.forks = forks()
         self.crew = Crew()
@@ -114,6 +127,12 @@ class Calls(dict[Hashable, Call]):
         """What is being made for `key` is out of date."""
         if self and (call := self.get(key)) is not None:
             call.stale = True
+
+    def invalidate_tagged(self, tag: Hashable) -> None:
+        """What is being made with that tag is out of date."""
+        for call in list(self.values()):
+            if call.tag is not None and call.tag == tag:
+                call.stale = True
 
     def invalidate_all(self) -> None:
         """Everything that is being made is out of date."""

@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from contextlib import suppress
 from datetime import timedelta
 from operator import index
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias, cast, get_args
 
-__all__ = ["TimeToLive", "checked_bound", "checked_condition", "checked_ttl", "seconds_to_live"]
+__all__ = [
+    "TimeToLive",
+    "Unstorable",
+    "checked_bound",
+    "checked_condition",
+    "checked_grace",
+    "checked_tag",
+    "checked_ttl",
+    "checked_unstorable",
+    "seconds_to_live",
+]
 
 TimeToLive: TypeAlias = float | timedelta | Callable[[Any], float | timedelta | None] | None
 """Seconds, or how long, or a function of the value that tells; None for what is said elsewhere, and else for ever."""
+
+Unstorable: TypeAlias = Literal["warn", "return", "raise"]
+"""What becomes of a made value that cannot be stored: it is returned, and that is told or not; or it is an error."""
 
 
 def checked_ttl(ttl: TimeToLive) -> TimeToLive:
@@ -35,19 +48,39 @@ def seconds_to_live(ttl: TimeToLive, value: Any) -> float | None:
     return _seconds(told, f"and {ttl!r} answered {told!r}")
 
 
-def _seconds(ttl: Any, given: str) -> float:
+def checked_grace(seconds: float | timedelta | None, what: str) -> float:
+    """Seconds for which a value is kept beyond its time."""
+    return 0.0 if seconds is None else _seconds(seconds, f"not {seconds!r}", what)
+
+
+def checked_tag(tag: Hashable) -> Callable[[Any], Hashable] | None:
+    """As making wants it: a function of the factory."""
+    if tag is None:
+        return None
+    hash(tag)
+    return lambda factory: tag
+
+
+def checked_unstorable(unstorable: str) -> Unstorable:
+    """One of the three."""
+    if unstorable not in get_args(Unstorable):
+        raise ValueError(f"unstorable must be 'warn', 'return' or 'raise', not {unstorable!r}")
+    return cast(Unstorable, unstorable)
+
+
+def _seconds(ttl: Any, given: str, what: str = "ttl") -> float:
     if isinstance(ttl, timedelta):
         ttl = ttl.total_seconds()
     if isinstance(ttl, str | bytes):  # which float() would read
-        raise TypeError(f"ttl must be a number of seconds, {given}")
+        raise TypeError(f"{what} must be a number of seconds, {given}")
     try:
         seconds = float(ttl)
     except OverflowError:
         seconds = math.inf if ttl > 0 else -math.inf
     except (TypeError, ValueError):
-        raise TypeError(f"ttl must be a number of seconds, {given}") from None
+        raise TypeError(f"{what} must be a number of seconds, {given}") from None
     if not seconds >= 0:
-        raise ValueError(f"ttl must not be negative, {given}")
+        raise ValueError(f"{what} must not be negative, {given}")
     return seconds
 
 

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Hashable
+from datetime import timedelta
 from functools import partial, update_wrapper
 from importlib import import_module
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast, overload
 
 from .._core import MISSING
 from .cache import VolatileCache
-from .checks import TimeToLive, checked_condition
+from .checks import TimeToLive, Unstorable, checked_condition, checked_tag
 from .clock import lifetime
 from .departures import Why
 from .engine import engine_of, find_of
@@ -156,6 +157,13 @@ def _cached(
     return cached_coroutine if _is(inspect.iscoroutinefunction, function) else cached
 
 
+def _tag_of(tag: Hashable | Callable[..., Hashable]) -> Callable[[Any], Hashable] | None:
+    """The tag of a call, of the factory that makes its value."""
+    if not callable(tag):
+        return checked_tag(tag)
+    return lambda factory: tag(*factory.args, **factory.keywords)
+
+
 def _is(kind: Callable[[Any], bool], function: Any) -> bool:
     """Whether a call of it is of that kind: a function's, or that of an object's ``__call__``."""
     return kind(function) or (not isinstance(function, type) and kind(type(function).__call__))
@@ -194,6 +202,10 @@ def volatile_cache(
     dump: bool = ...,
     inherit: bool = ...,
     timer: Callable[[], float] = ...,
+    stale: float | timedelta | None = ...,
+    stale_if_error: float | timedelta | None = ...,
+    tag: Hashable | Callable[..., Hashable] = ...,
+    unstorable: Unstorable = ...,
     shared: str | None = ...,
 ) -> Callable[[Callable[P, R]], CachedFunction[P, R]]: ...
 def volatile_cache(
@@ -212,6 +224,10 @@ def volatile_cache(
     dump: bool = True,
     inherit: bool = True,
     timer: Callable[[], float] = lifetime,
+    stale: float | timedelta | None = None,
+    stale_if_error: float | timedelta | None = None,
+    tag: Hashable | Callable[..., Hashable] = None,
+    unstorable: Unstorable = "warn",
     shared: str | None = None,
 ) -> Any:
     """Cache what a function, method or coroutine function returns, as long as the kernel can spare the memory.
@@ -233,14 +249,17 @@ def volatile_cache(
     **kwargs)`` is the key of a call, ``cache_delete(*args, **kwargs)`` forgets it; of a method, the object comes
     first.
 
+    `tag` is one for all results, or a function of the arguments: ``f.cache.delete_tag(tag)`` deletes all that have
+    it. `stale`, `stale_if_error` and `unstorable` are told at `VolatileCache`.
+
     Unlike there, a call that misses while another makes the same value waits for it. A hit is equal to what was
     returned, not the same object: one may change it, and no other hit knows. But a plain array is read-only on a
     hit, and writable in the call that made it; ``copy=True`` makes them alike. Who waited gets what a hit gives. What
     a call raises is not stored. What cannot be stored is returned, and told once by a `VolatilityWarning`.
 
     With ``shared="name"`` it is a `SharedCache` of that name: one for all processes of a host, and each value is made
-    once there. Arguments must be what can be its keys; `key`, `typed`, `ttl`, `condition`, `max_bytes`, `codec` and
-    `on_lost` may be given beside it. Functions that share one have keys of their own.
+    once there. Arguments must be what can be its keys; `key`, `typed`, `ttl`, `condition`, `max_bytes`, `codec`,
+    `on_lost` and `unstorable` may be given beside it. Functions that share one have keys of their own.
 
     A first argument named ``self`` or ``cls`` is held weakly (unless `key` is given): a method's object is not kept
     alive, and the values go with the object they were made for.
@@ -255,7 +274,8 @@ def volatile_cache(
     if callable(maxsize):
         return volatile_cache(None, typed)(maxsize)
     if shared is not None:
-        own = {"maxsize": maxsize, "name": name, "copy": copy, "on_evict": on_evict}
+        own = {"maxsize": maxsize, "name": name, "copy": copy, "on_evict": on_evict, "stale": stale}
+        own |= {"stale_if_error": stale_if_error, "tag": tag}
         changed = [
             *(what for what, value in own.items() if value is not None),
             *(["dump"] if not dump else []),
@@ -265,11 +285,12 @@ def volatile_cache(
             raise TypeError(f"a shared cache has no {', '.join(changed)}")
         # The room above this one, which knows it: loaded by who asks for it alone.
         share = import_module("mvolatile.shared.decorator").shared_cache
-        return share(shared, typed, key, ttl, condition, max_bytes, codec, on_lost)
+        return share(shared, typed, key, ttl, condition, max_bytes, codec, on_lost, unstorable)
     if maxsize is not None and not isinstance(maxsize, int):
         raise TypeError("maxsize must be an integer, None, or the function to decorate")
     if key is not None and not callable(key):
         raise TypeError(f"key must be a function of the arguments, not {key!r}")
+    tag_of = _tag_of(tag)
     bound = None if maxsize is None else max(0, maxsize)
     checked_condition(condition)
     parameters = {"maxsize": bound, "typed": typed, "ttl": ttl, "max_bytes": max_bytes}
@@ -288,9 +309,12 @@ def volatile_cache(
             dump=dump,
             inherit=inherit,
             timer=timer,
+            stale=stale,
+            stale_if_error=stale_if_error,
+            unstorable=unstorable,
         )
         key_of = _keys(function, key, typed)
-        terms = Terms(None, condition, key is None and names_its_object(function))
+        terms = Terms(None, condition, key is None and names_its_object(function), tag_of)
         cached: Any = _cached(function, cache, key_of, terms)
         update_wrapper(cached, function)
         cached.cache = cache

@@ -13,9 +13,11 @@ from .addresses import resident_bytes
 from .calls import Call
 from .parts import Parts
 from .reading import Reading
+from .refreshing import Refreshing
 from .singleflight import SingleFlight, Terms
 from .statistics import CacheInfo
 from .storing import Storing
+from .tags import Tagged
 
 __all__ = ["Engine", "engine_of", "find_of"]
 
@@ -25,9 +27,14 @@ class Engine(Parts):
 
     def __init__(self, lookup: Lookup, owner: str, **given: Any) -> None:
         super().__init__(lookup, owner, **given)
+        stale, if_error = given["stale"], given["stale_if_error"]
         self.reading = lookup.engine = Reading(self)
         self.storing = Storing(self, self.reading)
-        self.singleflight = SingleFlight(self, self.calls)
+        self.singleflight: SingleFlight = (
+            Refreshing(self, self.calls, self.reading, stale, if_error)
+            if stale or if_error
+            else SingleFlight(self, self.calls)
+        )
         self.find, self.find_or_miss = lookup.find, self.reading.find_or_miss
         self.count_hit, self.count_miss = lookup.count_hit, lookup.count_miss
         self.make_again, self.lay_out = self.storing.make_again, self.storing.lay_out
@@ -43,8 +50,36 @@ class Engine(Parts):
     def delete(self, key: Any) -> bool:
         """Whether this call removed it."""
         present = self.reading.contains(key)  # if it is lost or expired, it leaves as such
+        if self.grace and not present:
+            self.change(self.forget_expired, key)
         removed: bool | None = self.change(self.storing.remove, key)
         return present if removed is None else removed  # None: a finalizer asks in the middle of a change
+
+    def use_tag(self, tag: Any, key: Any = None) -> Tagged | None:
+        """What a store of `key` has in place of a call; None without a tag."""
+        if tag is None:
+            return None
+        hash(tag)
+        self.change(self.begin_tags)
+        return Tagged(self.calls, key, tag)
+
+    def delete_tag(self, tag: Any) -> int:
+        """How many values were deleted."""
+        return self.change(self._delete_tag, tag) or 0  # None: a finalizer asks in the middle of a change
+
+    def _delete_tag(self, tag: Any) -> int:
+        self.calls.invalidate_tagged(tag)
+        deleted = 0
+        for key in () if self.tags is None else self.tags.take(tag):
+            there = self.reading.entry(key) is not None
+            deleted += self.storing.remove(key) and there
+        return deleted
+
+    def forget_expired(self, key: Any) -> None:
+        """What is being made for `key` is out of date, and what expired is not to be given in its place."""
+        self.calls.invalidate(key)
+        if self.grace and self.reading.entry(key) is None:
+            self.store.remove(key, None, "expired")
 
     # ---- the whole
 
@@ -55,6 +90,7 @@ class Engine(Parts):
     def _clear(self) -> None:
         self.calls.invalidate_all()
         self.store.clear()
+        self.tags = None
         self.store.purged = self.undecodable = 0
         self.reclaimer.lift()
         self.lookup.reset_counts()
@@ -115,14 +151,21 @@ class Engine(Parts):
         self.reclaimer.survey()
         self.reclaimer.finish()
 
+    def after_fork(self) -> None:
+        """In the child."""
+        super().after_fork()
+        self.singleflight.after_fork()
+
     def close(self) -> None:
         """Give the memory back."""
         self.change(self._close)
         self.listening = True
         pressure.ignore(self)
+        self.singleflight.drop()
 
     def _close(self) -> None:
         self.closed = True
+        self.tags = None
         self.calls.invalidate_all()
         self.store.clear()
 

@@ -24,11 +24,12 @@ class Held(weakref.ref):  # type: ignore[type-arg]
 
 class Expirer:
     """Looks through `store`, once `needed` is set: when a value first has a time to live, or an object as part of its
-    key.
+    key. What expired is kept for `grace` seconds more.
     """
 
-    def __init__(self, store: Store, timer: Callable[[], float]) -> None:
+    def __init__(self, store: Store, timer: Callable[[], float], grace: float = 0.0) -> None:
         self.needed = False
+        self._grace = grace
         self._store = store
         self._timer = timer
         self._places: Iterator[tuple[int, int]] = iter(())
@@ -58,10 +59,10 @@ class Expirer:
         locator = self._store.index[key]
         try:
             if isinstance(region, LargeValue):
-                over = region.expires is not None and self._timer() >= region.expires
+                over = region.expires is not None and self._timer() >= region.expires + self._grace
             elif locator & EXPIRES:
                 data = region.probe(slot)
-                over = self._timer() >= EXPIRY.unpack_from(data, len(data) - EXPIRY.size)[0]
+                over = self._timer() >= EXPIRY.unpack_from(data, len(data) - EXPIRY.size)[0] + self._grace
             else:
                 over = False
         except Purged:

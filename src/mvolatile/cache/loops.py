@@ -9,12 +9,13 @@ Neither framework is imported: a task of one is there only where that is.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from contextvars import Context
 from functools import partial
 from typing import Any, Protocol
 
-__all__ = ["can_wait", "is_closed", "running", "wait"]
+__all__ = ["can_wait", "is_closed", "running", "spawn", "wait"]
 
 
 class Awaited(Protocol):
@@ -67,6 +68,19 @@ def can_wait(loop: Any) -> bool:
 def is_closed(loop: Any) -> bool:
     """Whether no task of it will ever go on. Trio's tasks all end before it does."""
     return hasattr(loop, "is_closed") and loop.is_closed()
+
+
+def spawn(
+    loop: Any, function: Callable[[Any], Coroutine[Any, Any, None]], argument: Any, context: Context
+) -> Any:
+    """Run ``function(argument)`` as a task of our own loop, beside all others; it raises no `Exception`. What keeps it
+    alive, or None where it cannot be. It is cancelled where the loop ends first.
+    """
+    if hasattr(loop, "call_soon_threadsafe"):
+        return loop.create_task(function(argument), context=context)
+    if can_wait(loop):
+        return sys.modules["trio"].lowlevel.spawn_system_task(function, argument, context=context)
+    return None
 
 
 async def wait(loop: Any, call: Awaited, patience: float) -> None:

@@ -17,7 +17,7 @@ from .addresses import AddressSpace, for_want_of_room
 from .budget import Budget
 from .calls import Calls
 from .changes import Changes
-from .checks import TimeToLive
+from .checks import TimeToLive, Unstorable
 from .departures import Why, tell_each
 from .eviction import Evictor, make_policy
 from .expiry import Expirer
@@ -26,6 +26,7 @@ from .notices import Notices
 from .reclaim import Reclaimer
 from .stopped import raise_if_stopped
 from .store import FRESH, Region, Store, of_entry, region_of, slot_of, stores
+from .tags import Tags
 from .values import Codec
 
 __all__ = ["Parts"]
@@ -98,9 +99,15 @@ class Parts:
         dump: bool,
         inherit: bool,
         timer: Callable[[], float],
+        stale: float,
+        stale_if_error: float,
+        unstorable: Unstorable,
     ) -> None:
         self.owner, self.name = owner, name
         self.ttl, self.timer = ttl, timer
+        self.grace = max(stale, stale_if_error)
+        self.unstorable = unstorable
+        self.tags: Tags | None = None  # until the first value has one
         self.codec, self.copy = codec, copy
         self.lookup, self.index = lookup, lookup.index
         self.undecodable = 0
@@ -114,7 +121,7 @@ class Parts:
             self.store.tell = self.tell
         self.budget = Budget(lookup, max_bytes, maxsize)
         self.policy = make_policy(Figures(self.store, self.budget, lookup))
-        self.expirer = Expirer(self.store, timer)
+        self.expirer = Expirer(self.store, timer, self.grace)
         evictor = Evictor(self.store, self.policy)
         self.reclaimer = Reclaimer(self.store, self.budget, evictor, self.expirer, self.addresses)
         self.calls = Calls()
@@ -151,7 +158,7 @@ class Parts:
         store = self.store
         if self.budget.max_entries is not None or store.tell is not None or store.dropped or store.sparse:
             return
-        if self.codec is not None or self.ttl is not None or self.expirer.needed:
+        if self.codec is not None or self.ttl is not None or self.expirer.needed or self.tags is not None:
             return
         segment = store.open.get(FRESH)
         if segment is None or not self.listening or self.closed:
@@ -170,6 +177,11 @@ class Parts:
                 self.change.later,
                 of_entry,
             )
+
+    def begin_tags(self) -> None:
+        """In a change: from now on what is stored has a tag, or has none any more."""
+        if self.tags is None:
+            self.tags = Tags(self.index)
 
     def tell(self, key: Any, why: Why) -> None:
         """A key left."""

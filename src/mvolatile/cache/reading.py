@@ -66,12 +66,13 @@ class Reading:
             self._parts.give_way_to_program()
         return MISSING
 
-    def decoded(self, key: Any, locator: int, data: Any) -> Any:
-        """The value, unless it is expired."""
+    def decoded(self, key: Any, locator: int, data: Any, late: float = 0.0) -> Any:
+        """The value, unless it expired `late` seconds ago, or earlier."""
         parts, kind = self._parts, locator & KIND_MASK
         if kind & EXPIRES:
-            if parts.timer() >= _expiry(data[-EXPIRY_SIZE:])[0]:
-                parts.change(self._store.remove, key, locator, "expired")
+            over = parts.timer() - _expiry(data[-EXPIRY_SIZE:])[0]
+            if over >= late:
+                self._forget_expired(key, locator, over)
                 return MISSING
             data, kind = data[:-EXPIRY_SIZE], kind - EXPIRES
         if kind == BYTES and type(data) is bytes:
@@ -93,7 +94,20 @@ class Reading:
         if self._store.remove(key, locator, "undecodable"):
             self._parts.undecodable += 1
 
-    def fetch(self, key: Any, probe: bool) -> tuple[int, Any]:
+    def _forget_expired(self, key: Any, locator: int, over: float) -> None:
+        if over >= self._parts.grace:
+            self._parts.change(self._store.remove, key, locator, "expired")
+
+    def find_late(self, key: Any, late: float) -> Any:
+        """The value, if it expired less than `late` seconds ago; or `MISSING`. Counts nothing."""
+        try:
+            locator, data = self.fetch(key, False, late)
+            return data if data is MISSING else self.decoded(key, locator, data, late)
+        except (MemoryError, OSError) as error:
+            self._parts.tell_trouble(error)
+            return MISSING
+
+    def fetch(self, key: Any, probe: bool, late: float = 0.0) -> tuple[int, Any]:
         """Something was not as usual: the key is not there, its segment was sealed or dropped meanwhile, or the
         value is lost. The locator and the bytes found in the end, or `MISSING`. A probe counts no visit, and copies no
         large value.
@@ -106,8 +120,9 @@ class Reading:
                 if self._index.get(key) == locator and region_of(locator) not in store.regions:
                     break  # a finalizer asks in the middle of a change
                 continue
-            if self._is_over(region):
-                parts.change(store.remove, key, locator, "expired")
+            over = self._over(region)
+            if over >= late:
+                self._forget_expired(key, locator, over)
                 break
             slot = slot_of(locator)
             try:
@@ -123,23 +138,23 @@ class Reading:
                 return locator, data
         return 0, MISSING
 
-    def _is_over(self, region: Region) -> bool:
-        """Of a large value: a small one's time stands with its bytes."""
-        return (
-            isinstance(region, LargeValue)
-            and region.expires is not None
-            and self._parts.timer() >= region.expires
-        )
+    def _over(self, region: Region) -> float:
+        """For how long a large value has been expired: a small one's time stands with its bytes."""
+        if not isinstance(region, LargeValue) or region.expires is None:
+            return -math.inf
+        return self._parts.timer() - region.expires
 
     def contains(self, key: Any) -> bool:
         """Whether a get would have been a hit now. Counts nothing, and copies no value."""
         locator, data = self.fetch(key, True)
         if data is MISSING:
             return False
-        if locator & EXPIRES and self._parts.timer() >= EXPIRY.unpack_from(data, len(data) - EXPIRY_SIZE)[0]:
-            self._parts.change(self._store.remove, key, locator, "expired")
-            return False
-        return True
+        if not locator & EXPIRES:
+            return True
+        over = self._parts.timer() - EXPIRY.unpack_from(data, len(data) - EXPIRY_SIZE)[0]
+        if over >= 0:
+            self._forget_expired(key, locator, over)
+        return bool(over < 0)
 
     def go_on(self) -> None:
         """Changes were put off while something was stored in one call: make them."""
@@ -151,7 +166,7 @@ class Reading:
         """What `key` has, under the lock: neither lost nor expired. Counts nothing."""
         locator = self._index.get(key)
         region = None if locator is None else self._store.regions.get(region_of(locator))
-        if locator is None or region is None or self._is_over(region):
+        if locator is None or region is None or self._over(region) >= 0:
             return None
         entry = Entry(locator, region, None)
         try:

@@ -28,13 +28,18 @@ NOTHING: Any = object()
 
 
 class Terms(NamedTuple):
-    """On what terms a made value is stored: how long it lives, whether it is stored at all, and whether its key may
-    hold an object weakly.
+    """On what terms a made value is stored: how long it lives, whether it is stored at all, whether its key may hold an
+    object weakly, and its tag: `tag_of` tells it of the factory.
     """
 
     ttl: Any = None
     condition: Callable[[Any], object] | None = None
     weak: bool = False
+    tag_of: Callable[[Any], Hashable] | None = None
+
+    def tag(self, factory: Any) -> Hashable:
+        """Of what `factory` makes, told before it does; None for none."""
+        return None if self.tag_of is None else self.tag_of(factory)
 
 
 class Cache(Protocol):
@@ -122,13 +127,19 @@ class SingleFlight:
     def __init__(self, cache: Cache, calls: Calls) -> None:
         self._cache, self._calls = cache, calls
 
+    def drop(self) -> None:
+        """The cache is closed: what is not begun is not to be."""
+
+    def after_fork(self) -> None:
+        """In the child."""
+
     def make(self, key: Hashable, factory: Callable[[], Any], terms: Terms) -> Any:
         """The value of ``factory()``, made here and stored, or made by another."""
         catch_up()
-        me, crews, tries = threading.get_ident(), making.get(), TRIES
+        me, crews, tries, tag = threading.get_ident(), making.get(), TRIES, terms.tag(factory)
         while True:
             token = Token()
-            mine: Any = Call(key, token)
+            mine: Any = Call(key, token, None, tag)
             call: Any = self._calls.join(mine)
             if call is mine:
                 maker: Any = _Making(self._cache, self._calls, call)
@@ -160,11 +171,11 @@ class SingleFlight:
     async def amake(self, key: Hashable, factory: Callable[[], Any], terms: Terms) -> Any:
         """As `make`, for tasks."""
         catch_up()
-        me, loop, crews = object(), running(), making.get()
+        me, loop, crews, tag = object(), running(), making.get(), terms.tag(factory)
         tries = TRIES if can_wait(loop) else 0  # else nobody waits
         while True:
             token = Token()
-            mine: Any = Call(key, token, loop)
+            mine: Any = Call(key, token, loop, tag)
             call: Any = self._calls.join(mine)
             if call is mine:
                 maker: Any = _Making(self._cache, self._calls, call)

@@ -126,15 +126,22 @@ class Storing:
             lives = math.inf if lives is None else lives
         if terms.weak:
             parts.expirer.needed = True
+        if call.tag is not None:
+            parts.change(parts.begin_tags)
         if parts.closed:
             return
         try:
             if lives is not None or terms.weak or not parts.lookup.put(key, value, call):
                 self.store(key, value, lives, call)
         except TooLargeError:
-            pass
+            if parts.unstorable == "raise":
+                raise
         except Exception as error:
-            parts.tell_trouble(error)
+            raise_if_stopped(error)
+            if isinstance(error, MemoryError | OSError) or parts.unstorable == "warn":
+                parts.tell_trouble(error)
+            elif parts.unstorable == "raise":
+                raise
 
     def _lives(self, ttl: Any, value: Any) -> float | None:
         """The seconds that `value` is to live; None for ever."""
@@ -164,9 +171,12 @@ class Storing:
         """Whether a value may be stored: not one that was made while its key was set, deleted or cleared."""
         if self._parts.closed:
             return False
-        if call is not None:
-            return not call.stale
-        self._parts.calls.invalidate(key)
+        if call is None:
+            self._parts.calls.invalidate(key)
+        elif call.stale:
+            return False
+        if self._parts.tags is not None:
+            self._parts.tags.note(key, None if call is None else call.tag)
         return True
 
     def _put_small(self, key: Any, kind: int, data: bytes, call: Any) -> None:

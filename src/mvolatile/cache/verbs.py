@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from .._core import MISSING, Reader
 from .checks import TimeToLive, checked_ttl, seconds_to_live
 from .engine import Engine
+from .tags import KEEP
 
 __all__ = ["Verbs"]
 
@@ -23,12 +24,13 @@ V = TypeVar("V")
 class Condition:
     """In place of a call: what is asked under the lock, in the moment before a value is stored."""
 
-    __slots__ = ("_engine", "_key", "_locator", "met")
+    __slots__ = ("_engine", "_key", "_locator", "met", "tag")
 
-    def __init__(self, engine: Engine, key: Hashable, locator: int | None) -> None:
+    def __init__(self, engine: Engine, key: Hashable, locator: int | None, tag: Hashable = KEEP) -> None:
         self._engine = engine
         self._key = key
         self._locator = locator
+        self.tag = tag
         self.met = True  # a finalizer asks in the middle of a change: it is stored afterwards
 
     @property
@@ -66,7 +68,7 @@ class Verbs(Reader[K, V]):
         lives = seconds_to_live(ttl, value)
         return bool(engine.change(engine.storing.touch, key, lives))
 
-    def add(self, key: K, value: V, *, ttl: TimeToLive = None) -> bool:
+    def add(self, key: K, value: V, *, ttl: TimeToLive = None, tag: Hashable = None) -> bool:
         """Store `value` if the key has none: of all threads that add at once one gets True, and the others False. Else
         as `set`, with its errors.
 
@@ -76,7 +78,8 @@ class Verbs(Reader[K, V]):
         engine = self._engine
         if engine.reading.look(key) is not None:
             return False
-        condition = Condition(engine, key, None)
+        engine.use_tag(tag)
+        condition = Condition(engine, key, None, tag)
         engine.storing.store(key, value, ttl, condition)
         return condition.met
 
@@ -121,9 +124,24 @@ class Verbs(Reader[K, V]):
                 found[key] = value
         return found
 
-    def set_many(self, values: Mapping[K, V] | Iterable[tuple[K, V]], *, ttl: TimeToLive = None) -> None:
+    def set_many(
+        self, values: Mapping[K, V] | Iterable[tuple[K, V]], *, ttl: TimeToLive = None, tag: Hashable = None
+    ) -> None:
         """Store every pair of a mapping or an iterable, as `set`, one after the other: others may see some of them.
         What `set` raises for one of them ends it: those before it are stored, those after it are not.
         """
         for key, value in values.items() if isinstance(values, Mapping) else values:
-            self._engine.storing.store(key, value, ttl)
+            self._engine.storing.store(key, value, ttl, self._engine.use_tag(tag, key))
+
+    def delete_tag(self, tag: Hashable) -> int:
+        """Delete all values that were last stored with `tag`; answers how many were there. What is being made with it
+        is not stored. One step to all threads. `TypeError` for one that cannot be hashed.
+
+        >>> import mvolatile
+        >>> cache = mvolatile.VolatileCache()
+        >>> cache.set("article-5", b"...", tag="author-3")
+        >>> cache.delete_tag("author-3")
+        1
+        """
+        hash(tag)
+        return self._engine.delete_tag(tag)

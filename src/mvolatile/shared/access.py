@@ -17,6 +17,7 @@ from .values import (
     SingleFlight,
     Terms,
     TimeToLive,
+    Unstorable,
     checked_ttl,
     decode,
     encode,
@@ -41,10 +42,12 @@ class Access(Reader):
         codec: Codec | None,
         ttl: TimeToLive,
         on_lost: Callable[[list[Any]], object] | None,
+        unstorable: Unstorable = "warn",
     ) -> None:
         super().__init__(connections, codec, on_lost)
         self.name = name
         self.ttl = ttl
+        self._unstorable = unstorable
         self.calls = Calls()
         self.flight = SingleFlight(self, self.calls)
         follow(self)
@@ -121,11 +124,13 @@ class Access(Reader):
         self.found_by_waiting += 1
 
     def store_leased(self, key: Any, value: Any, terms: Terms, lease: int, line: Line) -> bool:
-        """Store what was made under a lease; whether it is stored, or was stale. Raises nothing of its own."""
+        """Store what was made under a lease; whether it is stored, or was stale. Raises nothing, unless asked to."""
         if terms.condition is not None and not terms.condition(value):
             return False
         try:
             reply = self.store(key, value, terms.ttl, lease=lease, line=line)
+            if self._unstorable == "raise":
+                check(reply)
             return reply is None or reply.status in (
                 Status.OK,
                 Status.STALE,
@@ -134,7 +139,10 @@ class Access(Reader):
             )
         except Exception as error:
             raise_if_stopped(error)
-            self.tell_trouble(f"a value was made and cannot be stored: {error!r}")
+            if self._unstorable == "raise" and not isinstance(error, OSError | MemoryError):
+                raise
+            if self._unstorable == "warn" or isinstance(error, OSError | MemoryError):
+                self.tell_trouble(f"a value was made and cannot be stored: {error!r}")
             return False
 
     def store_made(self, key: Any, value: Any, terms: Terms, call: Any, /) -> None:

@@ -26,10 +26,12 @@ from .values import (
     Items,
     Terms,
     TimeToLive,
+    Unstorable,
     Values,
     checked_bound,
     checked_condition,
     checked_ttl,
+    checked_unstorable,
     packed,
     unpacked,
 )
@@ -63,6 +65,7 @@ class SharedCache(Verbs[K, V], MutableMapping[K, V]):
     linger: how many seconds the keeper outlives the last who uses it, if this process starts it.
     on_lost: called with a list of keys that this process asked for and that the kernel had taken, in a thread of its
         own.
+    unstorable: what `get_or_set` and the decorator do with a made value that cannot be stored, as of `VolatileCache`.
 
     Keys are None, numbers, str, bytes, and tuples and frozensets of these; equal ones are one key, as in a dictionary.
     `TypeError` for others, `ValueError` for one that takes more than 65,535 bytes. What a hit gives is the
@@ -88,6 +91,7 @@ class SharedCache(Verbs[K, V], MutableMapping[K, V]):
         codec: Codec | None = None,
         linger: float = LINGER,
         on_lost: Callable[[list[Any]], object] | None = None,
+        unstorable: Unstorable = "warn",
     ) -> None:
         if codec is not None and not all(callable(getattr(codec, what, None)) for what in ("dumps", "loads")):
             raise TypeError(f"codec must define dumps() and loads(), got {codec!r}")
@@ -102,9 +106,10 @@ class SharedCache(Verbs[K, V], MutableMapping[K, V]):
             "codec": codec,
             "linger": float(linger),
             "on_lost": on_lost,
+            "unstorable": checked_unstorable(unstorable),
         }
         connections = Connections(name, self._given["max_bytes"], self._given["linger"])
-        self._access = Access(name, connections, codec, self._given["ttl"], on_lost)
+        self._access = Access(name, connections, codec, self._given["ttl"], on_lost, unstorable)
         self._find = self._access.find
 
     # Two caches are equal when they are one: comparing what is in them would read it all.

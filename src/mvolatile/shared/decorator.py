@@ -11,6 +11,7 @@ from .client import SharedCache
 from .values import (
     Codec,
     TimeToLive,
+    Unstorable,
     checked_condition,
     checked_key,
     checked_ttl,
@@ -25,11 +26,15 @@ _caches: dict[Hashable, SharedCache[Any, Any]] = {}
 """By what they were made with: the functions of a module share one, and its connections."""
 
 
-def _cache_of(name: str, max_bytes: int | None, codec: Codec | None, on_lost: Any) -> SharedCache[Any, Any]:
-    made_with = name, max_bytes, id(codec), id(on_lost)  # what is in there keeps both alive
+def _cache_of(
+    name: str, max_bytes: int | None, codec: Codec | None, on_lost: Any, unstorable: Unstorable
+) -> SharedCache[Any, Any]:
+    made_with = name, max_bytes, id(codec), id(on_lost), unstorable  # what is in there keeps both alive
     found = _caches.get(made_with)
     if found is None or found.closed:
-        found = _caches[made_with] = SharedCache(name, max_bytes=max_bytes, codec=codec, on_lost=on_lost)
+        found = _caches[made_with] = SharedCache(
+            name, max_bytes=max_bytes, codec=codec, on_lost=on_lost, unstorable=unstorable
+        )
     return found
 
 
@@ -42,6 +47,7 @@ def shared_cache(
     max_bytes: int | None,
     codec: Codec | None,
     on_lost: Callable[[list[Any]], object] | None,
+    unstorable: Unstorable = "warn",
 ) -> Callable[[Callable[..., Any]], Any]:
     """The decorator; see `mvolatile.volatile_cache`. `TypeError` for methods without `key`: an object is no key."""
     checked_condition(condition)
@@ -58,7 +64,7 @@ def shared_cache(
             raise TypeError(f"{function!r} is a method, and its object no key that others have: give key=")
         make = partial(make_key, typed=typed) if key is None else given_key(key)
         whose = f"{function.__module__}.{getattr(function, '__qualname__', repr(function))}"
-        cache = _cache_of(name, max_bytes, codec, on_lost)
+        cache = _cache_of(name, max_bytes, codec, on_lost, unstorable)
 
         def key_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Hashable:
             return whose, make(args, kwargs)

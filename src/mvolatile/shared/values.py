@@ -13,7 +13,15 @@ from typing import Any
 from ..cache.budget import Budget
 from ..cache.calls import Calls
 from ..cache.carry import packed, unpacked
-from ..cache.checks import TimeToLive, checked_bound, checked_condition, checked_ttl, seconds_to_live
+from ..cache.checks import (
+    TimeToLive,
+    Unstorable,
+    checked_bound,
+    checked_condition,
+    checked_ttl,
+    checked_unstorable,
+    seconds_to_live,
+)
 from ..cache.eviction import Evictor, make_policy
 from ..cache.fork import follow
 from ..cache.keys import KEYWORDS, checked_key, given_key, make_key, names_its_object
@@ -55,6 +63,7 @@ __all__ = [
     "SingleFlight",
     "Terms",
     "TimeToLive",
+    "Unstorable",
     "Values",
     "allocate",
     "can_wait",
@@ -62,6 +71,7 @@ __all__ = [
     "checked_condition",
     "checked_key",
     "checked_ttl",
+    "checked_unstorable",
     "decode",
     "encode",
     "follow",
