@@ -69,14 +69,22 @@ def pressing(cgroup: ChildCgroup, directory: Path) -> Iterator[Callable[[], bool
         data.unlink(missing_ok=True)
 
 
+def press_until(came: threading.Event, cgroup: ChildCgroup, directory: Path) -> None:
+    """Again and again: where the directory lies in memory, one that presses may be killed before any event."""
+    while not came.is_set():
+        with pressing(cgroup, directory) as still:
+            while not came.wait(1) and still():
+                pass
+
+
 def test_the_cgroups_reclaim_wakes_the_waiter(telling: ChildCgroup, tmp_path: Path) -> None:
     """So much stall within its window the machine's own trigger will not see: the cgroup's source speaks."""
     with PressureMonitor(telling.cgroup, stall_ms=1900, environ={}) as monitor:
-        sources = monitor.sources
-        with pressing(telling, tmp_path) as still:
-            while (event := monitor.wait(1)) is None and still():
-                pass
-    assert event is not None, "the child ended"
+        sources, event = monitor.sources, None
+        while event is None:  # as in `press_until`
+            with pressing(telling, tmp_path) as still:
+                while (event := monitor.wait(1)) is None and still():
+                    pass
     assert event.source in sources
     assert str(telling.path) in event.source
 
@@ -120,9 +128,7 @@ def test_callbacks_come_in_a_thread_and_end_with_close(telling: ChildCgroup, tmp
         monitor.call(callback)
         with pytest.raises(ValueError, match="already calls back"):
             monitor.call(callback)
-        with pressing(telling, tmp_path) as still:
-            while not came.wait(1):
-                assert still()
+        press_until(came, telling, tmp_path)
     assert seen[0][1] == "mvolatile-pressure"
     assert not [thread for thread in threading.enumerate() if thread.name == "mvolatile-pressure"]
 
@@ -136,9 +142,7 @@ def test_a_callback_may_close(telling: ChildCgroup, tmp_path: Path) -> None:
             done.set()
 
         monitor.call(callback)
-        with pressing(telling, tmp_path) as still:
-            while not done.wait(1):
-                assert still()
+        press_until(done, telling, tmp_path)
         assert monitor.sources == ()
 
 
