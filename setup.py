@@ -23,7 +23,7 @@ NO_COMPILER = (
 )
 
 
-def long_description():
+def long_description() -> str:
     """README.md for an index, where its pictures and its links to files of the source would lead nowhere."""
     text = pathlib.Path(__file__).with_name("README.md").read_text(encoding="utf-8")
     text = re.sub(r"!\[([^\]]*)\]\((?!https?://)[^)]*\)", r"*Picture: \1.*", text)

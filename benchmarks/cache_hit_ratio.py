@@ -124,7 +124,8 @@ class Ours:
         if value is not None:
             assert len(value) == size
             return True
-        if engine_of(self.cache).budget.max_bytes is None or size <= engine_of(self.cache).budget.max_bytes:
+        most = engine_of(self.cache).budget.max_bytes
+        if most is None or size <= most:
             self.cache[key] = bytes(size)
         return False
 
@@ -173,12 +174,13 @@ def hits_of_ours(trace: Iterable[int], entries: int) -> int:
 
 
 def bounded_in_entries(directory: Path | None, limit: int | None) -> Iterator[dict[str, Any]]:
+    every: dict[str, Any] = {**PEERS, "belady": belady, "ours": hits_of_ours}
     for name, whole in all_traces(directory):
         trace, keys = whole[:limit], len(set(whole))
         for share in steps(SHARES, name):
             entries = max(1, int(share * keys))
             row: dict[str, Any] = {"trace": name, "share": share, "entries": entries, "requests": len(trace)}
-            for label, hits in (*PEERS.items(), ("belady", belady), ("ours", hits_of_ours)):
+            for label, hits in every.items():
                 count = hits(trace, entries)
                 row[label] = None if count is None else count / len(trace)
             yield row
@@ -226,7 +228,7 @@ def under_limit(file: str, scale: int) -> None:
         hits = 0
         for at in range(part * tenth, (part + 1) * tenth):
             hits += ours.access(keys[at], sizes[at] * scale)
-        rows.append({"hits": hits, "left": ours.cache.cache_info().resident_bytes // scale})
+        rows.append({"hits": hits, "left": (ours.cache.cache_info().resident_bytes or 0) // scale})
     print(json.dumps({"rows": rows, "purged": ours.cache.cache_info().purged}))
 
 
@@ -294,9 +296,9 @@ def main() -> int:
     limited = []
     if not arguments.quick:
         for name, mib, scale in (("twitter", 128, 16), ("cloudphysics", 96, 12)):
-            row = kernel_evicts(name, mib, scale)
-            limited.append(row)
-            values, left, found, lru = (row[key] for key in ("values_mib", "left_share", "ours", "lru"))
+            told: dict[str, Any] = kernel_evicts(name, mib, scale)
+            limited.append(told)
+            values, left, found, lru = (told[key] for key in ("values_mib", "left_share", "ours", "lru"))
             print(f"{name} x {scale}, {values:.0f} MiB of values under {mib} MiB, nothing set: ", end="")
             print(f"the kernel left {left:.0%}; ours {found:.3f}, LRU given as much {lru:.3f}", flush=True)
             worst = min(worst, float(row["ours"]) - float(row["lru"]))  # type: ignore[arg-type]

@@ -53,7 +53,9 @@ def measure(live: list[mv.VolatileMemory], count: int, seconds: float) -> dict[s
     few = live[:: len(live) // 100][:100]
     shuffled = random.Random(1).sample(live, len(live))
     addresses = (ctypes.c_void_p * count)(*(memory.address for memory in shuffled))
-    warm, cold, bare = [], [], []
+    warm: list[float] = []
+    cold: list[float] = []
+    bare: list[float] = []
     end = time.perf_counter() + seconds
     while time.perf_counter() < end or len(cold) < 2:
         warm += [sweep(few) for _ in range(20)]

@@ -129,7 +129,8 @@ def w_tinylfu(trace: Iterable[Hashable], entries: int) -> int | None:
 def belady(trace: Sequence[Hashable], entries: int) -> int:
     """The best there can be: what is needed latest goes, or does not enter."""
     never = len(trace)
-    following, last = [never] * never, {}
+    following = [never] * never
+    last: dict[Any, int] = {}
     for at in range(never - 1, -1, -1):
         following[at] = last.get(trace[at], never + at)
         last[trace[at]] = at

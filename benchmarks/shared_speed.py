@@ -164,7 +164,7 @@ def readers(seconds: float) -> float:
     with mv.SharedCache[str, bytes]("speed", linger=0) as cache:
         for number in range(64):
             cache[f"read:{number}"] = os.urandom(1 << 16)
-        best = {}
+        best: dict[int, int] = {}
         for _ in range(3):
             for count in (1, 2):
                 barrier, told = context.Barrier(count), context.Queue()

@@ -99,7 +99,8 @@ def serve(warm: int, options: tuple[str, ...]) -> dict[str, Any]:
     source = random.Random(1)
     weights = [1 / (rank + 8) ** 0.7 for rank in range(TILES)]
     stream = iter(source.choices(range(TILES), weights, k=REQUESTS))
-    lock, wrong = threading.Lock(), []
+    lock = threading.Lock()
+    wrong: list[Any] = []
 
     def work() -> None:
         while True:

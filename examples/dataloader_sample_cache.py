@@ -63,7 +63,7 @@ def work(samples: Samples, pipe: Connection) -> None:
     """A worker: answers each part of an epoch with its samples' checksums, and how many it had to decode."""
     for numbers in iter(pipe.recv, None):
         before = samples.decoded
-        pipe.send(([zlib.crc32(samples[number]) for number in numbers], samples.decoded - before))
+        pipe.send(([zlib.crc32(samples[number].data) for number in numbers], samples.decoded - before))
 
 
 @contextmanager
@@ -97,7 +97,7 @@ def epoch(pipes: list[Connection], number: int, right: list[int]) -> str:
 
 
 def main() -> int:
-    right = [zlib.crc32(Samples.original(number)) for number in range(COUNT)]
+    right = [zlib.crc32(Samples.original(number).data) for number in range(COUNT)]
     print(f"decoded in each of {EPOCHS} epochs of {COUNT} samples, by {WORKERS} workers:")
     row = "{:<36}" + "{}  " * EPOCHS
 

@@ -21,14 +21,14 @@ class Mirror:
 
     def __init__(self, of: Mirror | None = None) -> None:
         self.pins: list[bool] = list(of.pins) if of else []
-        self.marked = of.marked if of else False
-        self.lost = set(of.lost if of else ())
-        self.zeros = set(of.zeros if of else ())
+        self.marked: bool = of.marked if of else False
+        self.lost: set[int] = set(of.lost if of else ())
+        self.zeros: set[int] = set(of.zeros if of else ())
         self.found = False
-        self.zeros_gone = of.zeros_gone if of else False
-        self.data = set(of.data if of else ())
-        self.lazy = set(of.lazy if of else ())
-        self.marked_shared = set(of.marked_shared if of else ())
+        self.zeros_gone: bool = of.zeros_gone if of else False
+        self.data: set[int] = set(of.data if of else ())
+        self.lazy: set[int] = set(of.lazy if of else ())
+        self.marked_shared: set[int] = set(of.marked_shared if of else ())
 
     def loses(self, pages: frozenset[int]) -> None:
         """A loss is detected; one that is known already is nothing new."""

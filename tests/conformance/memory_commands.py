@@ -48,7 +48,8 @@ class MemoryCommands:
             for offset, length in extents:
                 view[offset : offset + length] = bytes([value]) * length
 
-        pin = self.memory.pin(write=write, on_purge=rebuild if on_purge == "rebuild" else on_purge)
+        how: Any = rebuild if on_purge == "rebuild" else on_purge
+        pin = self.memory.pin(write=write, on_purge=how)
         view = pin.__enter__()
         self.pins.append((pin, view))
         return values(view)

@@ -66,7 +66,7 @@ class Process:
             pid, conn = self.children[path[0]]
             try:
                 conn.send((path[1:], name, args))
-                return conn.recv()  # type: ignore[no-any-return]
+                return conn.recv()
             except (EOFError, ConnectionResetError, BrokenPipeError):
                 conn.close()
                 del self.children[path[0]]

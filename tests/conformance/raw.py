@@ -40,11 +40,11 @@ class Known:
     """What the differences are decided by: how the kernel and the library have treated each page of a process."""
 
     def __init__(self, of: Known | None = None) -> None:
-        self.lazy = set(of.lazy if of else ())
-        self.marked_shared = set(of.marked_shared if of else ())
-        self.data = set(of.data if of else ())
-        self.remapped = set(of.remapped if of else ())
-        self.marked = set(of.marked if of else ())
+        self.lazy: set[int] = set(of.lazy if of else ())
+        self.marked_shared: set[int] = set(of.marked_shared if of else ())
+        self.data: set[int] = set(of.data if of else ())
+        self.remapped: set[int] = set(of.remapped if of else ())
+        self.marked: set[int] = set(of.marked if of else ())
 
     def gone(self, pages: range, tier: str) -> None:
         """Other memory, or none, is there now. Where nothing is watched the library's record of data stays."""

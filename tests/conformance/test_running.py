@@ -33,18 +33,20 @@ class Differs(ProgramMachine):
 
 
 @pytest.fixture
-def no_swap(monkeypatch):
+def no_swap(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(running, "has_swap", lambda: False)
     monkeypatch.setattr(running, "SETTLE", 0)
 
 
-def test_a_difference_is_raised(no_swap, monkeypatch):
+def test_a_difference_is_raised(no_swap: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(running, "stolen", lambda: 5)
     with pytest.raises(Divergence, match="they differ"):
         explore(Differs, RAW, "userfaultfd", 3)
 
 
-def test_after_a_reclaim_that_nobody_asked_for_it_is_thrown_away(no_swap, monkeypatch):
+def test_after_a_reclaim_that_nobody_asked_for_it_is_thrown_away(
+    no_swap: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     count = iter(range(10**6))
     monkeypatch.setattr(running, "stolen", lambda: next(count))
     said = "of 3 programs met swap or reclaim that nobody asked for"
@@ -54,7 +56,9 @@ def test_after_a_reclaim_that_nobody_asked_for_it_is_thrown_away(no_swap, monkey
         explore(Differs, RAW, "userfaultfd", 3, derandomize=False)
 
 
-def test_with_a_swap_device_the_ordinary_form_skips_and_the_long_form_fails(monkeypatch):
+def test_with_a_swap_device_the_ordinary_form_skips_and_the_long_form_fails(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(running, "has_swap", lambda: True)
     monkeypatch.setattr(running, "PATIENCE", 0.0)
     with pytest.raises(pytest.skip.Exception, match="a swap device is on"):

@@ -80,25 +80,25 @@ space when they are missing, but no property: see docs/patch-executed.md."""
 
 @pytest.mark.slow
 @pytest.mark.parametrize("switch", CURES)
-def test_one_change(switch):
+def test_one_change(switch: str) -> None:
     variant = f"posted+{switch}"
     assert {race for race in SICK if not violated(race, variant)} == CURES[switch]
 
 
 @pytest.mark.parametrize("switch", NEEDED)
-def test_the_fix_without(switch):
+def test_the_fix_without(switch: str) -> None:
     for race in NEEDED[switch]:
         assert violated(race, f"fixed-{switch}"), race
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("switch", ["only_mappers_count", "referenced_returns_early", "merge_result"])
-def test_the_fix_can_do_without(switch):
+def test_the_fix_can_do_without(switch: str) -> None:
     for race in SICK:
         assert not violated(race, f"fixed-{switch}"), race
 
 
-def test_unmark_of_a_sharer_takes_two_changes():
+def test_unmark_of_a_sharer_takes_two_changes() -> None:
     """Flags that stand still during the walk, and sharers asked before any is purged: neither is enough alone."""
     race = "unmark_of_a_sharer_against_purge"
     assert violated(race, "posted+vma_flag_lock") == {"all_sharers_or_none"}
@@ -106,12 +106,12 @@ def test_unmark_of_a_sharer_takes_two_changes():
     assert violated(race, "fixed") == set()
 
 
-def test_early_notification_alone_cures_the_stale_secondary_mapping():
+def test_early_notification_alone_cures_the_stale_secondary_mapping() -> None:
     assert "no_stale_secondary" in violated("secondary_mapping_outlives", "posted")
     assert "no_stale_secondary" not in violated("secondary_mapping_outlives", "posted+notify_before_clear")
 
 
-def test_every_switch_of_the_fix_can_be_turned_alone():
+def test_every_switch_of_the_fix_can_be_turned_alone() -> None:
     assert {variant.name for variant in (*single_changes(), *single_reverts())} < set(VARIANTS)
     differing = {name for name in CURES if getattr(FIXED, name) != getattr(POSTED, name)}
     assert {variant.name for variant in single_changes()} == {f"posted+{name}" for name in differing}

@@ -59,41 +59,41 @@ CURED_BY_V14 = {
 }
 
 
-def test_every_race_is_here():
+def test_every_race_is_here() -> None:
     assert set(POSTED) == set(LITMUS)
 
 
 @pytest.mark.parametrize("race", POSTED)
-def test_posted(race):
+def test_posted(race: str) -> None:
     assert violated(race, "posted") == POSTED[race]
 
 
 @pytest.mark.parametrize("race", POSTED)
-def test_v14(race):
+def test_v14(race: str) -> None:
     assert violated(race, "v14") == (NOTHING if race in CURED_BY_V14 else POSTED[race])
 
 
 @pytest.mark.parametrize("race", POSTED)
-def test_fixed(race):
+def test_fixed(race: str) -> None:
     assert violated(race, "fixed") == NOTHING
 
 
-def test_v12_left_stale_markers():
+def test_v12_left_stale_markers() -> None:
     assert violated("stale_marker", "v12") == {"no_false_report"}
     assert violated("unmark_against_purge", "v12") == LOST_AND_TRAPPED
 
 
 @pytest.mark.parametrize("number", range(8))
-def test_generated_programs_hold_when_fixed(number):
+def test_generated_programs_hold_when_fixed(number: int) -> None:
     assert violated(f"generated-{number}", "fixed") == NOTHING
 
 
 @pytest.mark.stress
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("number", range(8, 120))
-def test_more_generated_programs_hold_when_fixed(number):
+def test_more_generated_programs_hold_when_fixed(number: int) -> None:
     assert set(search(f"generated-{number}", "fixed", None).properties) == NOTHING
 
 
-def test_a_search_that_is_not_told_where_finds_the_lost_report():
+def test_a_search_that_is_not_told_where_finds_the_lost_report() -> None:
     assert any("no_lost_report" in violated(f"generated-{number}", "posted") for number in range(4))

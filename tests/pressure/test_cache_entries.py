@@ -6,6 +6,7 @@ The kernel can take neither, and the process must not be killed for them.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,7 @@ pytestmark = [
 def store_small_values(count: int, key_of: str, size: int, ttl: float | None) -> None:
     import mvolatile as mv
 
-    make_key = {"int": int, "str": "user:{:032}".format}[key_of]
+    make_key: Any = {"int": int, "str": "user:{:032}".format}[key_of]
     cache = mv.VolatileCache(ttl=ttl)
     recent = wrong = asked = 0
     for number in range(count):

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -37,7 +38,7 @@ def beside_a_neighbour() -> None:
     assert neighbour.stdout is not None
 
     cache = mv.VolatileCache(name="limited")
-    sizes = []
+    sizes: list[Any] = []
     keys = 30_000
     hits = asked = 0
 

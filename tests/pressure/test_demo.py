@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,7 +44,7 @@ def test_volatile_memory_serves_all_where_the_others_die_or_decode(tmp_path: Pat
     assert {path.name for path in tmp_path.iterdir()} == {"demo.png", "demo.svg"}
 
 
-def gave_way_and_grew_back(report: dict, samples: list[dict]) -> bool:
+def gave_way_and_grew_back(report: dict[str, Any], samples: list[dict[str, Any]]) -> bool:
     arrives, gone = report["neighbour_requests"]
     before = max(s["cache_bytes"] for s in samples if s["requests"] <= arrives)
     during = min(s["cache_bytes"] for s in samples if arrives < s["requests"] < gone)

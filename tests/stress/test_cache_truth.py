@@ -42,7 +42,7 @@ def make(key: int, version: int) -> Any:
 
 
 def checksum(value: Any) -> int:
-    return zlib.crc32(np.ascontiguousarray(value) if isinstance(value, np.ndarray) else value)
+    return zlib.crc32(np.ascontiguousarray(value).data if isinstance(value, np.ndarray) else value)
 
 
 class Truth:

@@ -7,8 +7,17 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any, assert_type
 
-from mvolatile import VolatileCache, caches
+from mvolatile import SharedCache, VolatileCache, caches
 from mvolatile.cache import CacheInfo
+
+
+def bare() -> None:
+    assert_type(VolatileCache(), VolatileCache[Any, Any])
+    with VolatileCache(ttl=5) as cache, SharedCache("a") as shared:
+        assert_type(cache["k"], Any)
+        assert_type(shared, SharedCache[Any, Any])
+    named: VolatileCache[str, int] = VolatileCache()
+    assert_type(named["k"], int)
 
 
 def reading(cache: VolatileCache[str, bytes]) -> None:

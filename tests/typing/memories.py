@@ -19,6 +19,11 @@ def reading(memory: VolatileMemory) -> None:
     memory.pin(on_lost="zero")  # type: ignore[call-arg]
 
 
+def looking(memory: VolatileMemory) -> bytes:
+    with memory.peek() as view:  # it hides no exception, so this returns
+        return bytes(view)
+
+
 def losing(memory: VolatileMemory) -> None:
     try:
         memory.read()

@@ -29,7 +29,7 @@ def test_every_public_name_is_documented(module: str) -> None:
         value = getattr(imported, name)
         if not (inspect.isclass(value) or inspect.isroutine(value)):
             continue
-        members = [(name, value)]
+        members: list[tuple[str, object]] = [(name, value)]
         if inspect.isclass(value):
             members += [
                 (f"{name}.{member}", one)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from typing import Any
 
 import pytest
 
@@ -56,7 +57,7 @@ def test_growth_of_mappings_is_seen() -> None:
 
         from support.leaks import assert_no_growth
 
-        kept = []
+        kept: list[Any] = []
 
         def leak() -> None:
             protection = mmap.PROT_READ if len(kept) % 2 else mmap.PROT_READ | mmap.PROT_WRITE

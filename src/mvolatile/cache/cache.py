@@ -15,7 +15,7 @@ from collections.abc import (
     ValuesView,
 )
 from datetime import timedelta
-from typing import Any, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 from .._core import MISSING, give_back_kept
 from . import pressure, registry
@@ -42,8 +42,14 @@ from .views import Items, Values
 
 __all__ = ["VolatileCache"]
 
-K = TypeVar("K", bound=Hashable)
-V = TypeVar("V")
+if TYPE_CHECKING:
+    import typing_extensions  # which every checker brings: with a default, a bare `VolatileCache()` needs no annotation
+
+    K = typing_extensions.TypeVar("K", bound=Hashable, default=Any)
+    V = typing_extensions.TypeVar("V", default=Any)
+else:
+    K = TypeVar("K", bound=Hashable)
+    V = TypeVar("V")
 T = TypeVar("T")
 
 MISSING_TOO: Any = object()

@@ -13,7 +13,7 @@ from collections.abc import (
     MutableMapping,
     ValuesView,
 )
-from typing import Any, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 from .._core import MISSING
 from . import keys
@@ -40,8 +40,14 @@ from .wire import ANY, Op, Request
 
 __all__ = ["SharedCache"]
 
-K = TypeVar("K", bound=Hashable)
-V = TypeVar("V")
+if TYPE_CHECKING:
+    import typing_extensions  # which every checker brings: with a default, a bare `SharedCache()` needs no annotation
+
+    K = typing_extensions.TypeVar("K", bound=Hashable, default=Any)
+    V = typing_extensions.TypeVar("V", default=Any)
+else:
+    K = TypeVar("K", bound=Hashable)
+    V = TypeVar("V")
 T = TypeVar("T")
 
 LINGER = 60.0

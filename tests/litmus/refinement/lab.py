@@ -30,6 +30,7 @@ from mvolatile.model.stock.kernel import store as stock_store
 from mvolatile.model.stock.kernel_fork import wait_to_be_born
 from mvolatile.model.stock.loss import range_forgive
 from mvolatile.model.stock.machine import CHILD, USERFAULTFD, Config, Task, machine
+from mvolatile.model.stock.peek import LOST
 from mvolatile.model.stock.ranges import range_unpin
 from mvolatile.model.user import load, store
 from mvolatile.model.vmscan import age_all_pages, reclaim
@@ -147,10 +148,11 @@ def _library(t: Task, actions: tuple[str, ...]) -> Steps[Answers]:
     answers: Answers = ()
     for action in actions:
         answer: Any = None
+        found: Any
         match action[0]:
             case "U":
                 found = yield from library.settled_hold(t, True, None, keep=True)
-                answer = int(found == library.LOST)
+                answer = int(found == LOST)
                 if answer:
                     yield from range_forgive(t, 0, t.m.all_pages)
                 del found

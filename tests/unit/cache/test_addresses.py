@@ -221,9 +221,9 @@ assert mv.features().memlock_limit is None
 def test_what_strict_overcommit_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
     """The mode is the machine's, and no test's to set; what is read of it is."""
     tables = {"/proc/meminfo": {"CommitLimit": 16 << 30, "Committed_AS": 15 << 30}}
-    monkeypatch.setattr(room.files, "read_table", tables.__getitem__)
+    monkeypatch.setattr("mvolatile.kernel.room.files.read_table", tables.__getitem__)
     mode = ["2"]
-    monkeypatch.setattr(room.files, "read_int", lambda path: int(mode[0]))
+    monkeypatch.setattr("mvolatile.kernel.room.files.read_int", lambda path: int(mode[0]))
     left = room.address_room(anew=True)
     assert left == (1 << 30) - room.MOST_LEFT_FREE
     mode[0] = "0"

@@ -7,6 +7,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -42,7 +43,7 @@ def test_the_programs_files_on_our_numbers(fifo: str, how: str) -> None:
         cache = mv.VolatileCache(name="c")
         engine = engine_of(cache)
         give_way = engine.under_pressure
-        engine.under_pressure = lambda: (give_way(), told.set())
+        engine.under_pressure = lambda: (give_way(), told.set())  # type: ignore[method-assign, assignment]
         del engine
         cache["k"] = b"v" * 1000
         os.closerange(3, 4096)
@@ -116,7 +117,7 @@ def test_no_thread_to_be_had(fifo: str) -> None:
         def double(x: int) -> bytes:
             return bytes(2 * x)
 
-        lost = []
+        lost: list[Any] = []
         cache = mv.VolatileCache(on_lost=lost.extend)
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
@@ -141,7 +142,7 @@ def test_no_thread_to_be_had(fifo: str) -> None:
         resource.setrlimit(resource.RLIMIT_NPROC, (soft, hard))
         cache["l"] = b"v"
         assert threading.enumerate() == [threading.main_thread()], "at once is not after a while"
-        pressure._refused_until = engine_of(cache).notices._refused_until = 0
+        pressure._refused_until = engine_of(cache).notices._refused_until = 0  # type: ignore[union-attr]
         cache["m"] = b"v"
         names = {thread.name for thread in threading.enumerate()}
         assert "mvolatile-cache" in names, names
@@ -160,7 +161,7 @@ def test_where_warnings_are_errors_the_value_is_returned_and_stored(fifo: str) -
         import mvolatile as mv
 
         warnings.simplefilter("error")
-        _thread.start_new_thread = lambda function, args: None
+        _thread.start_new_thread = lambda function, args: None  # type: ignore[assignment]
         cache = mv.VolatileCache()
         assert cache.get_or_set("k", lambda: b"v") == b"v"
         assert cache["k"] == b"v"
@@ -259,7 +260,8 @@ def test_what_one_cache_raises_is_not_the_others_affair(monkeypatch: pytest.Monk
 
     from mvolatile.cache import pressure
 
-    told, raised = [], []
+    told: list[Any] = []
+    raised: list[Any] = []
 
     class Good:
         def under_pressure(self) -> None:

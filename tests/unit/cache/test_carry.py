@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +36,13 @@ PARAMETERS: list[dict[str, Any]] = [
     {"codec": Compressed(), "dump": False, "inherit": False},
 ]
 
+
+def pickled(protocol: int, cache: Any) -> Any:
+    return pickle.loads(pickle.dumps(cache, protocol))
+
+
 WAYS: dict[str, Callable[[Any], Any]] = {
-    **{
-        f"pickle {n}": lambda cache, n=n: pickle.loads(pickle.dumps(cache, n))
-        for n in range(pickle.HIGHEST_PROTOCOL + 1)
-    },
+    **{f"pickle {n}": partial(pickled, n) for n in range(pickle.HIGHEST_PROTOCOL + 1)},
     "copy": copy.copy,
     "deepcopy": copy.deepcopy,
 }

@@ -129,12 +129,12 @@ def test_a_call_of_a_method_is_forgotten_with_its_object() -> None:
     [
         lambda repo: repo.get.cache_delete(5),
         lambda repo: repo.get.cache_delete(5, 6),
-        lambda repo: Repo.get.cache_delete(repo),
-        lambda repo: Repo.get.cache_delete(repo, 5, ful=True),
+        lambda repo: Repo.get.cache_delete(repo),  # type: ignore[call-arg]
+        lambda repo: Repo.get.cache_delete(repo, 5, ful=True),  # type: ignore[call-arg]
         lambda repo: repo._Repo__private.cache_delete(5),
         lambda repo: repo._Repo__private.cache_key(),
-        lambda repo: Repo.kind.cache_delete(5),
-        lambda repo: Repo.still.cache_delete(5, 6),
+        lambda repo: Repo.kind.cache_delete(5),  # type: ignore[call-arg, arg-type]
+        lambda repo: Repo.still.cache_delete(5, 6),  # type: ignore[call-arg]
     ],
 )
 def test_forgetting_what_is_no_call_is_told(forget: Callable[[Repo], Any]) -> None:

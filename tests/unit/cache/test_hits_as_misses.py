@@ -11,7 +11,7 @@ import enum
 import pickle
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -44,7 +44,7 @@ class Named(np.ndarray):
     label = "none"
 
     def __reduce__(self) -> Any:
-        make, arguments, state = super().__reduce__()
+        make, arguments, state = cast(Any, super().__reduce__())
         return make, arguments, (*state, self.label)
 
     def __setstate__(self, state: Any) -> None:
@@ -91,7 +91,7 @@ WRITTEN: dict[str, tuple[Callable[[int], Any], Callable[[Any], Any]]] = {
     "strings": (lambda n: [np.full(n, "text")], lambda v: v[0].__setitem__(0, "é")),
     "nullary": (lambda n: [np.array(5.0)], lambda v: v[0].__setitem__((), 6)),
     "objects": (lambda n: np.array([n, None], object), put),
-    "masked": (lambda n: np.ma.masked_array(np.arange(float(n)), np.arange(n) % 2), put),
+    "masked": (lambda n: np.ma.masked_array(np.arange(float(n)), np.arange(n) % 2 == 1), put),
     "matrix": (lambda n: np.arange(float(n)).reshape(1, -1).view(np.matrix), lambda v: put(v[:, 0])),
     "recarray": (lambda n: record(n).view(np.recarray), put_in_record),
     "subclass": (named, put),
@@ -262,7 +262,7 @@ def test_a_memory_mapped_array_is_stored_as_its_bytes(tmp_path: Any) -> None:
 def test_no_option_but_these() -> None:
     for make in (VolatileCache, volatile_cache):
         with pytest.raises(TypeError, match="copy must be None, True or False, not 'yes'"):
-            made: Any = make(copy="yes")  # type: ignore[arg-type]
+            made: Any = make(copy="yes")  # type: ignore[call-overload, arg-type]
             made(len)
 
 

@@ -60,7 +60,7 @@ def interrupt_at(line: int) -> Iterator[list[int]]:
 
 def prepared() -> tuple[VolatileCache[Any, Any], dict[Any, Any]]:
     cache: VolatileCache[Any, Any] = VolatileCache(max_bytes=200_000, on_evict=lambda key, why: None)
-    model = {i: b"%d" % i * 50 for i in range(60)}
+    model: dict[Any, bytes] = {i: b"%d" % i * 50 for i in range(60)}
     cache.update(model)
     seal(cache)
     model["x"] = cache["x"] = b"old"

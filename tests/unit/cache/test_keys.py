@@ -59,7 +59,7 @@ def test_a_key_whose_hash_fails_later() -> None:
 
 
 @pytest.mark.parametrize("bounds", [{}, {"maxsize": 30}, {"max_bytes": 3000}])
-def test_a_comparison_that_fails_now_and_then(bounds: dict[str, int]) -> None:
+def test_a_comparison_that_fails_now_and_then(bounds: Any) -> None:
     rng = random.Random(1)
     cache: VolatileCache[Any, bytes] = VolatileCache(**bounds)
     keys = [Key(n * 250) for n in range(60)]  # two hashes: comparisons all the time
@@ -124,7 +124,7 @@ def test_a_value_that_uses_the_cache_while_it_is_pickled() -> None:
 
 
 @pytest.mark.parametrize("bounds", [{"maxsize": 3}, {"max_bytes": 300}])
-def test_a_key_that_was_changed(bounds: dict[str, int]) -> None:
+def test_a_key_that_was_changed(bounds: Any) -> None:
     """Nobody finds it any more; the others are cached as before, and it leaves in its turn."""
     cache: VolatileCache[Any, bytes] = VolatileCache(**bounds)
     key = Key(1)

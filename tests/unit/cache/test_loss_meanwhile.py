@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from itertools import count
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -54,6 +54,6 @@ def purge_oldest(cache: VolatileCache[Any, Any]) -> None:
     region = next((region for region in engine_of(cache).policy.order() if not region.is_open), None)
     if region is not None:
         try:
-            region.memory.purge()
+            cast(Any, region).memory.purge()
         except BufferError:
             return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tracemalloc
 from collections.abc import MutableMapping
 from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -41,8 +42,8 @@ OPERATIONS = st.lists(
 
 @given(OPERATIONS, st.booleans())
 @settings(max_examples=80, deadline=None)
-def test_it_does_what_a_dict_does(operations: list, losing: bool) -> None:
-    model: dict = {}
+def test_it_does_what_a_dict_does(operations: list[Any], losing: bool) -> None:
+    model: dict[Any, Any] = {}
     with VolatileCache() as cache:
         for operation, key, value in operations:
             if operation == "set":

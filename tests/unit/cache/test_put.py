@@ -175,10 +175,10 @@ def test_a_key_that_stores_in_the_middle() -> None:
         cache["inner"] = b"inner"
         del cache["second"]
 
-    key.act = act  # type: ignore[method-assign]
+    key.act = act
     cache["another"] = VALUE
     assert is_plain(cache, key, b"outer")
-    key.act = int  # type: ignore[method-assign]
+    key.act = int
     assert seen
     assert set(seen) == {VALUE}
     assert cache["inner"] == b"inner"
@@ -223,10 +223,10 @@ def test_an_interrupt_in_a_key(error: type[BaseException], when: int) -> None:
         if len(compared) == when:
             raise error
 
-    key.act = act  # type: ignore[method-assign]
+    key.act = act
     with suppress(error):
         cache[key] = b"outer"
-    key.act = int  # type: ignore[method-assign]
+    key.act = int
     for name in ("first", "second", "plain", "another"):
         assert cache[name] == VALUE
     assert cache.get(key) in (None, b"outer")

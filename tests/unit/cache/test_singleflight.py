@@ -8,6 +8,7 @@ import gc
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import pytest
@@ -288,7 +289,7 @@ def test_a_circle_of_makers_that_ask_through_tasks(cache: VolatileCache[int, Any
             (value,) = await asyncio.gather(cache.aget_or_set(other, lambda: 0))
             return value + 1
 
-        calls = (cache.aget_or_set(number, lambda number=number: make(number)) for number in range(ring))
+        calls = (cache.aget_or_set(number, partial(make, number)) for number in range(ring))
         return await asyncio.wait_for(asyncio.gather(*calls), 200)
 
     assert sorted(asyncio.run(main())) == list(range(1, ring + 1))
@@ -348,7 +349,8 @@ def test_a_maker_in_a_closed_loop_is_replaced(cache: VolatileCache[str, Any], he
     async def ask() -> str:
         return await asyncio.wait_for(cache.aget_or_set("k", lambda: "loop"), 200)
 
-    for name, askers in {"thread": in_a_thread, "loop": lambda: asyncio.run(ask())}.items():
+    ways: dict[str, Callable[[], str]] = {"thread": in_a_thread, "loop": lambda: asyncio.run(ask())}
+    for name, askers in ways.items():
         abandon(cache)
         if not held:
             kept.clear()

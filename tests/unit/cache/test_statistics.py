@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import pickle
+from typing import Any
 
 import pytest
 
@@ -33,11 +34,13 @@ def info() -> CacheInfo:
 def test_the_four_are_unpacked_and_compared() -> None:
     infos = []
     for decorate in (functools.lru_cache(maxsize=None), volatile_cache):
-        cached = decorate(lambda n: n)  # type: ignore[operator]
+        cached = decorate(lambda n: n)
         cached(1), cached(1)
         hits, misses, maxsize, currsize = cached.cache_info()
         assert (hits, misses, maxsize, currsize) == (1, 1, None, 1)
         infos.append(cached.cache_info())
+    theirs: Any
+    ours: Any
     theirs, ours = infos
     assert ours == theirs == (1, 1, None, 1)
     assert hash(ours) == hash(theirs)
@@ -60,7 +63,8 @@ def test_the_rest_is_there_by_name() -> None:
 
 
 def test_what_it_has_not_is_refused() -> None:
-    for make in (lambda **more: CacheInfo(1, 2, None, 3, **more), info()._replace):
+    makers: list[Any] = [lambda **more: CacheInfo(1, 2, None, 3, **more), info()._replace]
+    for make in makers:
         with pytest.raises(TypeError, match="other"):
             make(other=5)
 

@@ -179,7 +179,9 @@ def test_a_child_has_none_of_it() -> None:
 def test_parts_of_a_value_are_put_one_after_another() -> None:
     with VolatileCache[int, Any]() as cache:
         for number in range(4):
-            parts = [np.arange(n, dtype="<u4") * (number + 1) for n in (1000, 50_001, 3, 70_000, 0)]
+            parts: list[Any] = [
+                np.arange(n, dtype="<u4") * (number + 1) for n in (1000, 50_001, 3, 70_000, 0)
+            ]
             parts += [np.zeros((300, 200))[:, ::2], np.array(["2026-11-28"] * 5000, "M8[D]"), np.float64(1)]
             cache[0] = parts
             for given, found in zip(parts, cache[0], strict=True):
@@ -200,7 +202,7 @@ def test_a_source_that_is_lost_is_told_by_its_peek() -> None:
 
 
 def test_a_thread_whose_traps_would_kill_stores() -> None:
-    done = []
+    done: list[Any] = []
 
     def store() -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGBUS])

@@ -55,7 +55,7 @@ def test_what_the_cache_cannot_have(way: str, trouble: Exception, where: str) ->
         raise copy.copy(trouble)  # it would keep the frames, and the cache, for the tests to come
 
     if where == "lock":
-        engine_of(cache).change = refuse  # type: ignore[method-assign]
+        engine_of(cache).change = refuse  # type: ignore[assignment]
     else:
         engine_of(cache).store.regions.new_memory = refuse
     with warnings.catch_warnings(record=True) as told:

@@ -59,7 +59,7 @@ def test_a_dtype_is_a_hits_own(form: str, n: int, copy: bool | None, number: int
     def value() -> Any:
         array = np.zeros(n, dtype)
         array.flags.writeable = form != "read-only within"
-        return {"array": array, "memoryview": memoryview(array)}.get(form, [array])
+        return {"array": array, "memoryview": array.data}.get(form, [array])
 
     def dtype_of(found: Any) -> Any:
         if form == "memoryview":

@@ -28,8 +28,8 @@ PARTS: dict[str, Callable[[], Any]] = {
     "masked": lambda: np.ma.masked_array(WHOLE, WHOLE > 5)[:9],
     "a subclass": lambda: WHOLE.view(np.recarray)[:9],
     "objects": lambda: np.array([None] * 100_000, object)[:9],
-    "memoryview": lambda: memoryview(WHOLE)[10:15],
-    "every thousandth of a memoryview": lambda: memoryview(WHOLE)[::1000],
+    "memoryview": lambda: WHOLE.data[10:15],
+    "every thousandth of a memoryview": lambda: WHOLE.data[::1000],
     "a view of mapped memory": lambda: memoryview(mmap.mmap(-1, 8_000_000))[:40],
     "real parts": lambda: WHOLE[:1000].astype("c16").real,
     "one item, many times": lambda: np.broadcast_to(WHOLE[:1], (1000, 1000)),
@@ -61,7 +61,8 @@ def test_a_part_takes_what_it_needs(name: str, copy: bool | None) -> None:
 def test_items_that_lie_over_each_other_and_are_written_to() -> None:
     """As stored they would be read-only; one of one's own has an item for each place."""
     value = as_strided(np.arange(4.0), (3, 2), (8, 8), writeable=True)
-    for stored, options in ((value, {"copy": True}), ([value], {})):
+    given: list[tuple[Any, Any]] = [(value, {"copy": True}), ([value], {})]
+    for stored, options in given:
         cache: VolatileCache[str, Any] = VolatileCache(**options)
         cache["k"] = stored
         found = cache["k"] if stored is value else cache["k"][0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -114,7 +114,8 @@ def test_add(clock: Clock, size: int) -> None:
 def test_one_of_many_threads_adds(size: int) -> None:
     cache: VolatileCache[Any, bytes] = VolatileCache()
     for step in range(20):
-        barrier, won = threading.Barrier(4), []
+        barrier = threading.Barrier(4)
+        won: list[Any] = []
 
         def try_to(n: int, step: int = step, barrier: Any = barrier, won: Any = won) -> None:
             barrier.wait()
@@ -179,7 +180,7 @@ def test_no_increment_is_lost() -> None:
     def move_all() -> None:  # in one change: what another thread has opened meanwhile is not for moving
         engine_of(cache).store.seal_all()
         for region in list(engine_of(cache).store.regions.values()):
-            engine_of(cache).store.compact(region)
+            engine_of(cache).store.compact(cast(Any, region))
         engine_of(cache).reclaimer.finish()
 
     def move() -> None:

@@ -48,10 +48,11 @@ def made_while_all_wait(make: Callable[[], Any], runs: list[int]) -> Callable[[]
 def test_each_has_a_list_of_his_own(kind: str) -> None:
     runs: list[int] = []
     cache: VolatileCache[str, Any] = VolatileCache(max_bytes=20 if kind == "too large" else None)
-    terms: dict[str, Any] = {
+    every: dict[str, dict[str, Any]] = {
         "not to be stored": {"condition": lambda value: False},
         "of no time": {"ttl": 0},
-    }.get(kind, {})
+    }
+    terms = every.get(kind, {})
 
     def make() -> Any:
         if kind == "deleted meanwhile":
@@ -279,7 +280,7 @@ def test_an_interrupted_waiter_leaves_nothing() -> None:
         maker = pool.submit(cache.get_or_set, "k", make)
         began.wait()
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(singleflight.threading, "Event", Interrupted)
+            patch.setattr("mvolatile.cache.singleflight.threading.Event", Interrupted)
             with pytest.raises(KeyboardInterrupt):
                 cache.get_or_set("k", make)
         (call,) = engine_of(cache).calls.values()

@@ -16,6 +16,7 @@ from mvolatile import cli
 from mvolatile.cli.demo import _writable
 from mvolatile.demo import race
 from mvolatile.demo.imagery import TILE_BYTES
+from mvolatile.kernel.cgroup import ChildCgroup
 from support import fonts
 from support.processes import run_on_terminal
 
@@ -126,7 +127,7 @@ def test_an_interrupt_leaves_nothing_behind(tmp_path: Path) -> None:
         demo.send_signal(signal.SIGINT)
         assert demo.wait(200) == 130
     assert list(tmp_path.iterdir()) == []
-    own = race.ChildCgroup(64 << 20)
+    own = ChildCgroup(64 << 20)
     with own:
         siblings = [path.name for path in own.path.parent.glob(f"*-{demo.pid}-*")]
     assert siblings == []

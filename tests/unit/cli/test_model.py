@@ -9,8 +9,10 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+from _pytest.capture import CaptureResult
 
 from mvolatile.cli import main
 from mvolatile.cli.searching import EVERY_PROPERTY
@@ -19,19 +21,19 @@ KEYS = {"race", "variant", "property", "holds", "schedule", "states", "bound"}
 REST = [name for name in EVERY_PROPERTY if name != "no_false_report"]
 
 
-def run(capsys, *arguments):
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, CaptureResult[str]]:
     status = main(["model", *arguments])
     return status, capsys.readouterr()
 
 
-def rows(capsys, *arguments):
+def rows(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, list[dict[str, Any]]]:
     status, said = run(capsys, *arguments, "--jobs", "1", "--json")
     found = json.loads(said.out)
     assert all(set(row) == KEYS for row in found)
     return status, found
 
 
-def test_check_has_a_row_for_each_property(capsys):
+def test_check_has_a_row_for_each_property(capsys: pytest.CaptureFixture[str]) -> None:
     status, found = rows(capsys, "check", "--race", "stale_marker")
     assert status == 0
     assert [row["property"] for row in found] == ["no_false_report", *REST]
@@ -46,7 +48,7 @@ def test_check_has_a_row_for_each_property(capsys):
         assert "2 processes" in row["bound"]
 
 
-def test_check_finds_and_replay_shows(capsys, tmp_path):
+def test_check_finds_and_replay_shows(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     status, found = rows(capsys, "check", "--variant", "posted", "--race", "purge_stops_half_way")
     assert status == 1
     assert [row["property"] for row in found if not row["holds"]] == ["all_sharers_or_none"]
@@ -62,14 +64,14 @@ def test_check_finds_and_replay_shows(capsys, tmp_path):
     assert json.loads(said.out)[-1]["wrong"].startswith("all_sharers_or_none")
 
 
-def test_check_for_one_property(capsys):
+def test_check_for_one_property(capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ("--variant", "posted", "--race", "unmark_against_purge", "--jobs", "1")
     status, said = run(capsys, "check", *arguments, "--property", "no_starvation")
     assert status == 0
     assert said.out.startswith("holds      posted   unmark_against_purge: no_starvation")
 
 
-def test_check_within_a_bound(capsys):
+def test_check_within_a_bound(capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ("--variant", "posted", "--race", "unmark_against_purge")
     assert rows(capsys, "check", *arguments, "--bound", "0")[0] == 0
     status, found = rows(capsys, "check", *arguments, "--bound", "1")
@@ -78,7 +80,7 @@ def test_check_within_a_bound(capsys):
 
 
 @pytest.mark.parametrize("command", ["check", "races"])
-def test_a_search_that_is_cut_short_proves_nothing(capsys, command):
+def test_a_search_that_is_cut_short_proves_nothing(capsys: pytest.CaptureFixture[str], command: str) -> None:
     arguments = ("--race", "two_reclaimers", "--variant", "fixed", "--max-states", "50")
     status, found = rows(capsys, command, *arguments)
     assert status == 3
@@ -91,20 +93,20 @@ def test_a_search_that_is_cut_short_proves_nothing(capsys, command):
     assert "holds" not in said.out
 
 
-def test_what_is_wrong_after_a_crash_alone_is_not_counted(capsys):
+def test_what_is_wrong_after_a_crash_alone_is_not_counted(capsys: pytest.CaptureFixture[str]) -> None:
     """The purge crashes with the pte lock held, and whoever wants it then waits for ever."""
     arguments = ("--variant", "posted", "--race", "mlock_against_purge")
     _, found = rows(capsys, "check", *arguments)
     assert [row["property"] for row in found if not row["holds"]] == ["no_kernel_bug"]
 
 
-def test_the_status_of_races_is_that_of_fixed_if_it_is_asked_for(capsys):
+def test_the_status_of_races_is_that_of_fixed_if_it_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
     race = ("races", "--race", "purge_stops_half_way")
     assert rows(capsys, *race, "--variant", "posted")[0] == 1
     assert rows(capsys, *race, "--variant", "posted", "--variant", "fixed")[0] == 0
 
 
-def test_the_table_names_what_is_violated_and_within_which_bound(capsys):
+def test_the_table_names_what_is_violated_and_within_which_bound(capsys: pytest.CaptureFixture[str]) -> None:
     status, said = run(capsys, "races", "--race", "unmark_against_purge", "--jobs", "1")
     lines = [line.split() for line in said.out.splitlines()]
     assert status == 0
@@ -126,7 +128,9 @@ def test_the_table_names_what_is_violated_and_within_which_bound(capsys):
         (("check", "--property", "nothing"), "invalid choice: 'nothing'"),
     ],
 )
-def test_misuse_is_told_before_any_search(capsys, arguments, why, monkeypatch):
+def test_misuse_is_told_before_any_search(
+    capsys: pytest.CaptureFixture[str], arguments: str, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("mvolatile.cli.model.examine_all", None)
     with pytest.raises(SystemExit) as ended:
         run(capsys, *arguments)
@@ -138,7 +142,7 @@ LARGE = [sys.executable, "-m", "mvolatile", "model", "races", "--race", "generat
 
 
 @pytest.mark.parametrize("group", [True, False], ids=["at the terminal", "to the command alone"])
-def test_an_interrupt_ends_it_and_its_workers(group):
+def test_an_interrupt_ends_it_and_its_workers(group: bool) -> None:
     with subprocess.Popen(LARGE, stderr=subprocess.PIPE, start_new_session=True) as command:
         children = Path(f"/proc/{command.pid}/task/{command.pid}/children")
         deadline = time.monotonic() + 200
@@ -154,12 +158,13 @@ def test_an_interrupt_ends_it_and_its_workers(group):
         assert not any(map(alive, workers))
 
 
-def ignores_interrupts(pid):
+def ignores_interrupts(pid: str) -> int:
     mask = re.search(r"^SigIgn:\t(\w+)$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    assert mask is not None
     return int(mask[1], 16) & 1 << signal.SIGINT - 1
 
 
-def alive(pid):
+def alive(pid: str) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
@@ -179,7 +184,7 @@ sys.exit(main(["model", "check", "--race", "two_reclaimers", "--race", "stale_ma
 
 @pytest.mark.parametrize("how", ["rich", "plain"])
 @pytest.mark.parametrize("jobs", ["1", "2"])
-def test_progress_at_a_terminal(how, jobs):
+def test_progress_at_a_terminal(how: str, jobs: str) -> None:
     if importlib.util.find_spec(how) is None and how == "rich":
         pytest.skip("rich is not installed")
     terminal, stderr = pty.openpty()
@@ -200,7 +205,7 @@ def test_progress_at_a_terminal(how, jobs):
 
 
 @pytest.mark.timeout(1800)
-def test_races_prints_the_table_and_a_schedule():
+def test_races_prints_the_table_and_a_schedule() -> None:
     done = subprocess.run(
         [
             sys.executable,
@@ -237,7 +242,7 @@ def test_races_prints_the_table_and_a_schedule():
         ("posted/: cpu0", "the race is missing"),
     ],
 )
-def test_replay_of_what_is_no_schedule(capsys, schedule, why):
+def test_replay_of_what_is_no_schedule(capsys: pytest.CaptureFixture[str], schedule: str, why: str) -> None:
     status, said = run(capsys, "replay", schedule)
     assert status == 2
     assert why in said.err
@@ -245,7 +250,7 @@ def test_replay_of_what_is_no_schedule(capsys, schedule, why):
 
 
 @pytest.mark.parametrize("option", ["--svg", "--html"])
-def test_a_drawing_that_cannot_be_written(capsys, option):
+def test_a_drawing_that_cannot_be_written(capsys: pytest.CaptureFixture[str], option: str) -> None:
     status, said = run(capsys, "replay", "posted/stale_marker: cpu0", option, "/nowhere/a")
     assert status == 2
     assert said.err == "mvolatile model replay: /nowhere/a: No such file or directory\n"

@@ -229,7 +229,7 @@ def test_an_array_kept_keeps_the_memory() -> None:
 @exact
 def test_an_array_kept_turns_a_peek_into_a_pin() -> None:
     """What each way costs: an array deleted inside the block was never a pin, one kept is one until it is gone."""
-    unpinned: list[_core.Range] = []
+    unpinned: list[object] = []
     with mv.array(sample((8,), "i4")) as made:
         _core.set_unpin_hook(unpinned.append)
         try:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -31,11 +32,11 @@ def in_a_thread(work: Callable[[], object]) -> None:
 
 
 @pytest.fixture
-def half_written():
+def half_written() -> Iterator[VolatileMemory]:
     """A memory, and the view of a write pin that an ended thread opened; half of it is new."""
     with VolatileMemory(2 * PAGE) as memory:
         memory.write(b"A" * 2 * PAGE)
-        pins = []
+        pins: list[Any] = []
 
         def opens() -> None:
             pin = memory.pin(write=True)

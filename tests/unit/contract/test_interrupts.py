@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType, FunctionType
+from typing import cast
 
 import pytest
 
@@ -39,7 +40,7 @@ def _duration(action: Callable[[], object]) -> float:
     return time.perf_counter() - begin
 
 
-def _weather(action: FunctionType, strikes: int) -> None:
+def _weather(action: Callable[[], None], strikes: int) -> None:
     """Run `action` until an interrupt ends it, again and again, until it was struck so often from within.
 
     The moment sweeps over the time that it takes on this machine, measured anew for each sweep, and begins later while
@@ -50,7 +51,7 @@ def _weather(action: FunctionType, strikes: int) -> None:
 
     def strike(number: int, frame: FrameType | None) -> None:
         nonlocal struck, begin
-        while frame and frame.f_code is not action.__code__:
+        while frame and frame.f_code is not cast(FunctionType, action).__code__:
             frame = frame.f_back
         struck += frame is not None
         begin = max(1e-6, begin * 0.9) if frame else begin * 1.5

@@ -6,6 +6,7 @@ import ctypes
 import platform
 import random
 from contextlib import suppress
+from typing import Any
 
 import pytest
 
@@ -84,7 +85,7 @@ def test_whatever_the_old_owner_went_through(seed: int) -> None:
     used: set[int] = set()
     reused = 0
     for _ in range(60):
-        options = {
+        options: Any = {
             "dump": source.random() < 0.7,
             "inherit": source.random() < 0.7,
             "huge": source.random() < 0.5,

@@ -6,7 +6,7 @@ import asyncio
 import gc
 import sys
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import pytest
@@ -185,7 +185,7 @@ def test_what_is_no_error_passes(error: type[BaseException]) -> None:
 
 @exact
 def test_a_generator_over_a_peek_can_be_closed() -> None:
-    def pages(memory: VolatileMemory) -> Iterator[bytes]:
+    def pages(memory: VolatileMemory) -> Generator[bytes]:
         with memory.peek() as view:
             for offset in range(0, memory.nbytes, PAGE):
                 yield bytes(view[offset : offset + PAGE])

@@ -305,7 +305,7 @@ def test_an_export_follows_fill() -> None:
 
 def test_a_writable_export() -> None:
     with filled("pooled") as memory:
-        io.BytesIO(b"read into it").readinto(memory)  # type: ignore[arg-type]
+        io.BytesIO(b"read into it").readinto(memory)
         assert memory.read(0, 12) == b"read into it"
         assert _core.pins(memory) == 0
 

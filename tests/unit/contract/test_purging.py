@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from typing import Any, cast
 
 import pytest
 
@@ -131,7 +132,7 @@ def test_shares_are_numbers_from_0_to_1(name: str) -> None:
         (float("nan"), ValueError),
     ):
         with pytest.raises(error, match=f"{name} must be a number from 0 to 1, not"):
-            with testing.purging(1, **{name: wrong}):
+            with testing.purging(1, **{name: cast(Any, wrong)}):
                 pytest.fail("the block must not run")
 
 

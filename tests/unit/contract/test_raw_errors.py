@@ -7,6 +7,7 @@ import mmap
 import os
 import tempfile
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -31,7 +32,7 @@ def area() -> Iterator[Area]:
 def refused(code: int, *arguments: int) -> None:
     with pytest.raises(OSError, match=r"^\[Errno [0-9]+\] mvolatile: ") as error:
         mvolatile(*arguments)
-    assert errno.errorcode[error.value.errno] == errno.errorcode[code]
+    assert errno.errorcode[error.value.errno or 0] == errno.errorcode[code]
 
 
 @pytest.mark.parametrize("mode", [0, 1])
@@ -76,7 +77,7 @@ def test_whatever_is_an_index_is_a_number(area: Area) -> None:
             return self.value
 
     for kind in (Index, pytest.importorskip("numpy").uint64):
-        arguments = [kind(one) for one in (area.address, PAGE, 1, 0)]
+        arguments: Any = [kind(one) for one in (area.address, PAGE, 1, 0)]
         assert mvolatile(*arguments) == (PAGE, 0)
     with pytest.raises(OSError, match="mvolatile: "):
         mvolatile(Index(2**64), Index(PAGE), Index(1))  # type: ignore[arg-type]
@@ -85,7 +86,7 @@ def test_whatever_is_an_index_is_a_number(area: Area) -> None:
 def test_wrong_types(area: Area) -> None:
     for arguments in ((None, PAGE, 1), (area.address, "4096", 1), (1.5, PAGE, 1), (area.address, PAGE, None)):
         with pytest.raises(TypeError):
-            mvolatile(*arguments)  # type: ignore[arg-type]
+            mvolatile(*arguments)
     with pytest.raises(TypeError):
         mvolatile(area.address, PAGE)  # type: ignore[call-arg]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -126,7 +127,8 @@ def test_two_threads_rebuild_once() -> None:
     with filled("pooled") as memory:
         for _ in range(20):
             lose(memory)
-            calls, wrong = [], []
+            calls: list[Extents] = []
+            wrong: list[Any] = []
             inside, start = threading.Event(), threading.Barrier(3)
 
             def rebuild(

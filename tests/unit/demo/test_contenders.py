@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from mvolatile.demo.contenders import CONTENDERS, Source, keeper
+from mvolatile.demo.contenders import CONTENDERS, Contender, Source, keeper
 from mvolatile.demo.imagery import TILE_BYTES, use
 
 TILES = {key: os.urandom(TILE_BYTES) for key in range(8)}
@@ -27,7 +27,9 @@ def decode(decoded: list[int]) -> Callable[[int], bytes]:
 
 
 @pytest.mark.parametrize("contender", CONTENDERS, ids=lambda contender: contender.name)
-def test_serves_the_tile_and_keeps_it(contender, decode: Callable[[int], bytes], decoded: list[int]) -> None:
+def test_serves_the_tile_and_keeps_it(
+    contender: Contender, decode: Callable[[int], bytes], decoded: list[int]
+) -> None:
     kept = keeper(contender.name, contender.cap_bytes(LIMIT))
     for expected in (Source.BUILT, Source.HIT, Source.HIT):
         for key, tile in TILES.items():

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
+
+from mvolatile.explore import ThreadedSystem
 
 World = tuple[tuple[str, Any], ...]
+Steps = Generator[Any, Any, Any]
+Program = Callable[[], Steps]
+System = ThreadedSystem[World]
 
 
 def world(**values: Any) -> World:
@@ -19,20 +25,20 @@ def put(state: World, name: str, value: Any) -> World:
 @dataclass(frozen=True)
 class Read:
     name: str
-    writes = frozenset()
+    writes: ClassVar[frozenset[str]] = frozenset()
 
     @property
-    def label(self):
+    def label(self) -> str:
         return f"read {self.name}"
 
     @property
-    def reads(self):
+    def reads(self) -> frozenset[str]:
         return frozenset([self.name])
 
-    def ready(self, state):
+    def ready(self, state: World) -> bool:
         return True
 
-    def perform(self, state):
+    def perform(self, state: World) -> tuple[World, Any]:
         return state, dict(state)[self.name]
 
 
@@ -40,20 +46,20 @@ class Read:
 class Write:
     name: str
     value: Any
-    reads = frozenset()
+    reads: ClassVar[frozenset[str]] = frozenset()
 
     @property
-    def label(self):
+    def label(self) -> str:
         return f"{self.name} = {self.value}"
 
     @property
-    def writes(self):
+    def writes(self) -> frozenset[str]:
         return frozenset([self.name])
 
-    def ready(self, state):
+    def ready(self, state: World) -> bool:
         return True
 
-    def perform(self, state):
+    def perform(self, state: World) -> tuple[World, Any]:
         return put(state, self.name, self.value), None
 
 
@@ -66,19 +72,19 @@ class Swap:
     new: Any
 
     @property
-    def label(self):
+    def label(self) -> str:
         return f"cas {self.name}: {self.old} -> {self.new}"
 
     @property
-    def reads(self):
+    def reads(self) -> frozenset[str]:
         return frozenset([self.name])
 
     writes = reads
 
-    def ready(self, state):
+    def ready(self, state: World) -> bool:
         return True
 
-    def perform(self, state):
+    def perform(self, state: World) -> tuple[World, Any]:
         hit = dict(state)[self.name] == self.old
         return (put(state, self.name, self.new) if hit else state), hit
 
@@ -88,19 +94,19 @@ class Lock:
     name: str
 
     @property
-    def label(self):
+    def label(self) -> str:
         return f"lock {self.name}"
 
     @property
-    def reads(self):
+    def reads(self) -> frozenset[str]:
         return frozenset([self.name])
 
     writes = reads
 
-    def ready(self, state):
+    def ready(self, state: World) -> bool:
         return not dict(state)[self.name]
 
-    def perform(self, state):
+    def perform(self, state: World) -> tuple[World, Any]:
         return put(state, self.name, 1), None
 
 
@@ -109,20 +115,20 @@ class Wait:
     """Block until a variable is not zero."""
 
     name: str
-    writes = frozenset()
+    writes: ClassVar[frozenset[str]] = frozenset()
 
     @property
-    def label(self):
+    def label(self) -> str:
         return f"wait for {self.name}"
 
     @property
-    def reads(self):
+    def reads(self) -> frozenset[str]:
         return frozenset([self.name])
 
-    def ready(self, state):
+    def ready(self, state: World) -> bool:
         return bool(dict(state)[self.name])
 
-    def perform(self, state):
+    def perform(self, state: World) -> tuple[World, Any]:
         return state, None
 
 
@@ -135,24 +141,24 @@ class WriteThrough:
     value: Any
 
     @property
-    def label(self):
+    def label(self) -> str:
         return f"*{self.pointer} = {self.value}"
 
-    def footprint(self, state):
+    def footprint(self, state: World) -> tuple[frozenset[str], frozenset[str]]:
         return frozenset([self.pointer]), frozenset([self.names[int(dict(state)[self.pointer])]])
 
-    def ready(self, state):
+    def ready(self, state: World) -> bool:
         return True
 
-    def perform(self, state):
+    def perform(self, state: World) -> tuple[World, Any]:
         return put(state, self.names[int(dict(state)[self.pointer])], self.value), None
 
 
-def Unlock(name):  # noqa: N802 - an operation like the others
+def Unlock(name: str) -> Write:  # noqa: N802 - an operation like the others
     return Write(name, 0)
 
 
-def incrementer(times=1):
+def incrementer(times: int = 1) -> Steps:
     for _ in range(times):
         value = yield Read("x")
         yield Write("x", value + 1)

@@ -2,43 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
 from mvolatile.explore import Exhaustive, ThreadedSystem, check_merging, explore
-from unit.explore.programs import Read, Write, world
+from unit.explore.programs import Program, Read, Steps, System, Write, world
 
 
-def flip(times):
-    def program():
+def flip(times: int) -> Program:
+    def program() -> Steps:
         for number in range(times):
             yield Write("x", number % 2)
 
     return program
 
 
-def outcomes(system):
+def outcomes(system: System) -> set[tuple[Any, ...]]:
     result = explore(system, Exhaustive(reduce=False), stop_at_first=False)
     return {tuple(system.outcomes(state).values()) for state in result.finals}
 
 
-def same_with_and_without_merging(program, *, times=3):
+def same_with_and_without_merging(program: Program, *, times: int = 3) -> set[tuple[Any, ...]]:
     system = ThreadedSystem(world(x=0), {"a": program, "b": flip(times)})
     merged, unmerged = check_merging(system)
     assert merged.states <= unmerged.states
     return outcomes(system)
 
 
-def test_a_spin_loop_is_a_cycle():
-    def spin():
+def test_a_spin_loop_is_a_cycle() -> None:
+    def spin() -> Steps:
         while not (yield Read("x")):
             pass
         return "seen"
 
-    def forever():
+    def forever() -> Steps:
         while True:
             yield Write("x", 0)
             yield Write("x", 1)
@@ -50,8 +51,8 @@ def test_a_spin_loop_is_a_cycle():
     assert result.states <= 2 * 3 * 2 + 2
 
 
-def test_the_iterator_of_a_loop_is_local_state():
-    def program():
+def test_the_iterator_of_a_loop_is_local_state() -> None:
+    def program() -> Steps:
         seen = 0
         for _ in (7, 7, 7):  # the place in the tuple is on the evaluation stack alone
             seen += yield Read("x")
@@ -60,8 +61,8 @@ def test_the_iterator_of_a_loop_is_local_state():
     assert same_with_and_without_merging(program) == {(n, None) for n in range(4)}
 
 
-def test_a_half_evaluated_expression_is_local_state():
-    def program():
+def test_a_half_evaluated_expression_is_local_state() -> None:
+    def program() -> Steps:
         return ((yield Read("x")), (yield Read("x")), (yield Read("x")))
 
     found = same_with_and_without_merging(program)
@@ -71,8 +72,8 @@ def test_a_half_evaluated_expression_is_local_state():
 
 
 @pytest.mark.parametrize("make", [list, tuple, lambda v: dict(enumerate(v)), lambda v: iter(list(v))])
-def test_iterators_over_containers(make):
-    def program():
+def test_iterators_over_containers(make: Callable[[Any], Any]) -> None:
+    def program() -> Steps:
         total = []
         for item in make((5, 5, 6)):
             total.append((item, (yield Read("x"))))
@@ -81,8 +82,8 @@ def test_iterators_over_containers(make):
     same_with_and_without_merging(program)
 
 
-def test_enumerate_zip_and_reversed():
-    def program():
+def test_enumerate_zip_and_reversed() -> None:
+    def program() -> Steps:
         total = 0
         for (index, left), right in zip(enumerate((3, 3)), reversed((4, 4)), strict=True):
             total += index + left * right * (yield Read("x"))
@@ -91,9 +92,9 @@ def test_enumerate_zip_and_reversed():
     same_with_and_without_merging(program)
 
 
-def test_lists_count_by_contents_and_by_identity():
-    def program():
-        one = []
+def test_lists_count_by_contents_and_by_identity() -> None:
+    def program() -> Steps:
+        one: list[Any] = []
         two = one if (yield Read("x")) else []
         yield Read("x")
         one.append(1)
@@ -102,8 +103,8 @@ def test_lists_count_by_contents_and_by_identity():
     assert same_with_and_without_merging(program, times=2) == {(0, None), (1, None)}
 
 
-def test_true_is_not_one():
-    def program():
+def test_true_is_not_one() -> None:
+    def program() -> Steps:
         value = yield Read("x")
         value = bool(value) if value else 1  # True or 1: equal, and yet not the same
         yield Read("x")
@@ -112,9 +113,9 @@ def test_true_is_not_one():
     assert same_with_and_without_merging(program, times=2) == {("int", None), ("bool", None)}
 
 
-def test_subroutines_and_local_functions():
-    def program():
-        def twice(name):
+def test_subroutines_and_local_functions() -> None:
+    def program() -> Steps:
+        def twice(name: str) -> Steps:
             first = yield Read(name)
             second = yield Read(name)
             return first + second
@@ -124,7 +125,7 @@ def test_subroutines_and_local_functions():
             total = yield from twice("x")
         return total
 
-    def toggle():
+    def toggle() -> Steps:
         while True:
             yield Write("x", 1)
             yield Write("x", 0)
@@ -145,8 +146,8 @@ class Pair(NamedTuple):
 @pytest.mark.parametrize(
     "make", [Pair, Point, lambda value: frozenset([value]), lambda value: 0.0 if value is True else -0.0]
 )
-def test_values_that_compare_equal_and_print_otherwise_are_not_one(make):
-    def program():
+def test_values_that_compare_equal_and_print_otherwise_are_not_one(make: Callable[[Any], Any]) -> None:
+    def program() -> Steps:
         value = make(bool(1)) if (yield Read("x")) else make(1)
         yield Read("x")
         return repr(value)
@@ -156,31 +157,32 @@ def test_values_that_compare_equal_and_print_otherwise_are_not_one(make):
 
 
 class Identity:
-    def __init__(self, value):
+    def __init__(self, value: Any) -> None:
         self.value = value
 
 
-def test_objects_merge_if_they_compare_by_value():
-    def program(kind):
+def test_objects_merge_if_they_compare_by_value() -> None:
+    def program(kind: Callable[[Any], Any]) -> Steps:
         for _ in range(3):
             point = kind((yield Read("x")) * 0)
         return point.value
 
-    def states(kind):
+    def states(kind: Callable[[Any], Any]) -> int:
         return explore(ThreadedSystem(world(x=0), {"a": partial(program, kind), "b": flip(3)})).states
 
     assert states(Point) < states(Identity)
 
 
-def test_the_attributes_of_a_local_function_are_local_state():
+def test_the_attributes_of_a_local_function_are_local_state() -> None:
     """A counter kept on the function: a search that takes two values of it for one proves what is false."""
 
-    def program():
-        def ticket():
-            ticket.next += 1
-            return ticket.next
+    def program() -> Steps:
+        def ticket() -> int:
+            itself.next += 1
+            return itself.next
 
-        ticket.next = 0
+        itself: Any = ticket
+        itself.next = 0
         if (yield Read("x")):
             ticket()
         yield Write("x", 0)
@@ -192,8 +194,8 @@ def test_the_attributes_of_a_local_function_are_local_state():
 
 
 @pytest.mark.parametrize("name", ["append", "__iadd__"])
-def test_what_a_builtin_method_is_bound_to_is_local_state(name):
-    def program():
+def test_what_a_builtin_method_is_bound_to_is_local_state(name: str) -> None:
+    def program() -> Steps:
         push = getattr([], name)
         while len(push.__self__) < 3:
             push([(yield Read("x"))])
@@ -202,8 +204,8 @@ def test_what_a_builtin_method_is_bound_to_is_local_state(name):
     same_with_and_without_merging(program)
 
 
-def test_a_class_of_the_programs_own_is_not_taken_for_another():
-    def program():
+def test_a_class_of_the_programs_own_is_not_taken_for_another() -> None:
+    def program() -> Steps:
         class Seen:
             number = 0
 
@@ -216,8 +218,8 @@ def test_a_class_of_the_programs_own_is_not_taken_for_another():
     same_with_and_without_merging(program)
 
 
-def test_iterators_that_reduce_to_a_copy_keep_their_contents_apart():
-    def program():
+def test_iterators_that_reduce_to_a_copy_keep_their_contents_apart() -> None:
+    def program() -> Steps:
         first = iter({1: 0})
         second = iter({2: 0} if (yield Read("x")) else {3: 0})
         yield Read("x")
@@ -226,8 +228,8 @@ def test_iterators_that_reduce_to_a_copy_keep_their_contents_apart():
     assert {values for values, _ in same_with_and_without_merging(program, times=2)} == {(1, 2), (1, 3)}
 
 
-def test_a_loop_that_can_never_close_is_refused():
-    def program():
+def test_a_loop_that_can_never_close_is_refused() -> None:
+    def program() -> Steps:
         keeper = Identity(0)
         while True:
             keeper.value += yield Read("x")
@@ -236,15 +238,15 @@ def test_a_loop_that_can_never_close_is_refused():
         explore(ThreadedSystem(world(x=0), {"a": program}))
 
 
-def test_what_yields_from_no_generator_still_works():
-    def program():
+def test_what_yields_from_no_generator_still_works() -> None:
+    def program() -> Steps:
         yield from [Write("x", 4), Write("x", 4), Write("x", 5)]
 
     assert same_with_and_without_merging(program) == {(None, None)}
 
 
-def test_programs_without_operations():
-    def nothing():
+def test_programs_without_operations() -> None:
+    def nothing() -> Steps:
         return 4
         yield
 
@@ -254,7 +256,7 @@ def test_programs_without_operations():
     assert system.outcomes(system.initial()) == {"a": 4}
 
 
-def test_misuse_is_named():
+def test_misuse_is_named() -> None:
     with pytest.raises(ValueError, match="daemons name no thread: c"):
         ThreadedSystem(world(x=0), {"a": flip(1)}, daemons=["c"])
     with pytest.raises(ValueError, match="a thread's name has no blank"):

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import product
+from typing import Any, ClassVar
 
 import pytest
 
-from mvolatile.explore import Exhaustive, ThreadedSystem, explore
-from unit.explore.programs import Read, Write, put, world
+from mvolatile.explore import Exhaustive, Strategy, ThreadedSystem, explore
+from unit.explore.programs import Program, Read, Steps, System, World, Write, put, world
 
 BOTH = pytest.mark.parametrize("strategy", [Exhaustive(), Exhaustive(reduce=False)], ids=["reduced", "plain"])
 
 
-def outcomes(system, strategy):
+def outcomes(system: System, strategy: Strategy) -> set[tuple[Any, ...]]:
     """What the threads returned, flattened in the order of their names, in each final state."""
     result = explore(system, strategy, stop_at_first=False)
     assert result.holds
     found = set()
     for state in result.finals:
-        values = []
+        values: list[Any] = []
         for value in system.outcomes(state).values():
             values += value if isinstance(value, tuple) else [] if value is None else [value]
         found.add(tuple(values))
@@ -27,12 +28,12 @@ def outcomes(system, strategy):
 
 
 @BOTH
-def test_store_buffering(strategy):
-    def a():
+def test_store_buffering(strategy: Strategy) -> None:
+    def a() -> Steps:
         yield Write("x", 1)
         return (yield Read("y"))
 
-    def b():
+    def b() -> Steps:
         yield Write("y", 1)
         return (yield Read("x"))
 
@@ -40,12 +41,12 @@ def test_store_buffering(strategy):
 
 
 @BOTH
-def test_message_passing(strategy):
-    def send():
+def test_message_passing(strategy: Strategy) -> None:
+    def send() -> Steps:
         yield Write("data", 1)
         yield Write("flag", 1)
 
-    def receive():
+    def receive() -> Steps:
         flag = yield Read("flag")
         data = yield Read("data")
         return flag, data
@@ -55,13 +56,13 @@ def test_message_passing(strategy):
 
 
 @BOTH
-def test_load_buffering(strategy):
-    def a():
+def test_load_buffering(strategy: Strategy) -> None:
+    def a() -> Steps:
         value = yield Read("x")
         yield Write("y", 1)
         return value
 
-    def b():
+    def b() -> Steps:
         value = yield Read("y")
         yield Write("x", 1)
         return value
@@ -70,15 +71,15 @@ def test_load_buffering(strategy):
 
 
 @BOTH
-def test_independent_reads_of_independent_writes(strategy):
-    def write(name):
-        def program():
+def test_independent_reads_of_independent_writes(strategy: Strategy) -> None:
+    def write(name: str) -> Program:
+        def program() -> Steps:
             yield Write(name, 1)
 
         return program
 
-    def read(first, second):
-        def program():
+    def read(first: str, second: str) -> Program:
+        def program() -> Steps:
             one = yield Read(first)
             two = yield Read(second)
             return one, two
@@ -100,19 +101,19 @@ class Buffer:
     value: int
 
     @property
-    def label(self):
+    def label(self) -> str:
         return f"buffer {self.name} = {self.value}"
 
     @property
-    def reads(self):
+    def reads(self) -> frozenset[str]:
         return frozenset([f"buffer_{self.thread}"])
 
     writes = reads
 
-    def ready(self, state):
+    def ready(self, state: World) -> bool:
         return True
 
-    def perform(self, state):
+    def perform(self, state: World) -> tuple[World, Any]:
         buffer = f"buffer_{self.thread}"
         return put(state, buffer, dict(state)[buffer] + ((self.name, self.value),)), None
 
@@ -124,15 +125,15 @@ class Flush:
     thread: str
     label = "flush"
 
-    def footprint(self, state):
+    def footprint(self, state: World) -> tuple[frozenset[str], frozenset[str]]:
         buffer = f"buffer_{self.thread}"
         stores = dict(state)[buffer]
         return frozenset([buffer]), frozenset([buffer, *(name for name, _ in stores[:1])])
 
-    def ready(self, state):
+    def ready(self, state: World) -> bool:
         return bool(dict(state)[f"buffer_{self.thread}"])
 
-    def perform(self, state):
+    def perform(self, state: World) -> tuple[World, Any]:
         buffer = f"buffer_{self.thread}"
         (name, value), *rest = dict(state)[buffer]
         return put(put(state, buffer, tuple(rest)), name, value), None
@@ -146,19 +147,19 @@ class Load:
     name: str
 
     @property
-    def label(self):
+    def label(self) -> str:
         return f"load {self.name}"
 
     @property
-    def reads(self):
+    def reads(self) -> frozenset[str]:
         return frozenset([self.name, f"buffer_{self.thread}"])
 
-    writes = frozenset()
+    writes: ClassVar[frozenset[str]] = frozenset()
 
-    def ready(self, state):
+    def ready(self, state: World) -> bool:
         return True
 
-    def perform(self, state):
+    def perform(self, state: World) -> tuple[World, Any]:
         values = dict(state)
         return state, dict(values[f"buffer_{self.thread}"]).get(self.name, values[self.name])
 
@@ -169,24 +170,24 @@ class Fence:
 
     thread: str
     label = "fence"
-    writes = frozenset()
+    writes: ClassVar[frozenset[str]] = frozenset()
 
     @property
-    def reads(self):
+    def reads(self) -> frozenset[str]:
         return frozenset([f"buffer_{self.thread}"])
 
-    def ready(self, state):
+    def ready(self, state: World) -> bool:
         return not dict(state)[f"buffer_{self.thread}"]
 
-    def perform(self, state):
+    def perform(self, state: World) -> tuple[World, Any]:
         return state, None
 
 
 @BOTH
 @pytest.mark.parametrize("fenced", [False, True])
-def test_store_buffering_with_store_buffers(strategy, fenced):
-    def run(thread, mine, other):
-        def program():
+def test_store_buffering_with_store_buffers(strategy: Strategy, fenced: bool) -> None:
+    def run(thread: str, mine: str, other: str) -> Program:
+        def program() -> Steps:
             yield Buffer(thread, mine, 1)
             if fenced:
                 yield Fence(thread)
@@ -194,8 +195,8 @@ def test_store_buffering_with_store_buffers(strategy, fenced):
 
         return program
 
-    def flusher(thread):
-        def program():
+    def flusher(thread: str) -> Program:
+        def program() -> Steps:
             while True:
                 yield Flush(thread)
 
@@ -205,17 +206,17 @@ def test_store_buffering_with_store_buffers(strategy, fenced):
     system = ThreadedSystem(
         world(x=0, y=0, buffer_a=(), buffer_b=()), programs, daemons=("fa", "fb"), watches=frozenset()
     )
-    relaxed = set() if fenced else {(0, 0)}
+    relaxed: set[tuple[int, ...]] = set() if fenced else {(0, 0)}
     assert outcomes(system, strategy) == {(0, 1), (1, 0), (1, 1)} | relaxed
 
 
 @BOTH
-def test_a_thread_reads_its_own_buffered_store(strategy):
-    def program():
+def test_a_thread_reads_its_own_buffered_store(strategy: Strategy) -> None:
+    def program() -> Steps:
         yield Buffer("a", "x", 1)
         return (yield Load("a", "x"))
 
-    def flusher():
+    def flusher() -> Steps:
         while True:
             yield Flush("a")
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -13,19 +15,26 @@ from mvolatile.explore import (
     Random,
     Reducible,
     Repeatable,
+    Strategy,
     System,
     ThreadedSystem,
     explore,
     replay,
     shrink,
 )
-from unit.explore.programs import Lock, Read, Swap, Unlock, Wait, Write, WriteThrough, world
+from unit.explore.programs import Lock, Read, Steps, Swap, Unlock, Wait, World, Write, WriteThrough, world
 
 NAMES = ("x", "y", "z")
 LOCKS = ("p", "q")
 
+Instruction = tuple[Any, ...]
+Alternative = tuple[int, int, int, int, int]
+Table = list[list[Alternative]]
+Watches = frozenset[Hashable] | None
+Places = tuple[tuple[int, ...], tuple[int, ...]]
 
-def interpret(instructions):
+
+def interpret(instructions: Sequence[Instruction]) -> Steps:
     """A thread: a list of small instructions, with the last value read as its only register."""
     register = 0
     for code, *arguments in instructions:
@@ -83,7 +92,7 @@ instruction = st.one_of(
 thread = st.lists(instruction, max_size=5)
 
 
-def check(state):
+def check(state: World) -> str | None:
     values = dict(state)
     if values["x"] == 2 and values["y"] == 1:
         return "pair: x is 2 while y is 1"
@@ -92,7 +101,7 @@ def check(state):
     return None
 
 
-def system(programs, watches):
+def system(programs: list[list[Instruction]], watches: Watches) -> ThreadedSystem[World]:
     return ThreadedSystem(
         world(x=0, y=0, z=1, p=0, q=0),
         {f"t{number}": partial(interpret, tuple(program)) for number, program in enumerate(programs)},
@@ -101,7 +110,9 @@ def system(programs, watches):
     )
 
 
-def findings(programs, watches, strategy):
+def findings(
+    programs: list[list[Instruction]], watches: Watches, strategy: Strategy
+) -> tuple[frozenset[str], set[Any]]:
     explored = system(programs, watches)
     result = explore(explored, strategy, stop_at_first=False)
     assert result.complete
@@ -126,7 +137,9 @@ WATCHES = st.sampled_from([None, frozenset("xy"), frozenset("xyzpq")])
 @example([[("write", "x", 2), ("write", "x", 0)], [("write", "y", 1), ("write", "y", 0)]], frozenset("xy"))
 @example(FAILURE_HIDES_THE_WORLD, None)
 @settings(max_examples=400, deadline=None)
-def test_reduced_search_finds_what_plain_search_finds(programs, watches):
+def test_reduced_search_finds_what_plain_search_finds(
+    programs: list[list[Instruction]], watches: Watches
+) -> None:
     assert findings(programs, watches, Exhaustive()) == findings(programs, watches, Exhaustive(reduce=False))
 
 
@@ -138,27 +151,27 @@ class Tables:
     Variables are numbers from 0 to 2.
     """
 
-    def __init__(self, tables, watches, *, tell_positions):
+    def __init__(self, tables: list[Table], watches: Watches, *, tell_positions: bool) -> None:
         self.tables = tables
         self.actors = tuple(f"actor{number}" for number in range(len(tables)))
         self.watches = watches
         self.tell_positions = tell_positions
 
-    def initial(self):
+    def initial(self) -> Places:
         return (0, 0, 0), (0,) * len(self.tables)
 
-    def _alternatives(self, state, number):
+    def _alternatives(self, state: Places, number: int) -> list[Alternative]:
         place = state[1][number]
         return self.tables[number][place] if place < len(self.tables[number]) else []
 
-    def _step(self, number, alternatives, taken):
+    def _step(self, number: int, alternatives: list[Alternative], taken: list[Alternative]) -> TableStep:
         # What the other alternatives look at decides, too, which are offered.
         writes = frozenset(target for _, _, target, _, _ in taken)
         reads = frozenset(guard for guard, *_ in alternatives)
         return TableStep(self.actors[number], str(taken), reads, writes, number, taken[0])
 
-    def enabled(self, state):
-        found = []
+    def enabled(self, state: Places) -> list[TableStep]:
+        found: list[TableStep] = []
         for number in range(len(self.tables)):
             alternatives = self._alternatives(state, number)
             for alternative in alternatives:
@@ -166,7 +179,7 @@ class Tables:
                     found.append(self._step(number, alternatives, [alternative]))
         return found
 
-    def blocked(self, state):
+    def blocked(self, state: Places) -> list[TableStep]:
         able = {step.actor for step in self.enabled(state)}
         return [
             self._step(number, alternatives, alternatives)
@@ -174,23 +187,23 @@ class Tables:
             if (alternatives := self._alternatives(state, number)) and actor not in able
         ]
 
-    def positions(self, state):
+    def positions(self, state: Places) -> tuple[int | None, ...]:
         return state[1] if self.tell_positions else (None,) * len(self.tables)
 
-    def apply(self, state, step):
+    def apply(self, state: Places, step: Any) -> Places:
         values, places = list(state[0]), list(state[1])
         _, _, target, value, following = step.alternative
         values[target] = value
         places[step.number] = following
         return tuple(values), tuple(places)
 
-    def check(self, state):
+    def check(self, state: Places) -> str | None:
         values = state[0]
         if values[0] == 2 and values[1] == 1:
             return "pair: seen"
         return "single: seen" if values[1] == 2 else None
 
-    def check_final(self, state):
+    def check_final(self, state: Places) -> str | None:
         waiting = [step.actor for step in self.blocked(state)]
         return f"waiting-{'-'.join(waiting)}: for ever" if waiting else None
 
@@ -199,10 +212,10 @@ class Tables:
 class TableStep:
     actor: str
     label: str
-    reads: frozenset
-    writes: frozenset
+    reads: frozenset[Hashable]
+    writes: frozenset[Hashable]
     number: int
-    alternative: tuple
+    alternative: Any
 
 
 variable, place = st.integers(0, 2), st.integers(0, 4)
@@ -221,7 +234,9 @@ SECOND_PASS_NEEDED = [
 @given(st.lists(table, min_size=1, max_size=3), st.sampled_from([None, frozenset([0, 1])]), st.booleans())
 @example(SECOND_PASS_NEEDED, frozenset([0, 1]), True)
 @settings(max_examples=400, deadline=None)
-def test_reduced_search_of_systems_with_choices_and_loops(tables, watches, tell_positions):
+def test_reduced_search_of_systems_with_choices_and_loops(
+    tables: list[Table], watches: Watches, tell_positions: bool
+) -> None:
     found = [
         explore(Tables(tables, watches, tell_positions=tell_positions), strategy, stop_at_first=False)
         for strategy in (Exhaustive(), Exhaustive(reduce=False), Exhaustive(steps=200))
@@ -234,7 +249,7 @@ def test_reduced_search_of_systems_with_choices_and_loops(tables, watches, tell_
 
 @given(st.lists(table, min_size=1, max_size=3), st.integers(0, 8))
 @settings(max_examples=100, deadline=None)
-def test_a_choice_of_steps_is_part_of_the_schedule(tables, seed):
+def test_a_choice_of_steps_is_part_of_the_schedule(tables: list[Table], seed: int) -> None:
     system = Tables(tables, None, tell_positions=True)
     for violation in explore(system, Random(seed=seed, runs=20, steps=30), stop_at_first=False).violations:
         assert f"{violation.violated}: {violation.message}" in replay(system, violation.schedule).findings
@@ -246,10 +261,10 @@ class Plain:
 
     actors = ("a", "b")
 
-    def initial(self):
+    def initial(self) -> tuple[int, int]:
         return (0, 0)
 
-    def enabled(self, state):
+    def enabled(self, state: tuple[int, int]) -> list[TableStep]:
         everything = frozenset(["all"])
         return [
             TableStep(actor, "advance", everything, everything, number, ())
@@ -257,26 +272,28 @@ class Plain:
             if state[number] < 3
         ]
 
-    def apply(self, state, step):
-        return tuple(value + (number == step.number) for number, value in enumerate(state))
+    def apply(self, state: tuple[int, int], step: Any) -> tuple[int, int]:
+        a, b = (value + (number == step.number) for number, value in enumerate(state))
+        return a, b
 
-    def check(self, state):
+    def check(self, state: tuple[int, int]) -> str | None:
         return "far-apart: by three" if abs(state[0] - state[1]) == 3 else None
 
-    def check_final(self, state):
+    def check_final(self, state: tuple[int, int]) -> str | None:
         return None
 
 
-def test_a_system_that_tells_little_is_searched_plainly():
+def test_a_system_that_tells_little_is_searched_plainly() -> None:
     assert isinstance(Plain(), System)
     assert not isinstance(Plain(), Reducible)
     result = explore(Plain(), stop_at_first=False, shortest=True)
-    assert (result.states, result.steps, result.properties) == (16, 24, {"far-apart"})
+    assert (result.states, result.steps, set(result.properties)) == (16, 24, {"far-apart"})
+    assert result.violation is not None
     assert result.violation.schedule in ("a*3", "b*3")
     assert replay(Plain(), "a*3").finding == "far-apart: by three"
 
 
-def test_a_system_of_threads_tells_everything():
+def test_a_system_of_threads_tells_everything() -> None:
     threads = system([[], []], None)
     assert isinstance(threads, Reducible)
     assert isinstance(threads, Repeatable)

@@ -141,7 +141,7 @@ def test_it_is_known_by_names_alone(found: Features) -> None:
     """So that a field may be added anywhere."""
     assert Features.__match_args__ == ()
     with pytest.raises(TypeError):
-        Features("userfaultfd")  # type: ignore[misc]
+        Features("userfaultfd")  # type: ignore[call-arg]
     with pytest.raises(dataclasses.FrozenInstanceError):
         found.tier = "unsupported"  # type: ignore[misc]
     with pytest.raises(TypeError):

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -261,7 +262,7 @@ def test_the_interpreter_ends_beside_one_that_calls_back(fifo: Path) -> None:
 
         # Told while the interpreter is on its way out: whoever is woken then finds no GIL to be had.
         class Late:
-            def __del__(self, open=open, fifo=fifo) -> None:
+            def __del__(self, open: Any = open, fifo: Any = fifo) -> None:
                 with open(fifo, "w") as writer:
                     writer.write("now")
 

@@ -23,13 +23,15 @@ class Machine:
         self.world, _ = age_all_pages(self.k).perform(self.world)
 
     def scan(self, times: int = 1) -> int:
-        return self(reclaim, times)
+        freed: int = self(reclaim, times)
+        return freed
 
     def pte(self, mm: int, address: int) -> str:
         return describe(self.world[self.k.pte(mm, address)])
 
     def rss(self, mm: int) -> int:
-        return self.world[self.k.anon_rss(mm)]
+        pages: int = self.world[self.k.anon_rss(mm)]
+        return pages
 
     def free_pages(self) -> int:
         return len(self.world[self.k.free_pages])

@@ -78,7 +78,7 @@ def rows(heading: str) -> list[list[str]]:
 LINES = rows("The patch, line by line")
 
 
-def test_the_list_is_of_the_whole_mail():
+def test_the_list_is_of_the_whole_mail() -> None:
     """As the mail's own count says: 147 insertions, 2 deletions."""
     assert {file: count for file, (count, _) in SEED.items()} == {
         "include/linux/mvolatile.h": 2,
@@ -95,12 +95,12 @@ def test_the_list_is_of_the_whole_mail():
     dict.fromkeys([name for _, names in SEED.values() for name in names if name not in NO_FUNCTION_OR_HOOK])
     | dict.fromkeys(OTHER_MAILS),
 )
-def test_nothing_of_the_patch_is_without_a_row(name):
+def test_nothing_of_the_patch_is_without_a_row(name: str) -> None:
     whole = re.compile(rf"(?<![\w>]){re.escape(name)}(?!\w)")
     assert any(whole.search(row[0]) or whole.search(row[1]) for row in LINES)
 
 
-def test_names_are_taken_from_a_mail():
+def test_names_are_taken_from_a_mail() -> None:
     mail = "\n".join(
         [
             "> --- a/mm/x.c",
@@ -121,7 +121,7 @@ def test_names_are_taken_from_a_mail():
     assert names(lines["mm/x.c"]) == ["<linux/new.h>", "CONFIG_OLD", "called", "a->b"]
 
 
-def test_the_code_beside_the_mail_is_the_models():
+def test_the_code_beside_the_mail_is_the_models() -> None:
     section = TEXT.split("## The mail, hunk by hunk\n", 1)[1].split("\n## ", 1)[0]
     model = {line.strip() for path in MODEL.glob("*.py") for line in path.read_text("utf-8").splitlines()}
     shown = [
@@ -131,7 +131,7 @@ def test_the_code_beside_the_mail_is_the_models():
     assert {line.strip() for line in shown} - model == {"..."}
 
 
-def test_there_is_a_schedule_for_each_violation():
+def test_there_is_a_schedule_for_each_violation() -> None:
     from litmus.test_races import POSTED
 
     told = rows("The schedules")
@@ -145,7 +145,7 @@ def test_there_is_a_schedule_for_each_violation():
         assert any(wrong.startswith(f"{violated}: ") for wrong in (events[-1].wrong or "").split("; "))
 
 
-def test_the_sizes_are_as_told():
+def test_the_sizes_are_as_told() -> None:
     sizes = [race.config for race in (*LITMUS.values(), *map(generated, range(8)))]
     assert {size.processes for size in sizes} == {2}
     assert {size.addresses for size in sizes} == {2, 3}
@@ -157,7 +157,7 @@ def test_the_sizes_are_as_told():
 
 
 @pytest.mark.parametrize("row", LINES, ids=[row[0] for row in LINES])
-def test_rows_lead_somewhere(row):
+def test_rows_lead_somewhere(row: list[str]) -> None:
     _, _, model, test = row
     if model.startswith("nothing"):
         return
@@ -165,11 +165,11 @@ def test_rows_lead_somewhere(row):
     assert played
     for module, name in played:
         assert hasattr(importlib.import_module(f"mvolatile.model.{module}"), name)
-    file, name = re.fullmatch(r"`(test_\w+\.py)::(test_\w+)`", test).groups()
+    ((file, name),) = re.findall(r"^`(test_\w+\.py)::(test_\w+)`$", test)
     assert f"def {name}(" in TESTS[file]
 
 
-def test_the_races_are_as_told():
+def test_the_races_are_as_told() -> None:
     from litmus.test_races import CURED_BY_V14, POSTED
 
     told = rows("What was found")
@@ -181,7 +181,7 @@ def test_the_races_are_as_told():
         assert fixed == "nothing"
 
 
-def test_the_changes_are_as_told():
+def test_the_changes_are_as_told() -> None:
     from litmus.test_cures import CURES
 
     mixtures = {"parent_and_child_and_kswapd", "two_threads_and_kswapd"}

@@ -15,38 +15,38 @@ from .machine import Machine
 
 
 @pytest.fixture(params=["posted", "v14", "fixed"])
-def machine(request):
+def machine(request: pytest.FixtureRequest) -> Machine:
     m = Machine(request.param, frames=4)
     m(do_mmap, 0, 0, 2)
     return m
 
 
-def test_a_read_maps_the_zero_page(machine):
+def test_a_read_maps_the_zero_page(machine: Machine) -> None:
     assert machine(load, 0, 0) == 0
     assert machine.pte(0, 0).startswith("page 0")
     assert machine.rss(0) == 0
 
 
-def test_a_write_takes_a_page(machine):
+def test_a_write_takes_a_page(machine: Machine) -> None:
     assert machine(store, 0, 0, 5) == 5
     assert machine.pte(0, 0) == "page 1 wyd"
     assert machine.rss(0) == 1
     assert machine(load, 0, 0) == 5
 
 
-def test_a_write_after_a_read_leaves_the_zero_page(machine):
+def test_a_write_after_a_read_leaves_the_zero_page(machine: Machine) -> None:
     machine(load, 0, 0)
     assert machine(store, 0, 0, 5) == 5
     assert machine.rss(0) == 1
     assert machine.wrong() is None
 
 
-def test_outside_of_every_vma(machine):
+def test_outside_of_every_vma(machine: Machine) -> None:
     machine(do_munmap, 0, 1, 2)
     assert machine(load, 0, 1) == "SIGSEGV"
 
 
-def test_copy_on_write(machine):
+def test_copy_on_write(machine: Machine) -> None:
     machine(store, 0, 0, 5)
     machine(fork, 0, 1)
     assert machine.pte(0, 0) == "page 1 yd"
@@ -55,7 +55,7 @@ def test_copy_on_write(machine):
     assert machine.wrong() is None
 
 
-def test_the_last_sharer_keeps_the_page(machine):
+def test_the_last_sharer_keeps_the_page(machine: Machine) -> None:
     machine(store, 0, 0, 5)
     machine(fork, 0, 1)
     machine(exit_mmap, 1)
@@ -64,7 +64,7 @@ def test_the_last_sharer_keeps_the_page(machine):
     assert machine.free_pages() == 3
 
 
-def test_out_to_swap_and_back(machine):
+def test_out_to_swap_and_back(machine: Machine) -> None:
     machine(store, 0, 0, 5)
     machine.age()
     assert machine.scan() == 1
@@ -75,7 +75,7 @@ def test_out_to_swap_and_back(machine):
     assert machine.wrong() is None
 
 
-def test_a_used_page_gets_a_second_chance(machine):
+def test_a_used_page_gets_a_second_chance(machine: Machine) -> None:
     machine(store, 0, 0, 5)
     machine.age()
     machine(load, 0, 0)
@@ -83,7 +83,7 @@ def test_a_used_page_gets_a_second_chance(machine):
     assert machine.pte(0, 0).startswith("page")
 
 
-def test_a_volatile_page_at_the_tail_goes_however_recently_it_was_used(machine):
+def test_a_volatile_page_at_the_tail_goes_however_recently_it_was_used(machine: Machine) -> None:
     machine(store, 0, 0, 5)
     machine.age()
     machine(mark, 0)
@@ -94,7 +94,7 @@ def test_a_volatile_page_at_the_tail_goes_however_recently_it_was_used(machine):
 
 
 @pytest.fixture
-def purged(machine):
+def purged(machine: Machine) -> Machine:
     machine(store, 0, 0, 5)
     machine(store, 0, 1, 6)
     machine.age()
@@ -104,7 +104,7 @@ def purged(machine):
     return machine
 
 
-def test_touching_a_purged_page(purged):
+def test_touching_a_purged_page(purged: Machine) -> None:
     assert purged(load, 0, 0) == "SIGBUS"
     assert purged(store, 0, 0, 1) == "SIGBUS"
     assert purged(copy_from_user, 0, 0) == "EFAULT"
@@ -113,14 +113,14 @@ def test_touching_a_purged_page(purged):
     assert purged.wrong() is None
 
 
-def test_unmark_reports_once_and_the_page_is_zeros(purged):
+def test_unmark_reports_once_and_the_page_is_zeros(purged: Machine) -> None:
     assert purged(unmark, 0) == (1, 1)
     assert purged(load, 0, 0) == 0
     assert purged(unmark, 0) == (1, 0)
     assert purged.wrong() is None
 
 
-def test_a_marker_is_inherited(purged):
+def test_a_marker_is_inherited(purged: Machine) -> None:
     purged(fork, 0, 1)
     assert purged(load, 1, 0) == "SIGBUS"
     assert purged(unmark, 0) == (1, 1)
@@ -130,7 +130,7 @@ def test_a_marker_is_inherited(purged):
     assert purged.wrong() is None
 
 
-def test_munmap_and_dontneed_forget_the_marker(purged):
+def test_munmap_and_dontneed_forget_the_marker(purged: Machine) -> None:
     purged(madvise_dontneed, 0, 0, 1)
     assert purged(load, 0, 0) == 0
     assert purged(unmark, 0) == (1, 0)
@@ -139,7 +139,7 @@ def test_munmap_and_dontneed_forget_the_marker(purged):
     assert purged.wrong() is None
 
 
-def test_mincore_of_a_purged_page():
+def test_mincore_of_a_purged_page() -> None:
     for variant in ("posted", "v14"):
         m = Machine(variant)
         m(do_mmap, 0, 0, 1)
@@ -151,7 +151,7 @@ def test_mincore_of_a_purged_page():
             m(mincore, 0, 0)
 
 
-def test_mlock_keeps_pages(machine):
+def test_mlock_keeps_pages(machine: Machine) -> None:
     machine(store, 0, 0, 5)
     assert machine(mlock, 0, 0, 1) == 0
     machine.age()
@@ -160,12 +160,12 @@ def test_mlock_keeps_pages(machine):
     assert machine.wrong() is None
 
 
-def test_mlock_of_a_purged_page_fails(purged):
+def test_mlock_of_a_purged_page_fails(purged: Machine) -> None:
     assert purged(mlock, 0, 0, 1) == -12
     assert purged.pte(0, 0) == "purged"
 
 
-def test_a_pinned_page_is_purged_and_its_frame_outlives(machine):
+def test_a_pinned_page_is_purged_and_its_frame_outlives(machine: Machine) -> None:
     machine(store, 0, 0, 5)
     page = machine(get_user_pages, 0, 0)
     machine.age()
@@ -178,7 +178,7 @@ def test_a_pinned_page_is_purged_and_its_frame_outlives(machine):
     assert machine.wrong() is None
 
 
-def test_a_purge_gives_the_swap_slot_back(machine):
+def test_a_purge_gives_the_swap_slot_back(machine: Machine) -> None:
     machine(store, 0, 0, 5)
     machine.age()
     machine.scan()
@@ -191,7 +191,7 @@ def test_a_purge_gives_the_swap_slot_back(machine):
     assert machine.wrong() is None
 
 
-def test_hiwater_remembers_the_peak(machine):
+def test_hiwater_remembers_the_peak(machine: Machine) -> None:
     machine(store, 0, 0, 5)
     machine(store, 0, 1, 5)
     machine.age()
@@ -201,7 +201,7 @@ def test_hiwater_remembers_the_peak(machine):
     assert machine.world[machine.k.hiwater(0)] == 2
 
 
-def test_a_lookup_in_the_swap_cache_waits_for_a_frozen_page(machine):
+def test_a_lookup_in_the_swap_cache_waits_for_a_frozen_page(machine: Machine) -> None:
     """3.14 looks again until `__remove_mapping` has taken the page out; to call it gone would end in an OOM."""
     machine(store, 0, 0, 5)
     machine.age()

@@ -1,5 +1,7 @@
 """The hooks in reclaim, each by itself."""
 
+from typing import Any
+
 import pytest
 
 from mvolatile.model.fork import fork
@@ -15,21 +17,22 @@ from mvolatile.model.state import (
     VM_LOCKED,
     VM_VOLATILE,
     VM_WRITE,
+    Kernel,
     KernelBug,
     PG_lru,
 )
-from mvolatile.model.steps import put, trylock_page
+from mvolatile.model.steps import Op, Steps, put, trylock_page
 from mvolatile.model.user import load, store
 from mvolatile.model.vmscan import page_check_references, shrink_active_list, shrink_page_list
 
 from .machine import Machine
 
 
-def one(op):
+def one(op: Op) -> Steps[Any]:
     return (yield op)
 
 
-def with_page(variant="posted", volatile=True):
+def with_page(variant: str = "posted", volatile: bool = True) -> Machine:
     m = Machine(variant)
     m(do_mmap, 0, 0, 1)
     m(store, 0, 0, 5)
@@ -39,7 +42,7 @@ def with_page(variant="posted", volatile=True):
     return m
 
 
-def test_a_page_must_be_locked_and_off_the_lru():
+def test_a_page_must_be_locked_and_off_the_lru() -> None:
     m = with_page()
     with pytest.raises(KernelBug, match="PageLocked"):
         m(purge_volatile_page, 1)
@@ -49,7 +52,7 @@ def test_a_page_must_be_locked_and_off_the_lru():
         m(purge_volatile_page, 1)
 
 
-def test_a_file_page_is_left_alone():
+def test_a_file_page_is_left_alone() -> None:
     m = Machine("posted")
     page = m(lambda k: one(alloc_page(k, 0)))
     m(lambda k: one(lru_cache_add(k, page, 0)))
@@ -71,7 +74,9 @@ def test_a_file_page_is_left_alone():
     ],
 )
 @pytest.mark.parametrize("variant", ["posted", "fixed"])
-def test_volatile_comes_before_referenced_and_after_locked(variant, flags, used, answer):
+def test_volatile_comes_before_referenced_and_after_locked(
+    variant: str, flags: int, used: bool, answer: str
+) -> None:
     m = with_page(variant, volatile=False)
     m.world = put(m.world, m.k.vm_flags(0), VM_WRITE | flags)
     if used:
@@ -80,7 +85,7 @@ def test_volatile_comes_before_referenced_and_after_locked(variant, flags, used,
 
 
 @pytest.mark.parametrize(("variant", "referenced"), [("posted", 0), ("posted+referenced_returns_early", 1)])
-def test_the_first_volatile_vma_ends_the_walk(variant, referenced):
+def test_the_first_volatile_vma_ends_the_walk(variant: str, referenced: int) -> None:
     """The parent's is volatile; the child behind it has used the page, which is seen only if the walk goes on."""
     m = with_page(variant)
     m(fork, 0, 1)
@@ -91,7 +96,7 @@ def test_the_first_volatile_vma_ends_the_walk(variant, referenced):
     assert found.vm_flags & VM_VOLATILE
 
 
-def test_the_walk_ends_when_every_mapping_was_asked():
+def test_the_walk_ends_when_every_mapping_was_asked() -> None:
     """3.14 counts `pra->mapcount` down: a VMA behind the last that maps the page is not looked at."""
     m = with_page("fixed", volatile=False)
     m(fork, 0, 1)
@@ -104,7 +109,7 @@ def test_the_walk_ends_when_every_mapping_was_asked():
 
 
 @pytest.mark.parametrize("variant", ["posted", "v14"])
-def test_a_failed_purge_falls_through_to_keep(variant, monkeypatch):
+def test_a_failed_purge_falls_through_to_keep(variant: str, monkeypatch: pytest.MonkeyPatch) -> None:
     m = with_page(variant)
     monkeypatch.setattr("mvolatile.model.vmscan.purge_volatile_page", refuse)
     m(lambda k: one(isolate_lru_page(k, INACTIVE_ANON)))
@@ -114,7 +119,7 @@ def test_a_failed_purge_falls_through_to_keep(variant, monkeypatch):
     assert m.world[m.k.page_lock(1)] == 0
 
 
-def test_a_failed_purge_is_reclaimed_when_fixed(monkeypatch):
+def test_a_failed_purge_is_reclaimed_when_fixed(monkeypatch: pytest.MonkeyPatch) -> None:
     m = with_page("fixed")
     monkeypatch.setattr("mvolatile.model.vmscan.purge_volatile_page", refuse)
     m(lambda k: one(isolate_lru_page(k, INACTIVE_ANON)))
@@ -122,12 +127,12 @@ def test_a_failed_purge_is_reclaimed_when_fixed(monkeypatch):
     assert m.pte(0, 0) == "swap 1"
 
 
-def refuse(k, page):
+def refuse(k: Kernel, page: int) -> Steps[int]:
     return -1
     yield
 
 
-def test_without_swap_a_page_that_is_not_volatile_stays_and_a_volatile_one_goes():
+def test_without_swap_a_page_that_is_not_volatile_stays_and_a_volatile_one_goes() -> None:
     for volatile in (False, True):
         m = Machine("fixed", slots=0)
         m(do_mmap, 0, 0, 1)
@@ -139,7 +144,7 @@ def test_without_swap_a_page_that_is_not_volatile_stays_and_a_volatile_one_goes(
         assert m.wrong() is None
 
 
-def test_ageing_brings_pages_to_the_tail():
+def test_ageing_brings_pages_to_the_tail() -> None:
     m = Machine("fixed")
     m(do_mmap, 0, 0, 1)
     m(store, 0, 0, 5)

@@ -1,6 +1,7 @@
 """Programs of one processor: whatever they do, the fixed patch's books balance after every call."""
 
 from functools import partial
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -9,6 +10,8 @@ from hypothesis import strategies as st
 from mvolatile.model.fork import fork
 from mvolatile.model.litmus import mark, unmark
 from mvolatile.model.mmap import do_mmap, do_munmap, exit_mmap, madvise_dontneed, mincore, mlock
+from mvolatile.model.state import Kernel
+from mvolatile.model.steps import Steps
 from mvolatile.model.user import get_user_pages, load, map_in_secondary, put_user_page, store
 from mvolatile.model.vmscan import shrink_active_list
 
@@ -20,14 +23,14 @@ MM = st.integers(0, 1)
 ADDRESS = st.integers(0, ADDRESSES - 1)
 
 
-def pin_briefly(k, mm, address):
+def pin_briefly(k: Kernel, mm: int, address: int) -> Steps[None]:
     page = yield from get_user_pages(k, mm, address)
     if page:
         yield from put_user_page(k, page)
 
 
 @st.composite
-def ranges(draw):
+def ranges(draw: st.DrawFn) -> tuple[int, int]:
     start = draw(ADDRESS)
     return start, draw(st.integers(1, ADDRESSES - start))
 
@@ -57,7 +60,7 @@ ACTIONS = st.one_of(
 )
 
 
-def run_all(machine, actions):
+def run_all(machine: Machine, actions: list[tuple[str, Any]]) -> None:
     machine(do_mmap, 0, 0, ADDRESSES)
     forked = False
     for name, action in actions:
@@ -77,12 +80,12 @@ def run_all(machine, actions):
 @settings(max_examples=400, deadline=None)
 @given(st.lists(ACTIONS, max_size=14))
 @pytest.mark.parametrize("torn", [False, True])
-def test_fixed(torn, actions):
+def test_fixed(torn: bool, actions: list[tuple[str, Any]]) -> None:
     run_all(Machine("fixed", **SIZES, torn_reads=torn), actions)
 
 
 @pytest.mark.stress
 @settings(max_examples=20_000, deadline=None)
 @given(st.lists(ACTIONS, max_size=25))
-def test_fixed_at_length(actions):
+def test_fixed_at_length(actions: list[tuple[str, Any]]) -> None:
     run_all(Machine("fixed", **SIZES), actions)

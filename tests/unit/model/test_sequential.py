@@ -6,7 +6,7 @@ from mvolatile.model.mvolatile import MVOLATILE_NONVOLATILE, MVOLATILE_VOLATILE
 from mvolatile.model.sequential import Machine
 
 
-def test_a_purged_page_traps_and_is_reported():
+def test_a_purged_page_traps_and_is_reported() -> None:
     machine = Machine()
     machine.mmap(0, 0, 4)
     assert machine.write(0, 2, 7) == 7
@@ -22,7 +22,7 @@ def test_a_purged_page_traps_and_is_reported():
     assert machine.wrong() is None
 
 
-def test_a_shared_page_goes_from_all_or_none():
+def test_a_shared_page_goes_from_all_or_none() -> None:
     machine = Machine()
     machine.mmap(0, 0, 1)
     machine.write(0, 0, 7)
@@ -35,7 +35,7 @@ def test_a_shared_page_goes_from_all_or_none():
     assert machine.lost(0) == machine.lost(1) == {0}
 
 
-def test_populating_unshares():
+def test_populating_unshares() -> None:
     machine = Machine()
     machine.mmap(0, 0, 1)
     machine.write(0, 0, 7)
@@ -45,14 +45,14 @@ def test_populating_unshares():
     assert machine.load(1, 0) == 7
 
 
-def test_an_empty_range_changes_nothing():
+def test_an_empty_range_changes_nothing() -> None:
     machine = Machine()
     machine.mmap(0, 0, 3)
     assert machine.mvolatile(0, 1, 0, MVOLATILE_VOLATILE) == (0, 0)
     assert machine.volatile(0) == frozenset()
 
 
-def test_errors():
+def test_errors() -> None:
     machine = Machine()
     machine.mmap(0, 0, 2)
     machine.munmap(0, 1, 1)
@@ -65,7 +65,7 @@ def test_errors():
 
 
 @pytest.mark.parametrize("touched", [False, True])
-def test_it_can_go_on_for_ever(touched):
+def test_it_can_go_on_for_ever(touched: str) -> None:
     """Processes that end give back their anon_vmas, of which the machine has a hundred."""
     machine = Machine()
     machine.mmap(0, 0, 6)

@@ -9,7 +9,7 @@ from mvolatile.model.trace import follow
 RACE = LITMUS["purge_stops_half_way"]
 
 
-def test_functions_are_the_kernels():
+def test_functions_are_the_kernels() -> None:
     events = follow(RACE, "posted", ["kswapd"] * 25)
     assert events[0].functions == ("reclaim", "shrink_inactive_list")
     assert events[4].functions[-2:] == ("page_check_references", "page_referenced")
@@ -17,7 +17,7 @@ def test_functions_are_the_kernels():
     assert not any(name.startswith("_") for event in events for name in event.functions)
 
 
-def test_each_violation_is_told_where_it_shows_first():
+def test_each_violation_is_told_where_it_shows_first() -> None:
     """The loss is not reported; the schedule goes on, to the SIGBUS."""
     schedule = ["kswapd"] * 29 + ["cpu0"] * 11 + ["kswapd"] * 11 + ["cpu0"] * 7
     events = follow(LITMUS["unmark_against_purge"], "posted", schedule)
@@ -26,13 +26,13 @@ def test_each_violation_is_told_where_it_shows_first():
     assert wrong == {52: "no_lost_report", 58: "no_false_sigbus"}
 
 
-def test_after_a_crash_the_others_go_on():
+def test_after_a_crash_the_others_go_on() -> None:
     schedule = ["kswapd"] * 16 + ["cpu0"] * 3 + ["kswapd"] * 17 + ["cpu0"] * 2
     events = follow(LITMUS["mlock_against_purge"], "posted", schedule)
     assert [event.wrong is not None for event in events] == [False] * 35 + [True, False, False]
 
 
-def test_drawings():
+def test_drawings() -> None:
     events = follow(RACE, "posted", ["cpu0", *["kswapd"] * 44])
     cpus = list(RACE.threads)
     drawn = text(events, cpus)
@@ -46,7 +46,7 @@ def test_drawings():
     assert "mvolatile model replay 'posted/purge_stops_half_way: kswapd*3'" in page
 
 
-def test_a_generated_program_is_the_same_every_time():
+def test_a_generated_program_is_the_same_every_time() -> None:
     one, two = generated(5), generated(5)
     assert (one.question, one.config) == (two.question, two.config)
     assert len({generated(number).question for number in range(60)}) > 30

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -29,7 +30,7 @@ LAYERS = {
 def test_each_call_fails_once(tier: str, pages: int, huge: int, layer: str) -> None:
     defines, arguments = LAYERS[layer]
     program = core_program("faults", scripted=True, defines=defines)
-    command = [program, tier, str(pages), str(huge), *arguments]
+    command: list[str | Path] = [program, tier, str(pages), str(huge), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=250, check=False)
     if done.returncode == 3:
         pytest.skip(f"the tier {tier} cannot be had here")

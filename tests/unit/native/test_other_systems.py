@@ -38,7 +38,11 @@ def compiler(system: str) -> list[str]:
 @each
 def test_the_core_compiles(system: str) -> None:
     """The machine's own pyconfig.h does: both are of 64 bits."""
-    command = [*compiler(system), "-DPy_LIMITED_API=0x030B0000", f"-I{sysconfig.get_path('include')}"]
+    command: list[str | Path] = [
+        *compiler(system),
+        "-DPy_LIMITED_API=0x030B0000",
+        f"-I{sysconfig.get_path('include')}",
+    ]
     for file in FILES:
         subprocess.run([*command, "-c", file, "-o", os.devnull], check=True)
 
@@ -48,7 +52,7 @@ def test_the_core_compiles(system: str) -> None:
 def test_the_protocol_holds(system: str, tier: str, tmp_path: Path) -> None:
     """Against the oracle of test_protocol.py; an emulator knows nothing of userfaultfd."""
     program, run = tmp_path / "protocol", SYSTEMS[system][1]
-    command = [*compiler(system), *WITHOUT_PYTHON, SOURCES / "protocol.c", "-o", program]
+    command: list[str | Path] = [*compiler(system), *WITHOUT_PYTHON, SOURCES / "protocol.c", "-o", program]
     if run and shutil.which(run[0]) is None:
         pytest.skip(f"there is no {run[0]} here")
     subprocess.run(command, check=True)

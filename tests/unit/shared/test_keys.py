@@ -47,7 +47,7 @@ class Color(enum.IntEnum):
     [
         (1, 1.0, True, Color.RED, 1 + 0j),
         (0, 0.0, -0.0, False),
-        ((1, 2), namedtuple("Pair", "a b")(1, 2), (1.0, 2 + 0j)),
+        ((1, 2), namedtuple("Pair", "a b")(1, 2), (1.0, 2 + 0j)),  # type: ignore[call-arg, arg-type]
         (frozenset([1, 2]), frozenset([2.0, True])),
         (2**70, float(2**70)),
     ],

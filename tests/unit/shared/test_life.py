@@ -9,12 +9,13 @@ import threading
 from collections.abc import Callable
 from math import inf
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 import mvolatile.shared.connection as connection
 from mvolatile import SharedCache
+from mvolatile._core import Table
 from mvolatile.shared import keys
 from mvolatile.shared.place import Place
 from mvolatile.shared.wire import Flag, Op, Request
@@ -216,7 +217,7 @@ def test_sigterm_ends_it_cleanly(cache: Cache) -> None:
 def test_a_keeper_whose_directory_was_emptied_ends(cache: Cache, runtime: Path) -> None:
     cache["a"] = 1
     pid = keeper_pid("test")
-    process = os.pidfd_open(pid)
+    process = os.pidfd_open(cast(int, pid))
     for path in runtime.glob("test.*"):
         path.unlink()
     import select
@@ -239,7 +240,7 @@ def test_the_keeper_inherits_nothing(cache: Cache, tmp_path: Path) -> None:
         files = [os.readlink(f"/proc/{pid}/fd/{one}") for one in os.listdir(f"/proc/{pid}/fd")]
         assert not any(str(tmp_path) in one for one in files)
         assert os.readlink(f"/proc/{pid}/cwd") == "/"
-        assert os.getsid(pid) not in (os.getsid(0), 0)
+        assert os.getsid(cast(int, pid)) not in (os.getsid(0), 0)
         status = Path(f"/proc/{pid}/status").read_text()
         assert "SigBlk:\t0000000000000000" in status
 
@@ -253,7 +254,7 @@ def test_another_thread_is_attaching(cache: Cache, make: Make, monkeypatch: pyte
     kill_keeper(cache)
     make()["new"] = b"stored"
     attaching, found = threading.Event(), threading.Event()
-    real = connection.Table
+    real = Table
 
     def late(*given: Any) -> Any:
         attaching.set()

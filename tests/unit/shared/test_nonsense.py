@@ -47,7 +47,9 @@ def stranger(cache: Cache) -> Any:
 
 
 def random_request(random: Random) -> bytes:
-    number = lambda: random.choice([0, 1, 7, 100, 1 << 20, 1 << 40, ANY, random.getrandbits(64)])  # noqa: E731
+    def number() -> int:
+        return random.choice([0, 1, 7, 100, 1 << 20, 1 << 40, ANY, random.getrandbits(64)])
+
     seconds = random.choice([0.0, -1.0, math.inf, -math.inf, math.nan, 1e300, 5.0])
     request = Request(
         random.choice([*Op, 0, 99, 255]),

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -180,8 +181,8 @@ def test_clients_that_are_killed_leave_nothing(cache: Cache) -> None:
         ]
         for one in writers:
             one.start()
-        stores = cache.keeper_info()["stores"]
-        until(lambda stores=stores: cache.keeper_info()["stores"] > stores + 50)
+        enough = cache.keeper_info()["stores"] + 50
+        until(lambda enough=enough: cache.keeper_info()["stores"] > enough)  # type: ignore[misc]
         for one in writers:
             one.kill()
             one.join()
@@ -262,7 +263,7 @@ def test_interrupted_requests(cache: Cache) -> None:
                 while True:
                     cache[i] = i
                     assert cache[i] == i
-                    assert cache.get_or_set(("m", i), lambda i=i: i) == i
+                    assert cache.get_or_set(("m", i), partial(int, i)) == i
             except StopError:
                 working = False
                 stopped += 1

@@ -129,7 +129,11 @@ def test_sendmsg_and_writev() -> None:
     reading, writing = os.pipe()
     one, other = socket.socketpair()
     with os.fdopen(reading, "rb"), os.fdopen(writing, "wb", 0), one, other, lossy(16, [0]) as memory:
-        for call in (lambda part: os.writev(writing, [part]), lambda part: one.sendmsg([part])):
+        calls: list[Callable[[memoryview], int]] = [
+            lambda part: os.writev(writing, [part]),
+            lambda part: one.sendmsg([part]),
+        ]
+        for call in calls:
             with pytest.raises(Purged):
                 with memory.peek() as view:
                     call(view[:PAGE])

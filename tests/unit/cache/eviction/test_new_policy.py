@@ -82,7 +82,7 @@ def run(directory: str) -> None:
     import sys
 
     sys.path.insert(0, directory)
-    import lfu
+    import lfu  # type: ignore[import-not-found]
 
     import mvolatile.cache.eviction as policies
     from mvolatile import VolatileCache as Cache

@@ -121,7 +121,7 @@ def test_a_full_cache_is_not_copied() -> None:
         moved += 1
         move(*arguments)  # type: ignore[arg-type]
 
-    store.move = counted  # type: ignore[method-assign]
+    store.move = counted  # type: ignore[method-assign, assignment]
     for key in range(40_000, 40_100):
         cache[key] = bytes(SIZE)
     assert moved < 1000

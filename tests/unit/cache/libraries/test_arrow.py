@@ -77,13 +77,14 @@ def test_a_slice_takes_what_it_needs(name: str, form: str, copy: bool | None) ->
     import pyarrow.compute  # noqa: F401  (pa.compute)
 
     whole = array_of(name)
-    part = {"x": [whole.slice(1000, 5)]} if form == "within" else FORMS[form](whole).slice(1000, 5)
+    part: Any = {"x": [whole.slice(1000, 5)]} if form == "within" else FORMS[form](whole).slice(1000, 5)
     assert encode(part, copy=copy).nbytes < 10_000
     cache: VolatileCache[str, Any] = VolatileCache(copy=copy)
+    value: Any
     for value in (part, FORMS[form](whole)):
         cache["k"] = value
         seal(cache)
-        found = cache["k"]
+        found: Any = cache["k"]
         assert found == value
         if form != "within":
             found.validate(full=True)

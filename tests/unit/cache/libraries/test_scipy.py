@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -97,8 +98,12 @@ def test_models_predict_and_learn_on() -> None:
                 model.partial_fit(x[100:], y[100:])
             return said, model.predict(x).tolist()
 
-        said = on_miss_and_hits(lambda learner=learner: learner().fit(x, y), use)
+        said = on_miss_and_hits(partial(fitted, learner, x, y), use)
         assert said[1:] == said[:1] * 3
+
+
+def fitted(learner: Any, x: Any, y: Any) -> Any:
+    return learner().fit(x, y)
 
 
 @pytest.mark.parametrize("copy", [None, True])

@@ -74,7 +74,7 @@ def test_a_reader_that_comes_too_late_finds_nothing() -> None:
         late.read(slot)
     # The same for the quick way, with the two dictionaries as the reader saw them.
     engine_of(cache).lookup.tables[number] = table
-    engine_of(cache).index["late"] = locator  # type: ignore[index]
+    engine_of(cache).index["late"] = locator
     found = cache.get("late")  # type: ignore[call-overload]
     assert found is None or found == value
     engine_of(cache).lookup.tables.pop(number, None)

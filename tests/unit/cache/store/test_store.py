@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import pytest
 
@@ -56,7 +57,10 @@ def test_it_is_a_dictionary_of_bytes_whatever_is_done_to_it() -> None:
 
 
 def test_it_tells_of_what_was_sealed_and_of_what_left() -> None:
-    store, sealed, retired, told = Store(most=64 << 10), [], [], []
+    store = Store(most=64 << 10)
+    sealed: list[Any] = []
+    retired: list[Any] = []
+    told: list[Any] = []
     store.sealed, store.retired = sealed.append, retired.append
     store.tell = lambda key, why: told.append((key, why))
     for key in range(200):
