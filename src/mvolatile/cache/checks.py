@@ -9,7 +9,16 @@ from datetime import timedelta
 from operator import index
 from typing import Any, TypeAlias
 
-__all__ = ["TimeToLive", "checked_bound", "checked_condition", "checked_ttl", "seconds_to_live"]
+from ..residence import Share, size_or_share
+
+__all__ = [
+    "TimeToLive",
+    "checked_bound",
+    "checked_condition",
+    "checked_resident",
+    "checked_ttl",
+    "seconds_to_live",
+]
 
 TimeToLive: TypeAlias = float | timedelta | Callable[[Any], float | timedelta | None] | None
 """Seconds, or how long, or a function of the value that tells; None for what is said elsewhere, and else for ever."""
@@ -49,6 +58,11 @@ def _seconds(ttl: Any, given: str) -> float:
     if not seconds >= 0:
         raise ValueError(f"ttl must not be negative, {given}")
     return seconds
+
+
+def checked_resident(most: int | str | None) -> int | Share | None:
+    """Bytes, or a share of the container's limit; None for no limit."""
+    return None if most is None else size_or_share(most, "max_resident")
 
 
 def checked_bound(bound: int | None, what: str) -> int | None:

@@ -186,6 +186,7 @@ def volatile_cache(
     ttl: TimeToLive = ...,
     condition: Callable[[Any], object] | None = ...,
     max_bytes: int | None = ...,
+    max_resident: int | str | None = ...,
     name: str | None = ...,
     codec: Codec | None = ...,
     copy: bool | None = ...,
@@ -204,6 +205,7 @@ def volatile_cache(
     ttl: TimeToLive = None,
     condition: Callable[[Any], object] | None = None,
     max_bytes: int | None = None,
+    max_resident: int | str | None = None,
     name: str | None = None,
     codec: Codec | None = None,
     copy: bool | None = None,
@@ -255,7 +257,13 @@ def volatile_cache(
     if callable(maxsize):
         return volatile_cache(None, typed)(maxsize)
     if shared is not None:
-        own = {"maxsize": maxsize, "name": name, "copy": copy, "on_evict": on_evict}
+        own = {
+            "maxsize": maxsize,
+            "max_resident": max_resident,
+            "name": name,
+            "copy": copy,
+            "on_evict": on_evict,
+        }
         changed = [
             *(what for what, value in own.items() if value is not None),
             *(["dump"] if not dump else []),
@@ -279,6 +287,7 @@ def volatile_cache(
         cache: VolatileCache[Any, Any] = VolatileCache(
             max_bytes,
             maxsize=bound,
+            max_resident=max_resident,
             ttl=ttl,
             name=name or getattr(function, "__qualname__", "cached"),
             codec=codec,
