@@ -10,6 +10,7 @@ The map, from the kernel up::
 
     _core/       C: platform/ talks to the kernel, protocol/ marks, holds and finds losses, python/ and cache/ are types
     kernel/      what this kernel and this container give: features, cgroup limits, pressure, smaps
+    residence/   what volatile memory may add to RSS, and who looks at that
     memory.py    VolatileMemory, pin, peek          syscall.py   mvolatile() on raw addresses
     arrays.py    VolatileArray                      holdings.py  what this process holds
     cache/       VolatileCache: the kernel evicts     shared/      SharedCache: one for all processes of a host
@@ -39,6 +40,7 @@ from .errors import (
 from .holdings import MemoryStatus, Status, status
 from .kernel.features import Features, features
 from .memory import VolatileMemory
+from .residence import MemoryUsage, memory_usage, set_resident_limit
 from .syscall import MVOLATILE_NONVOLATILE, MVOLATILE_VOLATILE, mvolatile
 
 if TYPE_CHECKING:
@@ -51,6 +53,7 @@ __all__ = [
     "MVOLATILE_VOLATILE",
     "Features",
     "MemoryStatus",
+    "MemoryUsage",
     "MvolatileError",
     "NoRoomError",
     "NoThreadWarning",
@@ -70,7 +73,9 @@ __all__ = [
     "caches",
     "empty",
     "features",
+    "memory_usage",
     "mvolatile",
+    "set_resident_limit",
     "status",
     "volatile_cache",
     "zeros",

@@ -21,6 +21,7 @@ from . import _core
 from ._core import Hold, Memory, Pin
 from .errors import Extents, Overwritten, Purged, VolatilityWarning
 from .kernel.unsupported import warn_if_unsupported
+from .residence import before_more
 
 __all__ = ["OnPurge", "Pin", "VolatileMemory", "live_memories"]
 
@@ -66,6 +67,7 @@ def stored_memory(parts: list[Any], name: str, *, dump: bool, inherit: bool) -> 
     It may be one that `close_and_keep` closed before: nobody sees what that held.
     """
     warn_if_unsupported()
+    before_more(sum(map(len, parts)))
     memory = VolatileMemory.__new__(VolatileMemory)
     memory._begin("raise")  # noqa: SLF001 - of this module
     _core.open_stored(memory, parts, dump, inherit, name, _printable(name))
@@ -131,6 +133,7 @@ class VolatileMemory(Memory):
         inherit: bool = True,
     ) -> None:
         warn_if_unsupported()
+        before_more(nbytes)
         self._begin(_checked(fill))
         _core.open_memory(self, nbytes, huge, dump, inherit, name, _label(name))
         _live[id(self)] = self

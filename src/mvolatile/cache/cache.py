@@ -26,6 +26,7 @@ from .checks import (
     checked_bound,
     checked_condition,
     checked_grace,
+    checked_resident,
     checked_tag,
     checked_ttl,
     checked_unstorable,
@@ -69,6 +70,9 @@ class VolatileCache(Verbs[K, V], MutableMapping[K, V]):
         kernel. Their memory is at most a third more, and four segments (a 64th of the bound each, or what three values
         take, or a page); keys and index come on top, some 120 bytes an entry and the key.
     maxsize: a bound on the number of entries; None for no bound.
+    max_resident: what its memory may add to this process's RSS: bytes, a text like ``"256MiB"``, or a share like
+        ``"10%"`` of the container's limit; None for no limit but the process's (`set_resident_limit`). What hits hold
+        counts, too, and cannot go. A larger value is not stored.
     ttl: how long values live unless `set` says otherwise: seconds, a `timedelta`, or a function of the value that
         answers one of these (or None, or less than nothing: not stored); None for ever.
     name: shown in maps and in ``mvolatile status``.
@@ -111,6 +115,7 @@ class VolatileCache(Verbs[K, V], MutableMapping[K, V]):
         max_bytes: int | None = None,
         *,
         maxsize: int | None = None,
+        max_resident: int | str | None = None,
         ttl: TimeToLive = None,
         name: str | None = None,
         codec: Codec | None = None,
@@ -137,6 +142,7 @@ class VolatileCache(Verbs[K, V], MutableMapping[K, V]):
         self._given: dict[str, Any] = {
             "max_bytes": max_bytes,
             "maxsize": maxsize,
+            "max_resident": max_resident,
             "ttl": checked_ttl(ttl),
             "name": name or "cache",
             "codec": codec,
@@ -151,7 +157,8 @@ class VolatileCache(Verbs[K, V], MutableMapping[K, V]):
             "unstorable": checked_unstorable(unstorable),
         }
         self.name: str = name or "cache"
-        self._engine = Engine(self._lookup, type(self).__name__, **self._given)
+        resident = checked_resident(max_resident)
+        self._engine = Engine(self._lookup, type(self).__name__, **{**self._given, "max_resident": resident})
         registry.enter(self)
 
     # Two caches are equal when they are one: comparing what is in them would read it all.

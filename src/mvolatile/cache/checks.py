@@ -9,12 +9,15 @@ from datetime import timedelta
 from operator import index
 from typing import Any, Literal, TypeAlias, cast, get_args
 
+from ..residence import Share, size_or_share
+
 __all__ = [
     "TimeToLive",
     "Unstorable",
     "checked_bound",
     "checked_condition",
     "checked_grace",
+    "checked_resident",
     "checked_tag",
     "checked_ttl",
     "checked_unstorable",
@@ -82,6 +85,11 @@ def _seconds(ttl: Any, given: str, what: str = "ttl") -> float:
     if not seconds >= 0:
         raise ValueError(f"{what} must not be negative, {given}")
     return seconds
+
+
+def checked_resident(most: int | str | None) -> int | Share | None:
+    """Bytes, or a share of the container's limit; None for no limit."""
+    return None if most is None else size_or_share(most, "max_resident")
 
 
 def checked_bound(bound: int | None, what: str) -> int | None:

@@ -194,6 +194,7 @@ def volatile_cache(
     ttl: TimeToLive = ...,
     condition: Callable[[Any], object] | None = ...,
     max_bytes: int | None = ...,
+    max_resident: int | str | None = ...,
     name: str | None = ...,
     codec: Codec | None = ...,
     copy: bool | None = ...,
@@ -216,6 +217,7 @@ def volatile_cache(
     ttl: TimeToLive = None,
     condition: Callable[[Any], object] | None = None,
     max_bytes: int | None = None,
+    max_resident: int | str | None = None,
     name: str | None = None,
     codec: Codec | None = None,
     copy: bool | None = None,
@@ -274,7 +276,14 @@ def volatile_cache(
     if callable(maxsize):
         return volatile_cache(None, typed)(maxsize)
     if shared is not None:
-        own = {"maxsize": maxsize, "name": name, "copy": copy, "on_evict": on_evict, "stale": stale}
+        own = {
+            "maxsize": maxsize,
+            "max_resident": max_resident,
+            "name": name,
+            "copy": copy,
+            "on_evict": on_evict,
+            "stale": stale,
+        }
         own |= {"stale_if_error": stale_if_error, "tag": tag}
         changed = [
             *(what for what, value in own.items() if value is not None),
@@ -300,6 +309,7 @@ def volatile_cache(
         cache: VolatileCache[Any, Any] = VolatileCache(
             max_bytes,
             maxsize=bound,
+            max_resident=max_resident,
             ttl=ttl,
             name=name or getattr(function, "__qualname__", "cached"),
             codec=codec,

@@ -12,6 +12,7 @@ from typing import Any
 from .._core import Lookup, give_back_kept
 from ..errors import VolatilityWarning
 from ..memory import callers_level
+from ..residence import Share
 from . import pressure
 from .addresses import AddressSpace, for_want_of_room
 from .budget import Budget
@@ -24,6 +25,7 @@ from .expiry import Expirer
 from .fork import follow
 from .notices import Notices
 from .reclaim import Reclaimer
+from .rss import Residence
 from .stopped import raise_if_stopped
 from .store import FRESH, Region, Store, of_entry, region_of, slot_of, stores
 from .tags import Tags
@@ -90,6 +92,7 @@ class Parts:
         *,
         max_bytes: int | None,
         maxsize: int | None,
+        max_resident: int | Share | None,
         ttl: TimeToLive,
         name: str,
         codec: Codec | None,
@@ -123,7 +126,10 @@ class Parts:
         self.policy = make_policy(Figures(self.store, self.budget, lookup))
         self.expirer = Expirer(self.store, timer, self.grace)
         evictor = Evictor(self.store, self.policy)
-        self.reclaimer = Reclaimer(self.store, self.budget, evictor, self.expirer, self.addresses)
+        self.residence = Residence(self.store, evictor, max_resident)
+        self.reclaimer = Reclaimer(
+            self.store, self.budget, evictor, self.expirer, self.addresses, self.residence
+        )
         self.calls = Calls()
         self.change = Changes(self, lookup)
         self._inherit = inherit

@@ -9,6 +9,7 @@ from .addresses import AddressSpace
 from .budget import Budget
 from .eviction import Evictor
 from .expiry import Expirer
+from .rss import Residence
 from .store import NOBODY, Region, Store, mend
 
 __all__ = ["Reclaimer"]
@@ -23,13 +24,20 @@ class Reclaimer:
     """Of one cache."""
 
     def __init__(
-        self, store: Store, budget: Budget, evictor: Evictor, expirer: Expirer, addresses: AddressSpace
+        self,
+        store: Store,
+        budget: Budget,
+        evictor: Evictor,
+        expirer: Expirer,
+        addresses: AddressSpace,
+        residence: Residence,
     ) -> None:
         self._store = store
         self._budget = budget
         self._evictor = evictor
         self._expirer = expirer
         self._addresses = addresses
+        self.residence = residence
         self.is_tight = False
         """Whether something had to go for what was stored last."""
         store.sealed, store.retired = self._sealed, evictor.policy.left
@@ -40,6 +48,7 @@ class Reclaimer:
         """A value is to be stored: give up others until it fits. Answers its queue."""
         queue = self._evictor.policy.stored(key, nbytes, cost)
         self.fit(nbytes, key)
+        self.is_tight |= self.residence.fit(nbytes)
         return queue
 
     def fit(self, nbytes: int, key: Hashable = NOBODY) -> None:

@@ -78,6 +78,8 @@ class Storing:
             if budget.max_entries == 0:
                 return
             raise TooLargeError(f"a value that takes {nbytes} bytes is larger than max_bytes={most}")
+        if self._store.is_large(nbytes):
+            self._check_residence(key, nbytes, call)
         if nbytes >= WORTH_ASKING and (has := room()) is not None and nbytes + _page_tables(nbytes) > has:
             self._parts.change(self._put_nothing, key, call)
             raise NoRoomError(f"a value of {encoded.nbytes} bytes, but there is room for {max(0, has)}")
@@ -89,6 +91,13 @@ class Storing:
             parts_of_it, kind = [*parts_of_it, EXPIRY.pack(expires)], kind | EXPIRES
         data = parts_of_it[0] if len(parts_of_it) == 1 else b"".join(map(_as_bytes, parts_of_it))
         self._parts.change(self._put_small, key, kind, data, call)
+
+    def _check_residence(self, key: Any, nbytes: int, call: Any) -> None:
+        try:
+            self._parts.residence.check(nbytes)
+        except TooLargeError:
+            self._parts.change(self._put_nothing, key, call)
+            raise
 
     def _put_large(self, key: Any, encoded: Encoded, expires: float | None, call: Any) -> None:
         nbytes, store = encoded.nbytes, self._store
@@ -207,6 +216,7 @@ class Storing:
             self._reclaimer.fit(value.used, key)
             self._reclaimer.make_place(key)
             self._store.put_large(value)
+            self._parts.residence.keep_own()
             self._reclaimer.tidy()
 
     def _put_nothing(self, key: Any, call: Any) -> None:

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "protocol/parts.h"
+#include "protocol/residence.h"
 #include "protocol/trap.h"
 
 /* ---- unmark: hold the pages ------------------------------------------------------------------------------------------------------- */
@@ -271,6 +272,10 @@ int mark(struct range *range) {
     int err = 0;
     bool unwatched = !range->watched && range_tier == OS_TIER_USERFAULTFD;
     if (unwatched || !extents_cover(&range->data, 0, range->mapped)) err = note_data(range);
+    if (!err && !range->foreign) {
+        residence_count(range, extents_bytes(&range->data));
+        residence_touch(range);
+    }
     if (!err && unwatched) err = watch(range);
     int refused = err ? 0 : forbid_collapse(range);
     if (range_tier == OS_TIER_FAULTCOUNT) err = err ? err : refused; /* a loss would go unseen */

@@ -3,8 +3,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "protocol/giveback.h"
 #include "protocol/parts.h"
 #include "protocol/pool.h"
+#include "protocol/residence.h"
 #include "protocol/spare.h"
 #include "protocol/trap.h"
 #include "protocol/watch.h"
@@ -15,6 +17,7 @@ static void reset(struct range *range) {
     range->generation = 0;
     range->refusal = 0;
     range->fork_count = gate_forks;
+    residence_touch(range);
     extents_init(&range->data);
     extents_init(&range->lost);
     atomic_store(&range->writer, 0);
@@ -67,6 +70,7 @@ static int try_open(size_t nbytes, bool huge, unsigned options, const char *name
     int err = range->noted ? 0 : ENOMEM;
     bool watched = range->small && range_tier == OS_TIER_USERFAULTFD;
     bool kept = !err && parts && range_tier == OS_TIER_USERFAULTFD && trap_catches() && spare_take(range);
+    if (!err && parts) giveback_charge(range, mapped);
     if (!err && !kept) err = pool_take(range, mapped, range->huge, watched, !parts, options, &range->block, &range->base);
     if (err) {
         ranges_give(range);

@@ -20,6 +20,7 @@ struct range *ranges_take(void); /* one to open: a new one or a spare one, in no
 void ranges_give(struct range *range);
 void ranges_enlist(struct range *range);
 void ranges_delist(struct range *range);
+void ranges_visit(void (*visit)(struct range *, void *), void *context); /* the newest first; it may take no lock but by trying */
 
 /* loss.c; under the range's lock */
 void loss_fold_notes(struct range *range);
@@ -40,6 +41,10 @@ int note_data(struct range *range); /* nothing of it is volatile: sets `data` to
 /* In a forked child: a mapping that has never held data comes without page tables there, so the zero pages of what was never written are
  * holes. Put them in again, before the holes are watched. */
 void fill_never_written(struct range *range, size_t start, size_t end);
+
+/* survey.c; under the range's lock */
+void range_take_back(struct range *range, size_t nbytes); /* about so many bytes of it, if it is volatile; and count what is left */
+void range_recount(struct range *range);
 
 /* store.c; takes the range's lock. All of it, for the one that knows it */
 enum beginning {

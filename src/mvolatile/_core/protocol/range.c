@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "protocol/giveback.h"
 #include "protocol/parts.h"
 #include "protocol/trap.h"
 #include "protocol/watch.h"
@@ -38,6 +39,7 @@ int range_pin(struct range *range, bool write) {
     do {
         range_enter(range);
         err = 0;
+        if (write || range_tier == OS_TIER_FAULTCOUNT) giveback_charge_whole(range); /* in that tier to hold is to fill */
         if (!range->pins && range->marked && !(err = hold_all(range))) range->marked = false;
         if (!err) {
             range->pins++;
@@ -103,6 +105,10 @@ int range_read(struct range *range, size_t offset, size_t n, void *to) {
 static int try_write(struct range *range, struct extent pages, size_t offset, size_t n, const void *from) {
     bool again;
     range_enter(range);
+    if (!extents_cover(&range->data, page_down(offset), page_up(offset + n))) {
+        size_t counted = atomic_load(&range->counted) + page_up(offset + n) - page_down(offset);
+        giveback_charge(range, counted < range->mapped ? counted : range->mapped);
+    }
     int err = hold_pages(range, pages, &again);
     if (!err) {
         begin_writing(range);

@@ -52,6 +52,8 @@ struct range {
     uint64_t fork_count;  /* forks seen when the pages were last held; faultcount tier */
     _Atomic int refusal;  /* why the kernel last refused to mark, or 0; read without the lock, to warn */
     uint64_t generation;  /* grows by one with each detected loss */
+    _Atomic size_t counted;   /* residence.h */
+    _Atomic uint64_t touched; /* by residence.c's clock, when it was last made or let go */
     struct extents data;  /* byte offsets, whole pages */
     struct extents lost;  /* byte offsets */
     _Atomic uint64_t changes;

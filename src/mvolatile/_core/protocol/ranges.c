@@ -3,6 +3,7 @@
 
 #include "protocol/parts.h"
 #include "protocol/pool.h"
+#include "protocol/residence.h"
 
 static pthread_mutex_t list_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct range *range_list;
@@ -20,6 +21,7 @@ struct range *ranges_take(void) {
 void ranges_give(struct range *range) {
     if (range->noted != &range->one_word) free((void *)range->noted);
     range->noted = &range->one_word;
+    residence_count(range, 0);
     pthread_mutex_lock(&list_lock);
     range->next = spare;
     spare = range;
@@ -42,6 +44,12 @@ void ranges_delist(struct range *range) {
         range->prev->next = range->next;
     else
         range_list = range->next;
+    pthread_mutex_unlock(&list_lock);
+}
+
+void ranges_visit(void (*visit)(struct range *, void *), void *context) {
+    pthread_mutex_lock(&list_lock);
+    for (struct range *range = range_list; range; range = range->next) visit(range, context);
     pthread_mutex_unlock(&list_lock);
 }
 
@@ -135,6 +143,7 @@ void range_after_wipe(void) {
             loss_record_all(range, part.start, part.end);
             range->generation = generation; /* one loss */
         }
+        if (range->options & RANGE_WIPE) residence_count(range, 0);
     }
 }
 

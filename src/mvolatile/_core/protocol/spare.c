@@ -4,6 +4,7 @@
 
 #include "protocol/pool.h"
 #include "protocol/parts.h"
+#include "protocol/residence.h"
 
 /* Of what stored values take, such a part; or one piece, since a full cache gives up one value for each that it stores. */
 #define PART 8
@@ -13,7 +14,7 @@
 struct piece {
     struct block *block;
     char *base;
-    size_t len;
+    size_t len, counted;
     unsigned options;
     bool huge, may_collapse;
 };
@@ -36,6 +37,7 @@ static struct piece remove_piece(size_t at) {
 static void give_back(size_t at) {
     struct piece piece = remove_piece(at);
     pool_give(piece.block, piece.base, piece.len);
+    residence_leave(piece.counted);
 }
 
 static bool is_too_much(size_t more) {
@@ -54,7 +56,8 @@ bool spare_keep(struct range *range) {
     if (!range->small) os_name(range->base, range->mapped, "mvolatile:spare");
     pthread_mutex_lock(&lock);
     while (count && is_too_much(range->mapped)) give_back(0);
-    pieces[count++] = (struct piece){range->block, range->base, range->mapped, range->options, range->huge, range->may_collapse};
+    pieces[count++] = (struct piece){range->block,   range->base, range->mapped, atomic_exchange(&range->counted, 0),
+                                     range->options, range->huge, range->may_collapse};
     kept += range->mapped;
     pthread_mutex_unlock(&lock);
     return true;
@@ -83,14 +86,25 @@ bool spare_take(struct range *range) {
     /* What the new owner does not reach is the last one's, and nobody would ask for it or give it back. */
     if (piece.len > range->mapped && os_discard(piece.base + range->mapped, piece.len - range->mapped)) {
         pool_give(piece.block, piece.base, piece.len); /* it is locked: see there */
+        residence_leave(piece.counted);
         return false;
     }
     range->block = piece.block;
     range->base = piece.base;
     range->may_collapse = piece.may_collapse;
+    atomic_store(&range->counted, piece.counted);
+    if (piece.counted > range->mapped) residence_count(range, range->mapped);
     range->marked = range->watched = true;
     pool_hand_over(piece.block, piece.base, range);
     return true;
+}
+
+size_t spare_give_back_oldest(void) {
+    pthread_mutex_lock(&lock);
+    size_t bytes = count ? pieces[0].len : 0;
+    if (bytes) give_back(0);
+    pthread_mutex_unlock(&lock);
+    return bytes;
 }
 
 bool spare_give_back(void) {

@@ -13,6 +13,7 @@ struct block;
 bool spare_keep(struct range *range);
 /* For `range`, which knows by its other fields what it needs. False: there is none. */
 bool spare_take(struct range *range);
+size_t spare_give_back_oldest(void); /* its bytes; 0: there is none */
 bool spare_give_back(void); /* all of it, to the pool; whether there was any */
 size_t spare_bytes(void);
 

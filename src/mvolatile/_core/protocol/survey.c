@@ -2,6 +2,7 @@
 #include <errno.h>
 
 #include "protocol/parts.h"
+#include "protocol/residence.h"
 #include "protocol/watch.h"
 
 int range_survey_window(struct range *range, size_t offset, size_t length) {
@@ -14,6 +15,7 @@ int range_survey_window(struct range *range, size_t offset, size_t length) {
         loss_fold_notes(range);
         bool any;
         err = range->marked ? loss_find_missing(range, start, end, range_tier != OS_TIER_USERFAULTFD, &any) : 0;
+        if (!err && range->marked && !range->foreign) residence_count(range, extents_bytes(&range->data));
         if (!err) mark_what_collapsed(range);
         range_leave(range);
     } while (err && watch_renewed(&watch));
@@ -57,6 +59,48 @@ static size_t bytes_of(struct range *range, enum os_class class, size_t offset, 
     return os_scan(class, start, end, sum_up, &sum) ? 0 : sum;
 }
 
+void range_recount(struct range *range) {
+    if (os_can_scan()) residence_count(range, bytes_of(range, OS_RESIDENT, 0, range->mapped));
+}
+
+struct front {
+    uintptr_t start, end;
+    size_t wanted, found;
+};
+
+static void add_front(void *context, uintptr_t start, uintptr_t end) {
+    struct front *front = context;
+    if (front->found >= front->wanted) return;
+    if (!front->found) front->start = start;
+    front->end = end - start > front->wanted - front->found ? start + (front->wanted - front->found) : end;
+    front->found += front->end - start;
+}
+
+/* By the kernel's own reclaim; and what that leaves because a forked process has it, too, by letting go of it: it is as lost to us, and is not in our
+ * RSS any more. A mark counts pages that a swap has by now as data, and they are not there. */
+void range_take_back(struct range *range, size_t nbytes) {
+    if (range->pins || !range->marked || range->refusal || range_tier == OS_TIER_UNSUPPORTED) return;
+    uintptr_t base = (uintptr_t)range->base;
+    struct front front = {base, base + range->mapped, nbytes, 0};
+    if (nbytes < range->mapped && os_can_scan()) {
+        size_t unit = range->huge ? os_huge_size : os_page_size;
+        if (os_scan(OS_RESIDENT, base, base + range->mapped, add_front, &front)) return;
+        front.start &= ~(unit - 1); /* a range is aligned to what it is made of */
+        front.end = (front.end + unit - 1) & ~(unit - 1);
+        if (front.end > base + range->mapped) front.end = base + range->mapped;
+    }
+    size_t offset = front.start - base, length = front.end - front.start;
+    (void)os_pageout(at_offset(range, offset), length);
+    if (os_can_scan() && !bytes_of(range, OS_RESIDENT, offset, length)) {
+        range_recount(range);
+    } else if (!os_discard(at_offset(range, offset), length)) {
+        if (os_can_scan())
+            range_recount(range);
+        else
+            residence_count(range, 0);
+    }
+}
+
 int range_purge(struct range *range, size_t offset, size_t length, size_t *bytes) {
     *bytes = 0;
     size_t start = page_down(offset), len = page_up(offset + length) - start;
@@ -71,6 +115,7 @@ int range_purge(struct range *range, size_t offset, size_t length, size_t *bytes
         err = os_pageout(at_offset(range, start), len);
         if (!err && before && bytes_of(range, OS_DATA, start, len)) os_reclaim_all(at_offset(range, start), len);
         *bytes = before - bytes_of(range, OS_DATA, start, len);
+        range_recount(range);
     }
     range_leave(range);
     return err;

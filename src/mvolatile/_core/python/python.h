@@ -91,6 +91,7 @@ enum closing begin_closing(MemoryObject *self, struct range **out); /* OURS: the
 
 /* stored.c */
 extern PyMethodDef stored_functions[];
+extern PyMethodDef residence_functions[];
 
 /* peek.c */
 PyObject *peek_new(PyTypeObject *type, MemoryObject *memory, Py_ssize_t offset, Py_ssize_t length);

@@ -28,7 +28,7 @@ class Regions(dict[int, Region]):
     bytes of values and the overhead of all.
     """
 
-    __slots__ = ("_numbers", "leaving", "lookup", "new_memory", "spare")
+    __slots__ = ("_numbers", "leaving", "lookup", "mapped", "new_memory", "spare")
 
     def __init__(self, new_memory: Callable[[int], VolatileMemory], lookup: Lookup) -> None:
         super().__init__()
@@ -38,6 +38,7 @@ class Regions(dict[int, Region]):
         )  # given up, and held by arrays still
         self.spare: list[VolatileMemory] = []
         self.new_memory = new_memory
+        self.mapped = 0  # bytes of memory of those there are
         self._numbers = count(1)
 
     def next_number(self) -> int:
@@ -60,6 +61,7 @@ class Regions(dict[int, Region]):
     def enter(self, region: Region) -> None:
         """Have readers find it, and count it."""
         self.register(region)
+        self.mapped += region.memory.nbytes
         self.lookup.nbytes += region.used
         self.lookup.overhead += region.overhead
 
@@ -81,6 +83,7 @@ class Regions(dict[int, Region]):
         if self.pop(region.number, None) is None:
             return False
         region.gone = True
+        self.mapped -= region.memory.nbytes
         if _core.pins(region.memory):
             self.leaving.add(region.memory)
         self.lookup.tables.pop(region.number, None)
@@ -94,8 +97,19 @@ class Regions(dict[int, Region]):
             close_and_keep(region.memory)  # for the next large value; not if somebody holds or reads it
         return True
 
+    @property
+    def held(self) -> int:
+        """Bytes of memory that it has, with what was given up and is not gone yet."""
+        return self.mapped + self.spare_bytes + sum(memory.nbytes for memory in self.leaving)
+
+    @property
+    def spare_bytes(self) -> int:
+        """Of emptied segments' memories that are kept."""
+        return sum(memory.nbytes for memory in self.spare)
+
     def recount(self) -> None:
         """What they take, after a change that was cut short."""
+        self.mapped = sum(region.memory.nbytes for region in self.values())
         self.lookup.nbytes = sum(region.used - region.emptied for region in self.values())
         self.lookup.overhead = sum(region.overhead - region.emptied_overhead for region in self.values())
 
@@ -105,4 +119,4 @@ class Regions(dict[int, Region]):
         super().clear()
         self.spare.clear()
         give_back_kept()
-        self.lookup.nbytes = self.lookup.overhead = 0
+        self.mapped = self.lookup.nbytes = self.lookup.overhead = 0
