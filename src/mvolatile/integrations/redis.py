@@ -48,8 +48,12 @@ class VolatileCache(CacheInterface):
     name: shown in ``mvolatile status``.
 
     An answer is kept with the connection that it came by, to which the server says when it has changed; when that is
-    gone, so is the answer. An answer that was on its way while its key changed is not kept. Threads: any. A forked
+    gone, so is the answer. An answer that was on its way while its key changed is not kept. A forked
     child has an empty one.
+
+    Threads: this cache may be used by any, but one redis-py client with a cache, whichever it is, by one thread alone:
+    redis-py 8.1 reads from a connection that another thread uses, may take its answer, and that thread then waits for
+    ever. `NearCache` is for threads.
     """
 
     # The bad schedule, of redis-py's own cache: thread A has its answer, and found its placeholder still there; thread
