@@ -34,7 +34,7 @@ MAY_IMPORT = {
     "explore": {"errors"},
     "testing": {"memory", "arrays", "kernel", "_core", "errors"},
     "demo": {"cache", "kernel", "errors"},
-    "integrations": set(),
+    "integrations": {"cache", "shared", "errors"},
 }
 """By room, which is a module of the package or a package below it. `__init__`, `__main__` and `cli` may
 import all.
