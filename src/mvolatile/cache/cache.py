@@ -11,6 +11,7 @@ from collections.abc import (
     ItemsView,
     Iterable,
     Iterator,
+    Mapping,
     MutableMapping,
     ValuesView,
 )
@@ -222,7 +223,7 @@ class VolatileCache(Verbs[K, V], MutableMapping[K, V]):
 
     def update(self, other: Any = (), /, **more: Any) -> None:
         """Store every pair of a mapping or an iterable; what is gone from another cache meanwhile is left out."""
-        super().update(other.items() if isinstance(other, VolatileCache) else other, **more)
+        super().update(other.items() if isinstance(other, Mapping) else other, **more)
 
     @overload
     def pop(self, key: K) -> V: ...

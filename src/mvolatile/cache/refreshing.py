@@ -75,7 +75,14 @@ class Refreshing(SingleFlight):
         self._due: deque[Job] = deque()
         self._threads = threading.Semaphore(MOST_THREADS)
 
-    def make(self, key: Hashable, factory: Callable[[], Any], terms: Terms) -> Any:
+    def make(
+        self,
+        key: Hashable,
+        factory: Callable[[], Any],
+        terms: Terms,
+        alone: Callable[[], Any] | None = None,
+        waits: bool = True,
+    ) -> Any:
         """As `SingleFlight.make`, but for old values."""
         catch_up()
         old = self._old(key)
@@ -86,11 +93,18 @@ class Refreshing(SingleFlight):
             self._run(job)
             return self._newer(key, old)
         try:
-            return super().make(key, factory, terms)
+            return super().make(key, factory, terms, alone, waits)
         except Exception as error:
             return self._instead(key, error)
 
-    async def amake(self, key: Hashable, factory: Callable[[], Any], terms: Terms) -> Any:
+    async def amake(
+        self,
+        key: Hashable,
+        factory: Callable[[], Any],
+        terms: Terms,
+        alone: Callable[[], Any] | None = None,
+        waits: bool = True,
+    ) -> Any:
         """As `make`, for tasks."""
         catch_up()
         old = self._old(key)
@@ -101,7 +115,7 @@ class Refreshing(SingleFlight):
             await self._arun(job)
             return self._newer(key, old)
         try:
-            return await super().amake(key, factory, terms)
+            return await super().amake(key, factory, terms, alone, waits)
         except Exception as error:
             return self._instead(key, error)
 

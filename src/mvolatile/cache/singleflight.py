@@ -133,8 +133,19 @@ class SingleFlight:
     def after_fork(self) -> None:
         """In the child."""
 
-    def make(self, key: Hashable, factory: Callable[[], Any], terms: Terms) -> Any:
-        """The value of ``factory()``, made here and stored, or made by another."""
+    def make(
+        self,
+        key: Hashable,
+        factory: Callable[[], Any],
+        terms: Terms,
+        alone: Callable[[], Any] | None = None,
+        waits: bool = True,
+    ) -> Any:
+        """The value of ``factory()``, made here and stored, or made by another.
+
+        A factory that waits for other processes gives ``alone``, which waits for nobody: that is called by who would
+        close a circle. With `waits` False it is the factory that waits, also for those of this process.
+        """
         catch_up()
         me, crews, tries, tag = threading.get_ident(), making.get(), TRIES, terms.tag(factory)
         while True:
@@ -155,7 +166,12 @@ class SingleFlight:
                     call = mine = maker = None
             if not tries or closes_a_circle(me, call, None, crews):
                 self._cache.count_miss()
-                return factory()
+                return (alone or factory)()
+            if not waits:
+                try:
+                    return factory()
+                finally:
+                    waits_no_more(me, crews)
             over = threading.Event()
             try:
                 call.wake_when_over(over.set)
@@ -168,7 +184,14 @@ class SingleFlight:
             if value is not MISSING:
                 return value
 
-    async def amake(self, key: Hashable, factory: Callable[[], Any], terms: Terms) -> Any:
+    async def amake(
+        self,
+        key: Hashable,
+        factory: Callable[[], Any],
+        terms: Terms,
+        alone: Callable[[], Any] | None = None,
+        waits: bool = True,
+    ) -> Any:
         """As `make`, for tasks."""
         catch_up()
         me, loop, crews, tag = object(), running(), making.get(), terms.tag(factory)
@@ -191,7 +214,12 @@ class SingleFlight:
                     call = mine = maker = None
             if not tries or closes_a_circle(me, call, loop, crews):
                 self._cache.count_miss()
-                return await _made(factory)
+                return await _made(alone or factory)
+            if not waits:
+                try:
+                    return await _made(factory)
+                finally:
+                    waits_no_more(me, crews)
             try:
                 await wait(loop, call, ORPHAN_SECONDS)
             finally:

@@ -112,6 +112,7 @@ class Access(Reader):
     def after_fork(self) -> None:
         """What other threads were making is never made here."""
         self.calls.forget_other_threads()
+        self.start_over()
         if self.notices is not None:
             self.notices.after_fork()
 

@@ -174,7 +174,7 @@ class Answers:
         record = self.storage.index.slots.read(slot)
         if record is None or record[0] != request.key:
             self.storage.lose(slot)
-            return Reply(Status.NO, version=version)
+            return Reply(Status.LOST)
         self.clients.heard(slot, self.storage.index)
         value = record[1]
         if length <= INLINE:
@@ -204,6 +204,7 @@ class Answers:
     def info(self) -> dict[str, Any]:
         """What there is to know of it."""
         storage, reclaimer = self.storage, self.storage.reclaimer
+        reclaimer.look_for_losses()
         connections = self.clients.connections
         hits, misses, purged = self.clients.counts()
         return {

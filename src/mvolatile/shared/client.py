@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copyreg
 from collections.abc import (
     Awaitable,
     Callable,
@@ -19,7 +20,7 @@ from .._core import MISSING
 from . import keys
 from .access import Access, check
 from .connection import Connections
-from .lease import aleased, leased
+from .lease import aleased, holds_leases, leased
 from .values import (
     CacheInfo,
     Codec,
@@ -261,7 +262,9 @@ class SharedCache(Verbs[K, V], MutableMapping[K, V]):
             return cast(V, value)
         return cast(
             V,
-            self._access.flight.make(key, leased(self._access, key, factory, terms), terms),
+            self._access.flight.make(
+                key, leased(self._access, key, factory, terms), terms, factory, not holds_leases()
+            ),
         )
 
     async def aget_or_set(
@@ -279,7 +282,9 @@ class SharedCache(Verbs[K, V], MutableMapping[K, V]):
             return cast(V, value)
         return cast(
             V,
-            await self._access.flight.amake(key, aleased(self._access, key, factory, terms), terms),
+            await self._access.flight.amake(
+                key, aleased(self._access, key, factory, terms), terms, factory, not holds_leases()
+            ),
         )
 
     # ---- the whole
@@ -309,8 +314,7 @@ class SharedCache(Verbs[K, V], MutableMapping[K, V]):
         memory that grows with the entries.
         """
         told = self.keeper_info()
-        have = self._access.connections.attachment
-        hits, misses, _ = have.table.counts if have is not None else (0, 0, 0)
+        hits, misses = self._access.connections.counts()
         return CacheInfo(
             hits=hits + self._access.found_by_waiting,
             misses=misses,
@@ -346,13 +350,27 @@ class SharedCache(Verbs[K, V], MutableMapping[K, V]):
         state = "closed" if self.closed else "shared"
         return f"<{type(self).__name__} {self.name!r}: {state}>"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The object first, then its parameters: on_lost may be a method of it.
+        return copyreg.__newobj__, (type(self),), self.__getstate__()  # type: ignore[attr-defined]
+
     def __getstate__(self) -> dict[str, Any]:
-        return {"name": self.name, "parameters": packed(self._given)}
+        more = {name: value for name, value in vars(self).items() if name not in _OWN}
+        return {
+            "name": self.name,
+            "parameters": packed(self._given),
+            "closed": self.closed,
+            "attributes": more,
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         SharedCache.__init__(self, state["name"], **unpacked(state["parameters"]))
+        vars(self).update(state["attributes"])
+        if state["closed"]:
+            self.close()
 
 
+_OWN = {"name", "_given", "_access", "_find"}
 _NOTHING: Any = object()
 
 

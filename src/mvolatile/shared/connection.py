@@ -151,6 +151,7 @@ class Connections:
         self.by_message = os.environ.get("MVOLATILE_SHARED_READ") == "message"
         self.attachment: Attachment | None = None
         self.closed = False
+        self._counted = 0, 0  # hits and misses, by tables that were
         self._idle: dict[int, list[Line]] = {}
         self._locks: dict[int, Any] = {}
         self._refused_until = 0.0
@@ -180,7 +181,9 @@ class Connections:
         return None
 
     def line(self, start: bool) -> Line | None:
-        """One that nobody uses; None if there is no keeper, or, with `start`, none to be had."""
+        """One that nobody uses; None if there is no keeper, or, with `start`, none to be had, or after `close`."""
+        if self.closed:
+            return None
         idle = self._idle.setdefault(forks(), [])
         while True:
             try:
@@ -252,6 +255,25 @@ class Connections:
 
     # ---- the table
 
+    def counts(self) -> tuple[int, int]:
+        """Hits and misses of this process."""
+        with self._lock():
+            have = self.attachment
+            hits, misses = self._counted
+            if have is not None and have.forks == forks():
+                more = have.table.counts
+                hits, misses = hits + more[0], misses + more[1]
+            return hits, misses
+
+    def _leave(self) -> None:
+        """That table is not looked at any more."""
+        self._counted = self.counts()
+        self.attachment = None
+
+    def after_fork(self) -> None:
+        """What the parent counted is the parent's, and its hints."""
+        self._counted = 0, 0
+
     def attach(self, start: bool) -> Attachment | None:
         """The keeper there is, and its table as it is now."""
         with self._lock():
@@ -259,11 +281,12 @@ class Connections:
             if have is not None and have.forks == forks() and have.anchor.channel.open:
                 if not have.table.moved:
                     return have
+                self._leave()
                 self.attachment = self._attached(have.anchor, have.ahead)
                 if self.attachment is not None:
                     return self.attachment
-            self.attachment = None
             if have is not None:
+                self._leave()
                 have.anchor.channel.close()
             for _ in range(TRIES):
                 opened = self._open_line(start)
@@ -307,8 +330,9 @@ class Connections:
         """Let go of the keeper."""
         with self._lock():
             self.closed = True
-            have, self.attachment = self.attachment, None
+            have = self.attachment
             if have is not None:
+                self._leave()
                 have.anchor.channel.close()
             for lines in list(self._idle.values()):
                 while lines:

@@ -23,13 +23,20 @@ from .wire import Flag, Op, Reply, Request, Status
 if TYPE_CHECKING:
     from .access import Access
 
-__all__ = ["aleased", "leased"]
+__all__ = ["aleased", "holds_leases", "leased"]
 
 MOST_HELD = 64
 LOOKS = 8
 """Times that a value is looked for which is said to be there, and is gone when it is looked for."""
 
 _held: ContextVar[tuple[int, ...]] = ContextVar("mvolatile_leases", default=())
+
+
+def holds_leases() -> bool:
+    """Whether what this caller makes, others wait for at the keeper. Then it must wait there itself, or a circle
+    through several processes has a piece that nobody sees.
+    """
+    return bool(_held.get())
 
 
 def leased(cache: Access, key: Any, factory: Callable[[], Any], terms: Terms) -> Callable[[], Any]:

@@ -59,9 +59,7 @@ class Reader:
                 if have is not None and have.table is table and have.anchor.channel.open:
                     return MISSING
             elif found == PURGED:
-                if self.notices is not None:
-                    self.notices.due.append(key)
-                    self.notices.deliver()
+                self._tell_lost(key)
                 return MISSING
             elif found == BUSY:
                 return self._fetched(key)
@@ -104,7 +102,17 @@ class Reader:
     def _fetched(self, key: Any) -> Any:
         """The value, by way of the keeper."""
         entry = self._fetch_entry(key)
-        return MISSING if entry is None else self.decoded(key, entry[2], entry[3])
+        if entry is None:
+            return MISSING
+        have = self.connections.attachment
+        if have is not None:
+            have.table.hit()
+        return self.decoded(key, entry[2], entry[3])
+
+    def _tell_lost(self, key: Any) -> None:
+        if self.notices is not None:
+            self.notices.due.append(key)
+            self.notices.deliver()
 
     def _fetch_entry(self, key: Any) -> tuple[int, float, int, Any] | None:
         encoded = keys.encode(key)
@@ -129,6 +137,8 @@ class Reader:
             return reply
 
         reply = self.connections.with_line(fetch, start=False)
+        if reply is not None and reply.status == Status.LOST:
+            self._tell_lost(key)
         if reply is None or reply.status != Status.OK:
             return None
         return reply.version, reply.expires, reply.kind, data if reply.kind < 2 else bytearray(data)
@@ -207,6 +217,14 @@ class Reader:
         if what.partition(":")[0] not in self._told:
             self._told.add(what.partition(":")[0])
             warnings.warn(f"{self!r}: {what}", VolatilityWarning, stacklevel=4)
+
+    def start_over(self) -> None:
+        """In a forked child, which is a client by itself: hits by the parent's table would be counted as the parent's,
+        and the keeper would not know that anybody is there.
+        """
+        self._table = None
+        self.found_by_waiting = 0
+        self.connections.after_fork()
 
     def let_go(self) -> None:
         """Of the keeper."""

@@ -82,6 +82,8 @@ class Status(IntEnum):
     LOOK = 6
     OWN = 7
     NEED = 8
+    LOST = 9
+    """There was one, and the kernel has taken it."""
 
 
 class Request(NamedTuple):

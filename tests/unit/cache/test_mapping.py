@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tracemalloc
-from collections.abc import MutableMapping
 from random import Random
 from typing import Any
 
@@ -70,47 +69,6 @@ def test_it_does_what_a_dict_does(operations: list[Any], losing: bool) -> None:
         assert found.items() <= {**model}.items() if losing else found == model
         assert len(cache) == len(found)
         is_valid(cache)
-
-
-def test_what_a_mapping_has() -> None:
-    cache: MutableMapping[str, int] = VolatileCache()
-    cache.update(a=1, b=2)
-    assert sorted(cache) == ["a", "b"]
-    assert sorted(cache.items()) == [("a", 1), ("b", 2)]
-    assert cache.setdefault("a", 7) == 1
-    assert cache.setdefault("c", 3) == 3
-    assert cache.popitem() == ("c", 3)
-    assert cache.pop("a") == 1
-    assert "a" not in cache
-    assert cache.get("a") is None
-    assert cache.get("a", 5) == 5
-    with pytest.raises(KeyError, match="a"):
-        cache["a"]
-    with pytest.raises(KeyError, match="a"):
-        del cache["a"]
-    with pytest.raises(KeyError):
-        cache.pop("a")
-    assert len(cache) == 1
-
-
-def test_none_is_a_value() -> None:
-    cache: VolatileCache[str, None] = VolatileCache()
-    cache["k"] = None
-    assert "k" in cache
-    assert cache.get("k", 1) is None
-    assert cache.get_or_set("k", lambda: pytest.fail("it is there")) is None
-
-
-def test_delete_many() -> None:
-    cache: VolatileCache[int, int] = VolatileCache()
-    cache.update({i: i for i in range(10)})
-    assert cache.delete_many(range(5, 15)) == 5
-    assert sorted(cache) == list(range(5))
-
-
-def test_popitem_of_an_empty_cache() -> None:
-    with pytest.raises(KeyError, match="empty"):
-        VolatileCache().popitem()
 
 
 def test_popitem_until_nothing_is_left() -> None:
@@ -212,13 +170,6 @@ def test_closing() -> None:
     assert repr(cache) == "<VolatileCache 'done': closed>"
     with pytest.raises(ValueError, match="nothing can be stored"):
         cache["a"] = 1
-
-
-def test_it_is_equal_to_itself_alone() -> None:
-    one: VolatileCache[str, int] = VolatileCache()
-    assert one == one
-    assert one != VolatileCache()
-    assert {one: 1}[one] == 1
 
 
 def test_an_overwritten_value_never_comes_back() -> None:

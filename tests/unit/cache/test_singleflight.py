@@ -36,58 +36,6 @@ def await_waiters(count: int) -> None:
     pytest.fail(f"{len(circles.waiting)} wait, not {count}")
 
 
-def test_many_threads_make_it_once(cache: VolatileCache[str, Any]) -> None:
-    made: list[int] = []
-
-    def make() -> str:
-        await_waiters(7)
-        made.append(1)
-        return "value"
-
-    with ThreadPoolExecutor(8) as pool:
-        results = list(pool.map(lambda _: cache.get_or_set("k", make), range(8)))
-    assert results == ["value"] * 8
-    assert made == [1]
-    assert cache["k"] == "value"
-    assert not circles.waiting
-
-
-def test_what_the_maker_raises_all_get_and_nothing_is_stored(cache: VolatileCache[str, Any]) -> None:
-    def make() -> str:
-        await_waiters(3)
-        raise LookupError("no such thing")
-
-    def call(_: int) -> str:
-        with pytest.raises(LookupError, match="no such thing"):
-            cache.get_or_set("k", make)
-        return "raised"
-
-    with ThreadPoolExecutor(4) as pool:
-        assert list(pool.map(call, range(4))) == ["raised"] * 4
-    assert "k" not in cache
-    assert cache.get_or_set("k", lambda: 1) == 1
-
-
-def test_when_the_maker_is_interrupted_another_takes_over(cache: VolatileCache[str, Any]) -> None:
-    first = threading.Event()
-
-    def interrupted() -> str:
-        first.set()
-        await_waiters(1)
-        raise KeyboardInterrupt
-
-    def main() -> None:
-        with pytest.raises(KeyboardInterrupt):
-            cache.get_or_set("k", interrupted)
-
-    with ThreadPoolExecutor(2) as pool:
-        maker = pool.submit(main)
-        first.wait()
-        waiter = pool.submit(cache.get_or_set, "k", lambda: "mine")
-        maker.result()
-        assert waiter.result(200) == "mine"
-
-
 def test_a_maker_that_vanished_without_a_word_is_replaced(
     cache: VolatileCache[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -101,26 +49,6 @@ def test_a_maker_that_vanished_without_a_word_is_replaced(
         await_waiters(1)
         del token
         assert waiter.result(200) == "made"
-
-
-@pytest.mark.parametrize("change", ["set", "delete", "pop", "clear"])
-def test_a_value_made_while_its_key_changed_is_not_stored(
-    cache: VolatileCache[str, Any], change: str
-) -> None:
-    def make() -> str:
-        if change == "set":
-            cache["k"] = "newer"
-        elif change == "delete":
-            cache.delete_many(["k"])
-        elif change == "pop":
-            cache.pop("k", None)
-        else:
-            cache.clear()
-        return "outdated"
-
-    assert cache.get_or_set("k", make) == "outdated"
-    assert cache.get("k") == ("newer" if change == "set" else None)
-    assert cache.get_or_set("k", lambda: "later") == ("newer" if change == "set" else "later")
 
 
 def test_a_factory_that_reenters(cache: VolatileCache[int, int]) -> None:
@@ -153,56 +81,6 @@ def test_a_circle_of_threads_is_no_deadlock(cache: VolatileCache[str, str]) -> N
     assert not circles.waiting
 
 
-def test_async_single_flight(cache: VolatileCache[str, Any]) -> None:
-    made: list[int] = []
-
-    async def make() -> str:
-        made.append(1)
-        while len(circles.waiting) < 4:
-            await asyncio.sleep(0)
-        return "value"
-
-    async def main() -> list[Any]:
-        return await asyncio.gather(*(cache.aget_or_set("k", make) for _ in range(5)))
-
-    assert asyncio.run(main()) == ["value"] * 5
-    assert made == [1]
-    assert asyncio.run(cache.aget_or_set("k", make)) == "value"
-    assert asyncio.run(cache.aget_or_set("plain", lambda: 3)) == 3
-
-
-def test_async_errors_and_cancellation(cache: VolatileCache[str, Any]) -> None:
-    async def fail() -> None:
-        while not circles.waiting:
-            await asyncio.sleep(0)
-        raise LookupError("no")
-
-    async def for_ever() -> None:
-        await asyncio.Event().wait()
-
-    async def main() -> None:
-        outcomes = await asyncio.gather(
-            *(cache.aget_or_set("k", fail) for _ in range(2)), return_exceptions=True
-        )
-        assert [type(outcome) for outcome in outcomes] == [LookupError, LookupError]
-        maker = asyncio.create_task(cache.aget_or_set("k", for_ever))
-        await asyncio.sleep(0)
-
-        async def other() -> str:
-            return "taken over"
-
-        waiter = asyncio.create_task(cache.aget_or_set("k", other))
-        while not circles.waiting:
-            await asyncio.sleep(0)
-        maker.cancel()
-        assert await waiter == "taken over"
-        with pytest.raises(asyncio.CancelledError):
-            await maker
-
-    asyncio.run(main())
-    assert not circles.waiting
-
-
 def test_async_circle_and_reentry(cache: VolatileCache[str, Any]) -> None:
     async def main() -> None:
         both = asyncio.Barrier(2)
@@ -222,22 +100,6 @@ def test_async_circle_and_reentry(cache: VolatileCache[str, Any]) -> None:
         assert again == 7
 
     asyncio.run(main())
-
-
-def test_a_thread_waits_for_a_task(cache: VolatileCache[str, Any]) -> None:
-    started = threading.Event()
-
-    async def make() -> str:
-        started.set()
-        while not circles.waiting:
-            await asyncio.sleep(0.001)
-        return "by the task"
-
-    with ThreadPoolExecutor(2) as pool:
-        task = pool.submit(asyncio.run, _call(cache, make))
-        started.wait()
-        assert pool.submit(cache.get_or_set, "k", lambda: "by the thread").result(200) == "by the task"
-        assert task.result() == "by the task"
 
 
 async def _call(cache: VolatileCache[str, Any], make: Callable[[], Any]) -> Any:

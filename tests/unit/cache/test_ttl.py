@@ -80,29 +80,6 @@ def test_expired_values_leave_though_nobody_asks_for_them(clock: Clock, size: in
     is_valid(cache)
 
 
-@pytest.mark.parametrize("ttl", [-1, -0.001, math.nan, -math.inf])
-def test_bad_times(ttl: float) -> None:
-    with pytest.raises(ValueError, match="ttl must not be negative"):
-        VolatileCache(ttl=ttl)
-    cache: VolatileCache[str, int] = VolatileCache()
-    with pytest.raises(ValueError, match="ttl must not be negative"):
-        cache.set("k", 1, ttl=ttl)
-    with pytest.raises(ValueError, match="ttl must not be negative"):
-        cache.get_or_set("k", lambda: 1, ttl=ttl)
-    cache["k"] = 1
-    with pytest.raises(ValueError, match="ttl must not be negative"):
-        cache.get_or_set("k", lambda: 1, ttl=ttl)
-    assert cache["k"] == 1
-
-
-@pytest.mark.parametrize("ttl", ["x", "3", b"3", 1j, []])
-def test_what_is_no_time(ttl: Any) -> None:
-    with pytest.raises(TypeError, match="ttl must be a number of seconds"):
-        VolatileCache(ttl=ttl)
-    with pytest.raises(TypeError, match="ttl must be a number of seconds"):
-        VolatileCache[str, int]().set("k", 1, ttl=ttl)
-
-
 @pytest.mark.parametrize("ttl", [1, 1.5, Fraction(1, 2), 10**400, True])
 def test_what_is_a_time(ttl: Any) -> None:
     cache: VolatileCache[str, int] = VolatileCache(ttl=ttl, timer=lambda: 0.0)
@@ -120,12 +97,3 @@ def test_users_keys_with_dead_weak_references_stay(clock: Clock) -> None:
     for i in range(200):
         cache[i] = i
     assert cache.get(key) == 5
-
-
-def test_no_time_at_all() -> None:
-    cache: VolatileCache[str, int] = VolatileCache()
-    cache["k"] = 1
-    cache.set("k", 2, ttl=0)
-    assert "k" not in cache
-    assert cache.get_or_set("k", lambda: 3, ttl=0) == 3
-    assert "k" not in cache

@@ -110,38 +110,6 @@ def test_add(clock: Clock, size: int) -> None:
         cache.add("k", b"6")
 
 
-@pytest.mark.parametrize("size", [10, LARGE])
-def test_one_of_many_threads_adds(size: int) -> None:
-    cache: VolatileCache[Any, bytes] = VolatileCache()
-    for step in range(20):
-        barrier = threading.Barrier(4)
-        won: list[Any] = []
-
-        def try_to(n: int, step: int = step, barrier: Any = barrier, won: Any = won) -> None:
-            barrier.wait()
-            if cache.add(step, b"%d" % n * size):
-                won.append(n)
-
-        threads = [threading.Thread(target=try_to, args=(n,)) for n in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert len(won) == 1
-        assert cache[step] == b"%d" % won[0] * size
-
-
-def test_what_is_being_made_while_it_is_added_is_not_stored() -> None:
-    cache: VolatileCache[str, str] = VolatileCache()
-
-    def make() -> str:
-        assert cache.add("k", "added")
-        return "made"
-
-    assert cache.get_or_set("k", make) == "made"
-    assert cache["k"] == "added"
-
-
 def test_incr_and_decr(clock: Clock) -> None:
     cache: VolatileCache[str, Any] = VolatileCache(ttl=10, timer=clock)
     cache["n"] = 5

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 import math
 import pickle
-import threading
 from collections.abc import Callable, MutableMapping
 from random import Random
 from typing import Any
 
 import pytest
 
-from mvolatile import SharedCache, TooLargeError, VolatilityWarning
-from mvolatile._core import boot_seconds
+from mvolatile import SharedCache, VolatilityWarning
 from mvolatile.cache import Compressed
 from support.keepers import keeper_pid, until
 
@@ -98,36 +95,6 @@ def test_what_comes_back_is_ones_own(cache: Cache) -> None:
     assert bytes(cache[7]) == b"abc"
 
 
-def test_time_to_live(make: Make) -> None:
-    cache = make(ttl=1000)
-    cache.set("a", 1)
-    cache.set("b", 2, ttl=datetime.timedelta(seconds=500))
-    cache.set("c", 3, ttl=math.inf)
-    cache.set("d", 4, ttl=0)
-    cache.set("e", 5, ttl=0.02)
-    assert 990 < (cache.ttl("a") or 0) <= 1000
-    assert 490 < (cache.ttl("b") or 0) <= 500
-    assert cache.ttl("c") == math.inf
-    assert cache.ttl("d") is None
-    assert "d" not in cache
-    end = boot_seconds() + 0.03
-    until(lambda: boot_seconds() > end)
-    assert cache.get("e") is None
-    assert "e" not in cache
-    assert sorted(cache) == ["a", "b", "c"]
-    assert cache.touch("a", 10)
-    assert (cache.ttl("a") or 0) <= 10
-    assert cache.touch("c")
-    assert 990 < (cache.ttl("c") or 0) <= 1000
-    assert cache.touch("a", math.inf)
-    assert cache.ttl("a") == math.inf
-    assert cache.touch("a", 0)
-    assert "a" not in cache
-    assert not cache.touch("a")
-    with pytest.raises(ValueError, match="negative"):
-        cache.set("a", 1, ttl=-1)
-
-
 def test_verbs(cache: Cache, make: Make) -> None:
     other = make()
     assert cache.add("a", 1)
@@ -157,35 +124,6 @@ def test_verbs(cache: Cache, make: Make) -> None:
         cache[object()] = 1
     with pytest.raises(TypeError, match="does not pickle"):
         cache["a"] = lambda: 0
-
-
-def test_sums_of_all_threads(cache: Cache) -> None:
-    def count() -> None:
-        for _ in range(200):
-            cache.incr("n", default=0)
-
-    threads = [threading.Thread(target=count) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert cache["n"] == 800
-
-
-def test_bounds(make: Make) -> None:
-    cache = make(max_bytes=100_000)
-    with pytest.raises(TooLargeError):
-        cache["large"] = bytes(200_000)
-    for i in range(50):
-        cache[i] = bytes(10_000)
-    info = cache.cache_info()
-    assert info.bytes <= 100_000
-    assert 5 <= info.currsize <= 10
-    cache.resize(20_000)
-    assert cache.cache_info().bytes <= 20_000
-    cache.resize(None)
-    cache["large"] = bytes(200_000)
-    assert cache["large"] == bytes(200_000)
 
 
 def test_codecs(make: Make) -> None:
@@ -230,22 +168,6 @@ def test_statistics(cache: Cache) -> None:
     told = cache.keeper_info()
     assert told["clients"] == 1
     assert told["pid"] == keeper_pid("test")
-
-
-def test_closed(make: Make) -> None:
-    cache = make()
-    cache["a"] = 1
-    other = make()
-    cache.close()
-    cache.close()
-    assert cache.get("a") is None
-    assert len(cache) == 0
-    with pytest.raises(ValueError, match="nothing can be stored"):
-        cache["a"] = 2
-    assert other["a"] == 1
-    with make("x") as one:
-        one["a"] = 1
-    assert one.closed
 
 
 def test_it_pickles_by_name(make: Make) -> None:

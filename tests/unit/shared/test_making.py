@@ -139,6 +139,33 @@ def test_makers_that_use_the_cache(cache: Cache, make: Make) -> None:
     assert cache.get_or_set("x", lambda: cache.get_or_set("x", lambda: 3) + 1) == 4
 
 
+def test_a_circle_of_makers_of_which_some_share_a_process(cache: Cache, make: Make) -> None:
+    """39: 1 waits for 2, which are of one process, so that the keeper was not told; 2 for 3, and 3 for 1."""
+    other = make()
+    meet = threading.Barrier(3)
+
+    def maker(by: Cache, needs: int) -> Callable[[], int]:
+        def factory() -> int:
+            meet.wait(100)
+            return 10 + by.get_or_set(needs, lambda: 1)
+
+        return factory
+
+    got: list[int] = []
+    asked = [(cache, 1, 2), (cache, 2, 3), (other, 3, 1)]
+    threads = [
+        threading.Thread(
+            target=lambda by=by, key=key, needs=needs: got.append(by.get_or_set(key, maker(by, needs)))
+        )
+        for by, key, needs in asked
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(100)
+    assert sorted(got) == [11, 21, 31]
+
+
 def test_the_keepers_death_is_a_miss(cache: Cache, make: Make) -> None:
     other = make()
     cache["a"] = b"old"

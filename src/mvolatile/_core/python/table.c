@@ -294,6 +294,12 @@ static PyObject *table_scan(TableObject *self, PyObject *args) {
     return Py_BuildValue("(NK)", keys, (unsigned long long)index);
 }
 
+static PyObject *table_hit(TableObject *self, PyObject *unused) {
+    (void)unused;
+    count_use(&((struct hints_header *)self->hints)->hits);
+    Py_RETURN_NONE;
+}
+
 static PyObject *table_missed(TableObject *self, PyObject *unused) {
     (void)unused;
     count_use(&((struct hints_header *)self->hints)->misses);
@@ -331,6 +337,7 @@ static PyMethodDef table_methods[] = {
      "probe($self, key, /)\n--\n\n(version, expires) if a read would find all of it, or why not. Counts as no use."},
     {"scan", (PyCFunction)table_scan, METH_VARARGS,
      "scan($self, start, most, /)\n--\n\n(encoded keys, where to go on), from slot `start` on; or why that cannot be."},
+    {"hit", (PyCFunction)table_hit, METH_NOARGS, "hit($self, /)\n--\n\nCount a hit that was not by this table."},
     {"missed", (PyCFunction)table_missed, METH_NOARGS, "missed($self, /)\n--\n\nCount a miss."},
     {NULL, NULL, 0, NULL},
 };

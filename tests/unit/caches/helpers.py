@@ -1,0 +1,39 @@
+"""What several tests of both caches need."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+
+import mvolatile as mv
+from mvolatile.cache import circles
+from mvolatile.cache.clock import lifetime
+
+LARGE = 100_000
+"""Bytes of a value that has memory of its own, and so is volatile when it is stored, in each of the caches."""
+
+
+def later(seconds: float) -> None:
+    """Wait until so much time has passed, by the clock that times to live are told by."""
+    end, patience = lifetime() + seconds, threading.Event()
+    while lifetime() < end:
+        patience.wait(0.001)
+
+
+def await_waiters(count: int) -> None:
+    """Until so many callers wait for others."""
+    patience = threading.Event()
+    for _ in range(20_000):
+        if len(circles.waiting) >= count:
+            return
+        patience.wait(0.001)
+    pytest.fail(f"{len(circles.waiting)} wait, not {count}")
+
+
+def purge(cache: Any) -> None:
+    """Have the kernel take the large values."""
+    if not mv.features().can_purge:
+        pytest.skip("nothing can be purged here")
+    assert cache.purge() > 0
