@@ -128,7 +128,7 @@ class SlotIndex:
     def put(
         self,
         key: bytes,
-        value: bytes | int,
+        value: bytes | memoryview | int,
         address: int,
         length: int,
         kind: int,
