@@ -268,6 +268,7 @@ class Lookup:
     overhead: int
     torn: bool
     def put(self, key: Any, value: Any, call: Any = None, /) -> bool: ...
+    def put_laid_out(self, key: Any, kind: int, data: bytes, call: Any, /) -> bool: ...
     def arm(
         self,
         table: SlotTable,

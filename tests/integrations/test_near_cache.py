@@ -204,7 +204,7 @@ def test_nothing_stale_under_writers(near: NearCache, client: Any, server: Redis
                 assert near.get(f"wrote {number}") is None  # a message alone takes that away
                 writer.set("n", number)
                 writer.set(f"wrote {number}", 1)
-                until(lambda number=number: near.get(f"wrote {number}"))
+                until(lambda number=number: near.get(f"wrote {number}"))  # type: ignore[misc]
                 if near.cache_info().purged == 0:  # else the kernel may have
                     told = number
         stop.set()

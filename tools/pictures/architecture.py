@@ -13,9 +13,11 @@ Box = tuple[int, int, int, int, str, str, str]
 """x, y, width, height, colour, title, what it is for."""
 
 BOXES: tuple[Box, ...] = (
-    (20, 50, 600, 56, LIBRARY, "cli/  demo/  testing.py", "commands, the demo, losing memory on purpose"),
-    (20, 122, 295, 72, LIBRARY, "cache/", "VolatileCache: the kernel evicts"),
-    (325, 122, 295, 72, LIBRARY, "arrays.py  holdings.py", "VolatileArray; what this process holds"),
+    (20, 50, 295, 56, LIBRARY, "cli/  demo/  testing.py", "commands; losing memory on purpose"),
+    (325, 50, 295, 56, LIBRARY, "integrations/", "the caches behind other frameworks"),
+    (20, 122, 165, 72, LIBRARY, "cache/", "the kernel evicts"),
+    (195, 122, 165, 72, LIBRARY, "shared/", "one for all processes"),
+    (370, 122, 250, 72, LIBRARY, "arrays  holdings  residence/", "arrays; what is held; its limit"),
     (215, 210, 405, 72, LIBRARY, "memory.py  syscall.py", "what to do about a loss; the call of the patch"),
     (20, 210, 185, 72, LIBRARY, "kernel/", "features, cgroups, pressure"),
     (20, 298, 405, 56, CORE, "_core/python/  _core/cache/", "types: memories, pins, peeks, a cache's index"),

@@ -10,10 +10,13 @@ import weakref
 from collections.abc import Callable, Hashable, Iterator
 
 from ..errors import Purged
-from .store import LargeValue, Store
+from .store import LargeValue, Region, Store
 from .values import EXPIRES, EXPIRY
 
 __all__ = ["Expirer", "Held"]
+
+
+EXPIRY_SIZE, _expiry = EXPIRY.size, EXPIRY.unpack_from
 
 
 class Held(weakref.ref):  # type: ignore[type-arg]
@@ -32,46 +35,49 @@ class Expirer:
         self._grace = grace
         self._store = store
         self._timer = timer
-        self._places: Iterator[tuple[int, int]] = iter(())
+        self._round: Iterator[int] = iter(())  # regions to come, by number
+        self._number = self._slot = 0  # of the region that we are in, and where
 
     def look_at(self, steps: int) -> None:
-        """The next `steps` values."""
-        for _ in range(steps):
-            place = next(self._places, None)
-            if place is None:
-                self._places = self._round()
-                return
-            self._look(*place)
+        """The next `steps` values. At the end of a round no more, so that small caches are not looked at for ever."""
+        regions = self._store.regions
+        while steps > 0:
+            region = regions.get(self._number)
+            at = self._slot
+            end = at if region is None else min(len(region.keys), at + steps)
+            if region is None or at >= end:
+                number = next(self._round, None)
+                if number is None:
+                    self._round = iter(list(regions))
+                    return
+                self._number, self._slot = number, 0
+                continue
+            self._slot = end
+            steps -= end - at
+            now = self._timer() - self._grace
+            for slot, locator in self._store.living(region, at, end):
+                if self._look(region, slot, locator, now) and region.number not in regions:
+                    break  # it left with that value
 
-    def _round(self) -> Iterator[tuple[int, int]]:
-        for number in list(self._store.regions):
-            region = self._store.regions.get(number)
-            for slot in range(0 if region is None else len(region.keys)):
-                yield number, slot
-
-    def _look(self, number: int, slot: int) -> None:
-        region = self._store.regions.get(number)
-        if region is None or slot >= len(region.keys):
-            return
-        if not self._store.lives(region, slot):
-            return
+    def _look(self, region: Region, slot: int, locator: int, now: float) -> bool:
+        """Whether it was a value's last."""
         key = region.keys[slot]
-        locator = self._store.index[key]
         try:
-            if isinstance(region, LargeValue):
-                over = region.expires is not None and self._timer() >= region.expires + self._grace
-            elif locator & EXPIRES:
+            if locator & EXPIRES:
                 data = region.probe(slot)
-                over = self._timer() >= EXPIRY.unpack_from(data, len(data) - EXPIRY.size)[0] + self._grace
+                over = now >= _expiry(data, len(data) - EXPIRY_SIZE)[0]
+            elif isinstance(region, LargeValue):
+                over = region.expires is not None and now >= region.expires
             else:
                 over = False
         except Purged:
             self._store.lose(key, locator)
-            return
-        if over or _is_orphan(key):
-            self._store.remove(key, locator, "expired" if over else "orphaned")
+            return True
+        if over or (type(key) is tuple and _is_orphan(key)):
+            return self._store.remove(key, locator, "expired" if over else "orphaned")
+        return False
 
 
-def _is_orphan(key: Hashable) -> bool:
+def _is_orphan(key: tuple[Hashable, ...]) -> bool:
     """Once a method's object is gone, no key is equal to its keys."""
-    return type(key) is tuple and bool(key) and type(key[0]) is Held and key[0]() is None
+    return bool(key) and type(key[0]) is Held and key[0]() is None

@@ -86,11 +86,14 @@ class Storing:
         if self._store.is_large(nbytes):
             self._put_large(key, encoded, expires, call)
             return
-        parts_of_it, kind = encoded.parts, encoded.kind
+        kind, data = encoded.kind, encoded.parts[0]
+        if len(encoded.parts) > 1:
+            data = b"".join(map(_as_bytes, encoded.parts))
         if expires is not None:
-            parts_of_it, kind = [*parts_of_it, EXPIRY.pack(expires)], kind | EXPIRES
-        data = parts_of_it[0] if len(parts_of_it) == 1 else b"".join(map(_as_bytes, parts_of_it))
-        self._parts.change(self._put_small, key, kind, data, call)
+            kind, data = kind | EXPIRES, bytes(data) + EXPIRY.pack(expires)
+        if STR < kind < EXPIRES and type(data) is bytes and parts.lookup.put_laid_out(key, kind, data, call):
+            return  # bytes and text were tried before they were laid out
+        parts.change(self._put_small, key, kind, data, call)
 
     def _check_residence(self, key: Any, nbytes: int, call: Any) -> None:
         try:
@@ -198,7 +201,7 @@ class Storing:
             except OutOfMemoryError:
                 self._put_instead_of_others(key, kind, data, queue)
             self._reclaimer.tidy()
-            if kind <= STR and not self._reclaimer.is_tight:
+            if not kind & EXPIRES and not self._reclaimer.is_tight:
                 self._parts.arm()
 
     def _put_instead_of_others(self, key: Any, kind: int, data: bytes, queue: int) -> None:

@@ -3,7 +3,9 @@
 - `files`: reading the small text files of proc, sysfs and cgroupfs.
 - `cgroup`: this process's memory cgroup, and children of it with limits of their own.
 - `room`: how much memory there is to be had.
-- `pressure`: being told that memory grows short.
+- `pressure`: being told that memory grows short. `pressure_sources`: by what; `psi`: how much of the time tasks waited;
+  `threads`: starting and ending one that waits.
 - `smaps`: what a process's mappings hold.
-- `features`: all of it in one frozen record, with the tier that serves us.
+- `features`: all of it in one frozen record, with the tier that serves us. `unsupported`: saying once that nothing can
+  be purged here.
 """

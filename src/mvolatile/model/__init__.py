@@ -13,6 +13,7 @@ The map, readable beside the mail and Linux 3.14:
     variants, properties      the patch's versions as data; what must hold
     litmus, races, generate   programs to search
     trace, drawing            a schedule step by step, and drawn
+    sequential                one call after the other, for those who compare
 
 Kernel functions are generators: ``pte = yield pte_under_lock(k, mm, address)`` is one step, and other processors may
 take theirs at every `yield`. `run` runs one alone; any explorer of interleavings can run several.

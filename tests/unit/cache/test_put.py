@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
+import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -62,6 +63,33 @@ def test_the_long_way_for_all_else(value: Any) -> None:
 
 
 @pytest.mark.parametrize(
+    "value", [None, 5, (1, "two"), {"a": [1]}, {1, 2}, memoryview(b"seen"), range(9), ["long"] * 3000]
+)
+@pytest.mark.parametrize("old", [None, VALUE, (1, 2)], ids=["new", "over bytes", "over a pickle"])
+def test_what_was_laid_out_goes_the_same_way(value: Any, old: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = armed()
+    if old is not None:
+        cache["k"] = old
+    with monkeypatch.context() as patch:
+        patch.setattr(engine_of(cache), "change", None)
+        cache["k"] = value
+        assert cache.get_or_set("l", lambda: value) == value
+    assert cache["k"] == cache["l"] == value
+    assert is_valid(cache)
+    seal(cache)
+    assert cache["k"] == cache["l"] == value
+    assert len(cache) == 4
+
+
+def test_what_was_laid_out_is_bytes_of_a_kind() -> None:
+    lookup = engine_of(armed()).lookup
+    for kind, data, error in ((16, b"x", ValueError), (0, "x", TypeError), (-1, b"x", OverflowError)):
+        with pytest.raises(error):
+            lookup.put_laid_out("k", kind, data, None)  # type: ignore[arg-type]
+    assert "k" not in lookup.index
+
+
+@pytest.mark.parametrize(
     "options",
     [{"ttl": 60}, {"maxsize": 9}, {"on_evict": lambda key, why: None}, {"on_lost": lambda keys: None}],
     ids=["ttl", "maxsize", "on_evict", "on_lost"],
@@ -117,6 +145,17 @@ def test_every_other_change_ends_it(change: Callable[[Any], object]) -> None:
     assert is_plain(cache)
     change(cache)
     assert not is_plain(cache)
+
+
+def test_what_is_cleared_keeps_no_keys() -> None:
+    cache = armed()
+    key = Key()
+    there = weakref.ref(key)
+    assert is_plain(cache, key)
+    del key
+    cache.clear()
+    gc.collect()
+    assert there() is None
 
 
 def test_a_large_value_that_was_there_goes() -> None:

@@ -148,6 +148,8 @@ static PyMethodDef lookup_methods[] = {
     {"put", (PyCFunction)(void (*)(void))lookup_put, METH_FASTCALL,
      "put($self, key, value, call=None, /)\n--\n\nStore it, if that is plain: False, and nothing has changed, where the long way is to be gone. `call` is the "
      "making that brought it."},
+    {"put_laid_out", (PyCFunction)lookup_put_laid_out, METH_VARARGS,
+     "put_laid_out($self, key, kind, data, call, /)\n--\n\nAs put(), of bytes that stand for a value of some kind."},
     {"arm", (PyCFunction)lookup_arm, METH_VARARGS,
      "arm($self, table, keys, number, credit, acquire, release, calls, later, weigh, /)\n--\n\nHave put() store until the next disarm()."},
     {"disarm", (PyCFunction)lookup_disarm, METH_NOARGS, "disarm($self, /)\n--\n\nA change begins: put() stores nothing, and `torn` is true."},

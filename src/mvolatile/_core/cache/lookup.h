@@ -35,6 +35,7 @@ typedef struct {
 PyObject *lookup_arm(LookupObject *self, PyObject *args);
 PyObject *lookup_disarm(LookupObject *self, PyObject *unused);
 PyObject *lookup_put(LookupObject *self, PyObject *const *args, Py_ssize_t count);
+PyObject *lookup_put_laid_out(LookupObject *self, PyObject *args);
 int put(LookupObject *self, PyObject *key, PyObject *value, PyObject *call); /* 1: stored; 0: the long way is to be gone; -1 with an exception set */
 void plain_clear(struct plain *plain);
 

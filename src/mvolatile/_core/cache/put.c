@@ -1,4 +1,5 @@
-/* A plain store in one call, as there is one for a plain hit: bytes or a str of some size, into an open segment with room.
+/* A plain store in one call, as there is one for a plain hit: bytes or a str of some size, into an open segment with room. What Python code has
+ * laid out, such as a pickle, comes the same way, with its kind; the rest is not ours to look at.
  *
  * The engine *arms* it, at the end of a change and under the cache's lock: it says which segment is open, and gives credit for so many bytes
  * that may be stored before anything else is to be done (a limit, a segment's end, a policy that wants to be told). Every other change begins
@@ -43,10 +44,13 @@ PyObject *lookup_arm(LookupObject *self, PyObject *args) {
 
 PyObject *lookup_disarm(LookupObject *self, PyObject *unused) {
     (void)unused;
+    struct plain before;
     LOCK(self);
-    self->plain.credit = 0;
+    before = self->plain;
+    self->plain = (struct plain){0};
     self->torn = true;
     UNLOCK();
+    plain_clear(&before); /* all of it: else a cache that was cleared would keep its last keys */
     Py_RETURN_NONE;
 }
 
@@ -88,24 +92,25 @@ enum {
 };
 
 /* With the lock, and nothing else under way. As put(); or UNPUBLISHED with an exception set, and a slot taken that is nobody's. */
-static int put_locked(LookupObject *self, struct plain *plain, PyObject *key, PyObject *data, unsigned kind, Py_ssize_t overhead) {
+static int put_locked(LookupObject *self, PyObject *table, PyObject *keys, unsigned long long number, PyObject *key, PyObject *data, unsigned kind,
+                      Py_ssize_t overhead) {
     PyObject *old, *locator;
     uint32_t slot, old_slot = 0;
-    Py_ssize_t n = PyBytes_Size(data), count = PyList_Size(plain->keys);
+    Py_ssize_t n = PyBytes_Size(data), count = PyList_Size(keys);
     int found = find_old(self, key, &old, &old_slot);
     if (found <= 0) return found;
-    if (!slot_table_fits(plain->table, n, count) || PyList_Append(plain->keys, key)) {
+    if (!slot_table_fits(table, n, count) || PyList_Append(keys, key)) {
         Py_XDECREF(old);
         return PyErr_Occurred() ? -1 : 0;
     }
-    if (!slot_table_append(plain->table, PyBytes_AsString(data), n, overhead, &slot)) {
+    if (!slot_table_append(table, PyBytes_AsString(data), n, overhead, &slot)) {
         Py_XDECREF(old);
-        return PyList_SetSlice(plain->keys, count, count + 1, NULL);
+        return PyList_SetSlice(keys, count, count + 1, NULL);
     }
     self->nbytes += n;
     self->overhead += overhead;
-    plain->credit -= n + overhead;
-    locator = PyLong_FromUnsignedLongLong(plain->number << NUMBER_SHIFT | (unsigned long long)slot << KIND_BITS | kind);
+    self->plain.credit -= n + overhead;
+    locator = PyLong_FromUnsignedLongLong(number << NUMBER_SHIFT | (unsigned long long)slot << KIND_BITS | kind);
     bool published = locator && !PyObject_SetItem(self->index, key, locator);
     if (published && old) slot_table_lose(old, old_slot);
     Py_XDECREF(locator);
@@ -145,7 +150,10 @@ static int put_bytes(LookupObject *self, PyObject *key, PyObject *data, unsigned
         bool usual = !self->torn && plain->credit >= n + overhead && plain->forks == fork_depth && (call ? is_current(call) : !PyDict_Size(plain->calls));
         if (usual) {
             self->torn = true;
-            stored = put_locked(self, plain, key, data, kind, overhead);
+            PyObject *table = Py_NewRef(plain->table), *keys = Py_NewRef(plain->keys); /* a fork in our middle disarms */
+            stored = put_locked(self, table, keys, plain->number, key, data, kind, overhead);
+            Py_DECREF(table);
+            Py_DECREF(keys);
             self->torn = stored == UNPUBLISHED || plain->forks != fork_depth; /* then it is mended */
             waiting = PyList_Size(plain->later) > 0;
         }
@@ -165,6 +173,13 @@ static int put_bytes(LookupObject *self, PyObject *key, PyObject *data, unsigned
     return stored < 0 ? -1 : stored;
 }
 
+/* What put_bytes() answered, but that the long way gives others up where no memory was to be had. */
+static int or_long_way(int stored) {
+    if (stored >= 0 || !PyErr_ExceptionMatches(PyExc_MemoryError)) return stored;
+    PyErr_Clear();
+    return 0;
+}
+
 int put(LookupObject *self, PyObject *key, PyObject *value, PyObject *call) {
     PyObject *data;
     int stored;
@@ -178,9 +193,19 @@ int put(LookupObject *self, PyObject *key, PyObject *value, PyObject *call) {
         stored = data ? put_bytes(self, key, data, STR, call) : -1;
         Py_XDECREF(data);
     }
-    if (stored >= 0 || !PyErr_ExceptionMatches(PyExc_MemoryError)) return stored;
-    PyErr_Clear(); /* the long way gives others up */
-    return 0;
+    return or_long_way(stored);
+}
+
+PyObject *lookup_put_laid_out(LookupObject *self, PyObject *args) {
+    PyObject *key, *data, *call;
+    unsigned char kind;
+    if (!PyArg_ParseTuple(args, "ObO!O", &key, &kind, &PyBytes_Type, &data, &call)) return NULL;
+    if (kind >> KIND_BITS) {
+        PyErr_SetString(PyExc_ValueError, "a kind is less than 16");
+        return NULL;
+    }
+    int stored = self->plain.credit <= 0 ? 0 : or_long_way(put_bytes(self, key, data, kind, call == Py_None ? NULL : call));
+    return stored < 0 ? NULL : PyBool_FromLong(stored);
 }
 
 PyObject *lookup_put(LookupObject *self, PyObject *const *args, Py_ssize_t count) {

@@ -6,7 +6,7 @@ The map, from the bottom up::
     segment.py     many small values                    large.py       one large value
     sizes.py       how large a segment is               regions.py     all of them, and what they take
     contents.py    index, regions, open segments: in    store.py       out; moving and forgetting, step by step
-    mend.py        order after an interrupt
+    mend.py        order after an interrupt             published.py   reading what nobody writes any more
 """
 
 from __future__ import annotations
