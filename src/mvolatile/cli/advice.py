@@ -13,11 +13,15 @@ __all__ = ["ADVICE", "Advice", "advise"]
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """`shortcoming` holds where `applies` says so; `remedy` is what to change."""
+    """`shortcoming` holds where `applies` says so; `remedy` is what to change. `unit` and `pod` are lines that do it,
+    of a systemd unit and of a Kubernetes pod, where there are such.
+    """
 
     applies: Callable[[Features], bool]
     shortcoming: str
     remedy: str
+    unit: str = ""
+    pod: str = ""
 
 
 def _lacks(name: str) -> Callable[[Features], bool]:
@@ -29,6 +33,7 @@ ADVICE = (
         lambda found: found.forced,
         "MVOLATILE_TIER forces the tier, so that a better one may go unused",
         "unset MVOLATILE_TIER",
+        unit="[Service]\nUnsetEnvironment=MVOLATILE_TIER",
     ),
     Advice(
         _lacks("populate_write"),
@@ -47,6 +52,9 @@ ADVICE = (
         "add userfaultfd to the allowed calls of the profile (docker run --security-opt "
         "seccomp=PROFILE.json; in Kubernetes securityContext.seccompProfile type Localhost), or give the "
         "container /dev/userfaultfd (Linux 6.1), readable and writable for its user; no capability is needed",
+        unit="[Service]\n# where it has SystemCallFilter= lines, after them:\nSystemCallFilter=userfaultfd\n"
+        "DeviceAllow=/dev/userfaultfd rw",
+        pod="spec:\n  securityContext:\n    seccompProfile: {type: Localhost, localhostProfile: userfaultfd.json}",
     ),
     Advice(
         lambda found: found.userfaultfd_errno in (errno.EPERM, errno.EACCES) and not found.seccomp,
@@ -115,6 +123,7 @@ ADVICE = (
         lambda found: found.cgroup_version is not None and not found.cgroup_writable,
         "no child cgroup may be made, so the demo and the pressure tests have no small memory of their own",
         "start from `systemd-run --user --scope`, or mount cgroupfs read-write in the container",
+        unit="[Service]\nDelegate=memory",
     ),
 )
 """In the order of weight."""

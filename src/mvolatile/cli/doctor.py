@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import importlib
 import json
+import os
+import sys
 from typing import Any
 
 from ..kernel import psi
 from ..kernel.features import Features, features
+from ..residence import recyclers, resident_limit, told_limit
 from ..shared.survey import way
-from .advice import advise
+from .advice import Advice, advise
+from .surroundings import around, khugepaged, watchers
 from .tables import mib, print_table
 
 __all__ = ["add_parser"]
@@ -24,28 +29,82 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "doctor",
         help="what this kernel and container give, and what to change to get more",
         description="Tells the tier that serves this process and why, what memory it lives in, and for each "
-        "shortcoming what to change. Exits with 0 whatever it finds.",
+        "shortcoming what to change; who restarts processes for their RSS, and what keeps the peace. Exits with 0 "
+        "whatever it finds, but see --check.",
+    )
+    parser.add_argument(
+        "--import",
+        dest="modules",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="import that first, so that the settings of its Celery or Dask are known (more than once)",
+    )
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="for scripts: exit with 3 if something can be improved, with 4 if nothing is ever purged here",
+    )
+    parser.add_argument(
+        "--fix",
+        action="store_true",
+        help="print the lines of a systemd unit and of a pod that do what is advised",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
     parser.set_defaults(func=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the findings and the advice."""
+    """Print the findings and the advice; or only the lines that follow it."""
+    sys.path.insert(0, os.getcwd())
+    for module in arguments.modules:
+        importlib.import_module(module)
     found = features()
-    if arguments.json:
-        print(json.dumps(_as_json(found), indent=2))
-        return 0
+    advice = [*advise(found), *around(found)]
+    code = 0 if not arguments.check else 4 if not found.can_purge else 3 if advice else 0
+    if arguments.fix:
+        _print_fixes(advice)
+    elif arguments.json:
+        print(json.dumps(_as_json(found, advice), indent=2))
+    else:
+        _print(found, advice)
+    return code
+
+
+def _print(found: Features, advice: list[Advice]) -> None:
     print_table("mvolatile doctor", ("", ""), _rows(found), left=2)
-    advice = advise(found)
-    for one in advice:
-        print(f"- {one.shortcoming}.\n  To get more: {one.remedy}.")
+    for one in _watchers():
+        whom = "" if one["pid"] is None else f", pid {one['pid']}"
+        print(f"- {one['name']} ({one['setting']}{whom}) {one['does']} beyond {mib(one['most'])} of RSS.")
+        print(f"  To keep the peace: {one['peace']}.")
+    for each in advice:
+        print(f"- {each.shortcoming}.\n  To get more: {each.remedy}.")
     if not advice:
         print("Nothing to improve: everything this library can use is there.")
-    return 0
 
 
-def _as_json(found: Features) -> dict[str, Any]:
+def _print_fixes(advice: list[Advice]) -> None:
+    for what, which in (("systemd unit", "unit"), ("pod", "pod")):
+        lines = [(one.shortcoming, text) for one in advice if (text := getattr(one, which))]
+        for shortcoming, text in lines:
+            print(f"# {what}: {shortcoming}\n{text}\n")
+    if not any(one.unit or one.pod for one in advice):
+        print("# Nothing that lines of a unit or a pod would change.")
+
+
+def _watchers() -> list[dict[str, Any]]:
+    told, _ = told_limit()
+    peace = "nothing is to be done: its workers find the limit"
+    if told == "set":
+        peace = (
+            f"MVOLATILE_RESIDENT_LIMIT=auto; it is set to {os.environ.get('MVOLATILE_RESIDENT_LIMIT')} now"
+        )
+    elif os.environ.get("MVOLATILE_RESIDENT_LIMIT", "auto").lower() not in ("", "auto"):
+        peace = "MVOLATILE_RESIDENT_LIMIT=auto; it puts the limit off now"
+    return [{**dataclasses.asdict(one), "peace": peace} for one in watchers(recyclers(expected=True))]
+
+
+def _as_json(found: Features, advice: list[Advice]) -> dict[str, Any]:
     plain = {field.name: getattr(found, field.name) for field in dataclasses.fields(found)}
     reading = psi.read_psi()
     return {
@@ -53,7 +112,13 @@ def _as_json(found: Features) -> dict[str, Any]:
         "shared_read": dict(zip(("way", "reason"), way(), strict=True)),
         "mechanisms": dict(found.mechanisms),
         "memory_pressure": None if reading is None else dataclasses.asdict(reading),
-        "advice": [{"shortcoming": one.shortcoming, "remedy": one.remedy} for one in advise(found)],
+        "khugepaged": khugepaged(found),
+        "resident_limit": resident_limit(),
+        "recyclers": _watchers(),
+        "advice": [
+            {"shortcoming": one.shortcoming, "remedy": one.remedy, "unit": one.unit, "pod": one.pod}
+            for one in advice
+        ],
     }
 
 
@@ -77,6 +142,7 @@ def _rows(found: Features) -> list[tuple[str, str]]:
         ("traps raw touches", _yes(found.can_trap)),
         ("refused mechanisms", ", ".join(refused) or "none"),
         ("pages", f"{mib(found.page_size)}; huge pages {huge}"),
+        ("khugepaged", khugepaged(found)),
         ("reclaim", "multi-generational LRU" if found.mglru else "classic LRU"),
         ("memory", _UNKNOWN if found.ram_available is None else memory),
         ("swap", swap),

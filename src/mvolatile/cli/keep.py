@@ -8,6 +8,7 @@ import os
 import socket
 import sys
 
+from ..residence import set_resident_limit, size_or_share
 from ..shared.place import Place, checked_name
 from ..shared.start import keep
 
@@ -27,6 +28,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("name", type=_name, metavar="NAME", help="the cache's name")
     parser.add_argument("--max-bytes", type=int, metavar="N", help="a bound on all values (default: none)")
     parser.add_argument(
+        "--max-resident",
+        type=_limit,
+        metavar="SIZE",
+        help="what its volatile memory may add to its RSS: 256MiB, or 80%% of its container's limit",
+    )
+    parser.add_argument(
         "--linger",
         type=float,
         default=math.inf,
@@ -43,12 +50,22 @@ def _name(text: str) -> str:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
+def _limit(text: str) -> str:
+    try:
+        size_or_share(text, "SIZE")
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Until SIGTERM or SIGINT; 1 if there is a keeper already."""
     place = Place(arguments.name)
     if place.is_kept():
         print(f"mvolatile: {place.path('sock')}: there is a keeper already", file=sys.stderr)
         return 1
+    if arguments.max_resident is not None:
+        set_resident_limit(arguments.max_resident)
     try:
         served = keep(
             place, arguments.max_bytes, arguments.linger, lambda: _notify(b"READY=1"), foreground=True

@@ -21,6 +21,7 @@ __all__ = [
     "Mapping",
     "NamedUsage",
     "mappings",
+    "of_ours",
     "our_processes",
     "rollup",
     "usage_by_name",
@@ -161,6 +162,13 @@ def _our_name(mapping: Mapping, core_loaded: bool) -> str | None:
         return name.removeprefix(NAME_PREFIX) if name.startswith(NAME_PREFIX) else None
     watched = "um" in mapping.flags or mapping.lazy_free > 0
     return NAMELESS if core_loaded and watched and not mapping.path and mapping.mode.endswith("p") else None
+
+
+def of_ours(found: Iterable[Mapping]) -> list[Mapping]:
+    """Those of a process's mappings that are this library's."""
+    found = list(found)
+    core_loaded = any(_CORE.search(mapping.path) for mapping in found)
+    return [mapping for mapping in found if _our_name(mapping, core_loaded) is not None]
 
 
 def usage_by_name(pid: int | None = None) -> list[NamedUsage]:

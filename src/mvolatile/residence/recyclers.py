@@ -27,27 +27,25 @@ class Recycler:
     does: str
 
 
-def _celery() -> Iterator[Recycler]:
+def _celery(expected: bool) -> Iterator[Recycler]:
     """In a child the pool's worker has the number, whoever set it; the parent, whose memory children begin with, knows
     the app's.
     """
     most: Any = None
     if process := sys.modules.get("billiard.process"):
         most = getattr(getattr(process.current_process(), "_target", None), "max_memory_per_child", None)
-    if (
-        not most
-        and "celery.concurrency.prefork" in sys.modules
-        and (state := sys.modules.get("celery._state"))
-    ):
+    state: Any = sys.modules.get("celery._state")
+    if not most and state and (expected or "celery.concurrency.prefork" in sys.modules):
         most = state.get_current_app().conf.worker_max_memory_per_child
     if most:
         setting = f"worker_max_memory_per_child = {most}"
         yield Recycler("Celery", setting, int(most) << 10, "peak", "replaces the worker after its task")
 
 
-def _loky() -> Iterator[Recycler]:
+def _loky(expected: bool) -> Iterator[Recycler]:
     multiprocessing = sys.modules.get("multiprocessing.process")
-    if multiprocessing is None or not multiprocessing.current_process().name.startswith("LokyProcess"):
+    name = "" if multiprocessing is None else multiprocessing.current_process().name
+    if not expected and not name.startswith("LokyProcess"):
         return
     for module in ("joblib.externals.loky.process_executor", "loky.process_executor"):
         executor: Any = sys.modules.get(module)
@@ -55,9 +53,10 @@ def _loky() -> Iterator[Recycler]:
             most = int(executor._MAX_MEMORY_LEAK_SIZE)  # noqa: SLF001 - there is no other name for it
             setting = f"LOKY_MAX_MEMORY_LEAK_SIZE = {most}"
             yield Recycler("loky", setting, most, "growth", "replaces the worker as one that leaks")
+            return
 
 
-def _dask() -> Iterator[Recycler]:
+def _dask(_: bool) -> Iterator[Recycler]:
     worker: Any = sys.modules.get("distributed.worker")
     for one in [] if worker is None else list(worker.Worker._instances):  # noqa: SLF001 - as above
         manager = one.memory_manager
@@ -75,7 +74,7 @@ def _dask() -> Iterator[Recycler]:
                 yield Recycler("Dask", setting, int(manager.memory_limit * part), "now", does)
 
 
-def _uwsgi() -> Iterator[Recycler]:
+def _uwsgi(_: bool) -> Iterator[Recycler]:
     uwsgi: Any = sys.modules.get("uwsgi")
     options = {} if uwsgi is None else uwsgi.opt
     for name in ("reload-on-rss", "evil-reload-on-rss"):
@@ -84,23 +83,25 @@ def _uwsgi() -> Iterator[Recycler]:
             yield Recycler("uWSGI", f"{name} = {int(most)}", int(most) << 20, "now", "replaces the worker")
 
 
-def _django_q() -> Iterator[Recycler]:
-    conf: Any = sys.modules.get("django_q.conf") if "django_q.cluster" in sys.modules else None
+def _django_q(expected: bool) -> Iterator[Recycler]:
+    conf: Any = sys.modules.get("django_q.conf") if expected or "django_q.cluster" in sys.modules else None
     most = conf.Conf.MAX_RSS if conf else None
     if most:
         yield Recycler("django-q", f"max_rss = {most}", int(most) << 10, "peak", "replaces the worker")
 
 
-_KNOWN: tuple[Callable[[], Iterator[Recycler]], ...] = (_celery, _loky, _dask, _uwsgi, _django_q)
+_KNOWN: tuple[Callable[[bool], Iterator[Recycler]], ...] = (_celery, _loky, _dask, _uwsgi, _django_q)
 
 
-def recyclers() -> list[Recycler]:
-    """Those of this process, now."""
+def recyclers(expected: bool = False) -> list[Recycler]:
+    """Those of this process, now. `expected`: also those that would recycle workers of what is loaded here, be this one
+    or not.
+    """
     found: list[Recycler] = []
     for look in _KNOWN:
         # Other software's insides: whatever is not as it was known, or changes meanwhile, is not found.
         try:
-            found += look()
+            found += look(expected)
         except Exception:
             continue
     return found

@@ -6,14 +6,18 @@ import dataclasses
 import errno
 import json
 import platform
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mvolatile import cli
+from mvolatile.cli import doctor, surroundings
 from mvolatile.cli.advice import ADVICE, advise
 from mvolatile.kernel.features import Features, features
-from support.processes import run_on_terminal
+from support.processes import run_on_terminal, run_python
 
 PERFECT = Features(
     tier="userfaultfd",
@@ -117,7 +121,8 @@ def test_json(capsys: pytest.CaptureFixture[str]) -> None:
     found = features()
     assert (said["tier"], said["kernel"], said["ram_total"]) == (found.tier, found.kernel, found.ram_total)
     assert said["mechanisms"] == dict(found.mechanisms)
-    assert [one["remedy"] for one in said["advice"]] == [one.remedy for one in advise(found)]
+    remedies = [one["remedy"] for one in said["advice"]]
+    assert remedies[: len(advise(found))] == [one.remedy for one in advise(found)]
     assert (said["memory_pressure"] is None) == (not found.psi)
 
 
@@ -142,3 +147,130 @@ def test_on_a_terminal(rich: bool) -> None:
     kernel = next(line for line in lines if "Linux " in line)
     tier = next(line for line in lines if "tier " in line)
     assert kernel.index("Linux ") == tier.index(f"{features().tier}:")
+
+
+# ---- what is around
+
+
+@pytest.mark.parametrize(
+    ("kernel", "defrag", "thp", "said"),
+    [
+        ("6.12.0", "1", "always", "on, and kept away"),
+        ("7.1.0-rc1", "1", "always", "on, and leaves"),
+        ("6.12.0", "0", "always", "off"),
+        ("6.12.0", "1", "never", "off"),
+    ],
+)
+def test_khugepaged(
+    kernel: str, defrag: str, thp: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "defrag").write_text(f"{defrag}\n")
+    monkeypatch.setattr(surroundings, "KHUGEPAGED", str(tmp_path / "defrag"))
+    found = worse(kernel=kernel, thp=thp)
+    assert surroundings.khugepaged(found).startswith(said)
+    remedies = [one.remedy for one in surroundings.around(found)]
+    assert any("Linux 7.1" in remedy for remedy in remedies) == said.startswith("on, and kept")
+
+
+def test_a_cgroup_that_is_mounted_read_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    read_only = next(
+        (
+            line.split()[4]
+            for line in Path("/proc/self/mountinfo").read_text().splitlines()
+            if line.split()[5].startswith("ro")
+        ),
+        None,
+    )
+    if read_only is None:
+        pytest.skip("nothing is mounted read-only here")
+    assert [
+        one for one in surroundings.around(worse(cgroup_path=read_only)) if "read-only" in one.shortcoming
+    ]
+    assert not [
+        one for one in surroundings.around(worse(cgroup_path="/tmp")) if "read-only" in one.shortcoming
+    ]
+
+
+def test_who_may_read_whom(monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = "process_vm_readv is refused: EPERM, by Yama; set kernel.yama.ptrace_scope to 1 or 0"
+    monkeypatch.setattr(surroundings, "way", lambda: ("message", refused))
+    (one,) = [one for one in surroundings.around(PERFECT) if "shared cache" in one.shortcoming]
+    assert "by Yama" in one.shortcoming
+    assert one.remedy == "set kernel.yama.ptrace_scope to 1 or 0"
+    assert one.unit
+
+
+def test_caches_that_multiply_are_told_to_be_shared() -> None:
+    def child() -> None:
+        import os
+
+        import mvolatile as mv
+        from mvolatile.cli.surroundings import many_caches
+
+        begins, ends = os.pipe(), os.pipe()
+        for _ in range(3):
+            if not os.fork():
+                memory = mv.VolatileMemory(8 << 20)
+                memory.write(b"x" * (8 << 20))
+                os.write(begins[1], b"1")
+                os.close(ends[1])
+                os.read(ends[0], 1)
+                os._exit(0)
+        for _ in range(3):
+            os.read(begins[0], 1)
+        ((_, command, count, nbytes),) = [one for one in many_caches() if one[0] == os.getpid()]
+        assert "-c" in command, command
+        assert count == 3
+        assert nbytes > 20 << 20
+
+    run_python(child).check()
+
+
+@pytest.mark.parametrize(
+    ("environment", "peace"), [("", "nothing is to be done"), ("none", "puts the limit off")]
+)
+def test_recyclers_are_named_with_what_keeps_the_peace(environment: str, peace: str) -> None:
+    """The command line is that of a real one; who runs it is not."""
+    line = ["-c", "import sys; sys.stdin.read()", "celery", "worker", "--max-memory-per-child=150000"]
+    with subprocess.Popen([sys.executable, *line], stdin=subprocess.PIPE) as process:
+        env = {"MVOLATILE_RESIDENT_LIMIT": environment}
+        said = json.loads(
+            run_python("from mvolatile.cli import main; main(['doctor', '--json'])", env=env).stdout
+        )
+        text = run_python("from mvolatile.cli import main; main(['doctor'])", env=env).stdout
+        process.communicate(b"\n")
+    (one,) = [one for one in said["recyclers"] if one["pid"] == process.pid]
+    assert (one["name"], one["most"]) == ("Celery", 150_000 << 10)
+    assert peace in one["peace"]
+    assert "Celery (--max-memory-per-child=150000" in text
+
+
+def test_an_exit_status_for_scripts(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(doctor, "around", lambda found: [])
+    for found, code in (
+        (PERFECT, 0),
+        (worse(psi=False), 3),
+        (worse(can_purge=False, tier="unsupported"), 4),
+    ):
+        monkeypatch.setattr(doctor, "features", lambda found=found: found)
+        assert cli.main(["doctor", "--check"]) == code
+        assert cli.main(["doctor"]) == 0
+    capsys.readouterr()
+
+
+def test_the_lines_of_a_unit_and_a_pod(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(doctor, "around", lambda found: [])
+    monkeypatch.setattr(doctor, "features", lambda: worse(refused={"userfaultfd": errno.EPERM}, seccomp=True))
+    assert cli.main(["doctor", "--fix"]) == 0
+    said = capsys.readouterr().out
+    assert "SystemCallFilter=userfaultfd" in said
+    pod = said.split("# pod: ")[1].split("\n", 1)[1]
+    yaml = pytest.importorskip("yaml")
+    assert yaml.safe_load(pod)["spec"]["securityContext"]["seccompProfile"]["type"] == "Localhost"
+    monkeypatch.setattr(doctor, "features", lambda: PERFECT)
+    assert cli.main(["doctor", "--fix"]) == 0
+    assert capsys.readouterr().out.startswith("# Nothing")

@@ -72,6 +72,9 @@ int os_free_lazily(char *base, size_t len); /* MADV_FREE: mark */
 int os_populate_write(char *base, size_t len); /* EFAULT: a watched page is missing; 0: all present and dirty */
 int os_populate_read(char *base, size_t len);  /* gives every hole the zero page */
 int os_pageout(char *base, size_t len);        /* the kernel's own reclaim, now; best effort, no partial report */
+/* The same of another process, process_madvise(2), Linux 5.10: EPERM without CAP_SYS_NICE and the right to read it; ESRCH: it has ended; ENOMEM:
+ * part of it is not mapped any more. others.c */
+int os_pageout_of(int pidfd, uintptr_t start, size_t len);
 int os_discard(char *base, size_t len);        /* MADV_DONTNEED */
 int os_cold(char *base, size_t len);           /* MADV_COLD: EINVAL on mlocked, hugetlb and device memory */
 int os_hold_resident(char *base, size_t len);  /* mlock2(MLOCK_ONFAULT): reclaim stays away, nothing is faulted in */

@@ -44,11 +44,25 @@ static PyObject *held_bytes(PyObject *module, PyObject *unused) {
     return PyLong_FromSize_t(held);
 }
 
+static PyObject *pageout_of(PyObject *module, PyObject *args) {
+    (void)module;
+    int pidfd, err;
+    Py_ssize_t start, nbytes;
+    if (!PyArg_ParseTuple(args, "inn:pageout_of", &pidfd, &start, &nbytes)) return NULL;
+    Py_BEGIN_ALLOW_THREADS
+    err = os_pageout_of(pidfd, (uintptr_t)start, (size_t)nbytes);
+    Py_END_ALLOW_THREADS
+    if (err) return fail(err, "process_madvise(MADV_PAGEOUT)");
+    Py_RETURN_NONE;
+}
+
 PyMethodDef residence_functions[] = {
     {"limit_residence", limit_residence, METH_O,
      "limit_residence($module, nbytes, /)\n--\n\nVolatile memory may take so much of RSS from now on, None: any. Keeps it now; the bytes that went."},
     {"residence", residence, METH_NOARGS, "residence($module, /)\n--\n\n(bytes there at most, those of them that are kept for the next, the limit or None)."},
     {"give_back", give_back, METH_O, "give_back($module, most, /)\n--\n\nHave no more than that there now, the oldest going first; the bytes that went."},
+    {"pageout_of", pageout_of, METH_VARARGS,
+     "pageout_of($module, pidfd, address, nbytes, /)\n--\n\nHave the kernel reclaim that of another process now, as far as it can."},
     {"held_bytes", held_bytes, METH_NOARGS, "held_bytes($module, /)\n--\n\nBytes that cannot be given back now: held, or refused to be volatile."},
     {NULL, NULL, 0, NULL},
 };

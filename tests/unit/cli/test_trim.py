@@ -1,0 +1,174 @@
+"""`mvolatile trim`: volatile memory of a running process goes, its own stays, and who may not is told why."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from mvolatile import SharedCache, _core, cli
+from mvolatile.kernel import trim
+from mvolatile.kernel.cgroup import ChildCgroup
+from mvolatile.kernel.files import read_table
+from support.cgroups import why_not
+from support.processes import LONGEST, command
+
+OWN = 24 << 20
+
+
+def hold(own: int) -> None:
+    """40 MB in a cache, `own` bytes of the program's; at the end it looks through both."""
+    import sys
+
+    import mvolatile as mv
+
+    cache: mv.VolatileCache[int, bytes] = mv.VolatileCache()
+    for key in range(40):
+        cache[key] = bytes([key]) * 1_000_000
+    mine = bytearray(b"m" * own)
+    held = mv.VolatileMemory(4 << 20)
+    held.write(b"h" * (4 << 20))
+    with held.pin() as view:
+        print("up", flush=True)
+        sys.stdin.readline()
+        assert view == b"h" * (4 << 20)
+    assert mine == b"m" * own
+    wrong = [key for key in range(40) if cache.get(key) not in (None, bytes([key]) * 1_000_000)]
+    print(len(cache), wrong, flush=True)
+
+
+def may_trim() -> str | None:
+    """Why this process may not trim others; None if it may."""
+    pidfd = os.pidfd_open(os.getppid())
+    try:
+        _core.pageout_of(pidfd, 0, 0)
+    except OSError as error:
+        return str(error)
+    finally:
+        os.close(pidfd)
+    return None if os.geteuid() == 0 else "only root has CAP_SYS_NICE here"
+
+
+needs_rights = pytest.mark.skipif(may_trim() is not None, reason=str(may_trim()))
+needs_tier = pytest.mark.skipif(_core.tier() == "unsupported", reason="nothing is volatile here")
+
+
+@contextlib.contextmanager
+def holder(wrap: Sequence[str] = (), cgroup: ChildCgroup | None = None) -> Iterator[subprocess.Popen[str]]:
+    argv = [*wrap, *command(hold, OWN)]
+    with subprocess.Popen(
+        cgroup.wrap(argv) if cgroup else argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "up\n"
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
+    """How many values it still had, and which were wrong."""
+    said, _ = process.communicate("\n", LONGEST)
+    count, _, wrong = said.strip().partition(" ")
+    return int(count), wrong
+
+
+@needs_rights
+@needs_tier
+def test_a_process_keeps_what_is_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    with holder() as process:
+        rss, swap = trim.rss_of(process.pid), read_table(f"/proc/{process.pid}/status")["VmSwap"]
+        target = rss - (20 << 20)
+        assert cli.main(["trim", "--pid", str(process.pid), "--to", str(target), "--json"]) == 0
+        told = json.loads(capsys.readouterr().out)
+        assert told["before"] == rss
+        assert rss - (44 << 20) < told["after"] <= target
+        assert told["enough"]
+        assert cli.main(["trim", "--pid", str(process.pid), "--to", "0"]) == 3
+        said = capsys.readouterr().out
+        assert "is not volatile, or held" in said
+        assert trim.rss_of(process.pid) >= OWN + (4 << 20)
+        assert read_table(f"/proc/{process.pid}/status")["VmSwap"] == swap
+        count, wrong = ended(process)
+    assert wrong == "[]"
+    assert count < 40
+
+
+@needs_rights
+@needs_tier
+@pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
+def test_a_cgroup_whose_limit_is_to_be_lowered(capsys: pytest.CaptureFixture[str]) -> None:
+    with ChildCgroup(256 << 20) as cgroup, holder(cgroup=cgroup) as process:
+        before = cgroup.usage()
+        assert before > 64 << 20
+        target = 60 << 20
+        assert cli.main(["trim", "--cgroup", str(cgroup.path), "--to", "60MiB"]) == 0
+        assert "usage of" in capsys.readouterr().out
+        assert cgroup.usage() <= target
+        cgroup.set_limit(64 << 20)  # EBUSY in version 1 where it cannot be
+        _, wrong = ended(process)
+        assert wrong == "[]"
+        assert cgroup.oom_kills() == 0
+    assert cli.main(["trim", "--cgroup", "/proc", "--to", "0"]) == 1
+    assert "no directory of a memory cgroup" in capsys.readouterr().err
+
+
+@needs_tier
+@pytest.mark.skipif(shutil.which("setpriv") is None or os.geteuid() != 0, reason="needs root and setpriv")
+def test_the_right_that_is_missing_is_named() -> None:
+    with holder() as process:
+        for missing, named in (("sys_nice", "CAP_SYS_NICE"), ("sys_nice,-sys_ptrace", "CAP_SYS_PTRACE")):
+            done = subprocess.run(
+                ["setpriv", f"--bounding-set=-{missing}", sys.executable, "-m", "mvolatile"]
+                + ["trim", "--pid", str(process.pid), "--to", "0"],
+                capture_output=True,
+                text=True,
+                timeout=LONGEST,
+            )
+            assert done.returncode == 1, done
+            assert named in done.stderr or "CAP_SYS_NICE" in done.stderr
+        count, wrong = ended(process)
+    assert (count, wrong) == (40, "[]")
+
+
+def test_no_such_process(capsys: pytest.CaptureFixture[str]) -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        process.wait()
+    assert cli.main(["trim", "--pid", str(process.pid), "--to", "0"]) == 1
+    assert f"no process {process.pid}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "wrong", [["--to", "5"], ["--pid", "1"], ["--pid", "1", "--to", "50%"], ["--pid", "1", "--to", "x"]]
+)
+def test_misuse(wrong: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["trim", *wrong])
+    assert "usage:" in capsys.readouterr().err
+
+
+@needs_tier
+def test_a_keeper_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MVOLATILE_RUNTIME_DIR", str(tmp_path))
+    assert cli.main(["trim", "--shared", "nobody", "--to", "0"]) == 1
+    assert "no keeper" in capsys.readouterr().err
+    with SharedCache[int, bytes]("trimmed", linger=0.1) as cache:
+        for key in range(30):
+            cache[key] = bytes([key]) * 1_000_000
+        assert cli.main(["trim", "--shared", "trimmed", "--to", "12MB", "--json"]) == 0
+        told = json.loads(capsys.readouterr().out)
+        assert told["before"] > 29_000_000
+        assert told["after"] <= 12_000_000
+        got = [cache.get(key) for key in range(30)]
+        assert [key for key in range(30) if got[key] not in (None, bytes([key]) * 1_000_000)] == []
+        assert sum(value is None for value in got) >= 17
