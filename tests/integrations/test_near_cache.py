@@ -300,6 +300,36 @@ def test_in_a_forked_child(near: NearCache, client: Any) -> None:
     until(lambda: near.get("k") == b"new")
 
 
+@pytest.mark.parametrize("protocol", [2, 3])
+def test_over_tcp(server: RedisServer, client: Any, closing: None, protocol: int) -> None:
+    with (
+        redis.Redis(host="127.0.0.1", port=server.port, protocol=protocol) as one,
+        NearCache(one, heartbeat=0.2) as near,
+    ):
+        until(lambda: near.listening)
+        client.set("k", "v")
+        settle(near, client)
+        assert near.get("k") == near.get("k") == b"v"
+        client.set("k", "new")
+        until(lambda: near.get("k") == b"new")
+        assert near.trouble is None
+        assert "listening, " in repr(near)
+
+
+def test_a_server_that_may_not_be_asked_to_tell(server: RedisServer, client: Any, closing: None) -> None:
+    """It works without, and says why it has to."""
+    client.acl_setuser("limited", enabled=True, passwords=["+p"], keys=["*"], commands=["+@all", "-client"])
+    with (
+        redis.Redis(unix_socket_path=server.path, username="limited", password="p") as one,
+        NearCache(one, heartbeat=0.2) as near,
+    ):
+        until(lambda: near.trouble)
+        client.set("k", "v")
+        assert near.get("k") == b"v"
+        assert not near.listening
+        assert "NoPermission" in repr(near)
+
+
 def test_close(open_near: Callable[..., NearCache], client: Any) -> None:
     near = open_near()
     client.set("k", "v")
