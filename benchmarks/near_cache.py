@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,7 @@ def speed(port: int, seconds: float) -> dict[str, Any]:
         clients = {OURS: near, PLAIN: plain, "its own cache": its, "VolatileCache": ours}
         assert all(client.get("k") == VALUE for client in clients.values())
         return take_turns(
-            {name: lambda client=client: client.get("k") for name, client in clients.items()}, seconds=seconds
+            {name: partial(client.get, "k") for name, client in clients.items()}, seconds=seconds
         )
 
 

@@ -72,13 +72,13 @@ def test_timeouts_reach_the_cache(location: str) -> None:
     cache.set("default", 1)
     cache.set("own", 1, timeout=500)
     cache.set("ever", 1, timeout=None)
-    assert 0 < cache.volatile.ttl(":1:default") <= 50
-    assert 50 < cache.volatile.ttl(":1:own") <= 500
+    assert 0 < (cache.volatile.ttl(":1:default") or 0) <= 50
+    assert 50 < (cache.volatile.ttl(":1:own") or 0) <= 500
     assert cache.volatile.ttl(":1:ever") == float("inf")
     cache.incr("own")
-    assert 50 < cache.volatile.ttl(":1:own") <= 500, "counting does not prolong it"
+    assert 50 < (cache.volatile.ttl(":1:own") or 0) <= 500, "counting does not prolong it"
     cache.touch("own")
-    assert cache.volatile.ttl(":1:own") <= 50
+    assert (cache.volatile.ttl(":1:own") or 0) <= 50
     assert VolatileCache(location, {"TIMEOUT": None}).get_backend_timeout() == float("inf")
 
 

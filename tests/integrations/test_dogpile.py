@@ -38,13 +38,15 @@ def lock(tmp_path: Path) -> FileLock:
 
 def test_values_come_back_and_are_the_callers_own(region: CacheRegion) -> None:
     region.set("k", {"list": [1], "none": None})
-    region.get("k")["list"].append(2)
+    got: Any = region.get("k")
+    got["list"].append(2)
     assert region.get("k") == {"list": [1], "none": None}
     region.set("none", None)
     assert region.get("none") is None
     assert region.get("nobody") is NO_VALUE
     assert isinstance(region.backend.get("k"), CachedValue)
-    assert region.get_multi(["k", "nobody"]) == [{"list": [1], "none": None}, NO_VALUE]
+    many: Any = region.get_multi
+    assert many(["k", "nobody"]) == [{"list": [1], "none": None}, NO_VALUE]
     region.delete_multi(["k", "nobody"])
     assert region.get("k") is NO_VALUE
 

@@ -10,6 +10,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import pytest
@@ -204,7 +205,7 @@ def test_nothing_stale_under_writers(near: NearCache, client: Any, server: Redis
                 assert near.get(f"wrote {number}") is None  # a message alone takes that away
                 writer.set("n", number)
                 writer.set(f"wrote {number}", 1)
-                until(lambda number=number: near.get(f"wrote {number}"))
+                until(partial(near.get, f"wrote {number}"))
                 if near.cache_info().purged == 0:  # else the kernel may have
                     told = number
         stop.set()

@@ -142,6 +142,7 @@ def test_a_placeholder_is_its_threads_alone(cache: VolatileCache) -> None:
         ours.status = CacheEntryStatus.VALID
         assert cache.set(ours) is False, "the other's counts now"
         answer = pool.submit(cache.get, key("k")).result()
+        assert answer is not None
         answer.status, answer.cache_value = CacheEntryStatus.VALID, b"new"
         assert pool.submit(cache.set, answer).result() is True
     found = cache.get(key("k"))
@@ -188,7 +189,8 @@ def test_the_rest_of_the_interface(cache: VolatileCache) -> None:
     assert cache.flush() == 1
     assert cache.size == 0
     cache.set(entry("a", {1, 2}))
-    assert cache.collection[key("a")].cache_value == {1, 2}
+    value: Any = cache.collection[key("a")].cache_value
+    assert value == {1, 2}
     cache.close()
     assert cache.get(key("a")) is None
 

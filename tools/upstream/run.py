@@ -22,7 +22,7 @@ from .suites import Suite
 
 __all__ = ["Result", "run"]
 
-HERE = Path(__file__).parent / "suites"
+HERE = Path(__file__).parent / "ours"
 ROOT = Path(__file__).resolve().parents[2]
 LONGEST = 900
 """Seconds."""

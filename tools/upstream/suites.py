@@ -1,4 +1,4 @@
-"""The table. A new row needs a file in suites/ that hands the suite our class, and what of it can mean nothing here."""
+"""The table. A new row needs a file in ours/ that hands the suite our class, and what of it can mean nothing here."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ class Suite:
     """For the table, in the framework's own words."""
     source: Source
     tests: tuple[str, ...]
-    """Arguments of pytest, relative to suites/, or with ``{source}`` to the distribution."""
+    """Arguments of pytest, relative to ours/, or with ``{source}`` to the distribution."""
     plugin: str = ""
-    """A module in suites/ that is loaded before the suite is."""
+    """A module in ours/ that is loaded before the suite is."""
     needs: tuple[Source, ...] = ()
     server: str = ""
     left_out: dict[str, str] = field(default_factory=dict)
