@@ -4,7 +4,7 @@ VENV := .venv
 RUN := $(VENV)/bin/
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check libraries integrations stress lint docs pictures release-check wheels api format hooks lock bench sanitize tsan soak kernels kernels-short clean fuzz bench-cache analyze coverage
+.PHONY: help demo test check libraries integrations upstream stress lint docs pictures release-check wheels api format hooks lock bench sanitize tsan soak kernels kernels-short clean fuzz bench-cache analyze coverage
 
 help:  ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ libraries: $(VENV)/ready-dev  ## how hits on objects of pandas 2 and 3, PyArrow,
 
 integrations: $(VENV)/ready-dev  ## the frameworks' backends, in real servers, and what watches memory; installs the frameworks
 	$(RUN)pytest $(SIDE_BY_SIDE) tests/integrations $(ARGS)
+
+upstream: $(VENV)/ready-dev  ## the frameworks' own suites, unmodified, on the backends; writes docs/upstream.md (SUITES='django-shared redis')
+	PYTHONPATH=tests $(RUN)python -m tools.upstream $(SUITES)
 
 stress: $(VENV)/ready  ## the long forms: races, fuzzing, faults, exploration (an hour or so)
 	MVOLATILE_STRESS=full $(RUN)pytest $(SIDE_BY_SIDE) -m stress --timeout 7200 $(ARGS)

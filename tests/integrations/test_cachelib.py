@@ -132,7 +132,7 @@ def in_flask(options: dict[str, object]) -> None:
         app,
         config={"CACHE_TYPE": "mvolatile.integrations.cachelib.VolatileCache", "CACHE_OPTIONS": options},
     )
-    assert type(caching.cache) is VolatileCache  # type: ignore[comparison-overlap]
+    assert isinstance(caching.cache, VolatileCache)
     made = []
 
     @app.get("/view")

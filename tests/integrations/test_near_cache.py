@@ -10,6 +10,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import pytest
@@ -204,7 +205,7 @@ def test_nothing_stale_under_writers(near: NearCache, client: Any, server: Redis
                 assert near.get(f"wrote {number}") is None  # a message alone takes that away
                 writer.set("n", number)
                 writer.set(f"wrote {number}", 1)
-                until(lambda number=number: near.get(f"wrote {number}"))  # type: ignore[misc]
+                until(partial(near.get, f"wrote {number}"))
                 if near.cache_info().purged == 0:  # else the kernel may have
                     told = number
         stop.set()
@@ -298,6 +299,36 @@ def test_in_a_forked_child(near: NearCache, client: Any) -> None:
 
     in_child(child)
     until(lambda: near.get("k") == b"new")
+
+
+@pytest.mark.parametrize("protocol", [2, 3])
+def test_over_tcp(server: RedisServer, client: Any, closing: None, protocol: int) -> None:
+    with (
+        redis.Redis(host="127.0.0.1", port=server.port, protocol=protocol) as one,
+        NearCache(one, heartbeat=0.2) as near,
+    ):
+        until(lambda: near.listening)
+        client.set("k", "v")
+        settle(near, client)
+        assert near.get("k") == near.get("k") == b"v"
+        client.set("k", "new")
+        until(lambda: near.get("k") == b"new")
+        assert near.trouble is None
+        assert "listening, " in repr(near)
+
+
+def test_a_server_that_may_not_be_asked_to_tell(server: RedisServer, client: Any, closing: None) -> None:
+    """It works without, and says why it has to."""
+    client.acl_setuser("limited", enabled=True, passwords=["+p"], keys=["*"], commands=["+@all", "-client"])
+    with (
+        redis.Redis(unix_socket_path=server.path, username="limited", password="p") as one,
+        NearCache(one, heartbeat=0.2) as near,
+    ):
+        until(lambda: near.trouble)
+        client.set("k", "v")
+        assert near.get("k") == b"v"
+        assert not near.listening
+        assert "NoPermission" in repr(near)
 
 
 def test_close(open_near: Callable[..., NearCache], client: Any) -> None:

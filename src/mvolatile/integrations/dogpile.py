@@ -28,8 +28,8 @@ class MemoryBackend(CacheBackend):
 
     ``arguments``: ``name``, shown in ``mvolatile status`` ("dogpile"); ``max_bytes``, a bound on the bytes of all
     values (by default there is none: the kernel takes what it needs); ``ttl``, seconds after which a value leaves
-    memory (by default never: a region's ``expiration_time`` marks a value as old, and keeps it). `TypeError` for
-    others.
+    memory (by default never: a region's ``expiration_time`` marks a value as old, and keeps it). Others are
+    ignored, as dogpile's own backends do.
 
     What a get gives is the caller's own. What was stored may be gone at the next get: dogpile's ``NO_VALUE``. A value
     larger than the cache may be is not stored; what does not pickle raises what `pickle.dumps` would. A region
@@ -38,11 +38,7 @@ class MemoryBackend(CacheBackend):
     """
 
     def __init__(self, arguments: Mapping[str, Any]) -> None:
-        if unknown := arguments.keys() - ARGUMENTS:
-            raise TypeError(
-                f"arguments of {type(self).__name__} may be {', '.join(sorted(ARGUMENTS))}, not {', '.join(unknown)}"
-            )
-        self.volatile = self._opened(**arguments)
+        self.volatile = self._opened(**{name: arguments[name] for name in ARGUMENTS & arguments.keys()})
 
     def _opened(
         self, name: str = "dogpile", max_bytes: int | None = None, ttl: float | None = None

@@ -131,6 +131,12 @@ class NearCache:
         """Whether values are answered from memory: a connection is there on which the server tells what changed."""
         return self._listener is not None and self._listener.hears_in == os.getpid()
 
+    @property
+    def trouble(self) -> Exception | None:
+        """Why the last connection on which the server tells was lost, or could not be had; None if that never was."""
+        listener = self._listener
+        return None if listener is None else listener.trouble
+
     def cache_info(self) -> CacheInfo:
         """Statistics of what is in memory."""
         return self.volatile.cache_info()
@@ -150,7 +156,9 @@ class NearCache:
         self.close()
 
     def __repr__(self) -> str:
-        state = "closed" if self.volatile.closed else "listening" if self.listening else "not listening"
+        trouble = self.trouble
+        silent = "not listening" if trouble is None else f"not listening ({trouble!r})"
+        state = "closed" if self.volatile.closed else "listening" if self.listening else silent
         return f"<{type(self).__name__} {self.volatile.name!r}: {state}, {len(self.volatile)} values>"
 
     # ---- inside
@@ -204,6 +212,7 @@ class _Listener:
         self.stopped = threading.Event()
         self.process = os.getpid()
         self.hears_in: int | None = None  # this process, while messages come
+        self.trouble: Exception | None = None  # the last
         self._thread = threading.Thread(target=self._run, name="mvolatile-near", daemon=True)
         self._thread.start()
 
@@ -216,27 +225,31 @@ class _Listener:
 
     def _run(self) -> None:
         while not self.stopped.is_set():
-            # RESP2 and this connection's own channel: what comes is a list, and none of it is handled elsewhere.
-            options = {
-                **self._pool.connection_kwargs,
-                **{"protocol": 2, "decode_responses": False, "socket_timeout": self._heartbeat},
-                "retry": Retry(NoBackoff(), 0),  # the next heartbeat tries again
-            }
-            connection = self._pool.connection_class(**options)
+            connection = None
             try:
+                connection = self._connection()
                 self._ask_to_be_told(connection)
                 self._cache.clear()
                 self.hears_in = self.process
                 self._hear(connection)
-            except (
-                Exception
-            ):  # whatever it is: messages may be lost, and reads ask the server, which tells its own
-                pass
+            except Exception as error:  # whatever it is: messages may be lost, and reads ask the server
+                self.trouble = error
             finally:
                 self.hears_in = None
                 self._cache.clear()
-                connection.disconnect()
+                if connection is not None:
+                    connection.disconnect()
             self.stopped.wait(self._heartbeat)
+
+    def _connection(self) -> Any:
+        """As the client's, but for RESP2 and a channel of its own: what comes is a list, and nobody else handles it."""
+        given = self._pool.connection_kwargs.items()
+        options = {
+            name: value for name, value in given if "maint_notifications" not in name
+        }  # they want RESP3
+        options |= {"protocol": 2, "decode_responses": False, "socket_timeout": self._heartbeat}
+        options["retry"] = Retry(NoBackoff(), 0)  # the next heartbeat tries again
+        return self._pool.connection_class(**options)
 
     def _ask_to_be_told(self, connection: Any) -> None:
         connection.connect()

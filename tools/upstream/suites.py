@@ -1,0 +1,126 @@
+"""The table. A new row needs a file in ours/ that hands the suite our class, and what of it can mean nothing here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from importlib.metadata import version
+
+__all__ = ["SUITES", "Source", "Suite"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A distribution of PyPI's, by version and the hash of its file; without one, as it is installed."""
+
+    project: str
+    release: str = ""
+    sha256: str = ""
+    folder: str = "."
+    """Of it, to import from."""
+
+    @property
+    def version(self) -> str:
+        """Pinned, or installed."""
+        return self.release or version(self.project)
+
+    @property
+    def is_installed(self) -> bool:
+        """Whether its tests come with the package."""
+        return not self.sha256
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A run of pytest."""
+
+    name: str
+    what: str
+    """For the table, in the framework's own words."""
+    source: Source
+    tests: tuple[str, ...]
+    """Arguments of pytest, relative to ours/, or with ``{source}`` to the distribution."""
+    plugin: str = ""
+    """A module in ours/ that is loaded before the suite is."""
+    needs: tuple[Source, ...] = ()
+    server: str = ""
+    left_out: dict[str, str] = field(default_factory=dict)
+    """Tests that can mean nothing here, by their name in the distribution, with the reason."""
+    note: str = ""
+
+
+DJANGO = Source(
+    "Django", "5.2.19", "ad03d8abc51dbff95ebf34b27123cf0c26a3b62db7ba0cd520783686362533d1", "tests"
+)
+CACHELIB = Source(
+    "cachelib", "0.17.0", "f3c7dc8d3c1132ab699681ffdf8a52d341d9425ac1401c538cf0b1d87b1677c8", "tests"
+)
+XPROCESS = Source(
+    "pytest-xprocess", "1.0.2", "15e270637586eabc56755ee5fcc81c48bdb46ba7ef7c0d5b1b64302d080cc60f"
+)
+REDIS = Source("redis", "8.1.0", "6e1a19beef9225c83efd689c7e6b7da2d5215b1f42cd13b7fc3714d0a09c7b25")
+DOGPILE = Source("dogpile.cache")
+
+SUITES = (
+    Suite(
+        "django-process",
+        "`tests/cache`: `BaseCacheTests`, `LOCATION` empty",
+        DJANGO,
+        ("suite_django.py::ProcessTests",),
+        plugin="site_django",
+    ),
+    Suite(
+        "django-shared",
+        "`tests/cache`: `BaseCacheTests`, `LOCATION` a name",
+        DJANGO,
+        ("suite_django.py::SharedTests",),
+        plugin="site_django",
+    ),
+    Suite(
+        "cachelib-process",
+        "`CommonTests`, `HasTests`, `ClearTests`, `SerializerTests`",
+        CACHELIB,
+        ("suite_cachelib.py::TestProcess",),
+        needs=(XPROCESS,),
+    ),
+    Suite(
+        "cachelib-shared",
+        "the same, `shared=` a name",
+        CACHELIB,
+        ("suite_cachelib.py::TestShared",),
+        needs=(XPROCESS,),
+    ),
+    Suite(
+        "dogpile-memory",
+        "`dogpile.testing`: generic backend and serializer suites, `mvolatile.memory`",
+        DOGPILE,
+        ("suite_dogpile.py::TestMemory", "suite_dogpile.py::TestMemorySerialized"),
+    ),
+    Suite(
+        "dogpile-shared",
+        "`dogpile.testing`: generic backend, serializer and mutex suites, `mvolatile.shared`",
+        DOGPILE,
+        (
+            "suite_dogpile.py::TestShared",
+            "suite_dogpile.py::TestSharedSerialized",
+            "suite_dogpile.py::TestSharedMutex",
+        ),
+    ),
+    Suite(
+        "redis",
+        "`tests/test_cache.py`: `TestCache` and `TestUnitDefaultCache`",
+        REDIS,
+        (
+            "{source}/tests/test_cache.py::TestCache",
+            "{source}/tests/test_cache.py::TestUnitDefaultCache",
+        ),
+        plugin="plugin_redis",
+        server="redis",
+        left_out={
+            "tests/test_cache.py::TestUnitDefaultCache::test_get_eviction_policy": (
+                "asks for redis-py's own LRU; here the cache evicts, and the kernel"
+            )
+        },
+        note="`DefaultCache` is ours. Where the server is older than 7.4, the suite and the client are told that it is "
+        "not: tracking is there since 6.0.",
+    ),
+)
