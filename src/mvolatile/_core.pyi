@@ -127,7 +127,7 @@ class SlotIndex:
     def put(
         self,
         key: bytes,
-        value: bytes | int,
+        value: bytes | memoryview | int,
         address: int,
         length: int,
         kind: int,

@@ -79,21 +79,23 @@ class Access(Reader):
             reply = self.connections.tell(gone) if line is None else line.ask(gone)
             return Reply(Status.OK) if reply is None or version == ANY else reply
         encoded = encode(value, self._codec, None)
+        large = encoded.nbytes > INLINE
         request = Request(
             Op.STORE,
             encoded_key,
-            kind=encoded.kind,
-            flags=flags,
-            length=encoded.nbytes,
-            seconds=math.inf if lives is None else lives,
-            version=version,
-            lease=lease,
+            b"" if large else joined(encoded),
+            encoded.kind,
+            flags | Flag.IN_MAILBOX if large else flags,
+            encoded.nbytes,
+            math.inf if lives is None else lives,
+            version,
+            lease,
         )
         if not lease:
             self.calls.invalidate(key)
 
         def store(line: Line) -> Reply | None:
-            return _send(line, request, encoded)
+            return _post(line, request, encoded) if large else line.ask(request)
 
         reply = store(line) if line is not None else self.connections.change(store, start=True)
         if reply is None and lease == 0:
@@ -169,17 +171,15 @@ class Access(Reader):
         """The values are not this process's memory."""
 
 
-def _send(line: Line, request: Request, encoded: Encoded) -> Reply | None:
-    """A small value with the message; a large one by the mailbox."""
-    if encoded.nbytes <= INLINE:
-        return line.ask(request._replace(body=joined(encoded)))
+def _post(line: Line, request: Request, encoded: Encoded) -> Reply | None:
+    """Of a large value, which goes by the mailbox."""
     mailbox = line.with_mailbox(encoded.nbytes)
     if mailbox is None:
         return None
     with mailbox, mailbox[: encoded.nbytes] as target:
         write_parts(encoded.parts, target)
     try:
-        return line.ask(request._replace(flags=request.flags | Flag.IN_MAILBOX))
+        return line.ask(request)
     finally:
         line.used_mailbox()
 

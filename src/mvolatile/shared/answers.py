@@ -43,11 +43,8 @@ class Answers:
         """And a descriptor to go with it, or -1. `NonsenseError` for what is no request. Who takes a descriptor out of
         `passed` has to close it.
         """
-        try:
-            op = Op(request.op)
-        except ValueError:
-            raise NonsenseError from None
-        if op is Op.HELLO:
+        op = request.op
+        if op == Op.HELLO:
             if request.length != PROTOCOL:
                 raise NonsenseError
             client.greeted = True
@@ -58,14 +55,17 @@ class Answers:
             ), -1
         if not client.greeted:
             raise NonsenseError
-        if op is Op.TABLE:
+        answer = self._ANSWERS.get(op)
+        if answer is not None:
+            return answer(self, client, request), -1
+        if op == Op.TABLE:
             return Reply(Status.OK, version=self.storage.index.slots.capacity), self.storage.index.descriptor
         if op in (Op.HINTS, Op.MAILBOX):
             if len(passed) != 1:
                 raise NonsenseError
-            (self._hints if op is Op.HINTS else self._mailbox)(client, passed.pop())
+            (self._hints if op == Op.HINTS else self._mailbox)(client, passed.pop())
             return Reply(Status.OK), -1
-        return self._ANSWERS[op](self, client, request), -1
+        raise NonsenseError
 
     def _hints(self, client: Client, descriptor: int) -> None:
         try:
@@ -84,9 +84,7 @@ class Answers:
         if not is_memfd(descriptor, 0):  # another file may make us wait
             os.close(descriptor)
             raise NonsenseError
-        if client.mailbox >= 0:
-            os.close(client.mailbox)
-        client.mailbox, client.mailbox_bytes = descriptor, os.fstat(descriptor).st_size
+        client.take_mailbox(descriptor)
 
     def _is_at(self, key: bytes, version: int) -> bool:
         """Whether the entry of `key` is the one that the client means."""
@@ -115,7 +113,7 @@ class Answers:
         expires = _when(request.seconds)
         if request.flags & Flag.KEEP_EXPIRY and (slot := self.storage.slot(key)) >= 0:
             expires = self.storage.index.slots.get(slot)[5]
-        source = client.mailbox if in_mailbox else request.body
+        source = client.posted(length) if in_mailbox else request.body
         status, version = Status.OK, 0
         try:
             version = self.storage.put(key, source, length, request.kind, expires)
@@ -123,6 +121,9 @@ class Answers:
             status = Status.NO_ROOM
         except TooLargeError:
             status = Status.TOO_LARGE
+        finally:
+            if isinstance(source, memoryview):
+                source.release()
         if request.lease:
             self._tell(self.leases.end(request.lease, number, Status.OWN if status else Status.LOOK))
         else:
@@ -237,7 +238,7 @@ class Answers:
         given = self.storage.purge(None if request.length == ANY else request.length)
         return Reply(Status.OK, length=given)
 
-    _ANSWERS: ClassVar[dict[Op, Callable[..., Reply]]] = {
+    _ANSWERS: ClassVar[dict[int, Callable[..., Reply]]] = {
         Op.STORE: _store,
         Op.DELETE: _delete,
         Op.CLEAR: _clear,

@@ -19,12 +19,14 @@ from .visits import Visits
 
 __all__ = ["Reclaimer"]
 
-TIME_TO_LOOK = 1 << 20
-"""Bytes stored after which it is looked whether the kernel took the oldest."""
+TIME_TO_LOOK, PART_TO_LOOK = 1 << 20, 128
+"""Bytes stored after which it is looked whether the kernel took the oldest: so many, and such a part of all."""
 WHOLE_IN_A_ROW = 8
 """Segments of a queue of which nothing is lost, until what is newer is not looked at."""
 SPARE = 4
 """Segments' worth of dead records that are let be."""
+MOST_MOVED = 4 << 20
+"""Bytes of what lives there that one request waits for while they move, and those of a segment."""
 MOST_PASSED = 500
 """Records that may stay, for one that is stored: a client may say without end that all is in use."""
 AT_ONCE = 64
@@ -140,7 +142,7 @@ class Reclaimer:
             self._segments.filled = False
             self._compact()
         self._unseen += nbytes
-        if self._unseen >= TIME_TO_LOOK:
+        if self._unseen >= max(TIME_TO_LOOK, self.nbytes // PART_TO_LOOK):
             self.look_for_losses()
 
     def look_for_losses(self) -> int:
@@ -182,8 +184,10 @@ class Reclaimer:
         if segments.held * 3 <= segments.nbytes * 4 + SPARE * SEGMENT * 3:
             return
         sealed = [segment for segment in segments.all() if not segment.is_open and not segment.passed]
+        moved = 0
         for segment in sorted(sealed, key=lambda one: one.live / one.used)[:SPARE]:
-            if segment.live * 4 < segment.used * 3:
+            if segment.live * 4 < segment.used * 3 and moved < MOST_MOVED:
+                moved += segment.live
                 for slot in range(len(segment.keys)):
                     if self.evictable.lives(segment, slot):
                         self.evictable.move(segment, slot, max(KEPT, segment.queue), visits=1)

@@ -1,5 +1,5 @@
-"""Pieces of the keeper's memory. Small records share one, which is filled front to back under a pin and volatile from
-then on; a large one has its own.
+"""Pieces of the keeper's memory. Records share one, which is filled front to back under a pin and volatile from then
+on; or a large one has its own.
 
 Once memory is volatile nothing holds, peeks at or surveys it again, since that fills what was purged: a purged page
 must answer `EFAULT` until the memory is given back.
@@ -13,11 +13,31 @@ from itertools import count
 from ..memory import Pin, VolatileMemory
 from .visits import Visits
 
-__all__ = ["ALIGNMENT", "Segment", "Spare", "rounded"]
+__all__ = ["ALIGNMENT", "SEGMENT", "Segment", "Spare", "bytes_for", "rounded"]
 
 ALIGNMENT = 16
 MOST_SPARE = 16 << 20
 """Bytes of volatile memory that wait for the next that is stored."""
+SEGMENT = 256 << 10
+"""What small records share."""
+HUGE_FROM = 16 << 20
+"""Bytes of records from which on large ones share huge pages: others copy from these twice as fast, and to fill them
+takes no page fault for each 4 KiB. A small cache shall take and hold little.
+"""
+HUGE, HUGER = 4 << 20, 8 << 20
+LARGEST = 2 << 20
+
+
+def bytes_for(record: int, is_small: bool, held: int) -> int:
+    """Of the memory that a record shares with others, in a cache that holds so much; 0: it gets memory of its own. At
+    most an eighth is left over behind records of one size.
+    """
+    if is_small:
+        return SEGMENT
+    if held < HUGE_FROM or record > LARGEST:
+        return 0
+    return HUGE if record <= HUGE >> 3 else HUGER
+
 
 _numbers = count(1)
 
@@ -56,7 +76,7 @@ class Segment:
         self.number = next(_numbers)
         self.queue, self.is_large = queue, is_large
         self.used = self.live = self.emptied = self.passed = 0
-        self.keys, self._offsets = array("Q"), array("H")
+        self.keys, self._offsets = array("Q"), array("H" if self.nbytes <= ALIGNMENT << 16 else "I")
         self.pin = self.memory.pin(write=True, on_purge="zero")
         self.pin.__enter__()
 

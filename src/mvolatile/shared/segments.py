@@ -6,13 +6,11 @@ from bisect import bisect_right, insort
 from collections.abc import Callable
 
 from .index import Index
-from .segment import ALIGNMENT, Segment, Spare, rounded
+from .segment import ALIGNMENT, SEGMENT, Segment, Spare, bytes_for, rounded
 from .visits import Visits
 from .wire import INLINE
 
 __all__ = ["SEGMENT", "Segments"]
-
-SEGMENT = 256 << 10
 
 
 class Segments:
@@ -59,8 +57,9 @@ class Segments:
     ) -> tuple[Segment, int, int]:
         """Where a record is to be written, which the segment is then to be told of, and its bytes."""
         size_at = self._index.slots.size
-        if length > INLINE:
-            size = size_at(0, key_length, length)
+        size = size_at(0, key_length, length)
+        shared = bytes_for(size, length <= INLINE, self.held)
+        if not shared:
             segment = self._new(size, queue, urgent, is_large=True)
             return segment, segment.start, size
         open_one = self.open.get(queue)
@@ -70,7 +69,7 @@ class Segments:
             if address + size <= open_one.start + open_one.nbytes:
                 return open_one, address, size
             self.seal(queue)
-        segment = self._new(max(SEGMENT, size_at(0, key_length, length)), queue, urgent)
+        segment = self._new(max(shared, size), queue, urgent)
         self.seal(queue)  # what was given up for it may have left some there
         self.open[queue] = segment
         return segment, segment.start, size_at(segment.start, key_length, length)

@@ -18,6 +18,8 @@ from .visits import Uses, Visits
 
 __all__ = ["Storage"]
 
+Source = bytes | memoryview | int
+"""A value, or the descriptor of a file that begins with it."""
 WORTH_ASKING = 32 << 20
 
 
@@ -65,7 +67,7 @@ class Storage:
 
     # ---- changes
 
-    def put(self, key: bytes, source: bytes | int, length: int, kind: int, expires: float) -> int:
+    def put(self, key: bytes, source: Source, length: int, kind: int, expires: float) -> int:
         """Store it, and answer its version. On an error the key has no value any more.
 
         `TooLargeError`, `NoRoomError`; `OSError` from a mailbox that is shorter than `length`.
@@ -81,7 +83,7 @@ class Storage:
                 raise NoRoomError("no memory is to be had") from error
             raise
 
-    def _put(self, key: bytes, source: bytes | int, length: int, kind: int, expires: float) -> int:
+    def _put(self, key: bytes, source: Source, length: int, kind: int, expires: float) -> int:
         index, segments, reclaimer = self.index, self.segments, self.reclaimer
         need = index.slots.size(0, len(key), length) + ALIGNMENT + 8
         most = self.max_bytes

@@ -21,6 +21,7 @@ FOUND_IN = {
     "moved_unseen": ("the table moves", "whole"),
     "stamp_unchecked": ("death", "whole"),
     "unlocked_first": ("death", "newest"),
+    "place_kept": ("two connections", "newest"),
 }
 
 

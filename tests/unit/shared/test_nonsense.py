@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import math
 import os
 import socket
@@ -18,7 +19,7 @@ from mvolatile import SharedCache
 from mvolatile._core import HINTS_HEADER, SharedFile
 from mvolatile.shared import runtime_directory
 from mvolatile.shared.place import Place, checked_name
-from mvolatile.shared.wire import ANY, PROTOCOL, Op, Reply, Request, Status
+from mvolatile.shared.wire import ANY, PROTOCOL, Flag, Op, Reply, Request, Status
 from support.keepers import keeper_pid, until
 from support.strangers import Stranger
 
@@ -147,6 +148,38 @@ def test_a_mailbox_that_is_cut(stranger: Callable[[], Stranger]) -> None:
     os.ftruncate(mailbox, 5000)
     assert one.ask(Request(Op.STORE, b"sx", flags=1, length=1 << 20)) is None
     os.close(mailbox)
+
+
+def test_a_mailbox_that_is_emptied(stranger: Callable[[], Stranger], cache: Cache) -> None:
+    """39: the keeper has mapped it."""
+    mailbox = SharedFile(1 << 20)
+    with memoryview(mailbox) as view:
+        view[:] = bytes([7]) * (1 << 20)
+    one = stranger().hello()
+    assert one.ask(Request(Op.MAILBOX), mailbox.fileno()).status == Status.OK
+    store = Request(Op.STORE, b"sx", flags=Flag.IN_MAILBOX, length=1 << 20, seconds=math.inf)
+    assert one.ask(store).status == Status.OK
+    assert cache["x"] == bytes([7]) * (1 << 20)
+    mailbox.empty()
+    assert one.ask(store).status == Status.OK
+    assert cache["x"] == bytes(1 << 20)
+    with pytest.raises(PermissionError):
+        os.ftruncate(mailbox.fileno(), 0)
+    mailbox.close()
+
+
+def test_mailboxes_larger_than_all_addresses(stranger: Callable[[], Stranger], cache: Cache) -> None:
+    """39: the keeper maps no such one."""
+    some = [stranger().hello() for _ in range(64)]
+    for one in some:
+        mailbox = os.memfd_create("mine", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        os.ftruncate(mailbox, 1 << 42)
+        fcntl.fcntl(mailbox, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
+        assert one.ask(Request(Op.MAILBOX), mailbox).status == Status.OK
+        os.close(mailbox)
+    store = Request(Op.STORE, b"sx", flags=Flag.IN_MAILBOX, length=1 << 16, seconds=math.inf)
+    assert some[0].ask(store).status == Status.OK
+    assert cache["x"] == bytes(1 << 16)
 
 
 def test_hints_that_could_be_cut_are_refused(stranger: Callable[[], Stranger], cache: Cache) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from mvolatile import NoRoomError, TooLargeError
 from mvolatile._core import boot_seconds
+from mvolatile.shared import segment as sizes
 from mvolatile.shared.segments import SEGMENT
 from mvolatile.shared.storage import Storage
 
@@ -96,8 +97,11 @@ def get(storage: Storage, key: bytes) -> bytes | None:
     return None if record is None else record[1]
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_as_a_dictionary(make: Make, seed: int) -> None:
+@pytest.mark.parametrize("seed", range(6))
+def test_as_a_dictionary(make: Make, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the last two seeds all share huge pages from the beginning."""
+    if seed >= 4:
+        monkeypatch.setattr(sizes, "HUGE_FROM", 0)
     random = Random(seed)
     storage = make()
     model: dict[bytes, bytes] = {}
@@ -218,6 +222,50 @@ def test_large_ones_that_are_used_stay(make: Make) -> None:
     for i in range(200):
         storage.put(b"cold%d" % i, bytes(100_000), 100_000, 0, 0.0)
     assert get(storage, b"hot") == bytes(100_000)
+    assert is_valid(storage)
+
+
+def test_large_ones_of_a_large_cache_share_huge_pages(make: Make) -> None:
+    storage = make()
+    value = bytes(200_000)
+    for i in range(sizes.HUGE_FROM // len(value) + 1):
+        storage.put(b"early%d" % i, value, len(value), 0, 0.0)
+    alone = len(storage.segments)
+    for i in range(60):
+        storage.put(b"%d" % i, b"%07d" % i * 30_000, 210_000, 0, 0.0)
+    assert len(storage.segments) == alone + 4  # 19 each
+    assert storage.segments.pinned() == sizes.HUGE
+    lost = storage.segments.all()[-3:-1]
+    for segment in lost:
+        segment.memory.purge()
+    there = [storage.segments.of(storage.index.slots.get(storage.slot(b"%d" % i))[1]) for i in range(60)]
+    for i in range(60):
+        assert get(storage, b"%d" % i) == (None if there[i] in lost else b"%07d" % i * 30_000)
+    assert sum(storage.whole_slot(b"%d" % i) < 0 for i in range(60)) == 38
+    assert is_valid(storage)
+
+
+def test_large_ones_that_share_memory_go_one_by_one(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sizes, "HUGE_FROM", 0)
+    hot = {b"3", b"17"}
+    storage = make(8 << 20, Used(hot))
+    for i in range(300):
+        storage.put(b"%d" % i, bytes(200_000), 200_000, 0, 0.0)
+    assert storage.segments.nbytes > (8 << 20) - 3 * 200_100  # and not a whole segment less
+    assert all(get(storage, key) == bytes(200_000) for key in hot)
+    assert is_valid(storage)
+
+
+def test_what_moves_to_memory_of_its_own_is_volatile(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cache has become so small that large ones share nothing any more."""
+    monkeypatch.setattr(sizes, "HUGE_FROM", 0)
+    storage = make(used=Used({b"7"}))
+    for i in range(60):
+        storage.put(b"%d" % i, bytes(200_000), 200_000, 0, 0.0)
+    monkeypatch.setattr(sizes, "HUGE_FROM", 1 << 40)
+    storage.resize(1 << 20)
+    assert get(storage, b"7") == bytes(200_000)
+    assert not storage.segments.of(storage.index.slots.get(storage.slot(b"7"))[1]).is_open
     assert is_valid(storage)
 
 

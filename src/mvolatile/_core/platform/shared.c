@@ -154,9 +154,10 @@ int os_channel_receive(const struct os_channel *channel, void *data, size_t *nby
     return got && !(message.msg_flags & MSG_TRUNC) ? 0 : EPIPE; /* no message of ours is empty */
 }
 
-int os_channel_wait(const struct os_channel *channel, int milliseconds) {
+int os_channel_wait(const struct os_channel *channel, int64_t microseconds) {
     struct pollfd one = {.fd = channel->fd, .events = POLLIN};
-    int ready = poll(&one, 1, milliseconds);
+    struct timespec patience = {microseconds / 1000000, microseconds % 1000000 * 1000};
+    int ready = ppoll(&one, 1, microseconds < 0 ? NULL : &patience, NULL);
     return ready > 0 ? 0 : ready < 0 ? errno
                                      : ETIMEDOUT;
 }

@@ -34,7 +34,7 @@ bool os_channel_is_ours(const struct os_channel *channel);
 int os_channel_send(const struct os_channel *channel, const void *data, size_t nbytes, int pass); /* EPIPE: it is over; never waits */
 /* `*nbytes`: room, then length; `*passed`: a descriptor that came along, or -1. EAGAIN: nothing yet; EPIPE: it is over. Never waits. */
 int os_channel_receive(const struct os_channel *channel, void *data, size_t *nbytes, int *passed);
-int os_channel_wait(const struct os_channel *channel, int milliseconds); /* 0, EINTR, ETIMEDOUT */
+int os_channel_wait(const struct os_channel *channel, int64_t microseconds); /* -1: for ever. 0, EINTR, ETIMEDOUT */
 bool os_channel_is_open(const struct os_channel *channel); /* the other side has not closed it; takes nothing out of it */
 void os_channel_close(struct os_channel *channel);
 int os_file_make(struct os_channel *file, size_t nbytes); /* a memfd of so many zeros; closed as a channel is */

@@ -34,6 +34,12 @@ class World(NamedTuple):
     """Whose memory the keeper's number reads: 0 nobody's, 1 its own, 2 another process's."""
     locked: int = 1
     """The keeper has its lock."""
+    queue: tuple[int, ...] = ()
+    """The connections that the keeper is to hear, in the order in which it is told of them."""
+    sent: tuple[int, int] = (0, 0)
+    """What was sent over each of two, and not heard yet."""
+    over: int = 0
+    """Nothing more will be sent."""
     wrong: str = ""
 
 
@@ -61,6 +67,8 @@ class Broken:
     """The reader does not compare the stamp."""
     unlocked_first: bool = False
     """A new keeper may begin before the old one's memory is gone."""
+    place_kept: bool = False
+    """Who was heard keeps a place in the queue, as `epoll` has it without EPOLLONESHOT."""
 
 
 def switches() -> tuple[str, ...]:
@@ -188,6 +196,49 @@ def purger(broken: Broken, left: int = GONE) -> Steps:
     yield _write(0, left)
 
 
+def huge_purger(broken: Broken) -> Steps:
+    """The kernel takes a huge page: all that lies on it in one step, of whatever record."""
+    yield Act("take the huge page", lambda world: (world._replace(pages=(GONE,) * 4), None))
+
+
+def giver_up(broken: Broken) -> Steps:
+    """A client stores over one connection, gives up its next store over another, and stores over the first again."""
+    yield _send(0, 4)
+    yield _set("have the answer", lambda world: world.returned == 4)
+    yield _send(1, 6)
+    yield _send(0, 8)
+    yield _set("have the answer", lambda world: world.returned == 8, over=1)
+
+
+def _send(line: int, version: int) -> Act:
+    def change(world: World) -> tuple[World, Any]:
+        sent = (version, world.sent[1]) if not line else (world.sent[0], version)
+        queue = world.queue if line in world.queue else (*world.queue, line)
+        return world._replace(sent=sent, queue=queue), None
+
+    return Act(f"send {version} over connection {line}", change)
+
+
+def hearer(broken: Broken) -> Steps:
+    """The keeper's loop: whoever is first in the queue is heard once."""
+
+    def hear(world: World) -> tuple[World, Any]:
+        if not world.queue:
+            return world, None
+        line, *queue = world.queue
+        heard = world.sent[line]
+        if heard and broken.place_kept:
+            queue.append(line)
+        sent = (0, world.sent[1]) if not line else (world.sent[0], 0)
+        return world._replace(queue=tuple(queue), sent=sent), heard
+
+    free = 2
+    while (version := (yield Act("hear", hear, lambda world: bool(world.queue or world.over)))) is not None:
+        if version:
+            yield from _store(broken, version, free)
+            free = 2 - free
+
+
 def toucher(broken: Broken) -> Steps:
     """The keeper carries a record forward, or looks whether it is there: by a copy, which fills nothing."""
     if broken.keeper_touches:
@@ -228,6 +279,8 @@ def races() -> Mapping[str, Mapping[str, Program]]:
             "kernel": lambda broken: purger(broken, ZEROS),
             "reader": lambda broken: reader(broken, stamped=True),
         },
+        "a huge page is purged": {"keeper": overwriter, "kernel": huge_purger, "reader": reader},
+        "two connections": {"client": giver_up, "keeper": hearer, "reader": reader},
         "overwritten and purged": {"keeper": overwriter, "kernel": purger, "reader": reader},
         "the table moves": {"keeper": mover, "reader": reader},
         "death": {"kernel": killer, "successor": successor, "reader": reader},
