@@ -88,9 +88,12 @@ def take_turns(
     loops = {}
     for name, call in contestants.items():
         call()
-        start = time.perf_counter()
-        call()
-        loops[name] = max(1, int(200e-6 / (time.perf_counter() - start)))
+        took: list[float] = []
+        while sum(took) < 200e-6:  # the machine may do something else during one of them
+            start = time.perf_counter()
+            call()
+            took.append(time.perf_counter() - start)
+        loops[name] = max(1, int(200e-6 / min(took)))
     times: dict[str, list[float]] = {name: [] for name in contestants}
     end = time.perf_counter() + seconds
     while time.perf_counter() < end or len(next(iter(times.values()))) < least:

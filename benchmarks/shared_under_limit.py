@@ -34,7 +34,7 @@ from workers import ask, wait_for
 from mvolatile.kernel.cgroup import ChildCgroup
 from mvolatile.shared.place import Place
 
-REQUESTS, KEYS, LIMIT, TAKEN = 15_000, 3_600, 512 * MIB, 200 * MIB
+REQUESTS, KEYS, LIMIT, TAKEN = 15_000, 6_000, 512 * MIB, 200 * MIB
 APPLICATION = """
 import os
 import time
@@ -135,7 +135,7 @@ def is_here(kind: str) -> bool:
 
 def stream_of(requests: int) -> list[int]:
     source = random.Random(1)
-    weights = [1 / (rank + 1) ** 0.75 for rank in range(KEYS)]
+    weights = [1 / (rank + 1) for rank in range(KEYS)]
     return source.choices(range(KEYS), weights, k=requests)
 
 

@@ -12,6 +12,9 @@ from .wire import INLINE
 
 __all__ = ["SEGMENT", "Segments"]
 
+LITTLE = 64
+"""How many times as much a cache holds as a segment that is kept open for a record that may fit."""
+
 
 class Segments:
     """`sealed` and `left` are told of each; `make_room` is to give up so many bytes where no memory is to be had."""
@@ -21,6 +24,7 @@ class Segments:
         self._index = index
         self._visits = visits
         self.open: dict[int, Segment] = {}  # by queue
+        self._nearly_full: dict[int, Segment] = {}
         self.nbytes = 0
         """Of the records that the index has."""
         self.held = 0
@@ -62,15 +66,14 @@ class Segments:
         if not shared:
             segment = self._new(size, queue, urgent, is_large=True)
             return segment, segment.start, size
-        open_one = self.open.get(queue)
-        if open_one is not None:
-            address = open_one.start + open_one.used + -open_one.used % ALIGNMENT
+        for segment in filter(None, (self._nearly_full.get(queue), self.open.get(queue))):
+            address = segment.start + segment.used + -segment.used % ALIGNMENT
             size = size_at(address, key_length, length)
-            if address + size <= open_one.start + open_one.nbytes:
-                return open_one, address, size
-            self.seal(queue)
+            if address + size <= segment.start + segment.nbytes:
+                return segment, address, size
+        self._set_aside(queue)
         segment = self._new(max(shared, size), queue, urgent)
-        self.seal(queue)  # what was given up for it may have left some there
+        self._set_aside(queue)  # what was given up for it may have left some there
         self.open[queue] = segment
         return segment, segment.start, size_at(segment.start, key_length, length)
 
@@ -106,12 +109,28 @@ class Segments:
         if not segment.live and segment.is_large:
             self.forget(segment)
 
-    def seal(self, queue: int) -> None:
-        """What is being filled for a queue is full."""
+    def _set_aside(self, queue: int) -> None:
+        """What is being filled for a queue has no room for a record, but may have for a smaller one: where it is little
+        beside the rest it is held until the next one is as full. Else a fortieth of all would be such rests.
+        """
         segment = self.open.pop(queue, None)
+        if segment is None:
+            return
+        if SEGMENT < segment.nbytes <= self.held // LITTLE:
+            earlier = self._nearly_full.get(queue)
+            self._nearly_full[queue] = segment
+            segment = earlier
         if segment is not None:
             self.filled = True
             self._seal(segment)
+
+    def seal(self, queue: int) -> None:
+        """Nothing more comes into what is being filled for a queue."""
+        for of in (self._nearly_full, self.open):
+            segment = of.pop(queue, None)
+            if segment is not None:
+                self.filled = True
+                self._seal(segment)
 
     def _seal(self, segment: Segment) -> None:
         segment.seal()
@@ -152,6 +171,7 @@ class Segments:
     def clear(self) -> None:
         """The index has nothing any more."""
         self.open.clear()
+        self._nearly_full.clear()
         for segment in self.all():
             self.forget(segment)
         self.spare.drop()
@@ -168,7 +188,7 @@ class Segments:
 
     def pinned(self) -> int:
         """Bytes the kernel cannot take."""
-        return sum(segment.nbytes for segment in self.open.values())
+        return sum(segment.nbytes for of in (self.open, self._nearly_full) for segment in of.values())
 
 
 def _nothing(_: object) -> None:

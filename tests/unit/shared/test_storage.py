@@ -13,6 +13,7 @@ import pytest
 from mvolatile import NoRoomError, TooLargeError
 from mvolatile._core import boot_seconds
 from mvolatile.shared import segment as sizes
+from mvolatile.shared import segments
 from mvolatile.shared.segments import SEGMENT
 from mvolatile.shared.storage import Storage
 
@@ -77,7 +78,7 @@ def is_valid(storage: Storage) -> bool:
     assert segments.records == sum(len(one.keys) for one in segments.all())
     ordered = [region.number for region in storage.reclaimer._policy.order()]
     assert sorted(ordered) == sorted(one.number for one in segments.all() if not one.is_open)
-    assert {one.number for one in segments.open.values()} == {
+    assert {one.number for of in (segments.open, segments._nearly_full) for one in of.values()} == {
         one.number for one in segments.all() if one.is_open
     }
     for one in segments.all():
@@ -102,6 +103,7 @@ def test_as_a_dictionary(make: Make, seed: int, monkeypatch: pytest.MonkeyPatch)
     """With the last two seeds all share huge pages from the beginning."""
     if seed >= 4:
         monkeypatch.setattr(sizes, "HUGE_FROM", 0)
+        monkeypatch.setattr(segments, "LITTLE", 1 if seed == 4 else 1 << 40)
     random = Random(seed)
     storage = make()
     model: dict[bytes, bytes] = {}
@@ -247,6 +249,7 @@ def test_large_ones_of_a_large_cache_share_huge_pages(make: Make) -> None:
 
 def test_large_ones_that_share_memory_go_one_by_one(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sizes, "HUGE_FROM", 0)
+    monkeypatch.setattr(segments, "LITTLE", 1)
     hot = {b"3", b"17"}
     storage = make(8 << 20, Used(hot))
     for i in range(300):
