@@ -17,6 +17,7 @@ The map, from the bottom up::
     parts.py       the parts of one cache       reading.py, storing.py   what works on them
     engine.py      the engine                   checks.py      the user's arguments
     clock.py       the clock of ttl             statistics.py  CacheInfo
+    cost.py        what values take to make     guard.py       what is worth storing
     carry.py       into another process         registry.py    all caches there are
     verbs.py       add, touch, incr, many       views.py       items() and values()
     cache.py       VolatileCache                keys.py        keys of calls

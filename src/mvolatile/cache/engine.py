@@ -92,6 +92,7 @@ class Engine(Parts):
         self.store.clear()
         self.tags = None
         self.store.purged = self.undecodable = 0
+        self.store.lost_seconds = 0.0
         self.reclaimer.lift()
         self.lookup.reset_counts()
 
@@ -145,6 +146,9 @@ class Engine(Parts):
             segments=len(regions),
             undecodable=self.undecodable,
             overhead=0,
+            saved_seconds=self.lookup.saved,
+            spent_seconds=self.lookup.spent,
+            lost_seconds=store.lost_seconds,
         )
 
     def _settle(self) -> None:

@@ -88,7 +88,7 @@ enum {
 };
 
 /* With the lock, and nothing else under way. As put(); or UNPUBLISHED with an exception set, and a slot taken that is nobody's. */
-static int put_locked(LookupObject *self, struct plain *plain, PyObject *key, PyObject *data, unsigned kind, Py_ssize_t overhead) {
+static int put_locked(LookupObject *self, struct plain *plain, PyObject *key, PyObject *data, unsigned kind, uint8_t cost, Py_ssize_t overhead) {
     PyObject *old, *locator;
     uint32_t slot, old_slot = 0;
     Py_ssize_t n = PyBytes_Size(data), count = PyList_Size(plain->keys);
@@ -98,7 +98,7 @@ static int put_locked(LookupObject *self, struct plain *plain, PyObject *key, Py
         Py_XDECREF(old);
         return PyErr_Occurred() ? -1 : 0;
     }
-    if (!slot_table_append(plain->table, PyBytes_AsString(data), n, overhead, &slot)) {
+    if (!slot_table_append(plain->table, PyBytes_AsString(data), n, cost, overhead, &slot)) {
         Py_XDECREF(old);
         return PyList_SetSlice(plain->keys, count, count + 1, NULL);
     }
@@ -122,7 +122,7 @@ static bool is_current(PyObject *call) {
     return current;
 }
 
-static int put_bytes(LookupObject *self, PyObject *key, PyObject *data, unsigned kind, PyObject *call) {
+static int put_bytes(LookupObject *self, PyObject *key, PyObject *data, unsigned kind, PyObject *call, uint8_t cost) {
     struct plain *plain = &self->plain;
     Py_ssize_t n = PyBytes_Size(data), overhead;
     PyObject *acquire = NULL, *release = NULL, *weigh = NULL, *got = NULL, *error[3];
@@ -145,7 +145,7 @@ static int put_bytes(LookupObject *self, PyObject *key, PyObject *data, unsigned
         bool usual = !self->torn && plain->credit >= n + overhead && plain->forks == fork_depth && (call ? is_current(call) : !PyDict_Size(plain->calls));
         if (usual) {
             self->torn = true;
-            stored = put_locked(self, plain, key, data, kind, overhead);
+            stored = put_locked(self, plain, key, data, kind, cost, overhead);
             self->torn = stored == UNPUBLISHED || plain->forks != fork_depth; /* then it is mended */
             waiting = PyList_Size(plain->later) > 0;
         }
@@ -165,17 +165,17 @@ static int put_bytes(LookupObject *self, PyObject *key, PyObject *data, unsigned
     return stored < 0 ? -1 : stored;
 }
 
-int put(LookupObject *self, PyObject *key, PyObject *value, PyObject *call) {
+int put(LookupObject *self, PyObject *key, PyObject *value, PyObject *call, uint8_t cost) {
     PyObject *data;
     int stored;
     if (self->plain.credit <= 0) return 0;
     if (Py_IS_TYPE(value, &PyBytes_Type)) {
-        stored = put_bytes(self, key, value, BYTES, call);
+        stored = put_bytes(self, key, value, BYTES, call, cost);
     } else if (!Py_IS_TYPE(value, &PyUnicode_Type) || PyUnicode_GetLength(value) >= LARGEST) {
         return 0;
     } else {
         data = PyUnicode_AsEncodedString(value, "utf-8", "surrogatepass");
-        stored = data ? put_bytes(self, key, data, STR, call) : -1;
+        stored = data ? put_bytes(self, key, data, STR, call, cost) : -1;
         Py_XDECREF(data);
     }
     if (stored >= 0 || !PyErr_ExceptionMatches(PyExc_MemoryError)) return stored;
@@ -184,10 +184,12 @@ int put(LookupObject *self, PyObject *key, PyObject *value, PyObject *call) {
 }
 
 PyObject *lookup_put(LookupObject *self, PyObject *const *args, Py_ssize_t count) {
-    if (count != 2 && count != 3) {
-        PyErr_SetString(PyExc_TypeError, "put(key, value, call=None, /)");
+    if (count < 2 || count > 4) {
+        PyErr_SetString(PyExc_TypeError, "put(key, value, call=None, cost=0, /)");
         return NULL;
     }
-    int stored = put(self, args[0], args[1], count == 3 && args[2] != Py_None ? args[2] : NULL);
+    long cost = count == 4 ? PyLong_AsLong(args[3]) : 0;
+    if (cost == -1 && PyErr_Occurred()) return NULL;
+    int stored = put(self, args[0], args[1], count > 2 && args[2] != Py_None ? args[2] : NULL, (uint8_t)cost);
     return stored < 0 ? NULL : PyBool_FromLong(stored);
 }
