@@ -32,6 +32,7 @@ from .checks import (
     checked_unstorable,
 )
 from .clock import lifetime
+from .cost import checked_cost
 from .departures import Why
 from .engine import Engine
 from .fork import catch_up
@@ -204,17 +205,24 @@ class VolatileCache(Verbs[K, V], MutableMapping[K, V]):
 
     # ---- writing
 
-    def set(self, key: K, value: V, *, ttl: TimeToLive = None, tag: Hashable = None) -> None:
+    def set(
+        self, key: K, value: V, *, ttl: TimeToLive = None, tag: Hashable = None, cost: float | None = None
+    ) -> None:
         """Store `value`, for `ttl` (default: the cache's; what else it may be is told there; `math.inf` for ever; 0
-        stores nothing), with `tag` for `delete_tag`.
+        stores nothing), with `tag` for `delete_tag`. `cost`: seconds that it took to make, if known; what is dear stays
+        longer.
 
         `TypeError` for a value that cannot be stored or a key that cannot be hashed; `ValueError` for a negative
-        or undefined ttl. `TooLargeError`, a `ValueError`, for a value larger than `max_bytes`; `NoRoomError`, which
-        is a `MemoryError` too, for one larger than the memory that this machine and its container have, with
+        or undefined ttl or cost. `TooLargeError`, a `ValueError`, for a value larger than `max_bytes`; `NoRoomError`,
+        which is a `MemoryError` too, for one larger than the memory that this machine and its container have, with
         everything volatile given up. Then an older value of the key is gone too, and nothing else. Where the program's
         limit on addresses leaves no room (``ulimit -v``), other values go, and if that is not enough nothing is stored.
         """
-        if ttl is not None or tag is not None or not self._lookup.put(key, value):
+        if cost is not None:
+            self._engine.storing.store(
+                key, value, ttl, self._engine.use_tag(tag, key), cost=checked_cost(cost)
+            )
+        elif ttl is not None or tag is not None or not self._lookup.put(key, value):
             self._engine.storing.store(key, value, ttl, self._engine.use_tag(tag, key))
 
     def _store(self, key: K, value: V) -> None:
@@ -277,14 +285,6 @@ class VolatileCache(Verbs[K, V], MutableMapping[K, V]):
     def clear(self) -> None:
         """Forget everything, statistics too, and give the memory back."""
         self._engine.clear()
-
-    @overload
-    def setdefault(self: VolatileCache[K, T | None], key: K, default: None = None) -> T | None: ...
-    @overload
-    def setdefault(self, key: K, default: V) -> V: ...
-    def setdefault(self, key: K, default: Any = None) -> Any:
-        """The value; if there is none, `default` is stored and returned."""
-        return self.get_or_set(key, lambda: default)
 
     def get_or_set(
         self,

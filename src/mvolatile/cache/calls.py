@@ -42,6 +42,7 @@ class Call:
         "key",
         "layout",
         "loop",
+        "seconds",
         "stale",
         "tag",
         "waiters",
@@ -54,6 +55,7 @@ class Call:
         self.forks = forks()
         self.crew = Crew()
         self.stale = False
+        self.seconds: float | None = None  # that its making took, without that of other values
         self.error: BaseException | None = None
         self.layout: Any = None
         self.done = False

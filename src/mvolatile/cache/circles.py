@@ -45,11 +45,12 @@ has it. Reentrant: a finalizer may come while we have it.
 class Crew:
     """Those who work on a call: its maker, and whom that asks. Contexts outlive calls, so no value is kept here."""
 
-    __slots__ = ("needs", "thread")
+    __slots__ = ("away", "needs", "thread")
 
     def __init__(self) -> None:
         self.thread = threading.get_ident()
         self.needs: dict[Caller, Call] = {}  # what some of them wait for
+        self.away = 0.0  # seconds that went for the making of other values
 
 
 making: ContextVar[tuple[Crew, ...]] = ContextVar("mvolatile_making", default=())

@@ -133,6 +133,7 @@ class Engine(Parts):
         if self.tier is not None:
             self.tier.pending.note_clear()
         self.store.purged = self.undecodable = 0
+        self.store.lost_seconds = 0.0
         self.reclaimer.lift()
         self.lookup.reset_counts()
 
@@ -187,6 +188,9 @@ class Engine(Parts):
             undecodable=self.undecodable,
             overhead=0,
             **({} if self.tier is None else self.tier.counts()),
+            saved_seconds=self.lookup.saved,
+            spent_seconds=self.lookup.spent,
+            lost_seconds=store.lost_seconds,
         )
 
     def _settle(self) -> None:

@@ -20,10 +20,12 @@ from .budget import Budget
 from .calls import Calls
 from .changes import Changes
 from .checks import TimeToLive, Unstorable
+from .cost import Costs
 from .departures import Why, tell_each
 from .eviction import Evictor, make_policy
 from .expiry import Expirer
 from .fork import follow
+from .guard import Guard
 from .notices import Notices
 from .reclaim import Reclaimer
 from .rss import Residence
@@ -135,7 +137,8 @@ class Parts:
         self.reclaimer = Reclaimer(
             self.store, self.budget, evictor, self.expirer, self.addresses, self.residence
         )
-        self.calls = Calls()
+        self.calls, self.costs = Calls(), Costs()
+        self.guard = Guard(lookup)
         self.change = Changes(self, lookup)
         self._inherit = inherit
         self._told: set[type[Exception]] = set()
@@ -171,9 +174,9 @@ class Parts:
         store = self.store
         if self.budget.max_entries is not None or store.tell is not None or store.dropped or store.sparse:
             return
-        if self.codec is not None or self.ttl is not None or self.expirer.needed:
+        if self.guard.share < 1 or self.tags is not None or self.tier is not None:
             return
-        if self.tags is not None or self.tier is not None:
+        if self.codec is not None or self.ttl is not None or self.expirer.needed:
             return
         segment = store.open.get(FRESH)
         if segment is None or not self.listening or self.closed:

@@ -11,6 +11,7 @@ from .._core import MISSING
 from ..errors import Purged, VolatilityWarning
 from ..memory import callers_level
 from .addresses import for_want_of_room
+from .cost import SECONDS
 from .parts import Parts
 from .stopped import raise_if_stopped
 from .store import KIND_MASK, LargeValue, Region, region_of, slot_of
@@ -137,6 +138,8 @@ class Reading:
             else:
                 if not probe:
                     region.visit(slot)
+                    if cost := region.cost(slot):
+                        parts.lookup.save(SECONDS[cost])
                 return locator, data
         return 0, MISSING
 

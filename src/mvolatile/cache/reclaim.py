@@ -7,6 +7,7 @@ from collections.abc import Hashable
 from .._core import give_back_kept
 from .addresses import AddressSpace
 from .budget import Budget
+from .cost import UNKNOWN
 from .eviction import Evictor
 from .expiry import Expirer
 from .rss import Residence
@@ -40,11 +41,13 @@ class Reclaimer:
         self.residence = residence
         self.is_tight = False
         """Whether something had to go for what was stored last."""
+        self.given_up = 0
+        """Steps of the evictor for what was stored."""
         store.sealed, store.retired = self._sealed, evictor.policy.left
 
     # ---- before a value enters: afterwards the evictor may stand at the newest, all others hit, and would give up that
 
-    def make_room(self, nbytes: int, key: Hashable, cost: float = 0.0) -> int:
+    def make_room(self, nbytes: int, key: Hashable, cost: int = UNKNOWN) -> int:
         """A value is to be stored: give up others until it fits. Answers its queue."""
         queue = self._evictor.policy.stored(key, nbytes, cost)
         self.fit(nbytes, key)
@@ -58,6 +61,7 @@ class Reclaimer:
             self.is_tight = True
             if over <= self._store.given_back_by(key) or not self._evictor.advance():
                 return
+            self.given_up += 1
 
     def make_place(self, key: Hashable) -> None:
         """`key` is to be stored: give up others until it is one of as many as there may be."""
@@ -67,7 +71,7 @@ class Reclaimer:
         while self._store.clean(4096):
             pass
         while budget.is_full(len(index)) and self._evictor.advance():
-            pass
+            self.given_up += 1
 
     def give_up(self, nbytes: int) -> bool:
         """No memory is to be had: give up the memory of values of about so many bytes, or more where many are held, and

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager, suppress
 from inspect import isawaitable
+from time import perf_counter
 from typing import Any, NamedTuple, Protocol
 
 from .._core import MISSING
@@ -29,13 +30,14 @@ NOTHING: Any = object()
 
 class Terms(NamedTuple):
     """On what terms a made value is stored: how long it lives, whether it is stored at all, whether its key may hold an
-    object weakly, and its tag: `tag_of` tells it of the factory.
+    object weakly, its tag (`tag_of` tells it of the factory), and whether what its maker took is its cost.
     """
 
     ttl: Any = None
     condition: Callable[[Any], object] | None = None
     weak: bool = False
     tag_of: Callable[[Any], Hashable] | None = None
+    timed: bool = True
 
     def tag(self, factory: Any) -> Hashable:
         """Of what `factory` makes, told before it does; None for none."""
@@ -167,6 +169,7 @@ class SingleFlight:
         catch_up()
         me, crews, tries, tag = threading.get_ident(), making.get(), TRIES, terms.tag(factory)
         while True:
+            began = perf_counter()
             token = Token()
             mine: Any = Call(key, token, None, tag)
             call: Any = self._calls.join(mine)
@@ -182,6 +185,8 @@ class SingleFlight:
                         return value
                 finally:  # a traceback has this frame: a circle that would keep all it has
                     call = mine = maker = None
+                    if crews and self._cache.holds(key):
+                        crews[-1].away += perf_counter() - began
             if not tries or closes_a_circle(me, call, None, crews):
                 self._cache.count_miss()
                 return (alone or factory)()
@@ -198,6 +203,8 @@ class SingleFlight:
             finally:
                 call.let_sleep(over.set)
                 waits_no_more(me, crews)
+                if crews:
+                    crews[-1].away += perf_counter() - began
             value, tries = self._received(call, tries)
             if value is not MISSING:
                 return value
@@ -215,6 +222,7 @@ class SingleFlight:
         me, loop, crews, tag = object(), running(), making.get(), terms.tag(factory)
         tries = TRIES if can_wait(loop) else 0  # else nobody waits
         while True:
+            began = perf_counter()
             token = Token()
             mine: Any = Call(key, token, loop, tag)
             call: Any = self._calls.join(mine)
@@ -230,6 +238,8 @@ class SingleFlight:
                         return value
                 finally:
                     call = mine = maker = None
+                    if crews and self._cache.holds(key):
+                        crews[-1].away += perf_counter() - began
             if not tries or closes_a_circle(me, call, loop, crews):
                 self._cache.count_miss()
                 return await _made(alone or factory)
@@ -242,6 +252,8 @@ class SingleFlight:
                 await wait(loop, call, ORPHAN_SECONDS)
             finally:
                 waits_no_more(me, crews)
+                if crews:
+                    crews[-1].away += perf_counter() - began
             value, tries = self._received(call, tries)
             if value is not MISSING:
                 return value
@@ -268,10 +280,15 @@ class SingleFlight:
 
 @contextmanager
 def _working_on(call: Call) -> Iterator[None]:
+    """Its time is what remaking the value would take: not what went for others that are there afterwards, and cost
+    what they cost; nor waiting for another's making. Those of tasks that are made side by side may be more than all.
+    """
     token = making.set((*making.get(), call.crew))
+    began = perf_counter()
     try:
         yield
     finally:
+        call.seconds = max(0.0, perf_counter() - began - call.crew.away)
         with suppress(ValueError):  # a dead task is closed in whatever context the collector finds it
             making.reset(token)
 

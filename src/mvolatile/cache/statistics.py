@@ -44,6 +44,12 @@ class CacheInfo(Counts):
     """Entries whose bytes were there, but could not be made the value again."""
     overhead: Final[int] = 0
     """Of a `SharedCache`: ordinary memory of its keeper that grows with the entries."""
+    saved_seconds: Final[float] = 0.0
+    """What it would have taken to make the values that hits gave: the sum of their costs, as measured or told."""
+    spent_seconds: Final[float] = 0.0
+    """What their makers took, of `get_or_set`, `aget_or_set` and the decorator."""
+    lost_seconds: Final[float] = 0.0
+    """What it had taken to make the values that the kernel took."""
     behind_hits: Final[int] = 0
     """Of the hits, those that were found in the second tier (`behind`)."""
     behind_errors: Final[int] = 0

@@ -6,6 +6,7 @@ import errno
 import math
 from collections.abc import Callable
 from contextlib import suppress
+from time import perf_counter
 from typing import Any
 
 from .. import _core
@@ -13,7 +14,9 @@ from ..errors import NoRoomError, Purged, TooLargeError
 from ..kernel.room import address_room, room
 from ..memory import VolatileMemory
 from .addresses import OutOfMemoryError, for_want_of_room
+from .calls import Call
 from .checks import TimeToLive, seconds_to_live
+from .cost import UNKNOWN, class_of
 from .parts import Parts
 from .reading import Reading
 from .singleflight import Terms
@@ -40,23 +43,29 @@ class Storing:
         self._store, self._reclaimer = parts.store, parts.reclaimer
 
     def store(
-        self, key: Any, value: Any, ttl: TimeToLive, call: Any = None, until: float | None = None
+        self,
+        key: Any,
+        value: Any,
+        ttl: TimeToLive,
+        call: Any = None,
+        until: float | None = None,
+        cost: int = UNKNOWN,
     ) -> None:
         """Where no memory is to be had the older value goes, and nothing is stored: as if the kernel had taken it.
 
-        `until`: when its time is over by the cache's clock, instead of `ttl`; infinite for never.
+        `until`: when its time is over by the cache's clock, instead of `ttl`; infinite for never. `cost` is the
+        class of what it took to make.
         """
         try:
-            self._put(key, value, ttl, call, until)
+            self._put(key, value, ttl, call, until, cost)
         except (MemoryError, OSError) as error:
             if not for_want_of_room(error):
                 raise
             self._parts.give_way_to_program()
             self._parts.change(self._put_nothing, key, call)
 
-    def _put(self, key: Any, value: Any, ttl: TimeToLive, call: Any, until: float | None) -> None:
-        hash(key)
-        parts, budget = self._parts, self._parts.budget
+    def _put(self, key: Any, value: Any, ttl: TimeToLive, call: Any, until: float | None, cost: int) -> None:
+        key_hash, parts = hash(key), self._parts
         if parts.closed:
             raise ValueError(f"{parts!r}: nothing can be stored")
         lives = None if ttl is None is parts.ttl else self._lives(ttl, value)
@@ -66,6 +75,30 @@ class Storing:
         expires = None if lives is None or lives == math.inf else parts.timer() + lives
         if until is not None:
             expires = None if until == math.inf else until
+        guard, entries, guarded = parts.guard, len(parts.index), self._may_be_refused(call, cost)
+        if guarded and guard.share < 1 and not guard.admits(key_hash, parts.policy.wanted(key), entries):
+            if key in parts.index or not isinstance(call, Call):
+                parts.change(self._put_nothing, key, call)
+            return
+        if cost:
+            cost = parts.costs.smoothed(key_hash, cost, entries)
+        began, before = perf_counter(), self._departed()
+        self._put_bytes(key, value, expires, call, cost)
+        if guarded:
+            guard.stored(perf_counter() - began, self._departed() > before, entries)
+
+    def _may_be_refused(self, call: Any, cost: int) -> bool:
+        """What was made here, for its maker has it; and what a program sets of which it told the cost, where the kernel
+        alone says how much there may be. Else it has what it set.
+        """
+        budget = self._parts.budget
+        return isinstance(call, Call) or (cost > 0 and budget.max_bytes is None is budget.max_entries)
+
+    def _departed(self) -> int:
+        return self._reclaimer.given_up + self._store.purged
+
+    def _put_bytes(self, key: Any, value: Any, expires: float | None, call: Any, cost: int) -> None:
+        parts, budget = self._parts, self._parts.budget
         encoded = encode(value, parts.codec, parts.copy)
         if expires is not None:
             parts.expirer.needed = True
@@ -86,14 +119,18 @@ class Storing:
         if parts.written is not None and not getattr(call, "loaded", False):
             call = parts.written(key, encoded, expires, call)
         if self._store.is_large(nbytes):
-            self._put_large(key, encoded, expires, call)
+            self._put_large(key, encoded, expires, call, cost)
             return
         kind, data = encoded.kind, _joined(encoded.parts)
         if expires is not None:
             kind, data = kind | EXPIRES, bytes(data) + EXPIRY.pack(expires)
-        if STR < kind < EXPIRES and type(data) is bytes and parts.lookup.put_laid_out(key, kind, data, call):
+        if (
+            STR < kind < EXPIRES
+            and type(data) is bytes
+            and parts.lookup.put_laid_out(key, kind, data, call, cost)
+        ):
             return  # bytes and text were tried before they were laid out
-        parts.change(self._put_small, key, kind, data, call)
+        parts.change(self._put_small, key, kind, data, call, cost)
 
     def _check_residence(self, key: Any, nbytes: int, call: Any) -> None:
         try:
@@ -102,12 +139,12 @@ class Storing:
             self._parts.change(self._put_nothing, key, call)
             raise
 
-    def _put_large(self, key: Any, encoded: Encoded, expires: float | None, call: Any) -> None:
+    def _put_large(self, key: Any, encoded: Encoded, expires: float | None, call: Any, cost: int) -> None:
         nbytes, store = encoded.nbytes, self._store
-        queue = self._parts.change(self._reclaimer.make_room, nbytes, key) or FRESH
+        queue = self._parts.change(self._reclaimer.make_room, nbytes, key, cost) or FRESH
         memory = self._memory_for(encoded)
         kind, reader = _reader(encoded)
-        value = LargeValue(store.next_number(), key, kind, nbytes, memory, reader, queue, expires)
+        value = LargeValue(store.next_number(), key, kind, nbytes, memory, reader, queue, expires, cost)
         if (
             _core.refusal(memory) == errno.ENOMEM
         ):  # it would stay; a lock, which is the program's will, is EINVAL
@@ -140,11 +177,15 @@ class Storing:
             parts.expirer.needed = True
         if call.tag is not None:
             parts.change(parts.begin_tags)
+        cost = UNKNOWN
+        if terms.timed and call.seconds is not None:
+            cost = class_of(call.seconds)
+            parts.lookup.spend(call.seconds)
         if parts.closed:
             return
         try:
-            if lives is not None or terms.weak or not parts.lookup.put(key, value, call):
-                self.store(key, value, lives, call)
+            if lives is not None or terms.weak or not parts.lookup.put(key, value, call, cost):
+                self.store(key, value, lives, call, cost=cost)
         except TooLargeError:
             if parts.unstorable == "raise":
                 raise
@@ -191,25 +232,25 @@ class Storing:
             self._parts.tags.note(key, None if call is None else call.tag)
         return True
 
-    def _put_small(self, key: Any, kind: int, data: bytes, call: Any) -> None:
+    def _put_small(self, key: Any, kind: int, data: bytes, call: Any, cost: int) -> None:
         if self._stands(key, call):
-            queue = self._reclaimer.make_room(len(data), key)
+            queue = self._reclaimer.make_room(len(data), key, cost)
             if self._parts.budget.max_entries is not None:
                 self._reclaimer.make_place(key)
             try:
-                self._store.put_small(key, kind, data, queue=queue)
+                self._store.put_small(key, kind, data, queue=queue, cost=cost)
             except OutOfMemoryError:
-                self._put_instead_of_others(key, kind, data, queue)
+                self._put_instead_of_others(key, kind, data, queue, cost)
             self._reclaimer.tidy()
             if not kind & EXPIRES and not self._reclaimer.is_tight:
                 self._parts.arm()
 
-    def _put_instead_of_others(self, key: Any, kind: int, data: bytes, queue: int) -> None:
+    def _put_instead_of_others(self, key: Any, kind: int, data: bytes, queue: int, cost: int) -> None:
         for _ in range(TRIES_TO_STORE):
             if not self._reclaimer.give_up(self._store.segment_bytes()):
                 break
             with suppress(OutOfMemoryError):
-                self._store.put_small(key, kind, data, queue=queue)
+                self._store.put_small(key, kind, data, queue=queue, cost=cost)
                 return
         self._store.remove(key, None, "replaced")
 
@@ -252,7 +293,8 @@ class Storing:
         if expires is not None or not data:
             kind, data = kind | EXPIRES, data + EXPIRY.pack(math.inf if expires is None else expires)
         try:
-            self._store.put_small(key, kind, data, None, visits=1)
+            cost = entry.region.cost(entry.slot)
+            self._store.put_small(key, kind, data, None, visits=1, cost=cost)
         except OutOfMemoryError:  # to leave it would be to let it live as long as before
             self._store.remove(key, entry.locator, "evicted")
             return False

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 from .._core import MISSING, Reader
 from .checks import TimeToLive, checked_ttl, seconds_to_live
+from .cost import checked_cost
 from .engine import Engine
+from .singleflight import Terms
 from .tags import KEEP
 
 __all__ = ["Verbs"]
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
+T = TypeVar("T")
 
 
 class Condition:
@@ -86,20 +89,33 @@ class Verbs(Reader[K, V]):
                 return True
         return False
 
-    def add(self, key: K, value: V, *, ttl: TimeToLive = None, tag: Hashable = None) -> bool:
+    @overload
+    def setdefault(self: Verbs[K, T | None], key: K, default: None = None) -> T | None: ...
+    @overload
+    def setdefault(self, key: K, default: V) -> V: ...
+    def setdefault(self, key: K, default: Any = None) -> Any:
+        """The value; if there is none, `default` is stored and returned."""
+        value = self._engine.find_or_miss(key)
+        if value is not MISSING:
+            return value
+        return self._engine.singleflight.make(key, lambda: default, Terms(timed=False))
+
+    def add(
+        self, key: K, value: V, *, ttl: TimeToLive = None, tag: Hashable = None, cost: float | None = None
+    ) -> bool:
         """Store `value` if the key has none: of all threads that add at once one gets True, and the others False. Else
         as `set`, with its errors.
 
         True tells that no value stood there, not that this one stays: the kernel may take it at any time, as if it had
         never been added, and where there is no room for it that is at once.
         """
-        engine = self._engine
+        engine, known = self._engine, checked_cost(cost)
         engine.bring(key)
         if engine.reading.look(key) is not None:
             return False
         engine.use_tag(tag)
         condition = Condition(engine, key, None, tag)
-        engine.storing.store(key, value, ttl, condition)
+        engine.storing.store(key, value, ttl, condition, cost=known)
         return condition.met
 
     def incr(self, key: K, delta: Any = 1, *, default: Any = None) -> Any:
@@ -123,7 +139,7 @@ class Verbs(Reader[K, V]):
             total = value + delta
             condition = Condition(engine, key, entry.locator)
             until = math.inf if entry.expires is None else entry.expires
-            engine.storing.store(key, total, None, condition, until)
+            engine.storing.store(key, total, None, condition, until, entry.region.cost(entry.slot))
             if condition.met:
                 return total
 
@@ -145,13 +161,20 @@ class Verbs(Reader[K, V]):
         return found
 
     def set_many(
-        self, values: Mapping[K, V] | Iterable[tuple[K, V]], *, ttl: TimeToLive = None, tag: Hashable = None
+        self,
+        values: Mapping[K, V] | Iterable[tuple[K, V]],
+        *,
+        ttl: TimeToLive = None,
+        tag: Hashable = None,
+        cost: float | None = None,
     ) -> None:
         """Store every pair of a mapping or an iterable, as `set`, one after the other: others may see some of them.
+        `cost`: seconds that each took.
         What `set` raises for one of them ends it: those before it are stored, those after it are not.
         """
+        known = checked_cost(cost)
         for key, value in values.items() if isinstance(values, Mapping) else values:
-            self._engine.storing.store(key, value, ttl, self._engine.use_tag(tag, key))
+            self._engine.storing.store(key, value, ttl, self._engine.use_tag(tag, key), cost=known)
 
     def delete_tag(self, tag: Hashable) -> int:
         """Delete all values that were last stored with `tag`; answers how many were there. What is being made with it

@@ -78,7 +78,7 @@ class Reclaimer:
         if self._unasked > 0:
             return 0
         self._unasked = self._policy.indifferent()
-        return self._policy.stored(key, nbytes, 0.0)
+        return self._policy.stored(key, nbytes, 0)
 
     def _fits(self, key: int, nbytes: int) -> bool:
         over = self.budget.excess(nbytes)

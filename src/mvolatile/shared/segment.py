@@ -106,6 +106,10 @@ class Segment:
         """How often it was read since the evictor passed."""
         return self._visits.of(self.keys[slot]) or 0
 
+    def cost(self, slot: int) -> int:
+        """What it took to make, of which the keeper is not told."""
+        return 0
+
     def stay(self, queue: int, visits: int) -> None:
         """The evictor passed a large one, and left it."""
         self.queue = queue

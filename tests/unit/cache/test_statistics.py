@@ -12,7 +12,10 @@ import pytest
 from mvolatile import volatile_cache
 from mvolatile.cache import CacheInfo
 
-MORE = ("purged", "bytes", "resident_bytes", "pinned_bytes", "segments", "undecodable", "overhead")
+MORE = (
+    *("purged", "bytes", "resident_bytes", "pinned_bytes", "segments", "undecodable", "overhead"),
+    *("saved_seconds", "spent_seconds", "lost_seconds"),
+)
 
 
 def info() -> CacheInfo:
@@ -28,6 +31,9 @@ def info() -> CacheInfo:
         segments=1,
         undecodable=0,
         overhead=0,
+        saved_seconds=0.0,
+        spent_seconds=0.0,
+        lost_seconds=0.0,
     )
 
 
@@ -54,7 +60,7 @@ def test_the_four_are_unpacked_and_compared() -> None:
 
 
 def test_the_rest_is_there_by_name() -> None:
-    assert [getattr(info(), name) for name in MORE] == [1, 100, None, 0, 1, 0, 0]
+    assert [getattr(info(), name) for name in MORE] == [1, 100, None, 0, 1, 0, 0, 0, 0, 0]
     assert info() == info()._replace(purged=9)
     assert info()._replace(hits=5, purged=9).purged == 9
     assert info()._replace(hits=5) == (5, 4, None, 2)

@@ -11,10 +11,11 @@ extern PyTypeObject *slot_table_type;
 int add_slot_table_type(PyObject *module);
 /* Whether n bytes may be appended now, where there are `count` slots; append them. Whether it stays as it is without a slot's value; the value is dead. */
 bool slot_table_fits(PyObject *table, Py_ssize_t n, Py_ssize_t count);
-bool slot_table_append(PyObject *table, const char *data, Py_ssize_t n, Py_ssize_t overhead, uint32_t *slot);
+bool slot_table_append(PyObject *table, const char *data, Py_ssize_t n, uint8_t cost, Py_ssize_t overhead, uint32_t *slot);
 bool slot_table_may_lose(PyObject *table, uint32_t slot);
 void slot_table_lose(PyObject *table, uint32_t slot);
-PyObject *slot_table_read(PyObject *table, uint32_t slot); /* its bytes, and a visit counted; NULL, with or without an exception, if that is not so simple */
+/* Its bytes and its cost, and a visit counted; NULL, with or without an exception, if that is not so simple. */
+PyObject *slot_table_read(PyObject *table, uint32_t slot, uint8_t *cost);
 
 /* sketch.c, miniatures.c */
 int add_sketch_type(PyObject *module);

@@ -26,6 +26,21 @@ static PyObject *missing, *find_carefully, *find_behind, *decoded, *store_carefu
         UNLOCK();         \
     } while (0)
 
+/* Classes of cost, as in mvolatile/cache/cost.py: eight in each power of two, the first a microsecond; 0 for what nobody knows. */
+static double seconds_of[256];
+
+static void make_costs(void) {
+    double seconds = 1e-6;
+    for (int i = 1; i < 256; i++, seconds *= 1.0905077326652577) seconds_of[i] = seconds;
+}
+
+static void count_hit(LookupObject *self, uint8_t cost) {
+    LOCK(self);
+    self->hits++;
+    self->saved += seconds_of[cost];
+    UNLOCK();
+}
+
 static PyObject *lookup_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
     (void)args, (void)kwargs;
     allocfunc allocate = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
@@ -79,13 +94,13 @@ static PyObject *ask_engine(LookupObject *self, PyObject *method, PyObject *key,
 }
 
 /* The bytes of a small value; NULL without an exception for all that is not that simple. */
-static PyObject *find_bytes(LookupObject *self, unsigned long long locator) {
+static PyObject *find_bytes(LookupObject *self, unsigned long long locator, uint8_t *cost) {
     PyObject *number = PyLong_FromUnsignedLongLong(locator >> NUMBER_SHIFT), *bytes = NULL;
     PyObject *table = number ? find_in_dict(self->tables, number) : NULL;
     Py_XDECREF(number);
     if (!table) return NULL;
     uint32_t slot = (uint32_t)(locator >> KIND_BITS) & ((1u << (NUMBER_SHIFT - KIND_BITS)) - 1);
-    if (Py_TYPE(table) == slot_table_type) bytes = slot_table_read(table, slot);
+    if (Py_TYPE(table) == slot_table_type) bytes = slot_table_read(table, slot, cost);
     Py_DECREF(table);
     return bytes;
 }
@@ -102,7 +117,8 @@ static PyObject *find(LookupObject *self, PyObject *key) {
     if (!locator) return PyErr_Occurred() ? NULL : Py_NewRef(missing);
     unsigned long long packed = PyLong_AsUnsignedLongLong(locator);
     unsigned kind = packed & ((1u << KIND_BITS) - 1);
-    PyObject *bytes = find_bytes(self, packed);
+    uint8_t cost = 0;
+    PyObject *bytes = find_bytes(self, packed, &cost);
     if (!bytes) {
         value = PyErr_Occurred() ? NULL : ask_engine(self, find_carefully, key, NULL, NULL);
     } else if (kind == BYTES) {
@@ -115,7 +131,7 @@ static PyObject *find(LookupObject *self, PyObject *key) {
     if (!value && (PyErr_ExceptionMatches(PyExc_MemoryError) || PyErr_ExceptionMatches(PyExc_OSError))) value = find_again(self, key);
     Py_XDECREF(bytes);
     Py_DECREF(locator);
-    if (value && value != missing) COUNT(self, hits);
+    if (value && value != missing) count_hit(self, cost);
     return value;
 }
 
@@ -141,6 +157,20 @@ static PyObject *lookup_count_hit(LookupObject *self, PyObject *unused) {
     Py_RETURN_NONE;
 }
 
+static bool add_seconds(LookupObject *self, PyObject *number, double *sum) {
+    (void)self; /* the lock of a free-threaded build */
+    double seconds = PyFloat_AsDouble(number);
+    if (seconds == -1 && PyErr_Occurred()) return false;
+    LOCK(self);
+    *sum += seconds;
+    UNLOCK();
+    return true;
+}
+
+static PyObject *lookup_save(LookupObject *self, PyObject *seconds) { return add_seconds(self, seconds, &self->saved) ? Py_NewRef(Py_None) : NULL; }
+
+static PyObject *lookup_spend(LookupObject *self, PyObject *seconds) { return add_seconds(self, seconds, &self->spent) ? Py_NewRef(Py_None) : NULL; }
+
 static PyObject *lookup_counts(LookupObject *self, PyObject *unused) {
     (void)unused;
     return Py_BuildValue("(KK)", self->hits, self->misses);
@@ -149,21 +179,24 @@ static PyObject *lookup_counts(LookupObject *self, PyObject *unused) {
 static PyObject *lookup_reset(LookupObject *self, PyObject *unused) {
     (void)unused;
     self->hits = self->misses = 0;
+    self->saved = self->spent = 0;
     Py_RETURN_NONE;
 }
 
 static PyMethodDef lookup_methods[] = {
     {"put", (PyCFunction)(void (*)(void))lookup_put, METH_FASTCALL,
-     "put($self, key, value, call=None, /)\n--\n\nStore it, if that is plain: False, and nothing has changed, where the long way is to be gone. `call` is the "
-     "making that brought it."},
+     "put($self, key, value, call=None, cost=0, /)\n--\n\nStore it, if that is plain: False, and nothing has changed, where the long way is to be gone. `call` is the "
+     "making that brought it, `cost` its class."},
     {"put_laid_out", (PyCFunction)lookup_put_laid_out, METH_VARARGS,
-     "put_laid_out($self, key, kind, data, call, /)\n--\n\nAs put(), of bytes that stand for a value of some kind."},
+     "put_laid_out($self, key, kind, data, call, cost, /)\n--\n\nAs put(), of bytes that stand for a value of some kind."},
     {"arm", (PyCFunction)lookup_arm, METH_VARARGS,
      "arm($self, table, keys, number, credit, acquire, release, calls, later, weigh, /)\n--\n\nHave put() store until the next disarm()."},
     {"disarm", (PyCFunction)lookup_disarm, METH_NOARGS, "disarm($self, /)\n--\n\nA change begins: put() stores nothing, and `torn` is true."},
     {"find", (PyCFunction)lookup_find, METH_O, "find($self, key, /)\n--\n\nThe value, or MISSING. Counts hits."},
     {"count_miss", (PyCFunction)lookup_count_miss, METH_NOARGS, "count_miss($self, /)\n--\n\nOne miss more."},
     {"count_hit", (PyCFunction)lookup_count_hit, METH_NOARGS, "count_hit($self, /)\n--\n\nOne hit more."},
+    {"save", (PyCFunction)lookup_save, METH_O, "save($self, seconds, /)\n--\n\nA hit saved so much more."},
+    {"spend", (PyCFunction)lookup_spend, METH_O, "spend($self, seconds, /)\n--\n\nA maker took so long."},
     {"counts", (PyCFunction)lookup_counts, METH_NOARGS, "counts($self, /)\n--\n\n(hits, misses)."},
     {"reset_counts", (PyCFunction)lookup_reset, METH_NOARGS, "reset_counts($self, /)\n--\n\nBegin to count anew."},
     {NULL, NULL, 0, NULL},
@@ -174,6 +207,8 @@ static PyMemberDef lookup_members[] = {
     {"nbytes", T_PYSSIZET, offsetof(LookupObject, nbytes), 0, "Bytes of all values."},
     {"overhead", T_PYSSIZET, offsetof(LookupObject, overhead), 0, "Ordinary memory that they need beside."},
     {"behind", T_BOOL, offsetof(LookupObject, behind), 0, "Whether the engine's find_behind(key) is asked for what get and [] miss."},
+    {"saved", T_DOUBLE, offsetof(LookupObject, saved), READONLY, "Seconds of making that hits saved."},
+    {"spent", T_DOUBLE, offsetof(LookupObject, spent), READONLY, "Seconds that makers took."},
     {"torn", T_BOOL, offsetof(LookupObject, torn), 0, "In the middle of a change, or one was cut short."},
     {"engine", T_OBJECT_EX, offsetof(LookupObject, engine), 0, "Who is asked about all that is not a plain hit."},
     {NULL, 0, 0, 0, NULL},
@@ -252,7 +287,7 @@ static PyObject *reader_find(ReaderObject *self, PyObject *key) { return find(se
 
 /* A store that is not plain, and every deletion, is a method's of the subclass: _store(key, value), _delete(key). */
 static int reader_ass_subscript(ReaderObject *self, PyObject *key, PyObject *value) {
-    int stored = value ? put(self->lookup, key, value, NULL) : 0;
+    int stored = value ? put(self->lookup, key, value, NULL, 0) : 0;
     if (stored) return stored < 0 ? -1 : 0;
     PyObject *done = PyObject_CallMethodObjArgs((PyObject *)self, value ? store_carefully : delete_carefully, key, value, NULL);
     Py_XDECREF(done);
@@ -318,6 +353,7 @@ static PyObject *make_missing(void) {
 
 int add_lookup_types(PyObject *module) {
     if (add_index_type(module) || add_slot_table_type(module) || add_sketch_type(module) || add_miniatures_type(module)) return -1;
+    make_costs();
     missing = make_missing();
     find_carefully = PyUnicode_InternFromString("find_carefully");
     find_behind = PyUnicode_InternFromString("find_behind");

@@ -27,6 +27,7 @@ typedef struct {
     PyObject_HEAD
     PyObject *index, *tables, *engine; /* the engine: NULL until there is one */
     unsigned long long hits, misses;
+    double saved, spent; /* seconds of making that hits saved, and that makers took */
     Py_ssize_t nbytes, overhead; /* of all regions */
     char behind; /* the engine is asked for what is missing, too */
     char torn; /* in the middle of a change, or it was cut short there */
@@ -37,7 +38,7 @@ PyObject *lookup_arm(LookupObject *self, PyObject *args);
 PyObject *lookup_disarm(LookupObject *self, PyObject *unused);
 PyObject *lookup_put(LookupObject *self, PyObject *const *args, Py_ssize_t count);
 PyObject *lookup_put_laid_out(LookupObject *self, PyObject *args);
-int put(LookupObject *self, PyObject *key, PyObject *value, PyObject *call); /* 1: stored; 0: the long way is to be gone; -1 with an exception set */
+int put(LookupObject *self, PyObject *key, PyObject *value, PyObject *call, uint8_t cost); /* 1: stored; 0: the long way is to be gone; -1 with an exception set */
 void plain_clear(struct plain *plain);
 
 #endif

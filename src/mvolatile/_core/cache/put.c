@@ -93,7 +93,7 @@ enum {
 
 /* With the lock, and nothing else under way. As put(); or UNPUBLISHED with an exception set, and a slot taken that is nobody's. */
 static int put_locked(LookupObject *self, PyObject *table, PyObject *keys, unsigned long long number, PyObject *key, PyObject *data, unsigned kind,
-                      Py_ssize_t overhead) {
+                      uint8_t cost, Py_ssize_t overhead) {
     PyObject *old, *locator;
     uint32_t slot, old_slot = 0;
     Py_ssize_t n = PyBytes_Size(data), count = PyList_Size(keys);
@@ -103,7 +103,7 @@ static int put_locked(LookupObject *self, PyObject *table, PyObject *keys, unsig
         Py_XDECREF(old);
         return PyErr_Occurred() ? -1 : 0;
     }
-    if (!slot_table_append(table, PyBytes_AsString(data), n, overhead, &slot)) {
+    if (!slot_table_append(table, PyBytes_AsString(data), n, cost, overhead, &slot)) {
         Py_XDECREF(old);
         return PyList_SetSlice(keys, count, count + 1, NULL);
     }
@@ -127,7 +127,7 @@ static bool is_current(PyObject *call) {
     return current;
 }
 
-static int put_bytes(LookupObject *self, PyObject *key, PyObject *data, unsigned kind, PyObject *call) {
+static int put_bytes(LookupObject *self, PyObject *key, PyObject *data, unsigned kind, PyObject *call, uint8_t cost) {
     struct plain *plain = &self->plain;
     Py_ssize_t n = PyBytes_Size(data), overhead;
     PyObject *acquire = NULL, *release = NULL, *weigh = NULL, *got = NULL, *error[3];
@@ -151,7 +151,7 @@ static int put_bytes(LookupObject *self, PyObject *key, PyObject *data, unsigned
         if (usual) {
             self->torn = true;
             PyObject *table = Py_NewRef(plain->table), *keys = Py_NewRef(plain->keys); /* a fork in our middle disarms */
-            stored = put_locked(self, table, keys, plain->number, key, data, kind, overhead);
+            stored = put_locked(self, table, keys, plain->number, key, data, kind, cost, overhead);
             Py_DECREF(table);
             Py_DECREF(keys);
             self->torn = stored == UNPUBLISHED || plain->forks != fork_depth; /* then it is mended */
@@ -180,17 +180,17 @@ static int or_long_way(int stored) {
     return 0;
 }
 
-int put(LookupObject *self, PyObject *key, PyObject *value, PyObject *call) {
+int put(LookupObject *self, PyObject *key, PyObject *value, PyObject *call, uint8_t cost) {
     PyObject *data;
     int stored;
     if (self->plain.credit <= 0) return 0;
     if (Py_IS_TYPE(value, &PyBytes_Type)) {
-        stored = put_bytes(self, key, value, BYTES, call);
+        stored = put_bytes(self, key, value, BYTES, call, cost);
     } else if (!Py_IS_TYPE(value, &PyUnicode_Type) || PyUnicode_GetLength(value) >= LARGEST) {
         return 0;
     } else {
         data = PyUnicode_AsEncodedString(value, "utf-8", "surrogatepass");
-        stored = data ? put_bytes(self, key, data, STR, call) : -1;
+        stored = data ? put_bytes(self, key, data, STR, call, cost) : -1;
         Py_XDECREF(data);
     }
     return or_long_way(stored);
@@ -198,21 +198,23 @@ int put(LookupObject *self, PyObject *key, PyObject *value, PyObject *call) {
 
 PyObject *lookup_put_laid_out(LookupObject *self, PyObject *args) {
     PyObject *key, *data, *call;
-    unsigned char kind;
-    if (!PyArg_ParseTuple(args, "ObO!O", &key, &kind, &PyBytes_Type, &data, &call)) return NULL;
+    unsigned char kind, cost;
+    if (!PyArg_ParseTuple(args, "ObO!Ob", &key, &kind, &PyBytes_Type, &data, &call, &cost)) return NULL;
     if (kind >> KIND_BITS) {
         PyErr_SetString(PyExc_ValueError, "a kind is less than 16");
         return NULL;
     }
-    int stored = self->plain.credit <= 0 ? 0 : or_long_way(put_bytes(self, key, data, kind, call == Py_None ? NULL : call));
+    int stored = self->plain.credit <= 0 ? 0 : or_long_way(put_bytes(self, key, data, kind, call == Py_None ? NULL : call, cost));
     return stored < 0 ? NULL : PyBool_FromLong(stored);
 }
 
 PyObject *lookup_put(LookupObject *self, PyObject *const *args, Py_ssize_t count) {
-    if (count != 2 && count != 3) {
-        PyErr_SetString(PyExc_TypeError, "put(key, value, call=None, /)");
+    if (count < 2 || count > 4) {
+        PyErr_SetString(PyExc_TypeError, "put(key, value, call=None, cost=0, /)");
         return NULL;
     }
-    int stored = put(self, args[0], args[1], count == 3 && args[2] != Py_None ? args[2] : NULL);
+    long cost = count == 4 ? PyLong_AsLong(args[3]) : 0;
+    if (cost == -1 && PyErr_Occurred()) return NULL;
+    int stored = put(self, args[0], args[1], count > 2 && args[2] != Py_None ? args[2] : NULL, (uint8_t)cost);
     return stored < 0 ? NULL : PyBool_FromLong(stored);
 }

@@ -13,6 +13,7 @@ typedef struct {
     uint32_t *ends; /* of each slot */
     Py_ssize_t dead, overhead; /* bytes of values that were overwritten or deleted; ordinary memory, as its owner counts it */
     uint8_t *visits; /* how often it was read since it was stored or moved; no more than fit */
+    uint8_t *costs; /* what it took to make: a class of mvolatile/cache/cost.py */
 } SlotTableObject;
 
 PyTypeObject *slot_table_type;
@@ -28,7 +29,7 @@ static PyObject *table_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     self->count = self->room = 0;
     self->dead = self->overhead = 0;
     self->ends = NULL;
-    self->visits = NULL;
+    self->visits = self->costs = NULL;
     return (PyObject *)self;
 }
 
@@ -36,6 +37,7 @@ static void table_dealloc(SlotTableObject *self) {
     PyTypeObject *type = Py_TYPE((PyObject *)self);
     PyMem_Free(self->ends);
     PyMem_Free(self->visits);
+    PyMem_Free(self->costs);
     Py_XDECREF((PyObject *)self->memory);
     PyObject_Free(self);
     Py_DECREF(type);
@@ -47,8 +49,10 @@ static bool make_room(SlotTableObject *self) {
     uint32_t *ends = PyMem_Realloc(self->ends, room * sizeof *ends);
     if (ends) self->ends = ends;
     uint8_t *visits = ends ? PyMem_Realloc(self->visits, room) : NULL;
-    if (!visits) return false;
-    self->visits = visits;
+    if (visits) self->visits = visits;
+    uint8_t *costs = visits ? PyMem_Realloc(self->costs, room) : NULL;
+    if (!costs) return false;
+    self->costs = costs;
     self->room = room;
     return true;
 }
@@ -59,24 +63,25 @@ static bool fits(SlotTableObject *self, size_t n) {
     return self->open && self->memory && self->memory->range && n <= (size_t)self->memory->nbytes - used(self);
 }
 
-static void append(SlotTableObject *self, const char *data, size_t n, uint8_t visits) {
+static void append(SlotTableObject *self, const char *data, size_t n, uint8_t visits, uint8_t cost) {
     size_t at = used(self);
     memcpy(self->memory->range->base + at, data, n);
     self->ends[self->count] = (uint32_t)(at + n);
+    self->costs[self->count] = cost;
     self->visits[self->count++] = visits;
 }
 
 static PyObject *table_append(SlotTableObject *self, PyObject *args) {
     Py_buffer data;
-    unsigned char visits = 0;
-    if (!PyArg_ParseTuple(args, "y*|b", &data, &visits)) return NULL;
+    unsigned char visits = 0, cost = 0;
+    if (!PyArg_ParseTuple(args, "y*|bb", &data, &visits, &cost)) return NULL;
     PyObject *slot = NULL;
     if (!fits(self, (size_t)data.len)) {
         PyErr_SetString(PyExc_ValueError, "the segment is sealed or full");
     } else if (!make_room(self)) {
         PyErr_NoMemory();
     } else if ((slot = PyLong_FromUnsignedLong(self->count))) {
-        append(self, data.buf, (size_t)data.len, visits);
+        append(self, data.buf, (size_t)data.len, visits, cost);
     }
     PyBuffer_Release(&data);
     return slot;
@@ -105,6 +110,12 @@ static PyObject *table_visits(SlotTableObject *self, PyObject *number) {
     uint32_t slot;
     if (!find_slot(self, number, &slot)) return NULL;
     return PyLong_FromUnsignedLong(self->visits[slot]);
+}
+
+static PyObject *table_cost(SlotTableObject *self, PyObject *number) {
+    uint32_t slot;
+    if (!find_slot(self, number, &slot)) return NULL;
+    return PyLong_FromUnsignedLong(self->costs[slot]);
 }
 
 static void visit(SlotTableObject *self, uint32_t slot) {
@@ -186,13 +197,16 @@ static PyObject *table_tail(SlotTableObject *self, PyObject *number) {
     return read_slot(self, slot, last, few) ? PyBytes_FromStringAndSize(last, few) : Py_NewRef(Py_None);
 }
 
-PyObject *slot_table_read(PyObject *object, uint32_t slot) {
+PyObject *slot_table_read(PyObject *object, uint32_t slot, uint8_t *cost) {
     SlotTableObject *self = (SlotTableObject *)object;
     PyObject *bytes;
     LOCK(self);
     bool there = slot < self->count && (self->open || !watch_signals()); /* what is held does not trap */
     bytes = there ? fetch(self, slot) : NULL;
-    if (bytes) visit(self, slot);
+    if (bytes) {
+        visit(self, slot);
+        *cost = self->costs[slot];
+    }
     UNLOCK();
     return bytes;
 }
@@ -206,13 +220,13 @@ bool slot_table_fits(PyObject *object, Py_ssize_t n, Py_ssize_t count) {
     return well;
 }
 
-bool slot_table_append(PyObject *object, const char *data, Py_ssize_t n, Py_ssize_t overhead, uint32_t *slot) {
+bool slot_table_append(PyObject *object, const char *data, Py_ssize_t n, uint8_t cost, Py_ssize_t overhead, uint32_t *slot) {
     SlotTableObject *self = (SlotTableObject *)object;
     bool well;
     LOCK(self);
     *slot = self->count;
     well = fits(self, (size_t)n) && make_room(self);
-    if (well) append(self, data, (size_t)n, 0);
+    if (well) append(self, data, (size_t)n, 0, cost);
     if (well) self->overhead += overhead;
     UNLOCK();
     return well;
@@ -248,6 +262,7 @@ void slot_table_lose(PyObject *object, uint32_t slot) {
 LOCKED(table_append)
 LOCKED(table_bounds)
 LOCKED(table_visits)
+LOCKED(table_cost)
 LOCKED(table_visit)
 LOCKED(table_tail)
 LOCKED(table_close)
@@ -255,10 +270,11 @@ LOCKED(table_let_go)
 
 static PyMethodDef table_methods[] = {
     {"append", (PyCFunction)table_append_locked, METH_VARARGS,
-     "append($self, data, visits=0, /)\n--\n\nThe slot. ValueError when sealed or full."},
+     "append($self, data, visits=0, cost=0, /)\n--\n\nThe slot. ValueError when sealed or full."},
     {"bounds", (PyCFunction)table_bounds_locked, METH_O, "bounds($self, slot, /)\n--\n\n(offset, length)."},
     {"visits", (PyCFunction)table_visits_locked, METH_O,
      "visits($self, slot, /)\n--\n\nHow often the slot was read since it was stored or moved; 255: as often, or more."},
+    {"cost", (PyCFunction)table_cost_locked, METH_O, "cost($self, slot, /)\n--\n\nThe class of what it took to make."},
     {"visit", (PyCFunction)table_visit_locked, METH_O, "visit($self, slot, /)\n--\n\nNote that the slot was read."},
     {"tail", (PyCFunction)table_tail_locked, METH_O,
      "tail($self, slot, /)\n--\n\nThe last eight bytes of a slot (or all, if fewer) once all of it was seen whole; None if that needs a hold."},

@@ -76,6 +76,10 @@ class Region(Protocol):
         """Its bytes."""
         ...
 
+    def cost(self, slot: int) -> int:
+        """The class of what it took to make (`cost.py`), 0 if nobody knows."""
+        ...
+
 
 class Figures(Protocol):
     """What a policy may ask about its cache."""
@@ -134,9 +138,13 @@ class Policy:
 
     # ---- told
 
-    def stored(self, key: Hashable, nbytes: int, cost: float) -> int:
-        """A value is about to be stored, which took `cost` seconds to make (0 if nobody knows): in which queue?"""
+    def stored(self, key: Hashable, nbytes: int, cost: int) -> int:
+        """A value is about to be stored; `cost` is the class of what it took, 0 if nobody knows. In which queue?"""
         return FRESH
+
+    def wanted(self, key: Hashable) -> int:
+        """A value might be stored, or not: how often its key was asked for lately, about. Called without the lock."""
+        return 0
 
     def indifferent(self) -> float:
         """So many bytes may be stored without asking `stored`, into `FRESH`."""

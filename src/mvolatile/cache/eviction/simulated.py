@@ -24,15 +24,17 @@ class SimulatedRegion:
         self.queue = queue
         self.keys: list[Hashable] = []
         self.sizes: list[int] = []
+        self.costs: list[int] = []
         self.visited = bytearray()
         self.used = 0
         self.emptied = self.passed = 0  # bytes, and slots
         self.is_open = True
 
-    def append(self, key: Hashable, nbytes: int, visits: int) -> int:
+    def append(self, key: Hashable, nbytes: int, visits: int, cost: int) -> int:
         """The slot."""
         self.keys.append(key)
         self.sizes.append(nbytes)
+        self.costs.append(cost)
         self.visited.append(visits)
         self.used += nbytes
         return len(self.keys) - 1
@@ -48,6 +50,10 @@ class SimulatedRegion:
     def size(self, slot: int) -> int:
         """Its bytes."""
         return self.sizes[slot]
+
+    def cost(self, slot: int) -> int:
+        """The class of what it took to make."""
+        return self.costs[slot]
 
 
 class Simulated:
@@ -94,7 +100,7 @@ class Simulated:
         place = self.index.get(key)
         return None if place is None else place[0].visits(place[1])
 
-    def access(self, key: Hashable, nbytes: int = 1, cost: float = 0.0) -> bool:
+    def access(self, key: Hashable, nbytes: int = 1, cost: int = 0) -> bool:
         """Whether it was there; else it is now, unless it is larger than all."""
         place = self.index.get(key)
         if place is not None:
@@ -106,15 +112,15 @@ class Simulated:
             self._store(key, nbytes, cost)
         return False
 
-    def _store(self, key: Hashable, nbytes: int, cost: float) -> None:
+    def _store(self, key: Hashable, nbytes: int, cost: int) -> None:
         queue = self.policy.stored(key, nbytes, cost)
         while self.nbytes + nbytes > self.limit and self._evictor.advance():
             pass
         while self.maxsize is not None and len(self.index) >= self.maxsize and self._evictor.advance():
             pass
-        self._append(key, nbytes, queue, 0)
+        self._append(key, nbytes, queue, 0, cost)
 
-    def _append(self, key: Hashable, nbytes: int, queue: int, visits: int) -> None:
+    def _append(self, key: Hashable, nbytes: int, queue: int, visits: int, cost: int) -> None:
         region = self._open.get(queue)
         if region is not None and region.used + nbytes > self._room():
             self._seal(queue)
@@ -122,7 +128,7 @@ class Simulated:
         if region is None:
             region = self._open[queue] = SimulatedRegion(next(self._numbers), queue)
             self.regions[region.number] = region
-        self.index[key] = region, region.append(key, nbytes, visits)
+        self.index[key] = region, region.append(key, nbytes, visits, cost)
         self.nbytes += nbytes
 
     def _room(self) -> int:
@@ -140,7 +146,7 @@ class Simulated:
 
     def move(self, segment: SimulatedRegion, slot: int, queue: int, visits: int) -> None:
         """Put it into another."""
-        self._append(segment.keys[slot], segment.sizes[slot], queue, visits)
+        self._append(segment.keys[slot], segment.sizes[slot], queue, visits, segment.costs[slot])
 
     def emptied(self, segment: SimulatedRegion, slot: int) -> None:
         """Values up to `slot` count no more."""

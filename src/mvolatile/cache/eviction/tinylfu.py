@@ -18,6 +18,7 @@ from contextlib import suppress
 from ..._core import Sketch
 from .miniature import Sample, stubbornness
 from .policy import FRESH, KEPT, Figures, Policy, Queue, Region, Stay
+from .worth import Worth
 
 __all__ = ["WindowTinyLFU"]
 
@@ -27,6 +28,8 @@ TURNS = 4
 ROUGHLY = 1 / 64
 """Of all bytes: by so much the window may be too large before values leave it without being compared."""
 RESIZED = 1.15
+LITTLE = 1
+"""Powers of two."""
 
 
 class WindowTinyLFU(Policy):
@@ -38,12 +41,13 @@ class WindowTinyLFU(Policy):
         self._sealed = [0, 0]  # bytes
         self._sketch: Sketch | None = None  # from the first value that goes
         self._sample = Sample(figures)
+        self._worth = Worth(figures)
         self._over = 0.0  # bytes of the window above its share
         self._turns = 0
 
     # ---- told
 
-    def stored(self, key: Hashable, nbytes: int, cost: float) -> int:
+    def stored(self, key: Hashable, nbytes: int, cost: int) -> int:
         """All that is new enters the window."""
         key_hash = _hash_of(key)
         if self._sketch is not None:
@@ -51,6 +55,10 @@ class WindowTinyLFU(Policy):
         if (number := self._sample.samples(key_hash)) is not None:
             self._sample.stored(key, number)
         return FRESH
+
+    def wanted(self, key: Hashable) -> int:
+        """The sketch knows, and counts it."""
+        return 0 if self._sketch is None else self._sketch.add(_hash_of(key))
 
     def indifferent(self) -> float:
         """Until the cache is half full."""
@@ -92,7 +100,7 @@ class WindowTinyLFU(Policy):
         if main is None or window is None:
             return window or main
         if self._over >= 0 and main.passed < len(main.keys):
-            if self._turns == TURNS or not main.visits(main.passed):
+            if self._worth.differs or self._turns == TURNS or not main.visits(main.passed):
                 self._turns = 0
                 return window
             self._turns += 1  # the victim was visited: it stays, and another is the victim
@@ -106,6 +114,9 @@ class WindowTinyLFU(Policy):
         if (number := self._sample.samples(key_hash)) is not None:
             self._sample.passed(key, number, visits)
         in_window = region.queue == FRESH and (region.is_open or region.number in self._queues[FRESH])
+        worth = self._worth.see(region, slot)
+        if self._worth.differs:
+            return self._by_worth(self._worth.of(worth, count), visits > 0, in_window)
         if visits:
             return AGAIN_IN_WINDOW if in_window else AGAIN_IN_MAIN
         if in_window and (
@@ -121,6 +132,16 @@ class WindowTinyLFU(Policy):
             except MemoryError:
                 self._sketch = Sketch(0)
         return self._sketch.add(key_hash, times)
+
+    def _by_worth(self, worth: float, visited: bool, in_window: bool) -> Stay | None:
+        """In the window what was visited stays, unless it is worth little; a candidate must be worth more than what
+        goes from the main part.
+        """
+        if not in_window:
+            return AGAIN_IN_MAIN if self._worth.stays(worth) else None
+        if visited and worth >= (self._worth.level or 0.0) - LITTLE:
+            return AGAIN_IN_WINDOW
+        return AGAIN_IN_MAIN if self._worth.enters(worth) else None
 
     def _count_of_victim(self) -> int:
         """At least one, and a little more where a tie is not trusted."""

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 from ..._core import Lookup
 from ...memory import VolatileMemory
+from ..cost import SECONDS, UNKNOWN
 from ..departures import Why
 from .large import LargeValue, read_bytes
 from .locator import KIND_BITS, NUMBER_SHIFT, place, region_of, slot_of
@@ -54,6 +55,7 @@ class Contents:
         self.sparse: deque[list[Any]] = deque()  # [segment, next slot]: its live values are being moved
         self.most = most
         self.purged = 0
+        self.lost_seconds = 0.0
         self.tell: Tell | None = None  # of each key that leaves
         self.sealed: Callable[[Region], object] = _nothing
         self.retired: Callable[[Region], object] = _nothing
@@ -93,6 +95,7 @@ class Contents:
         *,
         queue: int = FRESH,
         visits: int = 0,
+        cost: int = 0,
     ) -> None:
         """Store bytes of some kind (a number below 16, which is the owner's business), small or large. What the key had
         before leaves for that reason; with None it is the same value.
@@ -101,10 +104,11 @@ class Contents:
             memory = self.regions.new_memory(len(data))
             memory.write(data)
             self.put_large(
-                LargeValue(self.next_number(), key, kind, len(data), memory, read_bytes, queue), why
+                LargeValue(self.next_number(), key, kind, len(data), memory, read_bytes, queue, cost=cost),
+                why,
             )
             return
-        self.put_small(key, kind, data, why, queue=queue, visits=visits)
+        self.put_small(key, kind, data, why, queue=queue, visits=visits, cost=cost)
 
     def put_small(
         self,
@@ -115,9 +119,12 @@ class Contents:
         *,
         queue: int = FRESH,
         visits: int = 0,
+        cost: int = 0,
     ) -> None:
         """Store it in a segment that it shares."""
-        self._publish(key, self._append(self.segment_for(len(data), queue), key, kind, data, visits), why)
+        self._publish(
+            key, self._append(self.segment_for(len(data), queue), key, kind, data, visits, cost), why
+        )
 
     def put_large(self, value: LargeValue, why: Why | None = "replaced") -> None:
         """Store a value that brings its own memory."""
@@ -149,10 +156,10 @@ class Contents:
         self.open[queue] = segment
         return segment
 
-    def _append(self, segment: Segment, key: Hashable, kind: int, data: bytes, visits: int) -> int:
+    def _append(self, segment: Segment, key: Hashable, kind: int, data: bytes, visits: int, cost: int) -> int:
         lookup, table = self.lookup, segment.table
         before = table.overhead
-        slot = segment.append(key, data, visits)
+        slot = segment.append(key, data, visits, cost)
         lookup.nbytes += len(data)
         lookup.overhead += table.overhead - before
         return segment.number << NUMBER_SHIFT | slot << KIND_BITS | kind
@@ -212,16 +219,24 @@ class Contents:
                 found.append((slot, locator))
         return found
 
-    def note_lost(self, key: Hashable) -> None:
+    def note_lost(self, key: Hashable, cost: int = UNKNOWN) -> None:
         """Count a key that the kernel took."""
         self.purged += 1
+        self.lost_seconds += SECONDS[cost]
         if self.tell is not None:
             self.tell(key, "purged")
+
+    def cost_of_dropped(self, locator: int) -> int:
+        """The class of what a value took whose region was dropped, if its key was not removed yet."""
+        for region, _, _ in self.dropped:
+            if region.number == region_of(locator):
+                return int(region.cost(slot_of(locator)))
+        return UNKNOWN
 
     def _died(self, key: Hashable, locator: int, why: Why | None) -> None:
         region = self.regions.get(locator >> NUMBER_SHIFT)
         if region is None:  # the kernel took it before
-            self.note_lost(key)
+            self.note_lost(key, self.cost_of_dropped(locator))
             return
         if self.tell is not None and why is not None:
             self.tell(key, why)

@@ -27,6 +27,7 @@ class LargeValue:
     """`memory` has the bytes already. `reader` makes of it what `read` answers. `expires` is its owner's."""
 
     __slots__ = (
+        "_cost",
         "_reader",
         "_visits",
         "expires",
@@ -54,6 +55,7 @@ class LargeValue:
         reader: Callable[[VolatileMemory, int], Any] = read_bytes,
         queue: int = 0,
         expires: float | None = None,
+        cost: int = 0,
     ) -> None:
         self.number = number
         self.queue = queue
@@ -66,6 +68,7 @@ class LargeValue:
         self.gone = False
         self._reader = reader
         self._visits = 0
+        self._cost = cost
 
     def read(self, slot: int) -> Any:
         """What `reader` makes of it; `Purged` if any of it was lost."""
@@ -85,6 +88,10 @@ class LargeValue:
     def visits(self, slot: int) -> int:
         """How often it was read since it was stored, or since the evictor passed."""
         return self._visits
+
+    def cost(self, slot: int) -> int:
+        """The class of what it took to make."""
+        return self._cost
 
     def visit(self, slot: int) -> None:
         """It was read."""

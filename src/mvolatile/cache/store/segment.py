@@ -86,11 +86,11 @@ class Segment:
             return False
         return self.table.used + nbytes <= self.capacity and len(self.keys) < SLOTS
 
-    def append(self, key: Hashable, data: bytes, visits: int) -> int:
+    def append(self, key: Hashable, data: bytes, visits: int, cost: int = 0) -> int:
         """Write a value that fits; answers its slot, which nobody knows yet."""
         if len(self.keys) != self.table.count:
             self.mend()
-        slot = self.table.append(data, visits)
+        slot = self.table.append(data, visits, cost)
         self.keys.append(key)
         self.table.overhead += of_entry(key)
         return slot
@@ -104,6 +104,10 @@ class Segment:
     def visits(self, slot: int) -> int:
         """How often it was read since it was stored or moved; 255: as often, or more."""
         return self.table.visits(slot)
+
+    def cost(self, slot: int) -> int:
+        """The class of what it took to make."""
+        return self.table.cost(slot)
 
     def visit(self, slot: int) -> None:
         """It was read."""

@@ -14,6 +14,7 @@ from collections.abc import Hashable
 
 from ...errors import Extents, Purged
 from ..addresses import OutOfMemoryError
+from ..cost import UNKNOWN
 from ..departures import Why
 from .contents import FRESH, KEPT, Contents
 from .large import LargeValue
@@ -74,11 +75,12 @@ class Store(Contents):
     def lose(self, key: Hashable, locator: int) -> None:
         """A reader found that value purged: see what else is."""
         region = self.regions.get(region_of(locator))
+        cost = UNKNOWN if region is None else region.cost(slot_of(locator))
         if region is not None:
             self.inspect(region)
         if self.index.get(key) == locator:
             del self.index[key]
-            self.note_lost(key)
+            self.note_lost(key, cost)
 
     def forget_dangling(self, key: Hashable, locator: int) -> None:
         """A reader met a locator whose region was dropped."""
@@ -87,7 +89,7 @@ class Store(Contents):
             return
         del self.index[key]
         if any(region.number == number and lost for region, _, lost in self.dropped):
-            self.note_lost(key)
+            self.note_lost(key, self.cost_of_dropped(locator))
 
     def drop(self, region: Region, lost: bool) -> None:
         """Give up all values in it; `clean` removes their keys later."""
@@ -133,7 +135,7 @@ class Store(Contents):
             if self.lives(region, slot):
                 del self.index[region.keys[slot]]
                 if lost:
-                    self.note_lost(region.keys[slot])
+                    self.note_lost(region.keys[slot], region.cost(slot))
         job[1] = end
         if end == len(region.keys):
             self.dropped.popleft()
@@ -166,7 +168,7 @@ class Store(Contents):
             data = segment.read(slot)
         except Purged:
             del self.index[key]
-            self.note_lost(key)
+            self.note_lost(key, segment.cost(slot))
             return
         try:
             target = self.segment_for(len(data), queue)
@@ -174,4 +176,4 @@ class Store(Contents):
             self.evict(key)
             return
         kind = self.index[key] & KIND_MASK
-        self.index[key] = self._append(target, key, kind, data, visits)
+        self.index[key] = self._append(target, key, kind, data, visits, segment.cost(slot))
