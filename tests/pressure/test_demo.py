@@ -44,6 +44,26 @@ def test_volatile_memory_serves_all_where_the_others_die_or_decode(tmp_path: Pat
     assert {path.name for path in tmp_path.iterdir()} == {"demo.png", "demo.svg"}
 
 
+@pytest.mark.usefixtures("needs_cgroup")
+@pytest.mark.slow
+def test_what_workers_share_is_decoded_once(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mvolatile", "demo", "--quick", "--workers", "4", "--json"]
+    done = subprocess.run([*command, "--out", str(tmp_path)], capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    report = json.loads(done.stdout)
+    assert (report["enforced_by"], report["workers"]) == ("memory cgroup", 4)
+    private, shared = report["outcomes"]
+    assert (private["name"], shared["name"]) == ("private", "shared")
+    for row in (private, shared):
+        assert (row["end"], row["wrong"], row["said"]) == ("served", 0, None)
+        assert row["requests"] == report["requests"]
+        assert row["peak_bytes"] <= report["limit"] + MIB
+        assert gave_way_and_grew_back(report, row["samples"])
+    assert shared["hit_rate"] > private["hit_rate"] + 0.1
+    assert {path.name for path in tmp_path.iterdir()} == {"demo-workers.png", "demo-workers.svg"}
+
+
 def gave_way_and_grew_back(report: dict[str, Any], samples: list[dict[str, Any]]) -> bool:
     arrives, gone = report["neighbour_requests"]
     before = max(s["cache_bytes"] for s in samples if s["requests"] <= arrives)

@@ -26,6 +26,8 @@ _MIB = 1 << 20
 _NEEDED = ("PIL", "cachetools", "matplotlib", "mpl_toolkits", "numpy", "rich")
 _OUT = Path("demo-out")
 _NEIGHBOUR_SHARE = 0.4
+_A_WORKER = 24 * _MIB
+"""What a worker needs for itself."""
 _SMALLEST_LIMIT = 64 * _MIB
 """Below this the interpreter and Pillow leave no room to show anything."""
 
@@ -59,6 +61,14 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--limit", type=_size, help=f"memory limit, such as 192M or 1G (default {_FULL.limit // _MIB}M)"
     )
     parser.add_argument(
+        "--workers",
+        type=_workers,
+        default=1,
+        metavar="N",
+        help="have so many processes share the stream and the limit: a VolatileCache in each of them, and then one "
+        f"SharedCache for all (the limit is {_A_WORKER // _MIB}M more for each)",
+    )
+    parser.add_argument(
         "--out", type=Path, help="directory of the picture (default ./demo-out; with --json none is drawn)"
     )
     parser.add_argument(
@@ -80,6 +90,12 @@ def _count(text: str) -> int:
     if value < 1000:
         raise argparse.ArgumentTypeError(f"at least 1000 requests are needed to show anything: {text}")
     return value
+
+
+def _workers(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 64:
+        raise argparse.ArgumentTypeError(f"not a number of workers, 1 to 64: {text}")
+    return int(text)
 
 
 def _size(text: str) -> int:
@@ -130,17 +146,19 @@ def run(arguments: argparse.Namespace) -> int:
 def _run(arguments: argparse.Namespace, directory: Path | None) -> int:
     from rich.console import Console
 
-    from mvolatile.demo.contenders import CONTENDERS
+    from mvolatile.demo.contenders import contenders
     from mvolatile.demo.live import Board, closing_table
     from mvolatile.demo.outcome import End
     from mvolatile.demo.picture import draw
 
     size = _QUICK if arguments.quick else _FULL
-    size = replace(size, requests=arguments.requests or size.requests, limit=arguments.limit or size.limit)
+    workers = arguments.workers
+    limit = size.limit + (_A_WORKER * workers if workers > 1 else 0)
+    size = replace(size, requests=arguments.requests or size.requests, limit=arguments.limit or limit)
     # With --json nothing but the report goes to standard output, and no live display anywhere.
     console = Console(quiet=arguments.json)
-    with Board(console, CONTENDERS, size.requests, size.limit) as board:
-        report = _race(size, arguments.seed, board, console.print)
+    with Board(console, contenders(workers), size.requests, size.limit) as board:
+        report = _race(size, arguments.seed, workers, board, console.print)
     pictures = draw(report, directory) if directory else []
     if arguments.json:
         json.dump(report.as_json(), sys.stdout)
@@ -155,9 +173,9 @@ def _run(arguments: argparse.Namespace, directory: Path | None) -> int:
     return 0 if whole and report.outcomes[-1].end is End.SERVED else 1
 
 
-def _race(size: _Size, seed: int, board: Board, say: Callable[[str], None]) -> Report:
+def _race(size: _Size, seed: int, workers: int, board: Board, say: Callable[[str], None]) -> Report:
     from mvolatile.demo import imagery, race, walk
-    from mvolatile.demo.contenders import CONTENDERS
+    from mvolatile.demo.contenders import contenders
     from mvolatile.demo.outcome import Report
     from mvolatile.kernel.features import features
 
@@ -187,6 +205,7 @@ def _race(size: _Size, seed: int, board: Board, say: Callable[[str], None]) -> R
                 size.limit,
                 int(size.limit * _NEIGHBOUR_SHARE),
                 in_cgroup=reason is None,
+                workers=workers,
             )
             report = Report(
                 seed=seed,
@@ -199,8 +218,9 @@ def _race(size: _Size, seed: int, board: Board, say: Callable[[str], None]) -> R
                 tier=found.tier,
                 enforced_by="memory cgroup" if reason is None else "MADV_PAGEOUT",
                 why_not_cgroup=reason,
+                workers=workers,
             )
-            for contender in CONTENDERS:
+            for contender in contenders(workers):
                 # Cached file pages are charged to whoever reads them first: that shall be us, and not the
                 # contender whose memory we look at.
                 store.warm()

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from mvolatile.cache import VolatileCache
 from mvolatile.demo.imagery import TILE_BYTES, use
+from mvolatile.shared import SharedCache
 
-__all__ = ["CONTENDERS", "Contender", "Keeper", "Source", "keeper"]
+__all__ = ["CONTENDERS", "SHARED", "WORKERS", "Contender", "Keeper", "Source", "contenders", "keeper"]
 
 Decode = Callable[[int], bytes]
 
@@ -66,6 +67,15 @@ CONTENDERS = (
 )
 """In the order of the run: a bound left out, guessed too large, guessed too small, and left to the kernel."""
 
+SHARED = "shared"
+WORKERS = (Contender("private", "VolatileCache each"), Contender(SHARED, "one SharedCache"))
+"""Of several workers."""
+
+
+def contenders(workers: int) -> tuple[Contender, ...]:
+    """Who runs, with so many workers each."""
+    return CONTENDERS if workers == 1 else WORKERS
+
 
 class _Guessed:
     """Tiles in a mapping that somebody else bounds, or nobody: cachetools.LRUCache, or a dict."""
@@ -107,12 +117,37 @@ class _Volatile:
         return self._tiles.purge(nbytes)
 
 
-def keeper(name: str, cap: int | None = None) -> Keeper:
-    """The keeper of contender `name`; `cap` in bytes, for those that need one."""
+class _Shared:
+    """A `SharedCache`: whichever worker decodes a tile, all have it."""
+
+    def __init__(self, name: str) -> None:
+        self._tiles: SharedCache[int, NDArray[np.uint8]] = SharedCache(name)
+        self._seen: set[int] = set()
+
+    def serve(self, key: int, decode: Decode) -> tuple[int, Source]:
+        source = Source.HIT
+
+        def make() -> NDArray[np.uint8]:
+            nonlocal source
+            source = Source.REBUILT if key in self._seen else Source.BUILT
+            return np.frombuffer(decode(key), np.uint8)
+
+        tile = self._tiles.get_or_set(key, make)
+        self._seen.add(key)
+        return use(tile), source
+
+    def shed(self, nbytes: int) -> int:
+        return self._tiles.purge(nbytes)
+
+
+def keeper(name: str, cap: int | None = None, shared: str = "tiles") -> Keeper:
+    """The keeper of contender `name`; `cap` in bytes, for those that need one; `shared` is what workers call it."""
     if name == "dict":
         return _Guessed({})
-    if name == "volatile":
+    if name in ("volatile", "private"):
         return _Volatile()
+    if name == SHARED:
+        return _Shared(shared)
     if name.startswith("lru") and cap is not None and cap >= TILE_BYTES:
         from cachetools import LRUCache
 

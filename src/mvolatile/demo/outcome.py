@@ -81,8 +81,8 @@ class Report:
     """The whole demo. `tier` is the kernel mechanism in use, `enforced_by` what kept the limit,
     `why_not_cgroup` why that is not a cgroup.
 
-    `kept_bytes` is what all tiles of the stream would take decoded. `neighbour_requests` are the request
-    numbers between which the neighbour held its `neighbour_bytes`.
+    `workers` served the stream together, under the one limit. `kept_bytes` is what all tiles of the stream would take
+    decoded. `neighbour_requests` are the request numbers between which the neighbour held its `neighbour_bytes`.
     """
 
     seed: int
@@ -96,6 +96,7 @@ class Report:
     enforced_by: str
     why_not_cgroup: str | None
     outcomes: list[Outcome] = field(default_factory=list)
+    workers: int = 1
 
     def as_json(self) -> dict[str, Any]:
         """For ``json.dumps``; each outcome gains its `hit_rate`."""

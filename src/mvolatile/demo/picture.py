@@ -13,14 +13,21 @@ if TYPE_CHECKING:
 __all__ = ["draw"]
 
 _MIB = 1 << 20
-_CACHE = {"dict": "#c0504d", "lru-large": "#d08a2e", "lru-small": "#8b7bb8", "volatile": "#2a8c5a"}
+_CACHE = {
+    "dict": "#c0504d",
+    "lru-large": "#d08a2e",
+    "lru-small": "#8b7bb8",
+    "volatile": "#2a8c5a",
+    "private": "#d08a2e",
+    "shared": "#2a8c5a",
+}
 _NEIGHBOUR, _LIMIT, _DEAD, _INK = "#b8bec6", "#222222", "#c62828", "#222222"
 _WINDOWS = 30
 """A hit rate is taken over this part of the stream."""
 
 
 def draw(report: Report, directory: Path) -> list[Path]:
-    """Write ``demo.png`` and ``demo.svg`` into `directory`; returns their paths."""
+    """Write ``demo.png`` and ``demo.svg`` into `directory`, or ``demo-workers.*``; returns their paths."""
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -46,15 +53,20 @@ def draw(report: Report, directory: Path) -> list[Path]:
         grid[1][0].set_ylabel("tiles ready in memory")
         figure.supxlabel(f"requests served (the same {report.requests:,} for all)", fontsize=10)
         figure.suptitle(
-            f"Real map tiles, {report.kept_bytes // _MIB} MiB of them, under a limit of "
+            f"Real map tiles, {report.kept_bytes // _MIB} MiB of them, {_served_by(report)}under a limit of "
             f"{report.limit // _MIB} MiB; midway a neighbour needs {report.neighbour_bytes // _MIB} MiB",
-            fontsize=13,
+            fontsize=13 if report.workers == 1 else 11,
         )
         directory.mkdir(parents=True, exist_ok=True)
-        paths = [directory / "demo.png", directory / "demo.svg"]
+        name = "demo" if report.workers == 1 else "demo-workers"
+        paths = [directory / f"{name}.png", directory / f"{name}.svg"]
         figure.savefig(paths[0], dpi=130)
         figure.savefig(paths[1], metadata={"Date": None})
     return paths
+
+
+def _served_by(report: Report) -> str:
+    return "" if report.workers == 1 else f"served by {report.workers} workers\n"
 
 
 def _memory(axes: Axes, report: Report, outcome: Outcome, *, first: bool) -> None:

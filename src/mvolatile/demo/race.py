@@ -8,12 +8,11 @@ served, so every contender meets it at the same place of the stream.
 from __future__ import annotations
 
 import contextlib
-import json
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -21,6 +20,7 @@ from mvolatile.demo import neighbour
 from mvolatile.demo.contenders import Contender
 from mvolatile.demo.outcome import End, Outcome, Sample
 from mvolatile.demo.server import Tally, Task, anonymous_bytes
+from mvolatile.demo.workers import Workers, started
 from mvolatile.errors import UnsupportedError
 from mvolatile.kernel.cgroup import ChildCgroup
 
@@ -33,7 +33,8 @@ _ARRIVES, _HOLDS, _LEAVES, _GONE = 0.40, 0.46, 0.64, 0.66
 class Course:
     """What is the same for every contender. `directory` holds the tile store and the stream; sizes in bytes.
 
-    `in_cgroup` False: nothing limits the processes, and the server itself sheds what is over the limit.
+    `in_cgroup` False: nothing limits the processes, and the server itself sheds what is over the limit. The stream is
+    shared by so many `workers`.
     """
 
     directory: Path
@@ -41,6 +42,7 @@ class Course:
     limit: int
     neighbour: int
     in_cgroup: bool
+    workers: int = 1
 
     def neighbour_at(self, requests: int) -> int:
         """What the neighbour holds when so many requests were served: it grows, stays, and goes."""
@@ -68,33 +70,26 @@ def run(course: Course, contender: Contender, on_sample: Callable[[Sample], None
     """Run `contender` to its end. A contender that the kernel kills is an outcome, not an error."""
     with contextlib.ExitStack() as stack:
         cgroup = stack.enter_context(ChildCgroup(course.limit)) if course.in_cgroup else None
-        beside = stack.enter_context(_started(_NEIGHBOUR, cgroup, stdin=subprocess.PIPE))
+        beside = stack.enter_context(started(_NEIGHBOUR, cgroup, stdin=subprocess.PIPE))
         task = Task(
             contender.name,
             str(course.directory),
             contender.cap_bytes(course.limit),
             limit=None if cgroup else course.limit,
-            neighbour=None if cgroup else beside.pid,
+            beside=[] if cgroup else [beside.pid],
+            workers=course.workers,
         )
-        command = [sys.executable, "-m", "mvolatile.demo.server", json.dumps(asdict(task))]
-        server = stack.enter_context(
-            _started(command, cgroup, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        )
-        assert server.stdin is not None
-        assert server.stderr is not None
+        servers = stack.enter_context(Workers(task, cgroup))
         samples: list[Sample] = []
         tally = Tally()
-        for tally in _tallies(server):
+        for tally in servers.tallies():
             _hold(beside, course.neighbour_at(tally.requests))
-            sample = _sample(tally, server.pid, beside.pid, cgroup)
+            sample = _sample(tally, servers.cache_bytes(), beside.pid, cgroup)
             # A server that was killed after its report has no memory left to look at.
             if sample.cache_bytes:
                 samples.append(sample)
                 on_sample(sample)
-            if tally.ended:
-                server.stdin.close()
-        complaint = server.stderr.read().decode(errors="replace").strip()
-        status = server.wait()
+        status, complaint = servers.end()
         killed = cgroup is not None and status == -signal.SIGKILL and cgroup.oom_kills() > 0
         end = _end(tally, status, killed)
         if end is End.FAILED and not complaint:
@@ -121,40 +116,6 @@ def run(course: Course, contender: Contender, on_sample: Callable[[Sample], None
 _NEIGHBOUR = [sys.executable, "-I", "-S", str(Path(neighbour.__file__))]
 
 
-@contextlib.contextmanager
-def _started(
-    command: list[str],
-    cgroup: ChildCgroup | None,
-    *,
-    stdin: int = subprocess.DEVNULL,
-    stdout: int = subprocess.DEVNULL,
-    stderr: int = subprocess.DEVNULL,
-) -> Iterator[subprocess.Popen[bytes]]:
-    """The process, killed on leaving. In a session of its own, so that Ctrl-C reaches us alone."""
-    process = subprocess.Popen(
-        cgroup.wrap(command) if cgroup else command,
-        stdin=stdin,
-        stdout=stdout,
-        stderr=stderr,
-        start_new_session=True,
-    )
-    try:
-        yield process
-    finally:
-        process.kill()
-        # A neighbour that died first leaves a last number in the pipe's buffer, which closing would write.
-        with contextlib.suppress(BrokenPipeError):
-            process.__exit__(None, None, None)
-
-
-def _tallies(server: subprocess.Popen[bytes]) -> Iterator[Tally]:
-    """What the server reports until it ends. A kill can cut the last line short."""
-    assert server.stdout is not None
-    for line in server.stdout:
-        if line.endswith(b"\n"):
-            yield Tally(**json.loads(line))
-
-
 def _hold(beside: subprocess.Popen[bytes], nbytes: int) -> None:
     pipe: IO[bytes] | None = beside.stdin
     assert pipe is not None
@@ -164,13 +125,13 @@ def _hold(beside: subprocess.Popen[bytes], nbytes: int) -> None:
         pipe.flush()
 
 
-def _sample(tally: Tally, server: int, beside: int, cgroup: ChildCgroup | None) -> Sample:
+def _sample(tally: Tally, cache_bytes: int, beside: int, cgroup: ChildCgroup | None) -> Sample:
     return Sample(
         seconds=round(tally.seconds, 4),
         requests=tally.requests,
         hits=tally.hit,
         rebuilt=tally.rebuilt,
-        cache_bytes=anonymous_bytes(server),
+        cache_bytes=cache_bytes,
         neighbour_bytes=anonymous_bytes(beside),
         charged_bytes=cgroup.usage() if cgroup else None,
     )

@@ -1,4 +1,5 @@
-"""The child process: serves the stream with one contender, checks every tile, and reports to its parent.
+"""The child process: serves the stream, or its part of it, with one contender, checks every tile, and reports to its
+parent.
 
 Standard output carries one JSON object a line, a `Tally`, before the first request, every `REPORT_EVERY`
 requests and at the end.
@@ -11,7 +12,7 @@ import json
 import sys
 import time
 from array import array
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO
 
@@ -28,15 +29,20 @@ REPORT_EVERY = 64
 class Task:
     """What a server is told, as JSON in its one argument. `directory` holds the tile store and `stream.bin`.
 
-    With `limit` (bytes) nothing but the server itself keeps to it: it counts its own memory and that of
-    process `neighbour`, and sheds what is too much.
+    Each of `workers` serves every so manieth request. `name` is that of what they share.
+
+    With `limit` (bytes) nothing but the servers themselves keeps to it: each counts its own memory, and its part of
+    that of the processes `beside` (the neighbour, a keeper), and sheds what is more than its part of the limit.
     """
 
     contender: str
     directory: str
     cap: int | None
     limit: int | None = None
-    neighbour: int | None = None
+    beside: list[int] = field(default_factory=list)
+    worker: int = 0
+    workers: int = 1
+    name: str = "tiles"
 
 
 @dataclass(slots=True)
@@ -65,14 +71,14 @@ def anonymous_bytes(pid: int | None = None) -> int:
 def serve(task: Task, out: IO[str], gate: IO[str]) -> None:
     """Serve the whole stream, report to `out`, and keep the tiles until `gate` is closed from the other side."""
     directory = Path(task.directory)
-    keys = array("I", (directory / "stream.bin").read_bytes())
+    keys = array("I", (directory / "stream.bin").read_bytes())[task.worker :: task.workers]
     with TileStore(directory) as store:
-        kept = keeper(task.contender, task.cap)
+        kept = keeper(task.contender, task.cap, task.name)
         tally = Tally()
         began = time.monotonic()
         for key in keys:
             if tally.requests % REPORT_EVERY == 0:
-                tally.over = task.limit is not None and not _keep_to(task.limit, task.neighbour, kept)
+                tally.over = task.limit is not None and not _keep_to(task, task.limit, kept)
                 if tally.over:
                     break
                 _report(tally, began, out)
@@ -92,9 +98,9 @@ def _report(tally: Tally, began: float, out: IO[str]) -> None:
     out.flush()
 
 
-def _keep_to(limit: int, neighbour: int | None, kept: Keeper) -> bool:
+def _keep_to(task: Task, limit: int, kept: Keeper) -> bool:
     """Shed what is over the limit; False if that was not enough."""
-    excess = anonymous_bytes() + (anonymous_bytes(neighbour) if neighbour else 0) - limit
+    excess = anonymous_bytes() + (sum(map(anonymous_bytes, task.beside)) - limit) // task.workers
     return excess <= 0 or kept.shed(excess) >= excess
 
 

@@ -35,6 +35,8 @@ def _fonts_are_open() -> None:
         (["--requests", "many"], "not a number of requests: many"),
         (["--limit", "infG"], "not a size such as 192M or 1G: infG"),
         (["--limit", "nan"], "not a size"),
+        (["--workers", "0"], "not a number of workers, 1 to 64: 0"),
+        (["--workers", "-1"], "not a number of workers"),
         (["--out", "/proc/x"], "no picture can be written into /proc/x: No such file or directory"),
         (["--out", "/proc"], "no picture can be written into /proc: "),
         (["--json", "--out", __file__], f"no picture can be written into {__file__}: File exists"),

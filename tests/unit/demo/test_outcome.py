@@ -101,6 +101,14 @@ def test_the_picture_is_drawn_in_both_formats(tmp_path: Path) -> None:
     assert ElementTree.parse(svg).getroot().tag.endswith("svg")
 
 
+def test_the_picture_of_workers_has_another_name(tmp_path: Path) -> None:
+    two = report(replace(SERVED, name="private"), replace(SERVED, name="shared"))
+    paths = draw(replace(two, workers=4), tmp_path)
+    assert [path.name for path in paths] == ["demo-workers.png", "demo-workers.svg"]
+    assert all(path.stat().st_size > 10_000 for path in paths)
+    assert two.as_json()["workers"] == 1
+
+
 def test_the_same_run_gives_the_same_drawing(tmp_path: Path) -> None:
     drawings = [draw(report(KILLED, SERVED), tmp_path / name)[1].read_bytes() for name in ("a", "b")]
     assert drawings[0] == drawings[1]

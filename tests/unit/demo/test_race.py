@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from array import array
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from mvolatile.demo import imagery, race, walk
-from mvolatile.demo.contenders import CONTENDERS, Contender
+from mvolatile.demo.contenders import CONTENDERS, SHARED, WORKERS, Contender
 from mvolatile.demo.outcome import End, Sample
 
 pytest.importorskip("PIL", reason="needs the extra demo")
@@ -55,6 +57,37 @@ def test_a_server_serves_and_reports(directory: Path) -> None:
     assert max(sample.neighbour_bytes for sample in seen) > 16 * MIB
     assert seen[-1].cache_bytes > seen[0].cache_bytes + 20 * MIB
     assert all(sample.charged_bytes is None for sample in seen)
+
+
+@pytest.mark.parametrize("contender", WORKERS, ids=lambda contender: contender.name)
+def test_workers_share_the_stream(directory: Path, contender: Contender) -> None:
+    seen: list[Sample] = []
+    outcome = race.run(replace(course(directory, 600 * MIB), workers=3), contender, seen.append)
+    assert outcome.said is None
+    assert outcome.end is End.SERVED
+    assert outcome.requests == REQUESTS == outcome.hits + outcome.built + outcome.rebuilt
+    assert outcome.wrong == 0
+    served = [sample.requests for sample in seen]
+    assert served == sorted(served)
+    assert served[-1] == REQUESTS
+    stream = array("I", (directory / "stream.bin").read_bytes())
+    once = len(set(stream)) if contender.name == SHARED else sum(len(set(stream[i::3])) for i in range(3))
+    assert outcome.built == once, "what one has decoded all have, if they share it"
+
+
+def test_workers_that_break_say_why(directory: Path) -> None:
+    two = replace(course(directory, 400 * MIB), workers=2)
+    outcome = race.run(two, Contender("abacus", "abacus"), lambda sample: None)
+    assert outcome.end is End.FAILED
+    assert outcome.said is not None
+    assert "no contender 'abacus'" in outcome.said
+
+
+def test_without_a_cgroup_workers_keep_to_their_parts(directory: Path) -> None:
+    two = replace(course(directory, 150 * MIB), workers=2)
+    outcome = race.run(two, WORKERS[1], lambda sample: None)
+    assert (outcome.end, outcome.said, outcome.wrong) == (End.SERVED, None, 0)
+    assert outcome.requests == REQUESTS
 
 
 def test_without_a_cgroup_who_cannot_shed_is_ended(directory: Path) -> None:
