@@ -33,7 +33,7 @@ MAY_IMPORT = {
     "model": {"errors"},
     "explore": {"errors"},
     "testing": {"memory", "arrays", "kernel", "_core", "errors"},
-    "demo": {"cache", "kernel", "errors"},
+    "demo": {"cache", "shared", "kernel", "errors"},
     "integrations": {"cache", "shared", "errors"},
     "behind": set(),
 }

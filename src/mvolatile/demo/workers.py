@@ -52,7 +52,7 @@ class Workers:
         with contextlib.ExitStack() as stack:
             environment = {**os.environ, "MVOLATILE_RUNTIME_DIR": str(Path(self._task.directory, "keepers"))}
             if self._task.contender == SHARED:
-                command = [sys.executable, "-m", "mvolatile", "keep", self._task.name]
+                command = [sys.executable, "-m", "mvolatile", "keep", self._task.name, "--linger", "10"]
                 keeper = stack.enter_context(started(command, self._cgroup, env=environment))
                 self._keepers.append(keeper.pid)
             beside = [*self._task.beside, *self._keepers]
@@ -78,18 +78,23 @@ class Workers:
         a last report. A kill can cut the last line short.
         """
         latest = [Tally() for _ in self._servers]
+        rest = [b""] * len(latest)
         with selectors.DefaultSelector() as selector:
             for number, server in enumerate(self._servers):
-                selector.register(server.stdout, selectors.EVENT_READ, number)  # type: ignore[arg-type]
+                assert server.stdout is not None
+                selector.register(server.stdout.fileno(), selectors.EVENT_READ, number)
             while selector.get_map():
                 for key, _ in selector.select():
-                    line: bytes = key.fileobj.readline()  # type: ignore[union-attr]
-                    if not line.endswith(b"\n"):
-                        return
-                    latest[key.data] = Tally(**json.loads(line))
+                    # Not by a buffered reader: what that has read ahead no selector tells of.
+                    said = os.read(key.fd, 1 << 16)
+                    *lines, rest[key.data] = (rest[key.data] + said).split(b"\n")
+                    for line in lines:
+                        latest[key.data] = Tally(**json.loads(line))
+                        yield _together(latest)
                     if latest[key.data].ended:
-                        selector.unregister(key.fileobj)
-                    yield _together(latest)
+                        selector.unregister(key.fd)
+                    elif not said:
+                        return
 
     def end(self) -> tuple[int, str]:
         """Let them go: the status of the first that failed, or 0; and what they said."""

@@ -6,6 +6,7 @@ import copy
 import json
 import pickle
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -30,11 +31,13 @@ PARAMETERS: list[dict[str, Any]] = [
     {"codec": Compressed()},
 ]
 
+
+def pickled(protocol: int, cache: Any) -> Any:
+    return pickle.loads(pickle.dumps(cache, protocol))
+
+
 WAYS: dict[str, Callable[[Any], Any]] = {
-    **{
-        f"pickle {n}": lambda cache, n=n: pickle.loads(pickle.dumps(cache, n))
-        for n in range(pickle.HIGHEST_PROTOCOL + 1)
-    },
+    **{f"pickle {n}": partial(pickled, n) for n in range(pickle.HIGHEST_PROTOCOL + 1)},
     "copy": copy.copy,
     "deepcopy": copy.deepcopy,
 }

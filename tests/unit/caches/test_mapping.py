@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from random import Random
 from typing import Any
 
@@ -120,7 +120,7 @@ def test_popitem(cache: Any) -> None:
 
 def test_keys_that_are_no_keys(cache: Any) -> None:
     cache["k"] = 1
-    for wrong in (
+    asks: list[Callable[[Any], Any]] = [
         lambda key: cache.get(key),
         lambda key: cache[key],
         lambda key: cache.set(key, 1),
@@ -133,8 +133,10 @@ def test_keys_that_are_no_keys(cache: Any) -> None:
         lambda key: cache.add(key, 1),
         lambda key: cache.incr(key, default=1),
         lambda key: cache.ttl(key),
-    ):
-        for key in ([], {}, {1}, bytearray(b"k"), ("k", [])):
+    ]
+    keys: list[Any] = [[], {}, {1}, bytearray(b"k"), ("k", [])]
+    for wrong in asks:
+        for key in keys:
             with pytest.raises(TypeError):
                 wrong(key)
     assert dict(cache) == {"k": 1}
@@ -225,13 +227,14 @@ def test_closing(cache: Any) -> None:
     assert cache.purge() == 0
     assert cache.cache_info().currsize == 0
     assert "closed" in repr(cache)
-    for store in (
+    stores: list[Callable[[], Any]] = [
         lambda: cache.__setitem__("a", 1),
         lambda: cache.set("a", 1, ttl=5),
         lambda: cache.add("a", 1),
         lambda: cache.set_many({"a": 1}),
         lambda: cache.incr("a", default=1),
-    ):
+    ]
+    for store in stores:
         with pytest.raises(ValueError, match="nothing can be stored"):
             store()
     assert cache.get_or_set("a", lambda: 2) == 2

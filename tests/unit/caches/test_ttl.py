@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import math
+from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
@@ -84,12 +85,13 @@ def test_touch(cache_factory: Factory) -> None:
 
 @pytest.mark.parametrize("ttl", [-1, -0.001, math.nan, -math.inf])
 def test_bad_times(cache: Any, ttl: float) -> None:
-    for wrong in (
+    stores: list[Callable[[], Any]] = [
         lambda: cache.set("k", 1, ttl=ttl),
         lambda: cache.get_or_set("k", lambda: 1, ttl=ttl),
         lambda: cache.add("k", 1, ttl=ttl),
         lambda: cache.set_many({"k": 1}, ttl=ttl),
-    ):
+    ]
+    for wrong in stores:
         with pytest.raises(ValueError, match="ttl must not be negative"):
             wrong()
     assert "k" not in cache

@@ -131,7 +131,8 @@ def test_arrays(cache: Any, number: int) -> None:
 
 
 def test_what_is_within_is_writable_and_private(cache: Any) -> None:
-    value = {"a": np.arange(20_000.0), "b": bytearray(LARGE), "c": np.ma.masked_array([1, 2], [True, False])}
+    masked: Any = np.ma.masked_array([1, 2], [True, False])  # type: ignore[no-untyped-call, unused-ignore]
+    value: dict[str, Any] = {"a": np.arange(20_000.0), "b": bytearray(LARGE), "c": masked}
     cache["k"] = value
     first = cache["k"]
     first["a"][:] = 7
