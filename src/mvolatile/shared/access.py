@@ -110,6 +110,12 @@ class Access(Reader):
         reply = self.connections.tell(Request(Op.DELETE, encoded, version=version))
         return reply is not None and reply.status == Status.OK
 
+    def drop_undecodable(self, key: Any) -> None:
+        """If it cannot be made of its bytes it leaves: else it would be made anew at each call, and never stored."""
+        entry = self.entry(key)
+        if entry is not None and self.decoded(key, entry[2], entry[3]) is MISSING:
+            self.connections.tell(Request(Op.DELETE, keys.encode(key), version=entry[0]))
+
     # ---- what `SingleFlight` asks of a cache
 
     def after_fork(self) -> None:

@@ -120,7 +120,10 @@ def _look(cache: Access, line: Line, key: Any, reply: Reply | None) -> Any:
     if reply is None:
         cache.connections.lose(line)
         return MISSING
-    return cache.find(key)
+    value = cache.find(key)
+    if value is MISSING:
+        cache.drop_undecodable(key)
+    return value
 
 
 class _Lease:

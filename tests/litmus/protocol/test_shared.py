@@ -22,6 +22,8 @@ FOUND_IN = {
     "stamp_unchecked": ("death", "whole"),
     "unlocked_first": ("death", "newest"),
     "place_kept": ("two connections", "newest"),
+    "dead_table_believed": ("another thread attaches", "newest"),
+    "versions_anew": ("changed at a version", "newest"),
 }
 
 

@@ -204,23 +204,29 @@ def test_codecs(cache_factory: Factory) -> None:
 
 
 class Fails:
-    """A codec whose bytes nobody can read."""
+    """A codec whose bytes nobody can read, for a while: as where a class has another name since the last release."""
 
+    failing = True
     dumps = staticmethod(json.dumps)
 
-    @staticmethod
-    def loads(data: Any) -> Any:
-        raise LookupError("not to be read")
+    def loads(self, data: Any) -> Any:
+        if self.failing:
+            raise LookupError("not to be read")
+        return json.loads(data)
 
 
 def test_what_cannot_be_made_of_its_bytes(cache_factory: Factory) -> None:
-    cache = cache_factory(codec=Fails())
+    """It is a miss, and who makes it anew replaces it."""
+    codec = Fails()
+    cache = cache_factory(codec=codec)
     cache["k"] = 5
     with pytest.warns(VolatilityWarning, match="not to be read"):
         assert cache.get("k") is None
     assert cache.get("k", 3) == 3
     assert cache.cache_info().undecodable >= 1
     assert cache.get_or_set("k", lambda: 7) == 7
+    codec.failing = False
+    assert cache["k"] == 7
 
 
 def test_what_the_kernel_took_is_a_miss(cache: Any) -> None:

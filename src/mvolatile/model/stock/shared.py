@@ -1,4 +1,4 @@
-"""The shared cache over a stock kernel: a reader of `slots.c` beside the keeper of `shared/storage.py`, the kernel that
+"""The shared cache over a stock kernel: a reader of `slots.c` beside the keeper of `shared/answers.py`, the kernel that
 purges, and deaths.
 
 One key. A value is its version, and a record two pages, each of which says whose it is: a copy that is believed must be
@@ -40,6 +40,8 @@ class World(NamedTuple):
     """What was sent over each of two, and not heard yet."""
     over: int = 0
     """Nothing more will be sent."""
+    attached: int = 0
+    """The table that all threads of a client look in is the next keeper's."""
     wrong: str = ""
 
 
@@ -69,6 +71,10 @@ class Broken:
     """A new keeper may begin before the old one's memory is gone."""
     place_kept: bool = False
     """Who was heard keeps a place in the queue, as `epoll` has it without EPOLLONESHOT."""
+    dead_table_believed: bool = False
+    """A key that a table has not is a miss, be its keeper dead."""
+    versions_anew: bool = False
+    """Each keeper begins its versions at the same number."""
 
 
 def switches() -> tuple[str, ...]:
@@ -103,6 +109,10 @@ def _set(label: str, ready: Callable[[World], bool] = lambda world: True, **valu
 
 def _see(label: str, look: Callable[[World], Any]) -> Act:
     return Act(label, lambda world: (world, look(world)), writes=frozenset())
+
+
+def _see_when(label: str, ready: Callable[[World], bool]) -> Act:
+    return Act(label, lambda world: (world, None), ready, writes=frozenset())
 
 
 def _write(page: int, what: int) -> Act:
@@ -266,6 +276,44 @@ def successor(broken: Broken) -> Steps:
     yield _set("answer", returned=100)
 
 
+def attacher(broken: Broken) -> Steps:
+    """A thread of a client attaches to the next keeper."""
+    yield _set("attach", lambda world: world.returned == 100, attached=1)
+
+
+def looker(broken: Broken) -> Steps:
+    """Another thread of it looks for the key, which the dead keeper's table has not, and the next one's may have."""
+    begun = yield _see("begin", lambda world: world.returned)
+    if (yield _see("take the table", lambda world: world.attached)):
+        return  # it has what there is
+    if (
+        not broken.dead_table_believed
+        and (yield _see("look whether its keeper lives", lambda world: world.lives)) != 1
+    ):
+        yield _see_when("wait for who attaches", lambda world: world.attached == 1)
+        return
+    if begun == 100:
+        yield _set("believe that there is none", wrong="newest: a miss, and 100 was there")
+
+
+def changer(broken: Broken) -> Steps:
+    """A client reads, and has the value changed if it is the one still (`incr`, `pop`)."""
+    version, value = yield _see("read", lambda world: (world.version, world.returned))
+
+    def change(world: World) -> tuple[World, Any]:
+        if world.version == version and world.returned != value:
+            return world._replace(wrong=f"newest: {world.returned} changed, and {value} was read"), None
+        return world, None
+
+    yield Act("have it changed at that version", change, lambda world: world.locked == 1)
+
+
+def storing_successor(broken: Broken) -> Steps:
+    """A new keeper, and what somebody stores there."""
+    yield _set("take the lock", lambda world: not world.locked, locked=1)
+    yield _set("store", version=2 if broken.versions_anew else 100, returned=100)
+
+
 Program = Callable[[Broken], Steps]
 
 
@@ -283,6 +331,13 @@ def races() -> Mapping[str, Mapping[str, Program]]:
         "two connections": {"client": giver_up, "keeper": hearer, "reader": reader},
         "overwritten and purged": {"keeper": overwriter, "kernel": purger, "reader": reader},
         "the table moves": {"keeper": mover, "reader": reader},
+        "another thread attaches": {
+            "kernel": killer,
+            "successor": successor,
+            "attacher": attacher,
+            "looker": looker,
+        },
+        "changed at a version": {"kernel": killer, "successor": storing_successor, "client": changer},
         "death": {"kernel": killer, "successor": successor, "reader": reader},
         "overwritten and killed": {"keeper": overwriter, "kernel": killer, "reader": reader},
     }
