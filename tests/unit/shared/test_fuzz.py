@@ -43,7 +43,7 @@ MESSAGES = st.one_of(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(st.binary(max_size=200))
 def test_a_message_is_itself_or_an_error(data: bytes) -> None:
     for kind in (Request, Reply):
@@ -87,7 +87,7 @@ def test_whatever_is_sent(cache: Cache, files: tuple[int, ...]) -> None:
     before = len(os.listdir(f"/proc/{pid}/fd"))
     sent = st.tuples(MESSAGES, st.lists(st.sampled_from(range(len(files))), max_size=3))
 
-    @settings(max_examples=300)
+    @settings(max_examples=150)
     @given(st.booleans(), st.lists(sent, min_size=1, max_size=12))
     def speak(greets: bool, messages: list[tuple[bytes, list[int]]]) -> None:
         one = Stranger()

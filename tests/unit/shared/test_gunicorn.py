@@ -50,6 +50,7 @@ def serve_all(server: Server) -> set[int]:
     return set(map(int, ask(server.listening, *["/"] * 8)))
 
 
+@pytest.mark.slow
 def test_a_cache_outlives_its_workers(runtime: Path, tmp_path: Path) -> None:
     pytest.importorskip("gunicorn")
     (tmp_path / "served.py").write_text(APPLICATION)

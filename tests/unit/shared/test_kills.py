@@ -12,5 +12,5 @@ from support.killing import run
 @pytest.mark.parametrize("way", ["readv", "message"])
 def test_killed_at_any_instruction(runtime: Path, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
     monkeypatch.setenv("MVOLATILE_SHARED_READ", way)
-    told = run("kills", kills=60, seed=1)
+    told = run("kills", kills=40, seed=1)
     assert told.read_meanwhile > 10

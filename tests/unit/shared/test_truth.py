@@ -21,7 +21,7 @@ from support.truth import run
 def test_no_wrong_value(runtime: Path, monkeypatch: pytest.MonkeyPatch, tier: str, way: str) -> None:
     monkeypatch.setenv("MVOLATILE_TIER", tier)
     monkeypatch.setenv("MVOLATILE_SHARED_READ", way)
-    told = run("truth", processes=4, operations=10_000, seed=1, kill_each=700)
+    told = run("truth", processes=4, operations=4_000, seed=1, kill_each=400)
     assert told.hits
     assert told.keepers_killed
     assert told.workers_killed
