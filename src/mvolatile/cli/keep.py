@@ -76,9 +76,12 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _notify(what: bytes) -> None:
-    """To systemd, if it asked for it (sd_notify(3))."""
+    """To systemd, if it asked for it (sd_notify(3)). A variable that another service left is no reason to end."""
     path = os.environ.get("NOTIFY_SOCKET")
     if path:
         address = "\0" + path[1:] if path.startswith("@") else path
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as to:
-            to.sendto(what, address)
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as to:
+                to.sendto(what, address)
+        except OSError as error:
+            print(f"mvolatile: NOTIFY_SOCKET={path}: {error.strerror}; nobody was told", file=sys.stderr)

@@ -100,7 +100,10 @@ class Access(Reader):
 
         reply = store(line) if line is not None else self.connections.change(store, start=True)
         if reply is None and lease == 0:
-            self.tell_trouble("no keeper can be started, so nothing is stored")
+            trouble = self.connections.place.trouble
+            self.tell_trouble(
+                f"no keeper can be started, so nothing is stored{f': {trouble}' if trouble is not None else ''}"
+            )
         return reply
 
     def delete(self, key: Any, version: int = ANY) -> bool:

@@ -29,6 +29,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 PATIENCE = 20.0
 """Seconds that a keeper may take to start, on a machine that is loaded."""
 LOOK_AGAIN = 0.003
+_FOR_NOW = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 _NOBODY = {errno.ENOENT, errno.ECONNREFUSED, errno.ECONNRESET, errno.EPIPE}
 
 _PROGRAM = """
@@ -93,14 +94,37 @@ def runtime_directory() -> Path:
     return path
 
 
+class _NoPlaceError(OSError):
+    """There is no directory for now."""
+
+
 class Place:
     """Of one name, in one directory."""
 
-    __slots__ = ("directory", "name")
+    __slots__ = ("_directory", "name", "trouble")
 
     def __init__(self, name: str, directory: Path | None = None) -> None:
         self.name = checked_name(name)
-        self.directory = runtime_directory() if directory is None else directory
+        self.trouble: OSError | None = None
+        """Why nobody can meet there now, as far as is known."""
+        self._directory = directory
+        with suppress(_NoPlaceError):
+            _ = self.directory
+
+    @property
+    def directory(self) -> Path:
+        """Made if it is not there. Where there is no room for it now, or nothing may be written, there may be later:
+        the program goes on without a keeper.
+        """
+        if self._directory is None:
+            try:
+                self._directory = runtime_directory()
+            except OSError as error:
+                if error.errno not in _FOR_NOW:
+                    raise
+                self.trouble = error
+                raise _NoPlaceError(error.errno, error.strerror, error.filename) from None
+        return self._directory
 
     def path(self, what: str) -> Path:
         """``sock``, ``lock`` or ``start``."""
@@ -127,6 +151,8 @@ class Place:
         try:
             with self.address() as path:
                 channel = Channel(os.fsencode(path))
+        except _NoPlaceError:
+            return None
         except OSError as error:
             if error.errno in _NOBODY:
                 return None
@@ -140,7 +166,7 @@ class Place:
         """Whether a keeper lives: perhaps one that does not listen yet, or any more."""
         try:
             descriptor = os.open(self.path("lock"), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-        except FileNotFoundError:
+        except (FileNotFoundError, _NoPlaceError):
             return False
         try:
             fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # who starts meanwhile tries again
@@ -175,7 +201,8 @@ class Place:
             return self._started(max_bytes, linger, time.monotonic() + PATIENCE)
         except PermissionError:
             raise
-        except OSError:
+        except OSError as error:
+            self.trouble = error
             return None
 
     def _started(self, max_bytes: int | None, linger: float, until: float) -> Channel | None:

@@ -24,7 +24,7 @@ HOWTO = Path(__file__).resolve().parents[3] / "docs" / "howto" / "shared.md"
 def test_the_table_is_there() -> None:
     """Whoever adds a row adds a test here, and counts it."""
     table = HOWTO.read_text().split("| | `VolatileCache` | `SharedCache` |\n|---|---|---|\n")[1]
-    assert len(table.split("\n\n")[0].splitlines()) == 19
+    assert len(table.split("\n\n")[0].splitlines()) == 20
 
 
 def test_what_a_hit_gives(cache: Any, kind: str) -> None:
@@ -93,6 +93,14 @@ def test_old_values_and_tags(cache_factory: Factory, kind: str) -> None:
             with pytest.raises(TypeError, match="stale"):
                 cache_factory(**options)
     assert hasattr(cache_factory(), "delete_tag") == (kind == "private")
+
+
+def test_what_is_behind(cache_factory: Factory, kind: str) -> None:
+    if kind == "private":
+        cache_factory(behind={})
+    else:
+        with pytest.raises(TypeError, match="behind"):
+            cache_factory(behind={})
 
 
 def test_the_list_of_caches(cache: Any, kind: str) -> None:

@@ -72,6 +72,17 @@ def test_the_doctor_says_how_values_come(
     assert "message: MVOLATILE_SHARED_READ" in capsys.readouterr().out
 
 
+def test_keep_where_nobody_hears_that_it_is_ready(
+    runtime: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = [sys.executable, "-m", "mvolatile", "keep", "x", "--linger", "0"]
+    environment = {**os.environ, "NOTIFY_SOCKET": str(runtime / "nobody")}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0
+    assert done.stderr.count("nobody: No such file or directory; nobody was told") == 2
+    assert "Traceback" not in done.stderr
+
+
 def test_where_a_filter_refuses_the_call(cache: Cache) -> None:
     """In the client alone: what it gets comes by messages; and in the keeper, too."""
     cache["a"], cache["large"] = b"value", bytes(range(256)) * 1000

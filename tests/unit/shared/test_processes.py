@@ -372,34 +372,3 @@ def test_no_wrong_value_while_the_keeper_is_killed(cache: Cache, make: Make) -> 
         thread.join()
     assert not wrong
     assert sys.getrefcount(cache)
-
-
-def test_a_forked_child_is_a_client_by_itself(cache: Cache) -> None:
-    """By the table that it inherited the parent would have counted its hits, and nobody would have known of it."""
-    cache["a"] = 1
-    assert cache["a"] == 1
-
-    def child() -> None:
-        assert cache["a"] == cache["a"] == 1
-        assert cache.get("b") is None
-        assert cache.cache_info()[:2] == (2, 1)
-        assert cache.keeper_info()["clients"] == 2
-
-    in_child(child)
-    assert cache.cache_info()[:2] == (1, 0)
-
-
-def test_what_was_counted_stays_when_the_table_moves(cache: Cache) -> None:
-    cache["a"] = 1
-    for _ in range(3):
-        cache.get("a")
-        cache.get("b")
-    for i in range(4000):
-        cache[i] = b""
-    assert cache["a"] == 1
-    kill_keeper(cache)
-    cache["a"] = 1
-    assert cache["a"] == 1
-    assert cache.cache_info()[:2] == (5, 3)
-    cache.close()
-    assert cache.cache_info()[:2] == (5, 3)

@@ -4,6 +4,7 @@ made is returned, and all is well again afterwards.
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import subprocess
@@ -16,7 +17,7 @@ import pytest
 
 import mvolatile.shared.connection as connection
 from mvolatile import SharedCache, VolatilityWarning
-from support.keepers import in_child, keeper_pid, until
+from support.keepers import end_keepers, in_child, keeper_pid, until
 from support.processes import run_python
 
 Cache = SharedCache[Any, Any]
@@ -52,6 +53,29 @@ def _keeper(cache: Cache) -> int:
     pid = keeper_pid(cache.name)
     assert pid is not None
     return pid
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
+def test_no_room_for_the_directory(runtime: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """The temporary directory is full, or all of the container is read-only. Once it is not, values are stored."""
+    monkeypatch.setenv("MVOLATILE_RUNTIME_DIR", str(runtime / "new"))
+
+    def refused(path: object, mode: int = 0) -> None:
+        raise OSError(number, os.strerror(number), str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "mkdir", refused)
+        cache: Cache = SharedCache("test", linger=0)
+        with pytest.warns(VolatilityWarning, match=f"nothing is stored.*{os.strerror(number)}"):
+            cache["a"] = 1
+        assert cache.get("a") is None
+        assert cache.get_or_set("a", lambda: 2) == 2
+        assert not cache.delete_many(["a"])
+        assert cache.keeper_info() == {}
+        cache.clear()
+    until(lambda: cache.set("a", 3) or cache.get("a") == 3)
+    cache.close()
+    end_keepers(runtime / "new")
 
 
 def test_a_keeper_without_descriptors(cache: Cache, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
