@@ -16,15 +16,17 @@ from .visits import Visits
 __all__ = ["ALIGNMENT", "SEGMENT", "Segment", "Spare", "bytes_for", "rounded"]
 
 ALIGNMENT = 16
-MOST_SPARE = 16 << 20
-"""Bytes of volatile memory that wait for the next that is stored."""
+MOST_SPARE, PART_SPARE = 16 << 20, 64
+"""Bytes of volatile memory that wait for the next that is stored: at most so many, and such a part of what is held. The
+kernel takes values before them, which are older.
+"""
 SEGMENT = 256 << 10
 """What small records share."""
 HUGE = 2 << 20
 """What large ones share, or twice or four times as much: others copy from huge pages twice as fast, and to fill them
 takes no page fault for each 4 KiB.
 """
-TIMES = 16
+TIMES = 8
 """How many times as much a cache holds as what is shared: what is being filled is held, and a small cache shall hold
 little.
 """
@@ -142,12 +144,12 @@ class Spare:
         self._segments: list[Segment] = []
         self._nbytes = 0
 
-    def keep(self, segment: Segment) -> None:
-        """No slot tells of anything in it."""
+    def keep(self, segment: Segment, held: int) -> None:
+        """No slot tells of anything in it. The last one stays, however large it is beside what is held."""
         segment.seal()
         self._segments.append(segment)
         self._nbytes += segment.nbytes
-        while self._nbytes > MOST_SPARE:
+        while self._nbytes > MOST_SPARE or (self._nbytes > held // PART_SPARE and len(self._segments) > 1):
             self._drop_oldest()
 
     def take(self, nbytes: int) -> Segment | None:
