@@ -16,30 +16,32 @@ from .visits import Visits
 __all__ = ["ALIGNMENT", "SEGMENT", "Segment", "Spare", "bytes_for", "rounded"]
 
 ALIGNMENT = 16
-MOST_SPARE = 16 << 20
-"""Bytes of volatile memory that wait for the next that is stored."""
+MOST_SPARE, PART_SPARE = 16 << 20, 64
+"""Bytes of volatile memory that wait for the next that is stored: at most so many, and such a part of what is held. The
+kernel takes values before them, which are older.
+"""
 SEGMENT = 256 << 10
 """What small records share."""
-HUGE_FROM = 16 << 20
-"""Bytes of records from which on large ones share huge pages: others copy from these twice as fast, and to fill them
-takes no page fault for each 4 KiB. A small cache shall take and hold little.
+HUGE = 2 << 20
+"""What large ones share, or twice or four times as much: others copy from huge pages twice as fast, and to fill them
+takes no page fault for each 4 KiB.
 """
-HUGE, HUGER = 4 << 20, 8 << 20
-LARGEST = 2 << 20
+TIMES = 8
+"""How many times as much a cache holds as what is shared: what is being filled is held, and a small cache shall hold
+little.
+"""
+
+_numbers = count(1)
 
 
 def bytes_for(record: int, is_small: bool, held: int) -> int:
-    """Of the memory that a record shares with others, in a cache that holds so much; 0: it gets memory of its own. At
-    most an eighth is left over behind records of one size.
+    """Of the memory that a record shares with others, in a cache that holds so much; 0: it gets memory of its own. Up
+    to 1 MiB at most an eighth is left over behind records of one size.
     """
     if is_small:
         return SEGMENT
-    if held < HUGE_FROM or record > LARGEST:
-        return 0
-    return HUGE if record <= HUGE >> 3 else HUGER
-
-
-_numbers = count(1)
+    shared = HUGE if record <= HUGE // 8 else 2 * HUGE if record <= HUGE // 4 else 4 * HUGE
+    return shared if record <= HUGE and held >= shared * TIMES else 0
 
 
 class Segment:
@@ -142,12 +144,12 @@ class Spare:
         self._segments: list[Segment] = []
         self._nbytes = 0
 
-    def keep(self, segment: Segment) -> None:
-        """No slot tells of anything in it."""
+    def keep(self, segment: Segment, held: int) -> None:
+        """No slot tells of anything in it. The last one stays, however large it is beside what is held."""
         segment.seal()
         self._segments.append(segment)
         self._nbytes += segment.nbytes
-        while self._nbytes > MOST_SPARE:
+        while self._nbytes > MOST_SPARE or (self._nbytes > held // PART_SPARE and len(self._segments) > 1):
             self._drop_oldest()
 
     def take(self, nbytes: int) -> Segment | None:

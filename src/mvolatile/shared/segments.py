@@ -166,7 +166,7 @@ class Segments:
         self.held -= segment.used - segment.emptied
         self.records -= len(segment.keys)
         self.left(segment)
-        self.spare.keep(segment)
+        self.spare.keep(segment, self.held)
 
     def clear(self) -> None:
         """The index has nothing any more."""

@@ -102,7 +102,7 @@ def get(storage: Storage, key: bytes) -> bytes | None:
 def test_as_a_dictionary(make: Make, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the last two seeds all share huge pages from the beginning."""
     if seed >= 4:
-        monkeypatch.setattr(sizes, "HUGE_FROM", 0)
+        monkeypatch.setattr(sizes, "TIMES", 0)
         monkeypatch.setattr(segments, "LITTLE", 1 if seed == 4 else 1 << 40)
     random = Random(seed)
     storage = make()
@@ -230,25 +230,25 @@ def test_large_ones_that_are_used_stay(make: Make) -> None:
 def test_large_ones_of_a_large_cache_share_huge_pages(make: Make) -> None:
     storage = make()
     value = bytes(200_000)
-    for i in range(sizes.HUGE_FROM // len(value) + 1):
+    for i in range(sizes.HUGE * sizes.TIMES // len(value) + 1):
         storage.put(b"early%d" % i, value, len(value), 0, 0.0)
     alone = len(storage.segments)
-    for i in range(60):
+    for i in range(30):
         storage.put(b"%d" % i, b"%07d" % i * 30_000, 210_000, 0, 0.0)
-    assert len(storage.segments) == alone + 4  # 19 each
+    assert len(storage.segments) == alone + 4  # 9 each
     assert storage.segments.pinned() == sizes.HUGE
     lost = storage.segments.all()[-3:-1]
     for segment in lost:
         segment.memory.purge()
-    there = [storage.segments.of(storage.index.slots.get(storage.slot(b"%d" % i))[1]) for i in range(60)]
-    for i in range(60):
+    there = [storage.segments.of(storage.index.slots.get(storage.slot(b"%d" % i))[1]) for i in range(30)]
+    for i in range(30):
         assert get(storage, b"%d" % i) == (None if there[i] in lost else b"%07d" % i * 30_000)
-    assert sum(storage.whole_slot(b"%d" % i) < 0 for i in range(60)) == 38
+    assert sum(storage.whole_slot(b"%d" % i) < 0 for i in range(30)) == 18
     assert is_valid(storage)
 
 
 def test_large_ones_that_share_memory_go_one_by_one(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sizes, "HUGE_FROM", 0)
+    monkeypatch.setattr(sizes, "TIMES", 0)
     monkeypatch.setattr(segments, "LITTLE", 1)
     hot = {b"3", b"17"}
     storage = make(8 << 20, Used(hot))
@@ -261,11 +261,11 @@ def test_large_ones_that_share_memory_go_one_by_one(make: Make, monkeypatch: pyt
 
 def test_what_moves_to_memory_of_its_own_is_volatile(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """The cache has become so small that large ones share nothing any more."""
-    monkeypatch.setattr(sizes, "HUGE_FROM", 0)
+    monkeypatch.setattr(sizes, "TIMES", 0)
     storage = make(used=Used({b"7"}))
     for i in range(60):
         storage.put(b"%d" % i, bytes(200_000), 200_000, 0, 0.0)
-    monkeypatch.setattr(sizes, "HUGE_FROM", 1 << 40)
+    monkeypatch.setattr(sizes, "TIMES", 1 << 40)
     storage.resize(1 << 20)
     assert get(storage, b"7") == bytes(200_000)
     assert not storage.segments.of(storage.index.slots.get(storage.slot(b"7"))[1]).is_open
