@@ -32,7 +32,7 @@ PARAMETERS: list[dict[str, Any]] = [
 
 WAYS: dict[str, Callable[[Any], Any]] = {
     **{
-        f"pickle {n}": lambda cache, n=n: pickle.loads(pickle.dumps(cache, n))
+        f"pickle {n}": lambda cache, n=n: pickle.loads(pickle.dumps(cache, n))  # type: ignore[misc]
         for n in range(pickle.HIGHEST_PROTOCOL + 1)
     },
     "copy": copy.copy,

@@ -134,7 +134,8 @@ def test_keys_that_are_no_keys(cache: Any) -> None:
         lambda key: cache.incr(key, default=1),
         lambda key: cache.ttl(key),
     ):
-        for key in ([], {}, {1}, bytearray(b"k"), ("k", [])):
+        unhashable: list[Any] = [[], {}, {1}, bytearray(b"k"), ("k", [])]
+        for key in unhashable:
             with pytest.raises(TypeError):
                 wrong(key)
     assert dict(cache) == {"k": 1}

@@ -71,7 +71,8 @@ def test_a_bound(cache_factory: Factory) -> None:
 @pytest.mark.parametrize("size", [10, LARGE])
 def test_one_of_many_threads_adds(cache: Any, size: int) -> None:
     for step in range(5):
-        barrier, won = threading.Barrier(4), []
+        barrier = threading.Barrier(4)
+        won: list[Any] = []
 
         def try_to(n: int, step: int = step, barrier: Any = barrier, won: Any = won) -> None:
             barrier.wait()
@@ -93,7 +94,8 @@ def run_all(threads: list[threading.Thread]) -> None:
 def test_one_of_many_threads_pops(cache: Any) -> None:
     for step in range(5):
         cache["k"] = step
-        barrier, got = threading.Barrier(4), []
+        barrier = threading.Barrier(4)
+        got: list[Any] = []
 
         def pop(barrier: Any = barrier, got: Any = got) -> None:
             barrier.wait()
