@@ -79,12 +79,13 @@ class Residence:
 
     def fit(self, nbytes: int) -> bool:
         """Before a value of so many bytes is stored: give up others. Whether there was need."""
-        store = self._store
+        store, own = self._store, self.most
+        if own is None and resident_limit() is None:
+            return False
         is_large = store.is_large(nbytes)
         wanted = nbytes if is_large else store.segment_bytes()
         filling = None if is_large else store.open.get(FRESH)
         steps = STEPS if filling is not None and filling.has_room(nbytes) else -1
-        own = self.most
         if own is not None and self._excess_of_own(own, wanted, is_large) > 0:
             while steps and self._excess_of_own(own, wanted, is_large) > 0 and self._evictor.advance():
                 steps -= 1

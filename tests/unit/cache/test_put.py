@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import threading
 import weakref
 from collections.abc import Callable
@@ -85,7 +86,7 @@ def test_what_was_laid_out_is_bytes_of_a_kind() -> None:
     lookup = engine_of(armed()).lookup
     for kind, data, error in ((16, b"x", ValueError), (0, "x", TypeError), (-1, b"x", OverflowError)):
         with pytest.raises(error):
-            lookup.put_laid_out("k", kind, data, None)  # type: ignore[arg-type]
+            lookup.put_laid_out("k", kind, data, None, 0)  # type: ignore[arg-type]
     assert "k" not in lookup.index
 
 
@@ -331,6 +332,30 @@ def test_after_a_fork(fork: Callable[[Callable[[], None]], None], inherit: bool)
     fork(child)
     assert is_plain(cache)
     assert cache["plain"] == VALUE
+
+
+@pytest.mark.parametrize("inherit", [True, False])
+def test_a_fork_in_its_middle(inherit: bool) -> None:
+    """By a key that is compared: the child disarms, and goes on with what it was told before."""
+
+    def program() -> None:
+        cache = armed(inherit=inherit)
+        assert is_plain(cache)
+        key = Key()
+        children: list[int] = []
+        key.act = lambda: children or children.append(os.fork())
+        is_plain(cache, key)
+        key.act = int
+        assert cache.get(key) in (VALUE, None)
+        assert cache.get("plain") == (VALUE if inherit or children[0] else None)
+        for number in range(200):
+            cache[number] = b"%d" % number
+        assert all(cache[number] == b"%d" % number for number in range(200))
+        assert is_valid(cache)
+        if children[0]:
+            assert os.waitstatus_to_exitcode(os.waitpid(children[0], 0)[1]) == 0
+
+    in_child(program)  # whose own child ends as it does
 
 
 @pytest.mark.own_process

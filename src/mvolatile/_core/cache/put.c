@@ -3,8 +3,8 @@
  *
  * The engine *arms* it, at the end of a change and under the cache's lock: it says which segment is open, and gives credit for so many bytes
  * that may be stored before anything else is to be done (a limit, a segment's end, a policy that wants to be told). Every other change begins
- * by disarming it (`disarm`, which takes the credit and says that a change is under way), so nothing that we were told can be out of date: not
- * the segment, which may be sealed, nor the bounds. Where it is not armed, or anything is not as usual, nothing was changed and the caller
+ * by disarming it (`disarm`, which takes back all of it and says that a change is under way), so nothing that we were told can be out of date:
+ * not the segment, which may be sealed, nor the bounds. Where it is not armed, or anything is not as usual, nothing was changed and the caller
  * goes the long way.
  *
  * Locks: the cache's own, which is taken without waiting. Who has it in another thread is in the middle of a change: the long way waits. Who has
@@ -150,12 +150,12 @@ static int put_bytes(LookupObject *self, PyObject *key, PyObject *data, unsigned
         bool usual = !self->torn && plain->credit >= n + overhead && plain->forks == fork_depth && (call ? is_current(call) : !PyDict_Size(plain->calls));
         if (usual) {
             self->torn = true;
-            PyObject *table = Py_NewRef(plain->table), *keys = Py_NewRef(plain->keys); /* a fork in our middle disarms */
+            PyObject *table = Py_NewRef(plain->table), *keys = Py_NewRef(plain->keys); /* in a child, a fork in our middle disarms */
             stored = put_locked(self, table, keys, plain->number, key, data, kind, cost, overhead);
             Py_DECREF(table);
             Py_DECREF(keys);
             self->torn = stored == UNPUBLISHED || plain->forks != fork_depth; /* then it is mended */
-            waiting = PyList_Size(plain->later) > 0;
+            waiting = plain->later && PyList_Size(plain->later) > 0;
         }
         PyErr_Fetch(&error[0], &error[1], &error[2]);
         PyObject *released = PyObject_CallFunctionObjArgs(release, NULL);

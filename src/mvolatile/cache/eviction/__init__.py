@@ -6,6 +6,7 @@ The map::
     tinylfu.py     W-TinyLFU              miniature.py   how large its window is to be
     sieve.py       SIEVE                  clock.py       CLOCK
     simulated.py   a policy on numbers alone
+    worth.py       what values are worth
 """
 
 from __future__ import annotations

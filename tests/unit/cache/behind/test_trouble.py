@@ -269,21 +269,21 @@ def test_more_than_can_be_remembered(behind: Behind, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(pending, "MOST", 50)
     cache = make(behind)
     for n in range(30):
-        cache["old", n] = b"old"
+        cache["old", n] = b"old"  # type: ignore[index]
     written(cache)
     behind.fail("set", "del", "iter")
     with told():
         for n in range(100):
-            cache["new", n] = b"new"
+            cache["new", n] = b"new"  # type: ignore[index]
         written(cache)
     assert cache.cache_info().behind_waiting <= 51
     purge(cache)
-    assert [cache.get(("old", n)) for n in range(30)] == [None] * 30, "nothing there is believed any more"
+    assert [cache.get(("old", n)) for n in range(30)] == [None] * 30, "nothing there is believed any more"  # type: ignore[call-overload]
     behind.before = lambda what, key: None
     cache["newest"] = b"v"
     cache.close()
     assert make(behind)["newest"] == b"v"
-    assert make(behind).get(("old", 1)) is None
+    assert make(behind).get(("old", 1)) is None  # type: ignore[call-overload]
 
 
 def test_where_no_thread_is_to_be_had_who_stores_writes(
