@@ -12,7 +12,7 @@ from support.processes import command
 __all__ = ["Looks", "poll_while_passing"]
 
 LIMIT = 128 << 20
-OWN = 8 << 20
+OWN = 12 << 20
 """What the program may take more of meanwhile: the value in its hands, index, counts; and what the kernel rounds."""
 
 
@@ -35,11 +35,9 @@ def _pass(nbytes: int, limit: int) -> None:
     source = random.Random(1)
     whole = bytes(3_000_000)
     cache: mv.VolatileCache[int, bytes] = mv.VolatileCache()
-    for key in range(
-        300
-    ):  # as much of each kind as there will be, so that what it takes beside has been taken
-        cache[-key] = whole[: source.choice((2_000, 50_000, 400_000, 3_000_000))]
     mv.set_resident_limit(limit)
+    for key in range(600):  # as much of each kind as there will be: then it has what it takes beside
+        cache[-key] = whole[: source.choice((2_000, 50_000, 400_000, 3_000_000))]
     status = files.read_table("/proc/self/status")
     own = status["VmRSS"] - mv.memory_usage().volatile
     with open("/proc/self/clear_refs", "w") as peak:
