@@ -73,3 +73,15 @@ def test_dask_pauses_no_worker(tmp_path: Path) -> None:
     assert told["finished"] == told["asked"]
     assert told["processes"] == 2
     assert told["made"] <= least_made(told) * 1.15 + 2 * told["held"], told
+
+
+@pytest.mark.skipif(
+    shutil.which("uwsgi") is None, reason="there is no uwsgi (it has no wheel: pip install uwsgi)"
+)
+def test_uwsgi_replaces_no_worker(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    assert run("uwsgi_main.py", tmp_path / "a", "none")["processes"] > 1
+    told = run("uwsgi_main.py", tmp_path / "b", "auto")
+    assert told["processes"] == 1
+    assert told["made"] <= least_made(told) * 1.15 + told["held"], told

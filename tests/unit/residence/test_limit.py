@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mvolatile import _core
+from support.polling import LIMIT, OWN, poll_while_passing
 from support.processes import run_python
 
 TIERS = ["userfaultfd", "faultcount"]
@@ -254,3 +255,10 @@ def test_a_cache_has_a_limit_of_its_own(size: int) -> None:
             cache[-1] = b"t" * (most + 1)
 
     run_python(child, size).check()
+
+
+def test_a_poller_never_sees_it_above() -> None:
+    """Half a gigabyte; `tests/stress/test_resident_limit.py` has 20."""
+    looks = poll_while_passing(500_000_000)
+    assert looks.above == 0, looks
+    assert looks.peak <= LIMIT + OWN, looks
