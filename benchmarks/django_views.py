@@ -4,8 +4,8 @@
 
 A real gunicorn of 4 workers serves a cached view and a cached fragment, in a memory cgroup of its own, in which the
 cache's server is, too, if it has one: Redis and memcached, which the script starts and stops. All get the same
-requests, popular pages more often, from 4 threads over a unix socket, and the same limit. The peers get the size that the
-limit leaves them, counted by hand; ours get none. Exits with 1 if a goal is missed.
+requests, popular pages more often, from 4 threads over a unix socket, and the same limit. The peers get the size that
+the limit leaves them, counted by hand; ours get none. Exits with 1 if a goal is missed.
 """
 
 from __future__ import annotations
