@@ -82,7 +82,7 @@ def application(environ, start_response):
 
 def backend(name: str, scratch: str, port: int) -> dict[str, Any]:
     core = "django.core.cache.backends"
-    return {
+    known: dict[str, dict[str, Any]] = {
         "locmem": {
             "BACKEND": f"{core}.locmem.LocMemCache",
             "OPTIONS": {"MAX_ENTRIES": SERVED // WORKERS // BYTES},
@@ -91,7 +91,8 @@ def backend(name: str, scratch: str, port: int) -> dict[str, Any]:
         "memcached": {"BACKEND": f"{core}.memcached.PyMemcacheCache", "LOCATION": f"127.0.0.1:{port}"},
         "VolatileCache": {"BACKEND": "mvolatile.integrations.django.VolatileCache"},
         "SharedCache": {"BACKEND": "mvolatile.integrations.django.VolatileCache", "LOCATION": "bench"},
-    }[name]
+    }
+    return known[name]
 
 
 CACHES = ("locmem", "Redis", "memcached", "VolatileCache", "SharedCache")
@@ -144,7 +145,8 @@ def serve(name: str, kind: str, requests: int, pages: int) -> dict[str, Any]:
     source = random.Random(1)
     weights = [1 / (rank + 8) ** 0.9 for rank in range(pages)]
     stream = iter(source.choices(range(pages), weights, k=requests))
-    lock, wrong = threading.Lock(), []
+    lock = threading.Lock()
+    wrong: list[int] = []
 
     def work() -> None:
         while True:
