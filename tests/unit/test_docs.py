@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import mvolatile
 from support.api import PUBLIC
 from support.documents import ROOT, Block, blocks, commands, pages, program
 from support.processes import run_python
+from support.servers import redis_server
 
 README = ROOT / "README.md"
 TOO_LONG = ("mvolatile demo", "mvolatile model races")
@@ -46,7 +48,11 @@ def test_python(page: Path, tmp_path: Path) -> None:
     written = tmp_path / page.with_suffix(".py").name
     written.write_text(program(page))
     run = "import runpy, sys; runpy.run_path(sys.argv[1], run_name='__main__')"
-    said = run_python(run, written).check().stdout
+    with ExitStack() as stack:
+        env = {}
+        if "REDIS_URL" in program(page):
+            env["REDIS_URL"] = f"redis://127.0.0.1:{stack.enter_context(redis_server()).port}"
+        said = run_python(run, written, env=env).check().stdout
     if page == README:
         lost = re.search(r"^tiles: (\d+) bytes purged", said, re.MULTILINE)
         assert lost, "the loss in the tutorial is real"
