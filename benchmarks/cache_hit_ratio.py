@@ -9,7 +9,8 @@ line; without it there are the three of traces.py. Then at equal bytes: LRU and 
 byte and with no overhead counted, against `VolatileCache(max_bytes)`, whose values really are stored and read.
 Capacities are shares of the bytes of all distinct values. A value's size is its first one in the trace. Then the cache
 under a real memory limit with nothing set: its hit ratio beside that of an LRU given, for each tenth of the trace,
-as many bytes as the kernel left the cache. Exits with 1 where the cache is more than a point behind LRU.
+as many bytes as the kernel left the cache; with `--traces` web12, too, with values of 32 KiB. Exits with 1 where the
+cache is more than a point behind LRU.
 """
 
 from __future__ import annotations
@@ -39,6 +40,10 @@ SHARES = (0.01, 0.1, 0.25)
 ALLOWED = 0.01
 PEERS = {"lru": lru, "sieve": sieve, "s3_fifo": s3_fifo, "w_tinylfu": w_tinylfu}
 VALUE = bytes(100)
+LARGER = 32 << 10
+"""Bytes of a value of web12 under a limit."""
+AHEAD = 0.02
+"""Under a limit, of an LRU that has as many bytes: on Twitter and web12."""
 
 
 class LRU:
@@ -232,8 +237,17 @@ def under_limit(file: str, scale: int) -> None:
     print(json.dumps({"rows": rows, "purged": ours.cache.cache_info().purged}))
 
 
-def kernel_evicts(name: str, mib: int, scale: int) -> dict[str, object]:
-    trace, total = first_sizes(TRACES[name]())
+def limited_traces(directory: Path | None) -> Iterator[tuple[str, Iterable[Request], int, int]]:
+    """Name, requests, MiB of the limit, and by how much values are larger than the trace says."""
+    yield "twitter", TRACES["twitter"](), 128, 16
+    yield "cloudphysics", TRACES["cloudphysics"](), 96, 12
+    for name, keys in all_traces(directory) if directory else ():
+        if name == "web12":
+            yield name, ((key, LARGER) for key in keys), 128, 1
+
+
+def kernel_evicts(name: str, requests: Iterable[Request], mib: int, scale: int) -> dict[str, object]:
+    trace, total = first_sizes(requests)
     numbers = {key: number for number, key in enumerate(dict.fromkeys(key for key, _ in trace))}
     with tempfile.NamedTemporaryFile() as file, ChildCgroup(mib << 20) as cgroup:
         array("L", [numbers[key] for key, _ in trace]).tofile(file)
@@ -295,13 +309,16 @@ def main() -> int:
             print(f"{ours - lru:>+8.3f}{ours - sieve:>+9.3f}", flush=True)
     limited = []
     if not arguments.quick:
-        for name, mib, scale in (("twitter", 128, 16), ("cloudphysics", 96, 12)):
-            told: dict[str, Any] = kernel_evicts(name, mib, scale)
+        for name, requests, mib, scale in limited_traces(arguments.traces):
+            told: dict[str, Any] = kernel_evicts(name, requests, mib, scale)
             limited.append(told)
             values, left, found, lru = (told[key] for key in ("values_mib", "left_share", "ours", "lru"))
             print(f"{name} x {scale}, {values:.0f} MiB of values under {mib} MiB, nothing set: ", end="")
             print(f"the kernel left {left:.0%}; ours {found:.3f}, LRU given as much {lru:.3f}", flush=True)
-            worst = min(worst, float(row["ours"]) - float(row["lru"]))  # type: ignore[arg-type]
+            ahead = float(found) - float(lru)
+            worst = min(worst, ahead)
+            if name != "cloudphysics":
+                print(f"{'met   ' if ahead >= AHEAD else 'MISSED'}  {name}: two points ahead: {ahead:+.3f}")
     print(f"at worst {worst:+.3f} against LRU (allowed -{ALLOWED})")
     if arguments.json:
         keep(

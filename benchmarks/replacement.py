@@ -1,13 +1,14 @@
-"""Replacement policies from a few lines each, with a bound on entries: `access` answers whether it was a hit."""
+"""Replacement policies from a few lines each, with a bound on entries; GDSF with one on bytes."""
 
 from __future__ import annotations
 
 from bisect import insort
 from collections import OrderedDict
 from collections.abc import Hashable, Iterable, Sequence
+from heapq import heappop, heappush
 from typing import Any
 
-__all__ = ["belady", "lru", "s3_fifo", "sieve", "w_tinylfu"]
+__all__ = ["belady", "gdsf", "lru", "s3_fifo", "sieve", "w_tinylfu"]
 
 
 def lru(trace: Iterable[Hashable], entries: int) -> int:
@@ -151,3 +152,29 @@ def belady(trace: Sequence[Hashable], entries: int) -> int:
             del needed[:first]
             first = 0
     return hits
+
+
+def gdsf(trace: Iterable[tuple[int, int, float]], capacity: int) -> float:
+    """Greedy-Dual-Size-Frequency (Cherkasova, 1998), by keys, bytes and seconds: the seconds of all misses."""
+    worth: dict[int, float] = {}
+    uses: dict[int, int] = {}
+    sizes: dict[int, int] = {}
+    heap: list[tuple[float, int]] = []
+    level = spent = used = 0.0
+    for key, size, seconds in trace:
+        if key not in worth:
+            spent += seconds
+            if size > capacity:
+                continue
+            while used + size > capacity:
+                least, victim = heappop(heap)
+                if worth.get(victim) == least:
+                    level = least
+                    used -= sizes[victim]
+                    del worth[victim], uses[victim]
+            used += size
+            sizes[key] = size
+        uses[key] = uses.get(key, 0) + 1
+        worth[key] = level + uses[key] * seconds / size
+        heappush(heap, (worth[key], key))
+    return spent

@@ -200,12 +200,33 @@ def _working_set(results: Any, axes: Any) -> None:
     axes.legend(fontsize=8, ncols=4, loc="upper center", bbox_to_anchor=(0.5, 1.15))
 
 
+def _cache_worth(results: Any, axes: Any) -> None:
+    rows = results["rows"]
+    for key, label, colour, marker, size in (
+        ("lru", "LRU", BARE, ".", 30),
+        ("sieve", "SIEVE", OTHER_TOO, ".", 30),
+        ("cachey", "cachey", OTHER, ".", 30),
+        ("gdsf", "GDSF", LOSS, "_", 60),
+        ("untold", "VolatileCache, told no cost", OURS_TOO, "D", 18),
+        ("ours", "VolatileCache", OURS, "D", 18),
+    ):
+        cells = [(at, 100 * row[key]) for at, row in enumerate(rows) if row[key] is not None]
+        axes.scatter(*zip(*cells, strict=True), marker=marker, s=size, color=colour, label=label)
+    shares = len({row["share"] for row in rows})
+    names = list(dict.fromkeys(row["trace"].replace(", ", ",\n") for row in rows))
+    axes.set_xticks([shares * at + (shares - 1) / 2 for at in range(len(names))], names, fontsize=8)
+    axes.set_ylim(0)
+    axes.set_ylabel("seconds of making, %")
+    axes.legend(fontsize=8, ncols=6, loc="upper center", bbox_to_anchor=(0.5, 1.12))
+
+
 PICTURES: dict[str, Callable[[Any, Any], None]] = {
     "mark_unmark": _mark_unmark,
     "many_ranges": _many_ranges,
     "patch_program": _patch_program,
     "cache_under_limit": _cache_under_limit,
     "cache_hit_ratio": _cache_hit_ratio,
+    "cache_worth": _cache_worth,
     "cache_speed": _cache_speed,
     "shared_speed": _shared_speed,
     "working_set": _working_set,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import math
 import threading
-from typing import Any, cast
 
 import pytest
 
@@ -188,7 +187,7 @@ def test_set_add_and_set_many_are_told(value: object) -> None:
     cache.set("set", value, cost=2)
     assert cache.add("add", value, cost=3, ttl=1000)
     assert not cache.add("add", value, cost=30)
-    cache.set_many(cast(Any, {"one": value, "other": value}), cost=4)
+    cache.set_many([("one", value), ("other", value)], cost=4)
     assert [cost_of(cache, key) for key in ("set", "add", "one", "other")] == [about(n) for n in (2, 3, 4, 4)]
     cache["plain"] = value
     assert cost_of(cache, "plain") == 0
