@@ -266,6 +266,7 @@ class Lookup:
     engine: Any
     nbytes: int
     overhead: int
+    behind: bool
     torn: bool
     def put(self, key: Any, value: Any, call: Any = None, /) -> bool: ...
     def arm(

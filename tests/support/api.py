@@ -17,6 +17,7 @@ __all__ = ["PUBLIC", "RECORD", "written"]
 PUBLIC = (
     "mvolatile",
     "mvolatile.arrays",
+    "mvolatile.behind",
     "mvolatile.cache",
     "mvolatile.errors",
     "mvolatile.explore",

@@ -35,13 +35,25 @@ MAY_IMPORT = {
     "testing": {"memory", "arrays", "kernel", "_core", "errors"},
     "demo": {"cache", "kernel", "errors"},
     "integrations": {"cache", "shared", "errors"},
+    "behind": set(),
 }
 """By room, which is a module of the package or a package below it. `__init__`, `__main__` and `cli` may
 import all.
 """
 
 UNRULED = {"__init__", "__main__", "cli"}
-NOT_AT_START = ("model", "explore", "cli", "testing", "demo", "cache", "arrays", "shared", "integrations")
+NOT_AT_START = (
+    "model",
+    "explore",
+    "cli",
+    "testing",
+    "demo",
+    "cache",
+    "arrays",
+    "shared",
+    "integrations",
+    "behind",
+)
 
 KERNEL_CALLS = re.compile(
     r"\b(madvise|process_madvise|mmap|munmap|mremap|mprotect|mlock|munlock|mincore|msync|move_pages|ioctl|userfaultfd|syscall|prctl)"

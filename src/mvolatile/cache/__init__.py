@@ -19,6 +19,8 @@ The map, from the bottom up::
     clock.py       the clock of ttl             statistics.py  CacheInfo
     carry.py       into another process         registry.py    all caches there are
     verbs.py       add, touch, incr, many       views.py       items() and values()
+    behind/        what is kept behind memory   tiers.py       between the two
+    keybytes.py    keys as bytes
     cache.py       VolatileCache                keys.py        keys of calls
     decorator.py   @volatile_cache
 """

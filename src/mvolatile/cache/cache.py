@@ -20,15 +20,14 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 from .._core import MISSING, give_back_kept
 from . import pressure, registry
+from .behind import Mode, checked_behind
 from .carry import packed, unpacked
 from .checks import (
     TimeToLive,
     Unstorable,
     checked_bound,
-    checked_condition,
     checked_grace,
     checked_resident,
-    checked_tag,
     checked_ttl,
     checked_unstorable,
 )
@@ -36,7 +35,6 @@ from .clock import lifetime
 from .departures import Why
 from .engine import Engine
 from .fork import catch_up
-from .singleflight import Terms
 from .statistics import CacheInfo
 from .values import Codec
 from .verbs import Verbs
@@ -100,6 +98,9 @@ class VolatileCache(Verbs[K, V], MutableMapping[K, V]):
     unstorable: what `get_or_set` and the decorator do with a made value that cannot be stored. They return it and
         warn, once for each kind of trouble (``"warn"``), or say nothing (``"return"``), or raise what kept it
         (``"raise"``). A want of memory is told in any case, and never raised.
+    behind: a mutable mapping of strings to bytes (a `diskcache.Cache`, a `zict.File`), where values are kept too, and
+        read when memory has them no more; the cache's `name` is part of its keys there. See the guide to it.
+    behind_mode: ``"back"``: a thread writes there, and what waits for it is bounded; ``"through"``: stores wait.
 
     Threads: any method from any thread; hits take no lock. Fork: both processes have the cache, and go on
     independently (but see `inherit`). Pickled or copied it is an empty cache with the same parameters.
@@ -129,6 +130,8 @@ class VolatileCache(Verbs[K, V], MutableMapping[K, V]):
         stale: float | timedelta | None = None,
         stale_if_error: float | timedelta | None = None,
         unstorable: Unstorable = "warn",
+        behind: MutableMapping[str, Any] | None = None,
+        behind_mode: Mode = "back",
     ) -> None:
         max_bytes, maxsize = checked_bound(max_bytes, "max_bytes"), checked_bound(maxsize, "maxsize")
         if name is not None and not isinstance(name, str):
@@ -156,6 +159,8 @@ class VolatileCache(Verbs[K, V], MutableMapping[K, V]):
             "stale": checked_grace(stale, "stale"),
             "stale_if_error": checked_grace(stale_if_error, "stale_if_error"),
             "unstorable": checked_unstorable(unstorable),
+            "behind": checked_behind(behind, behind_mode),
+            "behind_mode": behind_mode,
         }
         self.name: str = name or "cache"
         resident = checked_resident(max_resident)
@@ -172,14 +177,14 @@ class VolatileCache(Verbs[K, V], MutableMapping[K, V]):
 
     def __contains__(self, key: object) -> bool:
         """Whether a get would have been a hit now. Counts and marks nothing, and copies no value."""
-        return self._engine.reading.contains(key)
+        return self._engine.contains(key)
 
     def __iter__(self) -> Iterator[K]:
         """The keys there are, each looked at when its turn comes: one lost or deleted by then is left out. No value is
         copied.
         """
         for key in self._engine.index:  # as it was when this began
-            if key in self:
+            if self._engine.reading.contains(key):
                 yield cast(K, key)
 
     def items(self) -> ItemsView[K, V]:
@@ -234,6 +239,7 @@ class VolatileCache(Verbs[K, V], MutableMapping[K, V]):
     def pop(self, key: K, default: Any = MISSING) -> Any:
         """Remove and return the value; without it `default`, or `KeyError`."""
         engine = self._engine
+        engine.bring(key)
         while True:
             locator = engine.index.get(key)
             value = engine.find(key)
@@ -299,7 +305,7 @@ class VolatileCache(Verbs[K, V], MutableMapping[K, V]):
         not wait for a thread of its own, or of an executor, that asks for the same key: both would wait for ever,
         unless that thread runs in a copy of the factory's context (`contextvars`).
         """
-        terms = Terms(checked_ttl(ttl), checked_condition(condition), tag_of=checked_tag(tag))
+        terms = self._engine.terms(ttl, condition, tag)
         value = self._engine.find_or_miss(key)
         if value is not MISSING:
             return cast(V, value)
@@ -320,7 +326,7 @@ class VolatileCache(Verbs[K, V], MutableMapping[K, V]):
         A cancelled maker stores nothing, and one of those that wait takes over; so does one where the maker's event
         loop was closed.
         """
-        terms = Terms(checked_ttl(ttl), checked_condition(condition), tag_of=checked_tag(tag))
+        terms = self._engine.terms(ttl, condition, tag)
         value = self._engine.find_or_miss(key)
         if value is not MISSING:
             return cast(V, value)

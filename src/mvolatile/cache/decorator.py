@@ -6,18 +6,19 @@ What it makes is a plain function: binding, equality, introspection, pickling by
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, MutableMapping
 from datetime import timedelta
 from functools import partial, update_wrapper
 from importlib import import_module
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast, overload
 
 from .._core import MISSING
+from .behind import Mode
 from .cache import VolatileCache
 from .checks import TimeToLive, Unstorable, checked_condition, checked_tag
 from .clock import lifetime
 from .departures import Why
-from .engine import engine_of, find_of
+from .engine import NO_TAGS, engine_of, find_of
 from .keys import PLAIN, MakeKey, checked_key, given_key, make_key, method_key, names_its_object
 from .singleflight import Terms
 from .statistics import CacheInfo
@@ -164,6 +165,12 @@ def _tag_of(tag: Hashable | Callable[..., Hashable]) -> Callable[[Any], Hashable
     return lambda factory: tag(*factory.args, **factory.keywords)
 
 
+def _name_of(function: Callable[..., Any], whole: bool) -> str:
+    """What its cache is called; the whole of it where that is to tell it from all others."""
+    name = getattr(function, "__qualname__", "cached")
+    return f"{getattr(function, '__module__', '')}.{name}" if whole else name
+
+
 def _is(kind: Callable[[Any], bool], function: Any) -> bool:
     """Whether a call of it is of that kind: a function's, or that of an object's ``__call__``."""
     return kind(function) or (not isinstance(function, type) and kind(type(function).__call__))
@@ -207,6 +214,8 @@ def volatile_cache(
     stale_if_error: float | timedelta | None = ...,
     tag: Hashable | Callable[..., Hashable] = ...,
     unstorable: Unstorable = ...,
+    behind: MutableMapping[str, Any] | None = ...,
+    behind_mode: Mode = ...,
     shared: str | None = ...,
 ) -> Callable[[Callable[P, R]], CachedFunction[P, R]]: ...
 def volatile_cache(
@@ -230,6 +239,8 @@ def volatile_cache(
     stale_if_error: float | timedelta | None = None,
     tag: Hashable | Callable[..., Hashable] = None,
     unstorable: Unstorable = "warn",
+    behind: MutableMapping[str, Any] | None = None,
+    behind_mode: Mode = "back",
     shared: str | None = None,
 ) -> Any:
     """Cache what a function, method or coroutine function returns, as long as the kernel can spare the memory.
@@ -252,7 +263,8 @@ def volatile_cache(
     first.
 
     `tag` is one for all results, or a function of the arguments: ``f.cache.delete_tag(tag)`` deletes all that have
-    it. `stale`, `stale_if_error` and `unstorable` are told at `VolatileCache`.
+    it. `stale`, `stale_if_error`, `unstorable` and `behind` are told at `VolatileCache`;
+    the name there is the function's, with its module.
 
     Unlike there, a call that misses while another makes the same value waits for it. A hit is equal to what was
     returned, not the same object: one may change it, and no other hit knows. But a plain array is read-only on a
@@ -284,7 +296,7 @@ def volatile_cache(
             "on_evict": on_evict,
             "stale": stale,
         }
-        own |= {"stale_if_error": stale_if_error, "tag": tag}
+        own |= {"stale_if_error": stale_if_error, "tag": tag, "behind": behind}
         changed = [
             *(what for what, value in own.items() if value is not None),
             *(["dump"] if not dump else []),
@@ -300,18 +312,22 @@ def volatile_cache(
     if key is not None and not callable(key):
         raise TypeError(f"key must be a function of the arguments, not {key!r}")
     tag_of = _tag_of(tag)
+    if tag is not None and behind is not None:
+        raise ValueError(NO_TAGS)
     bound = None if maxsize is None else max(0, maxsize)
     checked_condition(condition)
     parameters = {"maxsize": bound, "typed": typed, "ttl": ttl, "max_bytes": max_bytes}
 
     def decorate(function: Callable[P, R]) -> CachedFunction[P, R]:
         _refuse(function)
+        if behind is not None and key is None and names_its_object(function):
+            raise TypeError(f"{function!r} is a method, and its object no key behind the cache: give key=")
         cache: VolatileCache[Any, Any] = VolatileCache(
             max_bytes,
             maxsize=bound,
             max_resident=max_resident,
             ttl=ttl,
-            name=name or getattr(function, "__qualname__", "cached"),
+            name=name or _name_of(function, behind is not None),
             codec=codec,
             copy=copy,
             on_lost=on_lost,
@@ -322,6 +338,8 @@ def volatile_cache(
             stale=stale,
             stale_if_error=stale_if_error,
             unstorable=unstorable,
+            behind=behind,
+            behind_mode=behind_mode,
         )
         key_of = _keys(function, key, typed)
         terms = Terms(None, condition, key is None and names_its_object(function), tag_of)

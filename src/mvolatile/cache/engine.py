@@ -7,10 +7,11 @@ from contextlib import suppress
 from typing import Any
 
 from .. import _core
-from .._core import Lookup, Reader, give_back_kept
+from .._core import MISSING, Lookup, Reader, give_back_kept
 from . import pressure
 from .addresses import resident_bytes
 from .calls import Call
+from .checks import checked_condition, checked_tag, checked_ttl
 from .parts import Parts
 from .reading import Reading
 from .refreshing import Refreshing
@@ -18,8 +19,11 @@ from .singleflight import SingleFlight, Terms
 from .statistics import CacheInfo
 from .storing import Storing
 from .tags import Tagged
+from .tiers import Tiers
 
-__all__ = ["Engine", "engine_of", "find_of"]
+NO_TAGS = "a cache with something behind it has no tags: what is there alone would keep its value"
+
+__all__ = ["NO_TAGS", "Engine", "engine_of", "find_of"]
 
 
 class Engine(Parts):
@@ -37,6 +41,11 @@ class Engine(Parts):
         )
         self.find, self.find_or_miss = lookup.find, self.reading.find_or_miss
         self.count_hit, self.count_miss = lookup.count_hit, lookup.count_miss
+        self.tiers: Tiers | None = None
+        if self.tier is not None:
+            self.tiers = Tiers(self, self.storing, self.tier)
+            self.written, self.reading.find_behind = self.tiers.written, self.tiers.find
+            lookup.behind = True
         self.make_again, self.lay_out = self.storing.make_again, self.storing.lay_out
 
     def store_made(self, key: Any, value: Any, terms: Terms, call: Call) -> None:
@@ -50,18 +59,48 @@ class Engine(Parts):
     def delete(self, key: Any) -> bool:
         """Whether this call removed it."""
         present = self.reading.contains(key)  # if it is lost or expired, it leaves as such
+        behind = not present and self.tiers is not None and self.tiers.has(key)
         if self.grace and not present:
             self.change(self.forget_expired, key)
         removed: bool | None = self.change(self.storing.remove, key)
-        return present if removed is None else removed  # None: a finalizer asks in the middle of a change
+        return behind or (
+            present if removed is None else removed
+        )  # None: a finalizer, in the middle of a change
+
+    # ---- what is behind
+
+    def load(self, call: Call) -> Any:
+        """The value of what is missing, from behind; or `MISSING`."""
+        return MISSING if self.tiers is None else self.tiers.load(call.key, call)
+
+    def find_anywhere(self, key: Any) -> Any:
+        """As `find`, and behind."""
+        value = self.find(key)
+        return self.tiers.find(key) if value is MISSING and self.tiers is not None else value
+
+    def contains(self, key: Any) -> bool:
+        """Whether a get would have been a hit now."""
+        return self.reading.contains(key) or (self.tiers is not None and self.tiers.has(key))
+
+    def bring(self, key: Any) -> None:
+        """Have it in memory, if it is behind alone: for what reads and changes it in one step."""
+        if self.tiers is not None and not self.reading.contains(key):
+            self.tiers.find(key)
 
     def use_tag(self, tag: Any, key: Any = None) -> Tagged | None:
         """What a store of `key` has in place of a call; None without a tag."""
         if tag is None:
             return None
+        if self.tier is not None:
+            raise ValueError(NO_TAGS)
         hash(tag)
         self.change(self.begin_tags)
         return Tagged(self.calls, key, tag)
+
+    def terms(self, ttl: Any, condition: Any, tag: Any) -> Terms:
+        """Those of one making."""
+        self.use_tag(tag)
+        return Terms(checked_ttl(ttl), checked_condition(condition), tag_of=checked_tag(tag))
 
     def delete_tag(self, tag: Any) -> int:
         """How many values were deleted."""
@@ -91,6 +130,8 @@ class Engine(Parts):
         self.calls.invalidate_all()
         self.store.clear()
         self.tags = None
+        if self.tier is not None:
+            self.tier.pending.note_clear()
         self.store.purged = self.undecodable = 0
         self.reclaimer.lift()
         self.lookup.reset_counts()
@@ -145,6 +186,7 @@ class Engine(Parts):
             segments=len(regions),
             undecodable=self.undecodable,
             overhead=0,
+            **({} if self.tier is None else self.tier.counts()),
         )
 
     def _settle(self) -> None:
@@ -162,6 +204,8 @@ class Engine(Parts):
         self.listening = True
         pressure.ignore(self)
         self.singleflight.drop()
+        if self.tier is not None:
+            self.tier.close()
 
     def _close(self) -> None:
         self.closed = True

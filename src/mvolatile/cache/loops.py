@@ -15,7 +15,7 @@ from contextvars import Context
 from functools import partial
 from typing import Any, Protocol
 
-__all__ = ["can_wait", "is_closed", "running", "spawn", "wait"]
+__all__ = ["can_wait", "in_thread", "is_closed", "running", "spawn", "wait"]
 
 
 class Awaited(Protocol):
@@ -81,6 +81,19 @@ def spawn(
     if can_wait(loop):
         return sys.modules["trio"].lowlevel.spawn_system_task(function, argument, context=context)
     return None
+
+
+async def in_thread(loop: Any, function: Callable[[Any], Any], argument: Any) -> Any:
+    """``function(argument)``, which may take its time, beside the loop; here where that cannot be."""
+    if hasattr(loop, "run_in_executor"):
+        try:
+            done = loop.run_in_executor(None, function, argument)
+        except RuntimeError:  # no thread is to be had
+            return function(argument)
+        return await done
+    if can_wait(loop):
+        return await sys.modules["trio"].to_thread.run_sync(function, argument)
+    return function(argument)
 
 
 async def wait(loop: Any, call: Awaited, patience: float) -> None:

@@ -15,6 +15,7 @@ from ..memory import callers_level
 from ..residence import Share
 from . import pressure
 from .addresses import AddressSpace, for_want_of_room
+from .behind import Mode, Tier
 from .budget import Budget
 from .calls import Calls
 from .changes import Changes
@@ -105,12 +106,16 @@ class Parts:
         stale: float,
         stale_if_error: float,
         unstorable: Unstorable,
+        behind: Any,
+        behind_mode: Mode,
     ) -> None:
         self.owner, self.name = owner, name
         self.ttl, self.timer = ttl, timer
         self.grace = max(stale, stale_if_error)
         self.unstorable = unstorable
         self.tags: Tags | None = None  # until the first value has one
+        self.tier = None if behind is None else Tier(behind, behind_mode, name, codec is not None)
+        self.written: Callable[[Any, Any, float | None, Any], Any] | None = None  # of `Tiers`
         self.codec, self.copy = codec, copy
         self.lookup, self.index = lookup, lookup.index
         self.undecodable = 0
@@ -153,18 +158,22 @@ class Parts:
         """A change is over: see that we are told of pressure, and tell who left."""
         if not self.listening and self.store.regions:
             self.listening = pressure.listen(self)
-            self.has_news = not self.listening or self.store.tell is not None
+            self.has_news = not self.listening or self.store.tell is not None or self.tier is not None
         if self.store.tell is not None:
             for notices in (self.notices, self.departures):
                 if notices is not None and notices.due:
                     notices.deliver()
+        if self.tier is not None:
+            self.tier.changed()
 
     def arm(self) -> None:
         """In a change, at its end: have plain stores go by one call until the next, if that is all there is to them."""
         store = self.store
         if self.budget.max_entries is not None or store.tell is not None or store.dropped or store.sparse:
             return
-        if self.codec is not None or self.ttl is not None or self.expirer.needed or self.tags is not None:
+        if self.codec is not None or self.ttl is not None or self.expirer.needed:
+            return
+        if self.tags is not None or self.tier is not None:
             return
         segment = store.open.get(FRESH)
         if segment is None or not self.listening or self.closed:
@@ -240,6 +249,8 @@ class Parts:
         for notices in (self.notices, self.departures):
             if notices is not None:
                 notices.after_fork()
+        if self.tier is not None:
+            self.tier.after_fork()
         if not self._inherit:
             tell, self.store.tell = self.store.tell, None  # they left nobody: the parent has them
             self.store.clear()

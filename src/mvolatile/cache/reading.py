@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from .._core import MISSING
@@ -36,12 +37,13 @@ class Entry(NamedTuple):
 
 
 class Reading:
-    """Of one cache. `Lookup` asks `find_carefully` and `decoded`."""
+    """Of one cache. `Lookup` asks `find_carefully` and `decoded`, and with `behind` set `find_behind`."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._store, self._index = parts.store, parts.index
         self.find = parts.lookup.find
+        self.find_behind: Callable[[Any], Any] | None = None
 
     def find_or_miss(self, key: Any) -> Any:
         """As `find`, for who can make the value: what the kernel refuses (memory, a mapping) is a miss."""

@@ -15,7 +15,7 @@ from .._core import MISSING
 from .calls import Call, Calls, Token
 from .circles import closes_a_circle, making, waits_no_more
 from .fork import catch_up
-from .loops import can_wait, running, wait
+from .loops import can_wait, in_thread, running, wait
 from .raised import own
 
 __all__ = ["TRIES", "SingleFlight", "Terms"]
@@ -47,6 +47,13 @@ class Cache(Protocol):
 
     def find_or_miss(self, key: Any, /) -> Any:
         """The value or `MISSING`; a hit is counted."""
+        ...
+
+    tier: Any
+    """What is behind, or None."""
+
+    def load(self, call: Any, /) -> Any:
+        """The value from behind, or `MISSING`; a hit is counted."""
         ...
 
     def count_hit(self) -> None:
@@ -93,6 +100,17 @@ class _Making:
     def found(self) -> Any:
         """The value, which another may have stored since we looked, or `MISSING`."""
         value = self._cache.find_or_miss(self._call.key)
+        if value is MISSING:
+            value = self._cache.load(self._call)
+        if value is MISSING:
+            self._cache.count_miss()
+        return value
+
+    async def afound(self) -> Any:
+        """As `found`, for tasks: what is behind may take its time, and does so in a thread."""
+        value = self._cache.find_or_miss(self._call.key)
+        if value is MISSING and self._cache.tier is not None:
+            value = await in_thread(running(), self._cache.load, self._call)
         if value is MISSING:
             self._cache.count_miss()
         return value
@@ -204,7 +222,7 @@ class SingleFlight:
                 maker: Any = _Making(self._cache, self._calls, call)
                 try:
                     with maker:
-                        value = maker.found()
+                        value = await maker.afound()
                         if value is MISSING:
                             with _working_on(call):
                                 value = await _made(factory)

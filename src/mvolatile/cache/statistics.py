@@ -44,6 +44,14 @@ class CacheInfo(Counts):
     """Entries whose bytes were there, but could not be made the value again."""
     overhead: Final[int] = 0
     """Of a `SharedCache`: ordinary memory of its keeper that grows with the entries."""
+    behind_hits: Final[int] = 0
+    """Of the hits, those that were found in the second tier (`behind`)."""
+    behind_errors: Final[int] = 0
+    """What went wrong there."""
+    behind_waiting: Final[int] = 0
+    """What is still to be done there."""
+    behind_dropped: Final[int] = 0
+    """Values that were not written there, since too many waited."""
 
     def __new__(  # noqa: D102
         cls, hits: int, misses: int, maxsize: int | None, currsize: int, **more: Any

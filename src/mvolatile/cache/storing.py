@@ -21,7 +21,7 @@ from .stopped import raise_if_stopped
 from .store import FRESH, KIND_MASK, LargeValue, read_bytes, read_held
 from .values import ARRAY, BYTES, EXPIRES, EXPIRY, MADE, STR, Encoded, array_maker, decode, encode
 
-__all__ = ["Storing"]
+__all__ = ["Storing", "bytes_of"]
 
 WORTH_ASKING = 32 << 20
 """Before storing values from this size on, the kernel is asked whether there is room: half a millisecond."""
@@ -83,13 +83,15 @@ class Storing:
         if nbytes >= WORTH_ASKING and (has := room()) is not None and nbytes + _page_tables(nbytes) > has:
             self._parts.change(self._put_nothing, key, call)
             raise NoRoomError(f"a value of {encoded.nbytes} bytes, but there is room for {max(0, has)}")
+        if parts.written is not None and not getattr(call, "loaded", False):
+            call = parts.written(key, encoded, expires, call)
         if self._store.is_large(nbytes):
             self._put_large(key, encoded, expires, call)
             return
         parts_of_it, kind = encoded.parts, encoded.kind
         if expires is not None:
             parts_of_it, kind = [*parts_of_it, EXPIRY.pack(expires)], kind | EXPIRES
-        data = parts_of_it[0] if len(parts_of_it) == 1 else b"".join(map(_as_bytes, parts_of_it))
+        data = _joined(parts_of_it)
         self._parts.change(self._put_small, key, kind, data, call)
 
     def _check_residence(self, key: Any, nbytes: int, call: Any) -> None:
@@ -222,6 +224,8 @@ class Storing:
     def _put_nothing(self, key: Any, call: Any) -> None:
         if self._stands(key, call):
             self._store.remove(key, None, "replaced")
+            if self._parts.tier is not None and not getattr(call, "loaded", False):
+                self._parts.tier.delete(key)
 
     def touch(self, key: Any, lives: float | None) -> bool:
         """Have the value of `key` live so many seconds from now on; False if there is none."""
@@ -258,6 +262,8 @@ class Storing:
     def remove(self, key: Any) -> bool:
         """Deleted; what is being made for the key is out of date. Whether there was an entry."""
         self._parts.calls.invalidate(key)
+        if self._parts.tier is not None:
+            self._parts.tier.delete(key)
         removed = self._store.remove(key, None, "deleted")
         self._reclaimer.tidy()
         return removed
@@ -281,6 +287,16 @@ def _reader(encoded: Encoded) -> tuple[int, Callable[[VolatileMemory, int], Any]
 def _page_tables(nbytes: int) -> int:
     """What the kernel takes beside the pages, and a little for what else happens meanwhile."""
     return nbytes // 256 + (1 << 20)
+
+
+def _joined(parts: list[Any]) -> Any:
+    return parts[0] if len(parts) == 1 else b"".join(map(_as_bytes, parts))
+
+
+def bytes_of(encoded: Encoded) -> bytes:
+    """A value's bytes in one piece, which nobody changes."""
+    data = _joined(encoded.parts)
+    return data if type(data) is bytes else bytes(data)
 
 
 def _as_bytes(part: Any) -> Any:

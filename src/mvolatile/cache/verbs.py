@@ -53,6 +53,7 @@ class Verbs(Reader[K, V]):
 
         Counts as no use. The kernel may take the value earlier.
         """
+        self._engine.bring(key)
         return self._engine.reading.time_left(key)
 
     def touch(self, key: K, ttl: TimeToLive = None) -> bool:
@@ -62,11 +63,28 @@ class Verbs(Reader[K, V]):
         """
         engine = self._engine
         ttl = engine.ttl if ttl is None else checked_ttl(ttl)
+        engine.bring(key)
+        if engine.tier is not None:
+            return self._touch_both(key, ttl)
         value = engine.find(key) if callable(ttl) else None
         if value is MISSING:
             return False
         lives = seconds_to_live(ttl, value)
         return bool(engine.change(engine.storing.touch, key, lives))
+
+    def _touch_both(self, key: K, ttl: TimeToLive) -> bool:
+        """In memory, and behind: stored anew, if it is the value that was read."""
+        engine = self._engine
+        while (entry := engine.reading.look(key)) is not None:
+            value = engine.find(key)
+            if value is MISSING:
+                break
+            lives = seconds_to_live(ttl, value)
+            condition = Condition(engine, key, entry.locator)
+            engine.storing.store(key, value, math.inf if lives is None else lives, condition)
+            if condition.met:
+                return True
+        return False
 
     def add(self, key: K, value: V, *, ttl: TimeToLive = None, tag: Hashable = None) -> bool:
         """Store `value` if the key has none: of all threads that add at once one gets True, and the others False. Else
@@ -76,6 +94,7 @@ class Verbs(Reader[K, V]):
         never been added, and where there is no room for it that is at once.
         """
         engine = self._engine
+        engine.bring(key)
         if engine.reading.look(key) is not None:
             return False
         engine.use_tag(tag)
@@ -91,6 +110,7 @@ class Verbs(Reader[K, V]):
         cache.
         """
         engine = self._engine
+        engine.bring(key)
         while True:
             entry = engine.reading.look(key)
             value = MISSING if entry is None else engine.find(key)
@@ -117,7 +137,7 @@ class Verbs(Reader[K, V]):
         """
         found = {}
         for key in keys:
-            value = self._engine.find(key)
+            value = self._engine.find_anywhere(key)
             if value is MISSING:
                 self._engine.count_miss()
             else:

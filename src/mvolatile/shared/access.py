@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from .._core import MISSING
 from ..errors import NoRoomError, TooLargeError
 from . import keys
 from .connection import Connections, Line
@@ -121,6 +122,12 @@ class Access(Reader):
     def find_or_miss(self, key: Any) -> Any:
         """The value, or `MISSING`."""
         return self.find(key)
+
+    tier = None
+
+    def load(self, call: Any, /) -> Any:
+        """`MISSING`: who makes it under a lease looks there."""
+        return MISSING
 
     def count_hit(self) -> None:
         """Of a value that another call made."""

@@ -17,7 +17,7 @@ typedef struct {
 } ReaderObject;
 
 static PyTypeObject *lookup_type;
-static PyObject *missing, *find_carefully, *decoded, *store_carefully, *delete_carefully;
+static PyObject *missing, *find_carefully, *find_behind, *decoded, *store_carefully, *delete_carefully;
 
 #define COUNT(self, what) \
     do {                  \
@@ -119,6 +119,14 @@ static PyObject *find(LookupObject *self, PyObject *key) {
     return value;
 }
 
+/* As find(), for who makes no value: those who do ask for what is behind when nobody else makes it. */
+static PyObject *find_anywhere(LookupObject *self, PyObject *key) {
+    PyObject *value = find(self, key);
+    if (value != missing || !self->behind) return value;
+    Py_DECREF(value);
+    return ask_engine(self, find_behind, key, NULL, NULL);
+}
+
 static PyObject *lookup_find(LookupObject *self, PyObject *key) { return find(self, key); }
 
 static PyObject *lookup_count_miss(LookupObject *self, PyObject *unused) {
@@ -163,6 +171,7 @@ static PyMemberDef lookup_members[] = {
     {"tables", T_OBJECT_EX, offsetof(LookupObject, tables), READONLY, "number -> SlotTable, or something else"},
     {"nbytes", T_PYSSIZET, offsetof(LookupObject, nbytes), 0, "Bytes of all values."},
     {"overhead", T_PYSSIZET, offsetof(LookupObject, overhead), 0, "Ordinary memory that they need beside."},
+    {"behind", T_BOOL, offsetof(LookupObject, behind), 0, "Whether the engine's find_behind(key) is asked for what get and [] miss."},
     {"torn", T_BOOL, offsetof(LookupObject, torn), 0, "In the middle of a change, or one was cut short."},
     {"engine", T_OBJECT_EX, offsetof(LookupObject, engine), 0, "Who is asked about all that is not a plain hit."},
     {NULL, 0, 0, 0, NULL},
@@ -211,7 +220,7 @@ static void reader_dealloc(ReaderObject *self) {
 }
 
 static PyObject *reader_subscript(ReaderObject *self, PyObject *key) {
-    PyObject *value = find(self->lookup, key);
+    PyObject *value = find_anywhere(self->lookup, key);
     if (!value || value != missing) return value;
     Py_DECREF(value);
     COUNT(self->lookup, misses);
@@ -230,7 +239,7 @@ static PyObject *reader_get(ReaderObject *self, PyObject *const *args, Py_ssize_
         PyErr_SetString(PyExc_TypeError, "get(key, /, default=None)");
         return NULL;
     }
-    PyObject *value = find(self->lookup, args[0]);
+    PyObject *value = find_anywhere(self->lookup, args[0]);
     if (!value || value != missing) return value;
     Py_DECREF(value);
     COUNT(self->lookup, misses);
@@ -309,10 +318,11 @@ int add_lookup_types(PyObject *module) {
     if (add_index_type(module) || add_slot_table_type(module) || add_sketch_type(module) || add_miniatures_type(module)) return -1;
     missing = make_missing();
     find_carefully = PyUnicode_InternFromString("find_carefully");
+    find_behind = PyUnicode_InternFromString("find_behind");
     decoded = PyUnicode_InternFromString("decoded");
     store_carefully = PyUnicode_InternFromString("_store");
     delete_carefully = PyUnicode_InternFromString("_delete");
-    if (!missing || !find_carefully || !decoded || !store_carefully || !delete_carefully || PyModule_AddObjectRef(module, "MISSING", missing)) return -1;
+    if (!missing || !find_carefully || !find_behind || !decoded || !store_carefully || !delete_carefully || PyModule_AddObjectRef(module, "MISSING", missing)) return -1;
     lookup_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &lookup_spec, NULL);
     if (!lookup_type || PyModule_AddObjectRef(module, "Lookup", (PyObject *)lookup_type)) return -1;
     PyObject *reader = PyType_FromModuleAndSpec(module, &reader_spec, NULL);

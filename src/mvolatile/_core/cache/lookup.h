@@ -28,6 +28,7 @@ typedef struct {
     PyObject *index, *tables, *engine; /* the engine: NULL until there is one */
     unsigned long long hits, misses;
     Py_ssize_t nbytes, overhead; /* of all regions */
+    char behind; /* the engine is asked for what is missing, too */
     char torn; /* in the middle of a change, or it was cut short there */
     struct plain plain;
 } LookupObject;

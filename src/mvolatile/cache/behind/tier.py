@@ -1,0 +1,175 @@
+"""The second tier of one cache: keys as they are there, readings, errors and counts. It knows nothing of memory."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Hashable, MutableMapping
+from contextlib import suppress
+from hashlib import blake2b
+from typing import Any, Literal, TypeAlias, cast, get_args
+
+from ...errors import VolatilityWarning
+from .. import keybytes
+from ..fork import catch_up
+from ..stopped import raise_if_stopped
+from .pending import ABSENT, UNKNOWN, Load, Pending
+from .records import Record, unpacked
+from .writer import Writer
+
+__all__ = ["Mode", "Tier", "Written", "checked_behind"]
+
+Mode: TypeAlias = Literal["back", "through"]
+"""*Back*: stores do not wait until they are written there. *Through*: they do."""
+
+QUEUE = 16 << 20
+
+
+def checked_behind(behind: Any, mode: str) -> MutableMapping[str, Any] | None:
+    """The mapping, if it is one."""
+    if mode not in get_args(Mode):
+        raise ValueError(f"behind_mode must be 'back' or 'through', not {mode!r}")
+    wanted = ("__getitem__", "__setitem__", "__delitem__")
+    if behind is not None and not all(hasattr(type(behind), what) for what in wanted):
+        raise TypeError(f"behind must be a mutable mapping of bytes, not {behind!r}")
+    return cast("MutableMapping[str, Any] | None", behind)
+
+
+class Tier:
+    """Keys there are strings of 60 characters: a digest of the cache's name, and one of the key, which also stands in
+    the record. Threads: any. Raises nothing that the mapping raises.
+    """
+
+    def __init__(
+        self, mapping: MutableMapping[str, Any], mode: Mode, name: str, coded: bool, queue: int = QUEUE
+    ) -> None:
+        self.hits = self.errors = 0
+        self._mapping, self._coded, self._name = mapping, coded, name
+        self._prefix = f"mv1-{blake2b(name.encode('utf-8', 'surrogatepass'), digest_size=6).hexdigest()}-"
+        self._told: set[str] = set()
+        self.pending = Pending(queue)
+        self.writer = Writer(mapping, self.pending, self._prefix, mode == "through", self.failed)
+
+    def __repr__(self) -> str:
+        return f"what is behind {self._name!r}"
+
+    def key(self, key: Hashable) -> tuple[str, bytes] | None:
+        """As it is there, and as it stands in its record; None where a key means nothing to another process."""
+        try:
+            encoded = keybytes.encode(key)
+        except (TypeError, ValueError) as error:
+            self._tell("a key", f"such a key stays in memory alone: {error}")
+            return None
+        return self._prefix + blake2b(encoded, digest_size=20).hexdigest(), encoded
+
+    # ---- what is stored and deleted: under the cache's lock
+
+    def delete(self, key: Hashable) -> None:
+        """It has no value."""
+        there = self.key(key)
+        if there is not None:
+            self.pending.note(there[0], None)
+
+    def changed(self) -> None:
+        """A change is over, and the lock let go."""
+        self.writer.changed()
+
+    # ---- what is read
+
+    def read(self, key: Hashable) -> tuple[Record | None, Load, str] | None:
+        """The record of `key`, expired or not; the reading, which is to be ended by ``pending.end``, and the key there.
+        None where there can be none.
+        """
+        catch_up()
+        there = self.key(key)
+        if there is None:
+            return None
+        found, load = self.pending.begin(there[0])
+        if found is UNKNOWN:
+            try:
+                found = self._read(*there)
+            except BaseException:
+                self.pending.end(there[0], load)
+                raise
+        return None if found is ABSENT else found, load, there[0]
+
+    def _read(self, key: str, encoded: bytes) -> Record | None:
+        if self.writer.pauses:
+            return None
+        try:
+            found = self._mapping[key]
+        except KeyError:
+            return None
+        except Exception as error:
+            self.writer.pause()
+            self.failed(error)
+            return None
+        record = None if found is None else unpacked(found, encoded, self._coded)
+        if record is None and found is not None:
+            self.failed(ValueError("what was found is no record of this key, or not whole"))
+        return record
+
+    # ---- what goes wrong
+
+    def failed(self, error: Exception) -> None:
+        """The mapping raised it. `error` is raised on only if a signal's handler did."""
+        raise_if_stopped(error)
+        self.errors += 1
+        self._tell("an error", f"{type(error).__name__}: {error}")
+
+    def _tell(self, kind: str, what: str) -> None:
+        if kind in self._told:
+            return
+        self._told.add(kind)
+        with suppress(VolatilityWarning):  # where warnings are errors: a get raises none
+            warnings.warn(f"{self!r} ({kind}): {what}", VolatilityWarning, stacklevel=4)
+
+    def counts(self) -> dict[str, int]:
+        """For `CacheInfo`."""
+        return {
+            "behind_hits": self.hits,
+            "behind_errors": self.errors,
+            "behind_waiting": len(self.pending),
+            "behind_dropped": self.pending.dropped,
+        }
+
+    # ---- the whole
+
+    def close(self) -> None:
+        """Have all done that is due, or say what could not be."""
+        self.writer.flush()
+        if len(self.pending):
+            undone = f"{len(self.pending)} changes could not be done there"
+            self._told.discard("the end")
+            self._tell("the end", f"{undone}; values that they were to replace may be found later")
+
+    def after_fork(self) -> None:
+        """In the child."""
+        self.pending.after_fork()
+        self.writer.after_fork()
+
+
+class Written:
+    """In place of a call: a value that is stored in memory is to be stored behind, too."""
+
+    __slots__ = ("_call", "_calls", "_key", "_pending", "_record", "_there")
+
+    def __init__(
+        self, pending: Pending, calls: Any, key: Hashable, there: str, record: Record | None, call: Any
+    ) -> None:
+        self._pending, self._calls, self._call = pending, calls, call
+        self._key, self._there, self._record = key, there, record
+
+    @property
+    def tag(self) -> Any:
+        """As of the call."""
+        return None if self._call is None else self._call.tag
+
+    @property
+    def stale(self) -> bool:
+        """Asked under the lock, in the moment before the value is stored."""
+        if self._call is None:
+            self._calls.invalidate(self._key)
+        elif self._call.stale:
+            return True
+        self._pending.note(self._there, self._record)
+        return False

@@ -1,0 +1,210 @@
+"""The thread that writes what is due behind, and when it is waited for.
+
+It is there while something is due, and a little longer. Started outside of the cache's lock, as all threads here. It
+knows the mapping and what is due, not the cache, which may be gone before all is written.
+
+A failure is followed by a pause, in which what is due waits: a server that is down is not asked at each store. Where no
+thread is to be had, who stores writes. At the interpreter's end what is due is waited for, `EXIT_SECONDS` at most.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Callable, MutableMapping
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from ...kernel.threads import start_thread, tell_once
+from .pending import CLEAR, Pending
+from .records import NO_END, Record, packed
+
+__all__ = ["Writer"]
+
+LINGER = 0.2
+"""Seconds that the thread waits for more: to start one for each store takes longer than most stores."""
+
+PAUSE = 1.0
+"""Seconds after a failure."""
+
+EXIT_SECONDS = 5.0
+FORK_SECONDS = 5.0
+
+_writers: weakref.WeakSet[Writer] = weakref.WeakSet()
+
+
+class Writer:
+    """Of one cache. `failed` is called with what the mapping raised."""
+
+    def __init__(
+        self,
+        mapping: MutableMapping[str, Any],
+        pending: Pending,
+        prefix: str,
+        through: bool,
+        failed: Callable[[Exception], object],
+    ) -> None:
+        self.mapping = mapping
+        self._pending, self._prefix, self._through, self._failed = pending, prefix, through, failed
+        self.after_fork()
+        _writers.add(self)
+
+    def after_fork(self) -> None:
+        """In the child: the thread stayed in the parent."""
+        self.writing = threading.RLock()
+        self._running = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._wake: SimpleQueue[None] = SimpleQueue()
+        self._waits = self._ends = False
+        self._paused_until = 0.0
+
+    @property
+    def pauses(self) -> bool:
+        """Whether something failed just now."""
+        return bool(self._paused_until) and time.monotonic() < self._paused_until
+
+    def pause(self) -> None:
+        """Something failed."""
+        self._paused_until = time.monotonic() + PAUSE
+
+    def changed(self) -> None:
+        """Something may be due: see that it is done, or do it, if that is how stores are meant."""
+        if not len(self._pending) or self.pauses:
+            return
+        if self._through:
+            if not self.writing._is_owned():  # type: ignore[attr-defined]  # a finalizer, in the middle of a write
+                self._write_all()
+        elif self._waits:
+            self._wake.put(None)
+        else:
+            self._start()
+
+    def _start(self) -> None:
+        if not self._running.acquire(blocking=False):
+            return
+        try:
+            self._thread = threading.Thread(target=self._run, name="mvolatile-behind", daemon=True)
+            start_thread(self._thread, green=True)
+        except BaseException as failure:
+            self._thread = None
+            self._running.release()
+            if not isinstance(failure, RuntimeError | MemoryError):
+                raise
+            tell_once("what is stored is written behind by who stores it", failure)
+            if not self.writing._is_owned():  # type: ignore[attr-defined]
+                self._write_all()
+
+    def _run(self) -> None:
+        try:
+            while self._write_all() and not self._ends:
+                self._waits = True
+                if not len(self._pending):
+                    with suppress(Empty):
+                        self._wake.get(timeout=LINGER)
+                self._waits = False
+                if not len(self._pending):
+                    break
+        finally:
+            self._waits = False
+            self._running.release()
+            if len(self._pending) and not self.pauses and not self._ends and not sys.is_finalizing():
+                self._start()  # it came after we looked
+
+    def _write_all(self) -> bool:
+        """Until nothing is due: True; or something failed."""
+        while (done := self._write_one()) is not None:
+            if not done:
+                return False
+        return True
+
+    def _write_one(self) -> bool | None:
+        """Whether it went well; None where there was nothing to do."""
+        pending = self._pending
+        with self.writing:
+            due = pending.take()
+            if due is None:
+                return None
+            done = False
+            try:
+                self._do(*due)
+                done = True
+            except Exception as error:
+                self.pause()
+                self._failed(error)
+            finally:
+                pending.done(done)
+            return done
+
+    def _do(self, key: str, record: Record | None) -> None:
+        if record is not None and record.lasts > 0:  # else it waited for longer than it was to live
+            self._store(key, record)
+        elif key == CLEAR:
+            self._clear()
+        else:
+            with suppress(KeyError):
+                del self.mapping[key]
+
+    def _store(self, key: str, record: Record) -> None:
+        """With its time to live, where the mapping has a way to tell it."""
+        mapping: Any = self.mapping
+        if hasattr(mapping, "store"):
+            mapping.store(key, packed(record), None if record.expires == NO_END else record.lasts)
+        else:
+            mapping[key] = packed(record)
+
+    def _clear(self) -> None:
+        mapping: Any = self.mapping
+        if hasattr(mapping, "clear_prefix"):
+            mapping.clear_prefix(self._prefix)
+            return
+        for key in list(mapping):
+            if isinstance(key, str) and key.startswith(self._prefix):
+                with suppress(KeyError):
+                    del mapping[key]
+
+    def flush(self, seconds: float | None = None) -> None:
+        """Until all that is due was tried, or for so long. What fails again stays due."""
+        if self.writing._is_owned():  # type: ignore[attr-defined]
+            return
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread() and thread.is_alive():
+            self._ends = True
+            self._wake.put(None)
+            thread.join(seconds)
+            if thread.is_alive():
+                return
+            self._ends = False
+        for _ in range(len(self._pending)):
+            if self._write_one() is None:
+                break
+
+
+@atexit.register
+def _flush_all() -> None:
+    for writer in list(_writers):
+        writer.flush(EXIT_SECONDS)
+
+
+_held = threading.local()
+
+
+def _hold() -> None:
+    """No write of ours is in the middle when Python forks: a lock of the mapping's would stay shut in the child."""
+    _held.writers = [writer for writer in list(_writers) if writer.writing.acquire(timeout=FORK_SECONDS)]
+
+
+def _let_go() -> None:
+    for writer in _held.__dict__.pop("writers", ()):
+        writer.writing.release()
+
+
+def _forget() -> None:
+    _held.__dict__.pop("writers", None)
+
+
+os.register_at_fork(before=_hold, after_in_parent=_let_go, after_in_child=_forget)
