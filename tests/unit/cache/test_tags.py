@@ -120,7 +120,7 @@ def test_what_cannot_be_a_tag() -> None:
         lambda: cache.set("k", b"v", tag=[]),  # type: ignore[arg-type]
         lambda: cache.get_or_set("k", bytes, tag=[]),  # type: ignore[arg-type]
         lambda: cache.delete_tag([]),  # type: ignore[arg-type]
-        lambda: volatile_cache(tag=[]),
+        lambda: volatile_cache(tag=[]),  # type: ignore[call-overload]
     ):
         with pytest.raises(TypeError, match="unhashable"):
             store()
