@@ -29,7 +29,7 @@ def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer, "PAUSE", 0.0)
 
 
-def make(behind: Behind, **options: Any) -> VolatileCache[str, Any]:
+def make(behind: Behind, **options: Any) -> VolatileCache[Any, Any]:
     return VolatileCache(behind=behind, **options)
 
 
@@ -269,21 +269,21 @@ def test_more_than_can_be_remembered(behind: Behind, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(pending, "MOST", 50)
     cache = make(behind)
     for n in range(30):
-        cache["old", n] = b"old"  # type: ignore[index]
+        cache["old", n] = b"old"
     written(cache)
     behind.fail("set", "del", "iter")
     with told():
         for n in range(100):
-            cache["new", n] = b"new"  # type: ignore[index]
+            cache["new", n] = b"new"
         written(cache)
     assert cache.cache_info().behind_waiting <= 51
     purge(cache)
-    assert [cache.get(("old", n)) for n in range(30)] == [None] * 30, "nothing there is believed any more"  # type: ignore[call-overload]
+    assert [cache.get(("old", n)) for n in range(30)] == [None] * 30, "nothing there is believed any more"
     behind.before = lambda what, key: None
     cache["newest"] = b"v"
     cache.close()
     assert make(behind)["newest"] == b"v"
-    assert make(behind).get(("old", 1)) is None  # type: ignore[call-overload]
+    assert make(behind).get(("old", 1)) is None
 
 
 def test_where_no_thread_is_to_be_had_who_stores_writes(
