@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -29,7 +29,7 @@ def best(action: Callable[[], object], loops: int, rounds: int = 15) -> float:
     return found
 
 
-def in_turns(ways: dict[str, Callable[[], object]], loops: int, rounds: int = 200) -> dict[str, float]:
+def in_turns(ways: Mapping[str, Callable[[], object]], loops: int, rounds: int = 200) -> dict[str, float]:
     """Seconds for one of each. Where others work too, some of many short rounds are undisturbed."""
     found = dict.fromkeys(ways, float("inf"))
     for _ in range(rounds):

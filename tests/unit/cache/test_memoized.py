@@ -45,9 +45,9 @@ def test_it_seems_a_function() -> None:
     assert weakref.ref(doubled)() is doubled
     assert type(doubled).__call__(doubled, 4, times=3) == 12
     assert doubled(*(4,), **{"times": 3}) == 12
-    doubled.label = "mine"  # type: ignore[attr-defined]
-    assert functools.wraps(doubled)(lambda x: x).label == "mine"  # type: ignore[attr-defined]
-    del doubled.label  # type: ignore[attr-defined]
+    doubled.label = "mine"
+    assert functools.wraps(doubled)(lambda x: x).label == "mine"
+    del doubled.label
 
 
 @pytest.mark.parametrize("same", [copy.copy, copy.deepcopy, lambda it: pickle.loads(pickle.dumps(it))])
@@ -129,7 +129,8 @@ def test_a_miss_is_as_deep_as_a_function() -> None:
 
 
 def test_threads_that_call_methods_of_many_objects() -> None:
-    things, wrong = [Thing() for _ in range(32)], []
+    things = [Thing() for _ in range(32)]
+    wrong: list[Thing] = []
 
     def call() -> None:
         wrong.extend(thing for _ in range(50) for thing in things if thing.named(3) != f"{id(thing)}:3")
