@@ -6,6 +6,7 @@
 #include "cache/cache.h"
 #include "protocol/gate.h"
 #include "protocol/linger.h"
+#include "protocol/marker.h"
 #include "protocol/raw.h"
 #include "protocol/watch.h"
 #include "python/python.h"
@@ -80,6 +81,9 @@ static PyObject *core_set_unpin_hook(PyObject *module, PyObject *hook) {
     unpin_hook = hook == Py_None ? NULL : Py_NewRef(hook);
     UNLOCK();
     Py_XDECREF(old);
+    Py_BEGIN_ALLOW_THREADS
+    if (linger_bytes()) marker_give_up(); /* what lingers on would be used again untold */
+    Py_END_ALLOW_THREADS
     Py_RETURN_NONE;
 }
 

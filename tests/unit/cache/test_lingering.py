@@ -177,8 +177,8 @@ def test_who_is_told_of_marks_is_told_of_each() -> None:
         use(memory)
         assert memory.purged()
     memory.close()
+    memory = held()
     with testing.purging(rate=0):
-        memory = stored()
         for _ in range(3):
             use(memory)
             assert _core.is_volatile(memory)

@@ -25,8 +25,9 @@ static void mark_unused(int64_t since, bool touching) {
 }
 
 void marker_give_up(void) {
+    bool catches = trap_catches();
     gate_enter();
-    mark_unused(ALL, false);
+    mark_unused(ALL, catches);
     gate_leave();
 }
 

@@ -95,8 +95,10 @@ static void make_young(struct range *range) {
 
 int mark_stored(struct range *range, bool touching) {
     int err = mark(range);
-    if (!err && range->aged && touching) make_young(range);
-    range->aged = false;
+    if (!err && range->aged && touching) {
+        make_young(range);
+        range->aged = false;
+    }
     return err;
 }
 
