@@ -38,7 +38,7 @@ class Entry(NamedTuple):
 
 
 class Reading:
-    """Of one cache. `Lookup` asks `find_carefully`, `decoded` and `not_decoded`, and with `behind` set `find_behind`."""
+    """Of one cache. `Lookup` asks `find_carefully`, `decoded`, `not_decoded`, and with `behind` set `find_behind`."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
