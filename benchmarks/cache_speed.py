@@ -1,6 +1,6 @@
 """How fast is the cache, beside what people use now?
 
-    python benchmarks/cache_speed.py [--json FILE] [--quick]
+    python benchmarks/cache_speed.py [--json FILE] [--quick] [--before PYTHON]
 
 All in one run, in one process, each figure the best of several rounds. Small hits: 100 bytes, str keys, from
 cachetools.LRUCache behind a lock, cachebox, diskcache, and real Redis and memcached servers on loopback, which the
@@ -8,8 +8,10 @@ script starts and stops (Debian: redis-server, memcached); who is not installed 
 hits: an array returned over the cache's memory against `pickle.loads` from a dict of bytes. Sets: 8 MiB arrays
 against memcpy into memory fresh from the kernel, and bytes of several sizes against memcpy into memory that is there.
 Readers: how much more two threads read than one, of 8 MiB arrays that
-are summed or copied, from the cache and from a dict. Calls: hits through the decorators. Index: bytes an entry beside
-key and value, at a million entries. Exits with 1 if a limit is missed.
+are summed or copied, from the cache and from a dict. Calls: hits through the decorators. Objects: a hit of one that is
+pickled, against `pickle.loads`. Index: bytes an entry beside key and value, at a million entries. With the interpreter
+of another checkout as PYTHON: the same small hits and sets there, in turns with ours. Exits with 1 if a limit is
+missed.
 """
 
 from __future__ import annotations
@@ -28,34 +30,22 @@ import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import lru_cache
 from itertools import count, cycle
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from cache_steps import VALUE, beside, best, calls, in_turns, objects
 from harness import keep, steps
 
 import mvolatile as mv
 from mvolatile.cache.engine import engine_of
 
-VALUE = b"x" * 100
 BEYOND = 256 << 20
 """Bytes of arrays, taken in turn: what is asked for again and again would lie in the processor's cache, and a
 server's has 32 MiB and more.
 """
 KEYS = [f"key:{number}" for number in range(1000)]
-
-
-def best(action: Callable[[], object], loops: int, rounds: int = 15) -> float:
-    """Seconds for one."""
-    found = float("inf")
-    for _ in range(rounds):
-        start = time.perf_counter()
-        for _ in range(loops):
-            action()
-        found = min(found, (time.perf_counter() - start) / loops)
-    return found
 
 
 def over_keys(get: Callable[[str], object]) -> Callable[[], None]:
@@ -172,6 +162,7 @@ def large(mib: int) -> dict[str, float]:
     with mv.VolatileCache() as cache:
         cache.update(enumerate(arrays))
         hit = best(lambda: cache[next(turn)], 200)
+        hot = best(lambda: cache[0], 200)
         unpickle = best(lambda: pickle.loads(pickled[next(turn)]), len(arrays))
 
         def fresh() -> None:
@@ -182,7 +173,13 @@ def large(mib: int) -> dict[str, float]:
         def store() -> None:
             cache["k"] = arrays[next(turn)]
 
-        return {"hit": hit, "unpickle": unpickle, "set": best(store, 8), "memcpy_fresh": best(fresh, 8)}
+        return {
+            "hit": hit,
+            "hot": hot,
+            "unpickle": unpickle,
+            "set": best(store, 8),
+            "memcpy_fresh": best(fresh, 8),
+        }
 
 
 def stores(nbytes: int) -> dict[str, float]:
@@ -201,7 +198,8 @@ def stores(nbytes: int) -> dict[str, float]:
     with mv.VolatileCache(16 * nbytes) as cache:
         for number in range(17):
             cache[number] = value
-        found["full"] = best(lambda: cache.set(next(numbers), value), 4, rounds=many // 4)
+        ways = {"memcpy_warm": copy, "full": lambda: cache.set(next(numbers), value)}
+        found |= in_turns(ways, 4, rounds=many)
     return found
 
 
@@ -245,38 +243,6 @@ def readers(rounds: int) -> dict[str, dict[str, float]]:
     return found
 
 
-def calls() -> dict[str, float]:
-    """Seconds for a hit of 100 bytes through a decorator."""
-    import cachetools
-
-    class Object:
-        @mv.volatile_cache
-        def ours(self, n: int) -> bytes:
-            return VALUE
-
-        @lru_cache(None)  # noqa: B019
-        def theirs(self, n: int) -> bytes:
-            return VALUE
-
-    def function(n: int) -> bytes:
-        return VALUE
-
-    ours, theirs = mv.volatile_cache(function), lru_cache(None)(function)
-    lru: Any = cachetools.LRUCache(1 << 20)
-    locked = cachetools.cached(lru, lock=threading.Lock())(function)
-    it = Object()
-    ways: dict[str, Callable[[], object]] = {
-        "volatile_cache": lambda: ours(5),
-        "volatile_cache, a keyword": lambda: ours(n=5),
-        "volatile_cache, a method": lambda: it.ours(5),
-        "lru_cache": lambda: theirs(5),
-        "lru_cache, a keyword": lambda: theirs(n=5),
-        "lru_cache, a method": lambda: it.theirs(5),
-        "cachetools.cached, lock": lambda: locked(5),
-    }
-    return {name: best(call, 20_000) for name, call in ways.items()}
-
-
 def index_overhead(entries: int) -> float:
     """Bytes an entry beside the key: the interpreter's memory, and what the segments take beyond the values."""
     keys = [f"{number:08}" for number in range(entries)]
@@ -295,6 +261,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--json", type=Path, help="write the figures here too")
     parser.add_argument("--quick", action="store_true", help="a tenth of the entries in the index")
+    parser.add_argument("--before", metavar="PYTHON", help="the interpreter of another checkout")
     arguments = parser.parse_args()
     start = time.monotonic()
     small, missing = small_hits()
@@ -319,6 +286,12 @@ def main() -> int:
     scale = readers(5 if arguments.quick else 15)
     for what, row in scale.items():
         print(f"two threads {what} {row['cache']:.2f} x what one does; from a dict {row['dict']:.2f} x")
+    made = objects()
+    ratio = made["hit"] / made["loads"]
+    print(f"a pickled object of {made['bytes']} bytes: {made['hit'] * 1e9:.0f} ns = {ratio:.2f} x loads")
+    steps_of = beside(arguments.before)
+    for name, (get, put) in steps_of.items():
+        print(f"100 bytes, {name}: a hit {get * 1e9:.0f} ns, a set {put * 1e9:.0f} ns")
     through = calls()
     for name, seconds in through.items():
         print(f"  {name:<28}{seconds * 1e9:>10,.0f} ns")
@@ -338,9 +311,24 @@ def main() -> int:
         "an 8 MiB hit in 20 us": arrays[8]["hit"] <= 20e-6,
         "an 8 MiB hit 100 times faster than unpickling": arrays[8]["unpickle"] >= 100 * arrays[8]["hit"],
         "64 MiB nearly the same": arrays[64]["hit"] <= 2 * arrays[8]["hit"],
+        "a hot array of 8 MiB in 2.5 us": arrays[8]["hot"] <= 2.5e-6,
+        "a pickled object in 1.4 times pickle.loads": made["hit"] <= 1.4 * made["loads"],
+        "a decorated call in 2.2 times lru_cache's": through["volatile_cache"] <= 2.2 * through["lru_cache"],
+        "keywords and methods in 3 times": all(
+            through[f"volatile_cache, a {what}"] <= 3 * through[f"lru_cache, a {what}"]
+            for what in ("keyword", "method")
+        ),
+        "a set of 100 bytes in 1.2 us": steps_of["now"][1] <= 1.2e-6,
+        **(
+            {"hits within 3 % of before": steps_of["now"][0] <= 1.03 * steps_of["before"][0]}
+            if arguments.before
+            else {}
+        ),
         "set at 0.7 of memcpy into fresh memory": arrays[8]["memcpy_fresh"] >= 0.7 * arrays[8]["set"],
-        "a set of 1 MiB in a full cache in 8 times its memcpy": stored[1 << 20]["full"]
+        "a set of 1 MiB in 8 times its memcpy": stored[1 << 20]["fresh"]
         <= 8 * stored[1 << 20]["memcpy_warm"],
+        "in a full cache in 2.5 times": stored[1 << 20]["full"] <= 2.5 * stored[1 << 20]["memcpy_warm"],
+        "a set of 64 KiB in a full cache in 8 us": stored[64 << 10]["full"] <= 8e-6,
         "two threads read arrays as they read a dict's": all(
             row["cache"] >= 0.9 * row["dict"] for row in scale.values()
         ),
@@ -351,7 +339,7 @@ def main() -> int:
     if arguments.json:
         figures = {"small_hits": small, "missing": missing, "arrays": arrays, "index_bytes": overhead}
         figures |= {"stores": {str(size): row for size, row in stored.items()}}
-        figures |= {"readers": scale, "calls": through}
+        figures |= {"readers": scale, "calls": through, "objects": made, "small_steps": steps_of}
         keep(arguments.json, __file__, time.monotonic() - start, **figures, entries=entries, checks=checks)
     return 0 if all(checks.values()) else 1
 

@@ -77,6 +77,7 @@ def status() -> Status:
     """
     rows: dict[str, list[int]] = {}
     unreadable = False
+    _core.mark_lingering()
     for memory in live_memories():
         try:
             lost = sum(length for _, length in memory.purged())

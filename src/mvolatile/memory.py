@@ -15,7 +15,7 @@ import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from functools import lru_cache
-from typing import Any, Literal, NoReturn, TypeAlias
+from typing import Any, Literal, NoReturn, TypeAlias, overload
 
 from . import _core
 from ._core import Hold, Memory, Pin
@@ -61,16 +61,26 @@ def _printable(name: str) -> str:
     return "".join(c if c.isascii() and c.isprintable() and c not in "[]\\$`" else "_" for c in name)[:60]
 
 
-def stored_memory(parts: list[Any], name: str, *, dump: bool, inherit: bool) -> VolatileMemory:
-    """A memory that holds the bytes of `parts`, contiguous buffers, one after another, and is volatile already.
+@overload
+def stored_memory(parts: list[Any], name: str, *, dump: bool, inherit: bool) -> VolatileMemory: ...
+@overload
+def stored_memory(
+    parts: list[Any], name: str, *, dump: bool, inherit: bool, kept: bool
+) -> VolatileMemory | None: ...
+def stored_memory(
+    parts: list[Any], name: str, *, dump: bool, inherit: bool, kept: bool = False
+) -> VolatileMemory | None:
+    """A memory that holds the bytes of `parts`, contiguous buffers, one after another, and is volatile in a moment.
 
-    It may be one that `close_and_keep` closed before: nobody sees what that held.
+    It may be one that `close_and_keep` closed before: nobody sees what that held. `kept`: only such a one, which takes
+    nothing that was not taken; None if there is none.
     """
     warn_if_unsupported()
     before_more(sum(map(len, parts)))
     memory = VolatileMemory.__new__(VolatileMemory)
     memory._begin("raise")  # noqa: SLF001 - of this module
-    _core.open_stored(memory, parts, dump, inherit, name, _printable(name))
+    if not _core.open_stored(memory, parts, dump, inherit, name, _printable(name), kept):
+        return None
     _live[id(memory)] = memory
     return memory
 

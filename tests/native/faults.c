@@ -113,7 +113,7 @@ static void store(bool huge) {
         memset(purged, 0, pages * sizeof *purged);
         struct part parts[] = {{bytes, os_page_size / 2}, {bytes + os_page_size / 2, pages * os_page_size - os_page_size / 2}};
         step = version == 3 ? "store" : "store again";
-        if (range_open_stored(parts, 2, huge, RANGE_DUMP, "stored", &range)) continue;
+        if (range_open_stored(parts, 2, huge, RANGE_DUMP, "stored", false, &range)) continue;
         atomic_fetch_add(&range->users, 1);
         step = "pin what was stored";
         pin_and_check(range);

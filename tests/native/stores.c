@@ -10,7 +10,7 @@ static struct range *open_stored(int version) {
     char *bytes = malloc(len);
     for (size_t i = 0; i < pages; i++) memset(bytes + i * os_page_size, stamp(i, version), os_page_size);
     struct part parts[] = {{bytes, 0}, {bytes, cut}, {bytes + cut, 7}, {bytes + cut + 7, len - cut - 7}};
-    CHECK(!range_open_stored(parts, 4, true, RANGE_DUMP, "stored", &range));
+    CHECK(!range_open_stored(parts, 4, true, RANGE_DUMP, "stored", false, &range));
     free(bytes);
     CHECK(range->marked && !range->refusal);
     return range;

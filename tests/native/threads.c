@@ -164,7 +164,7 @@ static void store_one(void) {
     char *bytes = malloc(nbytes), *copy = malloc(nbytes);
     memset(bytes, (int)(1 + below(255)), nbytes);
     struct part parts[] = {{bytes, nbytes / 3}, {bytes + nbytes / 3, nbytes - nbytes / 3}};
-    int err = range_open_stored(parts, 2, below(2), RANGE_DUMP, "stored", &one);
+    int err = range_open_stored(parts, 2, below(2), RANGE_DUMP, "stored", false, &one);
     SUCCEEDS(err);
     if (!err) {
         atomic_fetch_add(&one->users, 1);

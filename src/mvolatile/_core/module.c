@@ -5,6 +5,8 @@
 
 #include "cache/cache.h"
 #include "protocol/gate.h"
+#include "protocol/linger.h"
+#include "protocol/marker.h"
 #include "protocol/raw.h"
 #include "protocol/watch.h"
 #include "python/python.h"
@@ -75,9 +77,13 @@ static PyObject *core_set_unpin_hook(PyObject *module, PyObject *hook) {
     PyObject *old;
     LOCK(memory_type);
     old = unpin_hook;
+    if (!old != (hook == Py_None)) linger_forbid(hook != Py_None);
     unpin_hook = hook == Py_None ? NULL : Py_NewRef(hook);
     UNLOCK();
     Py_XDECREF(old);
+    Py_BEGIN_ALLOW_THREADS
+    if (linger_bytes()) marker_give_up(); /* what lingers on would be used again untold */
+    Py_END_ALLOW_THREADS
     Py_RETURN_NONE;
 }
 
@@ -139,7 +145,7 @@ static bool refuse_another(void) {
 static int run_module(PyObject *module) {
     if (refuse_another() || find_watched() || !(release_name = PyUnicode_InternFromString("release"))) return -1;
     memory_type = (PyTypeObject *)add_type(module, &memory_spec, "Memory");
-    if (!memory_type || PyModule_AddFunctions(module, inner_functions) || PyModule_AddFunctions(module, stored_functions) || PyModule_AddFunctions(module, residence_functions) || add_lookup_types(module) || add_listener_type(module) || add_table_types(module) ||
+    if (!memory_type || PyModule_AddFunctions(module, inner_functions) || PyModule_AddFunctions(module, stored_functions) || PyModule_AddFunctions(module, residence_functions) || add_lookup_types(module) || add_memoized_type(module) || add_listener_type(module) || add_table_types(module) ||
         add_channel_types(module)) return -1;
     watch_count_forks();
     hold_type = (PyTypeObject *)add_type(module, &hold_spec, "Hold");

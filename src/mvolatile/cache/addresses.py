@@ -63,7 +63,11 @@ class AddressSpace:
         """A memory with a value in it, volatile already; errors as above."""
         parts = one_after_another(encoded.parts)
         if parts is not None:
-            return self._take(encoded.nbytes, partial(self._stored, parts))
+            try:
+                kept = self._stored(parts, kept=True)
+            except (MemoryError, OSError):  # told, and something done about it, below
+                kept = None
+            return kept if kept is not None else self._take(encoded.nbytes, partial(self._stored, parts))
         memory = self.take(encoded.nbytes)
         with memory.pin(write=True) as view:
             write_parts(encoded.parts, view)

@@ -1,6 +1,6 @@
 """`@volatile_cache`: `functools.lru_cache` without a size to guess.
 
-What it makes is a plain function: binding, equality, introspection, pickling by name and speed are the interpreter's.
+What it makes is a `Memoized` (see `memoize.py`), so that a hit is one call of C; of a coroutine function, another.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from functools import partial, update_wrapper
 from importlib import import_module
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast, overload
 
-from .._core import MISSING
+from .._core import MISSING, Memoized
 from .behind import Mode
 from .cache import VolatileCache
 from .checks import TimeToLive, Unstorable, checked_condition, checked_tag
 from .clock import lifetime
 from .departures import Why
-from .engine import NO_TAGS, engine_of, find_of
-from .keys import PLAIN, MakeKey, checked_key, given_key, make_key, method_key, names_its_object
+from .engine import NO_TAGS, engine_of
+from .keys import MakeKey, checked_key, given_key, make_key, method_key, names_its_object
+from .memoize import make_whole, memoized
 from .singleflight import Terms
 from .statistics import CacheInfo
-from .stopped import raise_if_stopped
 from .values import Codec
 
 __all__ = ["CachedFunction", "CachedMember", "volatile_cache"]
@@ -33,7 +33,7 @@ R = TypeVar("R")
 
 
 class CachedFunction(Protocol[P, R]):
-    """What `volatile_cache` makes of a function: a function, with these attributes."""
+    """What `volatile_cache` makes of a function: it binds, compares and pickles as one, with these attributes."""
 
     __wrapped__: Callable[P, R]
     """The function without its cache."""
@@ -126,36 +126,47 @@ def _keys(
     return partial(make_key, typed=True) if typed else None
 
 
-def _cached(
-    function: Callable[..., Any], cache: VolatileCache[Any, Any], key_of: MakeKey | None, terms: Terms
-) -> Any:
-    """`function`, from `cache` where it can be. Three frames deep for a miss within a miss."""
-    find = find_of(cache)
+def _coroutine(
+    function: Callable[..., Any], cache: VolatileCache[Any, Any], make: MakeKey, terms: Terms
+) -> Callable[..., Any]:
+    """`function`, from `cache` where it can be."""
 
-    def cached(*args: Any, **kwargs: Any) -> Any:
-        if key_of is not None:
-            key = key_of(args, kwargs)
-        elif kwargs:
-            key = make_key(args, kwargs)
-        else:
-            key = args[0] if len(args) == 1 and type(args[0]) in PLAIN else args
-        try:
-            value = find(key)
-        except (MemoryError, OSError) as error:
-            raise_if_stopped(error)
-            value = engine_of(cache).find_or_miss(key)  # which tells of it
-        if value is not MISSING:
-            return value
-        return engine_of(cache).singleflight.make(key, partial(function, *args, **kwargs), terms)
-
-    async def cached_coroutine(*args: Any, **kwargs: Any) -> Any:
-        key = make_key(args, kwargs) if key_of is None else key_of(args, kwargs)
+    async def cached(*args: Any, **kwargs: Any) -> Any:
+        key = make(args, kwargs)
         value = engine_of(cache).find_or_miss(key)
         if value is not MISSING:
             return value
         return await engine_of(cache).singleflight.amake(key, partial(function, *args, **kwargs), terms)
 
-    return cached_coroutine if _is(inspect.iscoroutinefunction, function) else cached
+    return cached
+
+
+def _dress(
+    function: Callable[..., Any],
+    cache: VolatileCache[Any, Any],
+    key: Callable[..., Hashable] | None,
+    parameters: dict[str, Any],
+    terms: Terms,
+    made: Memoized | None = None,
+) -> Any:
+    """Make `made` whole, or a coroutine function: with a function's attributes, and those of its cache."""
+    typed = parameters["typed"]
+    key_of = _keys(function, key, typed)
+    make, method = key_of or make_key, terms.weak and not typed
+    cached: Any = made
+    if made is None:
+        cached = _coroutine(function, cache, make, terms)
+    else:
+        make_whole(made, function, cache, None if method else key_of, method, terms)
+    update_wrapper(cached, function)
+    cached.cache = cache
+    cached.cache_key = checked_key(function, make)
+    cached.cache_delete = lambda *args, **kwargs: bool(
+        cache.delete_many((cached.cache_key(*args, **kwargs),))
+    )
+    cached.cache_info, cached.cache_clear = cache.cache_info, cache.clear
+    cached.cache_parameters = lambda: dict(parameters)
+    return cached
 
 
 def _tag_of(tag: Hashable | Callable[..., Hashable]) -> Callable[[Any], Hashable] | None:
@@ -341,17 +352,10 @@ def volatile_cache(
             behind=behind,
             behind_mode=behind_mode,
         )
-        key_of = _keys(function, key, typed)
         terms = Terms(None, condition, key is None and names_its_object(function), tag_of)
-        cached: Any = _cached(function, cache, key_of, terms)
-        update_wrapper(cached, function)
-        cached.cache = cache
-        cached.cache_key = checked_key(function, key_of or make_key)
-        cached.cache_delete = lambda *args, **kwargs: bool(
-            cache.delete_many((cached.cache_key(*args, **kwargs),))
-        )
-        cached.cache_info, cached.cache_clear = cache.cache_info, cache.clear
-        cached.cache_parameters = lambda: dict(parameters)
-        return cast(CachedFunction[P, R], cached)
+        dress = partial(_dress, function, cache, key, parameters, terms)
+        if _is(inspect.iscoroutinefunction, function):
+            return cast(CachedFunction[P, R], dress())
+        return cast(CachedFunction[P, R], memoized(function, dress))
 
     return decorate

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 from .. import _core
-from .._core import MISSING, Lookup, Reader, give_back_kept
+from .._core import MISSING, Lookup, Reader, give_back_kept, mark_lingering
 from . import pressure
 from .addresses import resident_bytes
 from .calls import Call
@@ -23,7 +22,7 @@ from .tiers import Tiers
 
 NO_TAGS = "a cache with something behind it has no tags: what is there alone would keep its value"
 
-__all__ = ["NO_TAGS", "Engine", "engine_of", "find_of"]
+__all__ = ["NO_TAGS", "Engine", "engine_of"]
 
 
 class Engine(Parts):
@@ -180,6 +179,7 @@ class Engine(Parts):
     def info(self) -> CacheInfo:
         """Statistics."""
         self.change(self._settle)
+        mark_lingering()  # it would count neither as pinned nor as what the kernel can take
         store, spare = self.store, self.store.regions.spare
         regions = list(store.regions.values())
         hits, misses = self.lookup.counts()
@@ -237,8 +237,3 @@ def engine_of(cache: Reader[Any, Any]) -> Engine:
     """The engine of a `VolatileCache`, for the decorator, and for tests of what is inside."""
     engine: Engine = cache._engine  # type: ignore[attr-defined]  # noqa: SLF001
     return engine
-
-
-def find_of(cache: Reader[Any, Any]) -> Callable[[Any], Any]:
-    """Its `find`, as a method of the cache: what is sent by value takes it along, and finds its cache."""
-    return cache._find  # noqa: SLF001

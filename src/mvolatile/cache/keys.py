@@ -1,4 +1,7 @@
-"""Keys of calls: arguments as `functools.lru_cache` tells them apart, and objects of methods held weakly."""
+"""Keys of calls: arguments as `functools.lru_cache` tells them apart, and objects of methods held weakly.
+
+Hits make the same in C (`_core/cache/memoized.c`); who changes one changes the other.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from typing import Any, TypeAlias, cast
 
 from .expiry import Held
 
-__all__ = ["PLAIN", "MakeKey", "checked_key", "given_key", "make_key", "method_key", "names_its_object"]
+__all__ = ["KEYWORDS", "MakeKey", "checked_key", "given_key", "make_key", "method_key", "names_its_object"]
 
 MakeKey: TypeAlias = Callable[[tuple[Any, ...], dict[str, Any]], Hashable]
 

@@ -26,6 +26,7 @@ from typing import Protocol
 from .. import _core
 from ..errors import UnsupportedError
 from ..kernel.pressure import PressureMonitor
+from ..kernel.room import total
 from ..kernel.threads import TRY_AGAIN, Process, join, process, start_thread, tell_once
 from .fork import at_start_over, catch_up
 
@@ -33,6 +34,9 @@ __all__ = ["ignore", "listen"]
 
 _PAUSE = 1.0
 """Seconds: events come by the hundred while the kernel reclaims, and one look finds all that is lost."""
+
+LINGERING = 64
+"""So small a part of all memory may stay held for some milliseconds after its use: it could not be taken at once."""
 
 
 class Listener(Protocol):
@@ -69,6 +73,7 @@ def listen(cache: Listener) -> bool:
             monitor.end()
             return True
         _monitor, _born = monitor, process()
+        _core.let_linger(total() // LINGERING)
         thread = _thread = threading.Thread(
             target=_run, args=(_monitor,), name="mvolatile-cache", daemon=True
         )

@@ -38,7 +38,7 @@ class Entry(NamedTuple):
 
 
 class Reading:
-    """Of one cache. `Lookup` asks `find_carefully` and `decoded`, and with `behind` set `find_behind`."""
+    """Of one cache. `Lookup` asks `find_carefully`, `decoded`, `not_decoded`, and with `behind` set `find_behind`."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
@@ -82,16 +82,21 @@ class Reading:
             return data
         try:
             return decode(kind, data, parts.codec)
-        except (MemoryError, RecursionError):  # another time it can be
-            raise
-        except Exception as error:  # its class was renamed, or its file is gone
-            raise_if_stopped(error)
-            first = not parts.undecodable
-            parts.change(self._forget_undecodable, key, locator)
-            if first:
-                told = f"cannot be decoded, and is a miss. {type(error).__qualname__}: {error}"
-                warnings.warn(f"{parts!r}: a value {told}", VolatilityWarning, callers_level())
-            return MISSING
+        except Exception as error:
+            return self.not_decoded(key, locator, error)
+
+    def not_decoded(self, key: Any, locator: int, error: Exception) -> Any:
+        """A value's class was renamed, or its file is gone: a miss. What may go well another time is raised on."""
+        if isinstance(error, MemoryError | RecursionError):
+            raise error
+        raise_if_stopped(error)
+        parts = self._parts
+        first = not parts.undecodable
+        parts.change(self._forget_undecodable, key, locator)
+        if first:
+            told = f"cannot be decoded, and is a miss. {type(error).__qualname__}: {error}"
+            warnings.warn(f"{parts!r}: a value {told}", VolatilityWarning, callers_level())
+        return MISSING
 
     def _forget_undecodable(self, key: Any, locator: int) -> None:
         if self._store.remove(key, locator, "undecodable"):

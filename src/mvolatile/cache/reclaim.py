@@ -17,6 +17,8 @@ __all__ = ["Reclaimer"]
 
 STEPS = 8
 """Values moved or forgotten for each value stored, when there is need."""
+LOOK, LOOKS = 256 << 10, 4
+"""While the kernel leaves us what we want, the oldest regions are asked about after so many bytes, or a part of all."""
 GIVEN_UP = 8
 """Where no memory is to be had, at least such a part of the values goes."""
 
@@ -39,6 +41,7 @@ class Reclaimer:
         self._expirer = expirer
         self._addresses = addresses
         self.residence = residence
+        self._unlooked = 0  # bytes, since the oldest regions were last asked about
         self.is_tight = False
         """Whether something had to go for what was stored last."""
         self.given_up = 0
@@ -111,11 +114,14 @@ class Reclaimer:
         """A region was filled: look whether the kernel took old ones, and adapt."""
         store, budget, policy = self._store, self._budget, self._evictor.policy
         policy.sealed(region)
-        for queue in policy.queues():
-            there = (store.regions.get(number) for number in queue)
-            oldest = next((region for region in there if region is not None and not region.gone), None)
-            if oldest is not None:
-                store.inspect(oldest)
+        self._unlooked += region.used
+        if budget.allowance is not None or self._unlooked >= min(LOOK, store.nbytes // LOOKS):
+            self._unlooked = 0
+            for queue in policy.queues():
+                there = (store.regions.get(number) for number in queue)
+                oldest = next((region for region in there if region is not None and not region.gone), None)
+                if oldest is not None:
+                    store.inspect(oldest)
         budget.filled(region.used, region.overhead)
         if self._addresses.shrinking:
             self._addresses.shrinking = False

@@ -155,8 +155,10 @@ class Storing:
         """With a large value in it. Others are given up for it, but not where that cannot be enough."""
         nbytes = encoded.nbytes
         for _ in range(TRIES_TO_STORE):
-            with suppress(OutOfMemoryError):
+            try:
                 return self._parts.addresses.store(encoded)
+            except OutOfMemoryError:
+                pass
             has = address_room()
             if has is not None and has + self._store.nbytes < nbytes:
                 break

@@ -1,8 +1,9 @@
 """Values as bytes: how each kind is laid out in pages, and made whole again.
 
 A value becomes a kind (three bits of its locator) and a list of parts. `BYTES` and `STR` are one part, the data
-itself. The others are framed: a count and the sizes, the *meta* (a pickle of what is not bulk), then the bulk
-buffers, each aligned so that an array made over it is. What a hit may do with a buffer is decided when it is stored,
+itself, and so is a pickle that has no bulk. The others are framed: a count and the sizes, the *meta* (a pickle of what
+is not bulk), then the bulk buffers, each aligned so that an array made over it is. The count is doubled, and odd, so
+that no frame begins as a pickle does. What a hit may do with a buffer is decided when it is stored,
 by `copy` and by whether it was writable then: it is read where it lies, or copied first (`OWN`).
 
 A value is never made from memory that could vanish meanwhile: `decode` gets bytes that were copied out and
@@ -33,6 +34,7 @@ __all__ = [
     "EXPIRES",
     "EXPIRY",
     "MADE",
+    "PROTO",
     "STR",
     "Codec",
     "Encoded",
@@ -59,7 +61,8 @@ OWN = 1 << 63
 
 COPIED_BY_NUMPY = 64 << 10
 
-_ONLY_META = struct.Struct("<2Q").pack
+PROTO = b"\x80"
+"""The first byte of a pickle."""
 
 
 class Codec(Protocol):
@@ -112,6 +115,8 @@ def _one(kind: int, data: Any) -> Encoded:
 
 def _pickled(value: Any, copy: bool | None) -> Encoded:
     meta, buffers = pickled(value, copy)
+    if not buffers:
+        return _one(PICKLE, meta)
     own = () if copy is False else [not buffer.readonly for buffer in buffers]
     return _framed(PICKLE, meta, buffers, own)
 
@@ -121,13 +126,11 @@ def _alignment(nbytes: int) -> int:
 
 
 def _framed(kind: int, meta: bytes, bulk: Sequence[Any], own: Sequence[bool] = ()) -> Encoded:
-    if not bulk:
-        return Encoded(kind, [_ONLY_META(1, len(meta)), meta], 16 + len(meta))
     sizes = [len(meta), *(part.nbytes if hasattr(part, "nbytes") else len(part) for part in bulk)]
     told = sizes
     if True in own:
         told = [len(meta), *(size | OWN if its else size for size, its in zip(sizes[1:], own, strict=True))]
-    head = struct.pack(f"<{1 + len(told)}Q", len(told), *told)
+    head = struct.pack(f"<{1 + len(told)}Q", 2 * len(told) + 1, *told)
     parts: list[Any] = [head, meta]
     at = len(head) + len(meta)
     for part, size in zip(bulk, sizes[1:], strict=True):
@@ -200,7 +203,7 @@ def _text(data: Any) -> str:
 def _parts(data: Any) -> tuple[memoryview, list[memoryview]]:
     """The meta and the bulk: read-only where it lies, or writable copies."""
     view = memoryview(data).toreadonly()
-    (count,) = struct.unpack_from("<Q", view)
+    count = struct.unpack_from("<Q", view)[0] // 2
     sizes = struct.unpack_from(f"<{count}Q", view, 8)
     at = 8 * (1 + count)
     meta = view[at : at + sizes[0]]
@@ -241,6 +244,8 @@ def _view(data: Any) -> memoryview:
 
 
 def _unpickled(data: Any) -> Any:
+    if memoryview(data)[:1] == PROTO:
+        return pickle.loads(data)
     meta, bulk = _parts(data)
     return pickle.loads(meta, buffers=bulk)
 

@@ -8,7 +8,7 @@ import resource
 from . import files
 from .cgroup import MemoryCgroup, memory_cgroup, memory_state
 
-__all__ = ["address_room", "limit", "room"]
+__all__ = ["address_room", "limit", "room", "total"]
 
 MOST_LEFT_FREE, PART_LEFT_FREE = 256 << 20, 8
 """Of an eighth of its limit on addresses, and at most so many bytes, the cache leaves the program: a thread of its own
@@ -29,17 +29,29 @@ def room() -> int | None:
     return min((bytes_ for bytes_ in (_of_machine(), _of_cgroup()) if bytes_ is not None), default=None)
 
 
+def total() -> int:
+    """Bytes of memory that this process may have in all: the machine's, or its memory cgroup's limit; 0 if unknown."""
+    of_machine = files.read_table("/proc/meminfo").get("MemTotal", 0)
+    cgroup = _own_cgroup()
+    limit = None if cgroup is None else memory_state(cgroup).limit
+    return of_machine if limit is None else min(limit, of_machine)
+
+
 def _of_machine() -> int | None:
     table = files.read_table("/proc/meminfo")
     available = table.get("MemAvailable")
     return None if available is None else available + table.get("SwapFree", 0)
 
 
-def _of_cgroup() -> int | None:
+def _own_cgroup() -> MemoryCgroup | None:
     global _found
     if _found is None or _found[0] != os.getpid():
         _found = os.getpid(), memory_cgroup()
-    cgroup = _found[1]
+    return _found[1]
+
+
+def _of_cgroup() -> int | None:
+    cgroup = _own_cgroup()
     if cgroup is None:
         return None
     state = memory_state(cgroup)

@@ -40,6 +40,7 @@ from ..cache.values import (
     CODED,
     OWN,
     PICKLE,
+    PROTO,
     STR,
     VIEW,
     Codec,
@@ -123,6 +124,8 @@ def decode(kind: int, data: Any, codec: Codec | None) -> Any:
         return data if type(data) is str else str(data, "utf-8", "surrogatepass")
     if kind == BYTEARRAY:
         return bytearray(data)
+    if kind == PICKLE and memoryview(data)[:1] == PROTO:
+        return pickle.loads(data)
     meta, bulk = _parts(memoryview(data).cast("B"), kind == ARRAY)
     if kind == PICKLE:
         return pickle.loads(meta, buffers=bulk)
@@ -136,7 +139,7 @@ def decode(kind: int, data: Any, codec: Codec | None) -> Any:
 
 def _parts(view: memoryview, writable: bool) -> tuple[memoryview, list[memoryview]]:
     """The meta and the bulk, where they lie: read-only where they were when they were stored."""
-    (count,) = unpack_from("<Q", view)
+    count = unpack_from("<Q", view)[0] // 2
     sizes = unpack_from(f"<{count}Q", view, 8)
     at = 8 * (1 + count)
     meta = view[at : at + sizes[0]]

@@ -254,4 +254,16 @@ CAUGHT = [
         violates="no_lost_report",
         schedule="a*20 reclaim1 a*16 reclaim1 a*30",
     ),
+    Caught(
+        switch="linger_under_pin",
+        race="lingering",
+        violates="no_stray_sigbus",
+        schedule="a*2 b a*16 b*3 reclaim0 b reclaim1 a",
+    ),
+    Caught(
+        switch="linger_stale",
+        race="lingering, stored",
+        violates="no_stray_sigbus",
+        schedule="a*26 b a*19 b a*14 b reclaim0 b*2 reclaim1 a",
+    ),
 ]

@@ -101,4 +101,7 @@ OUTCOMES: dict[str, dict[str, set[Any]]] = {
     "close vs trap": {"a": {0, 1, 2}, "b": {"lost", "whole"}},
     "close vs trap, same struct": {"a": {0, 1, 2}, "b": {"lost", "whole"}},
     "close vs trap, large": {"a": {0, 1, 2}, "b": {"lost", "whole"}},
+    "lingering": {"a": {"lost", "whole"}},
+    "lingering, large": {"a": {"lost", "whole"}},
+    "lingering, stored": {"a": {"lost", "whole"}},
 }

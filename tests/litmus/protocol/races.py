@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from litmus.protocol.lab import Litmus, do
+from mvolatile.model.stock.linger import marker, use_again, use_close_and_store
 from mvolatile.model.stock.machine import FAULTCOUNT, USERFAULTFD, Config
 from mvolatile.model.stock.programs import (
     child,
@@ -226,6 +227,17 @@ RACES = [
         "store vs trap, same struct",
         Config(ranges=2),
         {"a": do(stray, page=0, raw=True), "b": do(close_and_store, r=0, version=2)},
+    ),
+    Litmus("lingering", SMALL, {"a": do(use_again), "b": do(marker, r=0, rounds=2)}, purges=2),
+    Litmus("lingering, large", LARGE, {"a": do(use_again), "b": do(marker, r=0, rounds=2)}, purges=2),
+    Litmus(
+        "lingering vs peek", SMALL, {"a": do(use_again), "b": do(marker, r=0), "c": do(peek)}, stress=True
+    ),
+    Litmus(
+        "lingering, stored",
+        Config(ranges=2),
+        {"a": do(use_close_and_store, r=1, version=2), "b": do(marker, r=0)},
+        purges=2,
     ),
     Litmus("two peeks and a pin", SMALL, {"a": do(peek), "b": do(peek), "c": do(pin)}, stress=True),
     Litmus(

@@ -75,7 +75,7 @@ def test_what_the_cache_cannot_have(way: str, trouble: Exception, where: str) ->
 def test_what_there_is_no_memory_for_is_a_miss(
     way: str, trouble: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cache, ask = ways(lambda n: ["value"])[way]
+    cache, ask = ways(lambda n: bytearray(b"value"))[way]
     ask(1)
 
     def refuse(*unused: Any) -> Any:
@@ -83,13 +83,13 @@ def test_what_there_is_no_memory_for_is_a_miss(
 
     monkeypatch.setattr(Reading, "decoded", refuse)
     assert cache.get(1) is None
-    assert ask(1) == ["value"]
+    assert ask(1) == b"value"
 
 
 @pytest.mark.parametrize("trouble", [OSError(5, "madvise: Input/output error")])
 @pytest.mark.parametrize("way", WAYS)
 def test_what_cannot_be_read_is_made(way: str, trouble: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
-    cache, ask = ways(lambda n: ["value"])[way]
+    cache, ask = ways(lambda n: bytearray(b"value"))[way]
     ask(1)
 
     def refuse(*unused: Any) -> Any:
@@ -97,7 +97,7 @@ def test_what_cannot_be_read_is_made(way: str, trouble: Exception, monkeypatch: 
 
     monkeypatch.setattr(Reading, "decoded", refuse)
     with pytest.warns(VolatilityWarning, match="could not store or read"):
-        assert ask(1) == ["value"]
+        assert ask(1) == b"value"
     assert cache.cache_info()[:2] == (0, 2)
 
 

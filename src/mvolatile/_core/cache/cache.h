@@ -4,7 +4,7 @@
 
 #include "python/python.h"
 
-int add_lookup_types(PyObject *module); /* lookup.c, slot_table.c, sketch.c, miniatures.c and index.c */
+int add_lookup_types(PyObject *module); /* and those of the other files here */
 
 /* slot_table.c */
 extern PyTypeObject *slot_table_type;
@@ -17,7 +17,8 @@ void slot_table_lose(PyObject *table, uint32_t slot);
 /* Its bytes and its cost, and a visit counted; NULL, with or without an exception, if that is not so simple. */
 PyObject *slot_table_read(PyObject *table, uint32_t slot, uint8_t *cost);
 
-/* sketch.c, miniatures.c */
+/* memoized.c, sketch.c, miniatures.c */
+int add_memoized_type(PyObject *module); /* after lookup.c's */
 int add_sketch_type(PyObject *module);
 int add_miniatures_type(PyObject *module);
 

@@ -3,7 +3,7 @@
  *
  * A locator is region number << 21 | slot << 4 | kind. `index` (key to locator; index.c) and the dictionary `tables` (number to SlotTable, or to
  * what is none) are changed by Python under the cache's lock; a hit takes no lock but the GIL. Whatever is not as usual (no such key, no such
- * table, a loss, a value that must be decoded) goes to the methods find_carefully(key) and decoded(key, locator, bytes) of the engine.
+ * table, a loss, a value that must be decoded) goes to the methods find_carefully(key), decoded(key, locator, bytes) and not_decoded(key, locator, error) of the engine.
  *
  * A cache has an engine and is none; but were `get` a method of Python that asks the engine's Lookup, the call would cost as much as the hit.
  * So VolatileCache inherits `get` and `[]` from Reader, which has a Lookup, the engine's. */
@@ -11,13 +11,11 @@
 
 #include <structmember.h>
 
-typedef struct {
-    PyObject_HEAD
-    LookupObject *lookup;
-} ReaderObject;
-
 static PyTypeObject *lookup_type;
-static PyObject *missing, *find_carefully, *find_behind, *decoded, *store_carefully, *delete_carefully;
+PyTypeObject *reader_type;
+PyObject *missing;
+static PyObject *find_carefully, *find_behind, *decoded, *not_decoded, *store_carefully, *delete_carefully;
+static PyObject *loads; /* pickle's; NULL until something is unpickled */
 
 #define COUNT(self, what) \
     do {                  \
@@ -81,14 +79,14 @@ static void lookup_dealloc(LookupObject *self) {
     Py_DECREF(type);
 }
 
-/* What the engine answers: `decoded` of three arguments, or find_carefully of one. A new reference; `missing` where there is no engine. */
-static PyObject *ask_engine(LookupObject *self, PyObject *method, PyObject *key, PyObject *locator, PyObject *bytes) {
+/* What the engine answers: `decoded` and `not_decoded` of three arguments, or find_carefully of one. A new reference; `missing` where there is no engine. */
+static PyObject *ask_engine(LookupObject *self, PyObject *method, PyObject *key, PyObject *locator, PyObject *what) {
     PyObject *engine, *value;
     LOCK(self);
     engine = Py_XNewRef(self->engine);
     UNLOCK();
     if (!engine) return Py_NewRef(missing);
-    value = PyObject_CallMethodObjArgs(engine, method, key, locator, bytes, NULL);
+    value = PyObject_CallMethodObjArgs(engine, method, key, locator, what, NULL);
     Py_DECREF(engine);
     return value;
 }
@@ -105,14 +103,38 @@ static PyObject *find_bytes(LookupObject *self, unsigned long long locator, uint
     return bytes;
 }
 
+PyObject *take_error(void) {
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    PyErr_NormalizeException(&type, &value, &traceback);
+    if (traceback) (void)PyException_SetTraceback(value, traceback);
+    Py_XDECREF(type);
+    Py_XDECREF(traceback);
+    return value;
+}
+
+/* A pickle that stands alone begins as every one since protocol 2 does; one with buffers beside it is framed (cache/values.py). */
+static bool is_plain_pickle(PyObject *bytes) { return PyBytes_Size(bytes) > 1 && (unsigned char)*PyBytes_AsString(bytes) == 0x80; }
+
+static PyObject *unpickle(LookupObject *self, PyObject *key, PyObject *locator, PyObject *bytes) {
+    PyObject *module = loads ? NULL : PyImport_ImportModule("pickle"), *value, *error;
+    if (module) loads = PyObject_GetAttrString(module, "loads");
+    Py_XDECREF(module);
+    value = loads ? PyObject_CallFunctionObjArgs(loads, bytes, NULL) : NULL;
+    if (value || !PyErr_ExceptionMatches(PyExc_Exception)) return value;
+    error = take_error();
+    value = ask_engine(self, not_decoded, key, locator, error);
+    Py_DECREF(error);
+    return value;
+}
+
 /* Perhaps there was no memory to decode it in: Python gives others up then, and looks again. */
 __attribute__((noinline, cold)) static PyObject *find_again(LookupObject *self, PyObject *key) {
     PyErr_Clear();
     return ask_engine(self, find_carefully, key, NULL, NULL);
 }
 
-/* A new reference to the value or to `missing`. */
-static PyObject *find(LookupObject *self, PyObject *key) {
+PyObject *find(LookupObject *self, PyObject *key) {
     PyObject *locator = find_in_index(self->index, key), *value;
     if (!locator) return PyErr_Occurred() ? NULL : Py_NewRef(missing);
     unsigned long long packed = PyLong_AsUnsignedLongLong(locator);
@@ -125,6 +147,8 @@ static PyObject *find(LookupObject *self, PyObject *key) {
         value = Py_NewRef(bytes);
     } else if (kind == STR) {
         value = PyUnicode_DecodeUTF8(PyBytes_AsString(bytes), PyBytes_Size(bytes), "surrogatepass");
+    } else if (kind == PICKLE && is_plain_pickle(bytes)) {
+        value = unpickle(self, key, locator, bytes);
     } else {
         value = ask_engine(self, decoded, key, locator, bytes);
     }
@@ -283,8 +307,6 @@ static PyObject *reader_get(ReaderObject *self, PyObject *const *args, Py_ssize_
     return Py_NewRef(fallback);
 }
 
-static PyObject *reader_find(ReaderObject *self, PyObject *key) { return find(self->lookup, key); }
-
 /* A store that is not plain, and every deletion, is a method's of the subclass: _store(key, value), _delete(key). */
 static int reader_ass_subscript(ReaderObject *self, PyObject *key, PyObject *value) {
     int stored = value ? put(self->lookup, key, value, NULL, 0) : 0;
@@ -295,7 +317,6 @@ static int reader_ass_subscript(ReaderObject *self, PyObject *key, PyObject *val
 }
 
 static PyMethodDef reader_methods[] = {
-    {"_find", (PyCFunction)reader_find, METH_O, "_find($self, key, /)\n--\n\nThe value, or MISSING. Counts hits."},
     {"get", (PyCFunction)(void (*)(void))reader_get, METH_FASTCALL | METH_KEYWORDS,
      "get($self, key, /, default=None)\n--\n\nThe value, or `default`."},
     {"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS, NULL},
@@ -358,13 +379,12 @@ int add_lookup_types(PyObject *module) {
     find_carefully = PyUnicode_InternFromString("find_carefully");
     find_behind = PyUnicode_InternFromString("find_behind");
     decoded = PyUnicode_InternFromString("decoded");
+    not_decoded = PyUnicode_InternFromString("not_decoded");
     store_carefully = PyUnicode_InternFromString("_store");
     delete_carefully = PyUnicode_InternFromString("_delete");
-    if (!missing || !find_carefully || !find_behind || !decoded || !store_carefully || !delete_carefully || PyModule_AddObjectRef(module, "MISSING", missing)) return -1;
+    if (!missing || !find_carefully || !find_behind || !decoded || !not_decoded || !store_carefully || !delete_carefully || PyModule_AddObjectRef(module, "MISSING", missing)) return -1;
     lookup_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &lookup_spec, NULL);
     if (!lookup_type || PyModule_AddObjectRef(module, "Lookup", (PyObject *)lookup_type)) return -1;
-    PyObject *reader = PyType_FromModuleAndSpec(module, &reader_spec, NULL);
-    int failed = !reader || PyModule_AddObjectRef(module, "Reader", reader);
-    Py_XDECREF(reader);
-    return failed ? -1 : 0;
+    reader_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &reader_spec, NULL);
+    return reader_type ? PyModule_AddObjectRef(module, "Reader", (PyObject *)reader_type) : -1;
 }

@@ -1,4 +1,4 @@
-/* Between lookup.c and put.c. */
+/* Between lookup.c, put.c and memoized.c. */
 #ifndef MVOLATILE_CACHE_LOOKUP_H
 #define MVOLATILE_CACHE_LOOKUP_H
 
@@ -9,7 +9,8 @@
 #define SLOTS (1u << (NUMBER_SHIFT - KIND_BITS))
 enum {
     BYTES,
-    STR
+    STR,
+    PICKLE = 5 /* as in cache/values.py */
 };
 
 /* What a plain store needs; see put.c. Changed under the cache's lock. */
@@ -33,6 +34,16 @@ typedef struct {
     char torn; /* in the middle of a change, or it was cut short there */
     struct plain plain;
 } LookupObject;
+
+typedef struct {
+    PyObject_HEAD
+    LookupObject *lookup;
+} ReaderObject;
+
+extern PyTypeObject *reader_type;
+extern PyObject *missing;
+PyObject *find(LookupObject *self, PyObject *key); /* a new reference to the value or to `missing` */
+PyObject *take_error(void); /* the exception that is set, with its traceback; a new reference, and none is set any more */
 
 PyObject *lookup_arm(LookupObject *self, PyObject *args);
 PyObject *lookup_disarm(LookupObject *self, PyObject *unused);

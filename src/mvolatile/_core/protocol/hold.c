@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "protocol/linger.h"
 #include "protocol/parts.h"
 #include "protocol/residence.h"
 #include "protocol/trap.h"
@@ -268,6 +269,7 @@ void mark_what_collapsed(struct range *range) {
 }
 
 int mark(struct range *range) {
+    linger_no_more(range);
     if (range_tier == OS_TIER_UNSUPPORTED) return 0;
     int err = 0;
     bool unwatched = !range->watched && range_tier == OS_TIER_USERFAULTFD;

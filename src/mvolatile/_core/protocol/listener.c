@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "protocol/gate.h"
+#include "protocol/linger.h"
 
 /* How long a poll lasts, at most: as long as all before it together, so that a listener which lived shortly is gone shortly, and one second in
  * the end, which is one look a second. To wake it instead would take a descriptor in the program's table, or a signal: a signalfd() in the
@@ -28,6 +29,7 @@ static void take_all(struct listener *listener, const short *ready) {
         if (!ready[i]) continue;
         if (os_source_take(&listener->sources[i], ready[i], &err)) {
             atomic_store(&listener->when[i], os_now());
+            linger_press();
             tell(listener, 1u << i);
         } else if (err) {
             os_source_close(&listener->sources[i]);

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "protocol/giveback.h"
+#include "protocol/linger.h"
 #include "protocol/parts.h"
 #include "protocol/pool.h"
 #include "protocol/residence.h"
@@ -12,7 +13,8 @@
 #include "protocol/watch.h"
 
 static void reset(struct range *range) {
-    range->marked = range->watched = range->stored = false;
+    range->marked = range->watched = range->stored = range->aged = range->lingers = false;
+    range->used = 0;
     range->pins = range->writers = 0;
     range->generation = 0;
     range->refusal = 0;
@@ -40,20 +42,23 @@ static void end_life(struct range *range) {
     /* A trap that found this range before may still be at work; a later one sees that it is not live. */
     while (atomic_load(&range->traps)) os_pause();
     ranges_delist(range);
+    linger_no_more(range);
     if (range->stored) spare_count_closed(range->mapped);
     extents_clear(&range->data);
     extents_clear(&range->lost);
 }
 
 static int fill_new(struct range *range, const struct part *parts, size_t count, bool kept) {
+    enum beginning of_kept = range->marked ? BEGINS_KEPT : BEGINS_HELD;
     range->stored = true;
     spare_count_stored(range->mapped);
-    return store_parts(range, parts, count, kept ? BEGINS_KEPT : range->watched ? BEGINS_MISSING
-                                                                                : BEGINS_ORDINARY);
+    return store_parts(range, parts, count, kept ? of_kept : range->watched ? BEGINS_MISSING
+                                                                            : BEGINS_ORDINARY);
 }
 
 /* `parts`: what it is to hold, or NULL. A fork finds it whole, or not there. */
-static int try_open(size_t nbytes, bool huge, unsigned options, const char *name, const struct part *parts, size_t count, struct range **out) {
+static int try_open(size_t nbytes, bool huge, unsigned options, const char *name, const struct part *parts, size_t count, bool only_kept,
+                    struct range **out) {
     size_t mapped = page_up(nbytes);
     if (mapped < nbytes) return ENOMEM;
     struct range *range = ranges_take();
@@ -70,6 +75,7 @@ static int try_open(size_t nbytes, bool huge, unsigned options, const char *name
     int err = range->noted ? 0 : ENOMEM;
     bool watched = range->small && range_tier == OS_TIER_USERFAULTFD;
     bool kept = !err && parts && range_tier == OS_TIER_USERFAULTFD && trap_catches() && spare_take(range);
+    if (!err && !kept && only_kept) err = ENOENT;
     if (!err && parts) giveback_charge(range, mapped);
     if (!err && !kept) err = pool_take(range, mapped, range->huge, watched, !parts, options, &range->block, &range->base);
     if (err) {
@@ -90,25 +96,26 @@ static int try_open(size_t nbytes, bool huge, unsigned options, const char *name
     return err;
 }
 
-static int open_new(size_t nbytes, bool huge, unsigned options, const char *name, const struct part *parts, size_t count,
+static int open_new(size_t nbytes, bool huge, unsigned options, const char *name, const struct part *parts, size_t count, bool kept,
                     struct range **out) {
     int err;
     unsigned watch = watch_renewals;
     watch_check(); /* the pool watches what it hands out, and the program may have closed the descriptor since it last did */
-    do err = try_open(nbytes, huge, options, name, parts, count, out);
+    do err = try_open(nbytes, huge, options, name, parts, count, kept, out);
     while (err && ((err == ENOMEM && range_give_back_kept()) || watch_renewed(&watch)));
     return err;
 }
 
 int range_open(size_t nbytes, bool huge, unsigned options, const char *name, struct range **out) {
-    return open_new(nbytes, huge, options, name, NULL, 0, out);
+    return open_new(nbytes, huge, options, name, NULL, 0, false, out);
 }
 
-int range_open_stored(const struct part *parts, size_t count, bool huge, unsigned options, const char *name, struct range **out) {
+int range_open_stored(const struct part *parts, size_t count, bool huge, unsigned options, const char *name, bool kept,
+                      struct range **out) {
     size_t nbytes = 0;
     for (size_t i = 0; i < count; i++)
         if (__builtin_add_overflow(nbytes, parts[i].length, &nbytes)) return ENOMEM;
-    return nbytes ? open_new(nbytes, huge, options, name, parts, count, out) : EINVAL;
+    return nbytes ? open_new(nbytes, huge, options, name, parts, count, kept, out) : EINVAL;
 }
 
 /* Callers first: one that opens a peek or a pin is counted as a caller until that is counted. */
@@ -122,8 +129,9 @@ static int close_it(struct range *range, bool keep) {
         range_leave(range);
         return EBUSY;
     }
+    bool held = range->lingers;
     end_life(range);
-    if (!keep || !spare_keep(range)) pool_give(range->block, range->base, range->mapped);
+    if (!keep || !spare_keep(range, held)) pool_give(range->block, range->base, range->mapped);
     pthread_mutex_unlock(&range->lock);
     ranges_give(range);
     gate_leave();

@@ -51,8 +51,10 @@ enum beginning {
     BEGINS_ORDINARY, /* nothing of it is volatile, and a touch fills what is missing */
     BEGINS_MISSING,  /* watched, and all of it is missing */
     BEGINS_KEPT,     /* watched and volatile; what is there and what is missing nobody knows */
+    BEGINS_HELD,     /* watched, all there, and not volatile: its last owner lingered */
 };
 int store_parts(struct range *range, const struct part *parts, size_t count, enum beginning beginning);
+int mark_stored(struct range *range, bool touching); /* `touching`: traps of this thread are repaired */
 
 /* peeks.c */
 void peek_open(struct peek *peek);

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "protocol/giveback.h"
+#include "protocol/linger.h"
 #include "protocol/parts.h"
 #include "protocol/trap.h"
 #include "protocol/watch.h"
@@ -25,7 +26,7 @@ bool range_pin_is_quick(struct range *range) {
     if (!gate_try_to_enter()) return false;
     bool quick = false;
     if (!pthread_mutex_trylock(&range->lock)) {
-        quick = range->pins > 0;
+        quick = range->pins || range->lingers;
         pthread_mutex_unlock(&range->lock);
     }
     gate_leave();
@@ -54,11 +55,11 @@ void range_unpin(struct range *range, bool write) {
     unsigned watch = watch_renewals;
     range_enter(range);
     if (write) end_writing(range);
-    int err = --range->pins ? 0 : mark(range);
+    int err = --range->pins || linger_after_use(range) ? 0 : mark(range);
     range_leave(range);
     if (!err || !watch_renewed(&watch)) return;
     range_enter(range);
-    if (!range->pins && !range->marked) mark(range);
+    if (!range->pins && !range->marked && !range->lingers) mark(range);
     range_leave(range);
 }
 

@@ -40,6 +40,7 @@ struct range {
     bool small;     /* shares an arena, which is watched as a whole */
     bool huge;
     bool stored;       /* by range_open_stored() */
+    bool aged;         /* its pages were marked for another before it was stored, and not since; store.c */
     bool foreign;      /* raw.c: not of the pool, may be mapped anew behind our back; offsets are addresses */
     bool may_collapse; /* khugepaged is allowed */
     unsigned options;  /* of enum range_options */
@@ -54,6 +55,9 @@ struct range {
     uint64_t generation;  /* grows by one with each detected loss */
     _Atomic size_t counted;   /* residence.h */
     _Atomic uint64_t touched; /* by residence.c's clock, when it was last made or let go */
+    bool lingers;         /* not marked, though nobody pins it; linger.c */
+    _Atomic int64_t used; /* when it was stored or let go, by os_now(); of stored ones */
+    struct range *linger_next, *linger_prev; /* under that list's lock */
     struct extents data;  /* byte offsets, whole pages */
     struct extents lost;  /* byte offsets */
     _Atomic uint64_t changes;
@@ -77,12 +81,14 @@ enum range_options {
 };
 int range_open(size_t nbytes, bool huge, unsigned options, const char *name, struct range **out);
 /* The same with bytes in it, one part after another; volatile on return, unless `refusal` says why not. Memory of one that was closed with
- * range_close_and_keep() serves again. `parts` may be anywhere, also in volatile memory, and of no bytes. */
+ * range_close_and_keep() serves again. `parts` may be anywhere, also in volatile memory, and of no bytes. `kept`: only such memory; ENOENT if there is
+ * none. */
 struct part {
     const char *bytes;
     size_t length;
 };
-int range_open_stored(const struct part *parts, size_t count, bool huge, unsigned options, const char *name, struct range **out);
+int range_open_stored(const struct part *parts, size_t count, bool huge, unsigned options, const char *name, bool kept,
+                      struct range **out);
 /* EBUSY, and nothing changed, while a pin, a peek or another call lives; the caller counts in `users`. A trap of an open peek must not find
  * the range half closed, so this is decided before anything is touched. */
 int range_close(struct range *range);

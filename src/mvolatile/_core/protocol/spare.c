@@ -2,6 +2,8 @@
 
 #include <pthread.h>
 
+#include "platform/apart.h"
+#include "protocol/linger.h"
 #include "protocol/pool.h"
 #include "protocol/parts.h"
 #include "protocol/residence.h"
@@ -17,6 +19,7 @@ struct piece {
     size_t len, counted;
     unsigned options;
     bool huge, may_collapse;
+    int64_t held_since; /* 0: it is marked */
 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* before the pool's */
@@ -31,6 +34,7 @@ static struct piece remove_piece(size_t at) {
     struct piece piece = pieces[at];
     for (count--; at < count; at++) pieces[at] = pieces[at + 1];
     kept -= piece.len;
+    if (piece.held_since) linger_discount(piece.len);
     return piece;
 }
 
@@ -46,18 +50,22 @@ static bool is_too_much(size_t more) {
 }
 
 /* What was refused to be marked would stay; what nobody watches would be read as zeros by who scans it. */
-static bool is_fit(struct range *range) {
-    return range_tier == OS_TIER_USERFAULTFD && range->marked && range->watched && !range->refusal && range->mapped <= MOST_BYTES;
+static bool is_fit(struct range *range, bool held) {
+    return range_tier == OS_TIER_USERFAULTFD && (range->marked || held) && range->watched && !range->refusal && range->mapped <= MOST_BYTES;
 }
 
-bool spare_keep(struct range *range) {
-    if (!is_fit(range)) return false;
+bool spare_keep(struct range *range, bool held) {
+    if (!is_fit(range, held)) return false;
+    if (held && !linger_count(range->mapped)) {
+        if (os_free_lazily(range->base, range->mapped)) return false;
+        held = false;
+    }
     pool_hand_over(range->block, range->base, NULL);
     if (!range->small) os_name(range->base, range->mapped, "mvolatile:spare");
     pthread_mutex_lock(&lock);
     while (count && is_too_much(range->mapped)) give_back(0);
-    pieces[count++] = (struct piece){range->block,   range->base, range->mapped, atomic_exchange(&range->counted, 0),
-                                     range->options, range->huge, range->may_collapse};
+    pieces[count++] = (struct piece){range->block, range->base, range->mapped, atomic_exchange(&range->counted, 0),
+                                     range->options, range->huge, range->may_collapse, held ? os_now() : 0};
     kept += range->mapped;
     pthread_mutex_unlock(&lock);
     return true;
@@ -94,7 +102,9 @@ bool spare_take(struct range *range) {
     range->may_collapse = piece.may_collapse;
     atomic_store(&range->counted, piece.counted);
     if (piece.counted > range->mapped) residence_count(range, range->mapped);
-    range->marked = range->watched = true;
+    /* Of a slot the last owner may have filled less. */
+    range->marked = !piece.held_since || piece.len < range->mapped;
+    range->watched = true;
     pool_hand_over(piece.block, piece.base, range);
     return true;
 }
@@ -113,6 +123,21 @@ bool spare_give_back(void) {
     while (count) give_back(count - 1);
     pthread_mutex_unlock(&lock);
     return any;
+}
+
+void spare_mark(int64_t since) {
+    pthread_mutex_lock(&lock);
+    for (size_t i = count; i--;) {
+        struct piece *piece = &pieces[i];
+        if (!piece->held_since || piece->held_since > since) continue;
+        if (os_free_lazily(piece->base, piece->len)) {
+            give_back(i);
+        } else {
+            linger_discount(piece->len);
+            piece->held_since = 0;
+        }
+    }
+    pthread_mutex_unlock(&lock);
 }
 
 size_t spare_bytes(void) {

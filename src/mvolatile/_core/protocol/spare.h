@@ -5,16 +5,18 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 struct range;
 struct block;
 
-/* The memory of a range that is being closed: false if it is not to be kept, and the caller gives it to the pool. */
-bool spare_keep(struct range *range);
-/* For `range`, which knows by its other fields what it needs. False: there is none. */
+/* The memory of a range that is being closed: false if it is not to be kept, and the caller gives it to the pool. `held`: it lingered. */
+bool spare_keep(struct range *range, bool held);
+/* For `range`, which knows by its other fields what it needs; it is marked, or all there and held. False: there is none. */
 bool spare_take(struct range *range);
 size_t spare_give_back_oldest(void); /* its bytes; 0: there is none */
 bool spare_give_back(void); /* all of it, to the pool; whether there was any */
+void spare_mark(int64_t since); /* what is held longer than that */
 size_t spare_bytes(void);
 
 /* What open stored values take: a part of that is kept at most. */

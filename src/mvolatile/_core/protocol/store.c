@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "protocol/linger.h"
 #include "protocol/pool.h"
 #include "protocol/parts.h"
 #include "protocol/spare.h"
@@ -92,6 +93,15 @@ static void make_young(struct range *range) {
     atomic_fetch_sub(&range->peeks, 1);
 }
 
+int mark_stored(struct range *range, bool touching) {
+    int err = mark(range);
+    if (!err && range->aged && touching) {
+        make_young(range);
+        range->aged = false;
+    }
+    return err;
+}
+
 int store_parts(struct range *range, const struct part *parts, size_t count, enum beginning beginning) {
     pthread_mutex_lock(&range->lock);
     int err = 0;
@@ -103,8 +113,9 @@ int store_parts(struct range *range, const struct part *parts, size_t count, enu
     extents_add(&range->data, 0, range->mapped);
     atomic_store(&range->lossy, false);
     range->generation = 0;
-    if (!err) (void)mark(range); /* a refusal is for the caller to see */
-    if (!err && beginning == BEGINS_KEPT) make_young(range);
+    range->marked = false;
+    range->aged = beginning == BEGINS_KEPT || beginning == BEGINS_HELD;
+    if (!err && !linger_after_store(range)) (void)mark_stored(range, true); /* a refusal is for the caller to see */
     pthread_mutex_unlock(&range->lock);
     return err;
 }

@@ -4,6 +4,8 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
+#include "protocol/linger.h"
+#include "protocol/marker.h"
 #include "protocol/pool.h"
 #include "protocol/parts.h"
 #include "protocol/raw.h"
@@ -46,6 +48,7 @@ static void before_fork(void) {
     range_shut_gate();
     range_shut_out_traps();
     (void)spare_give_back(); /* nobody of a child would watch it, or may have its bytes */
+    marker_before_fork();
     pool_lock();
     raw_lock();
     raw_before_fork();
@@ -86,6 +89,7 @@ static void in_child(void) {
     watch_again(true);
     range_after_wipe();
     range_forget_other_threads();
+    linger_in_child();
     let_go(true);
 }
 
@@ -101,6 +105,7 @@ void watch_count_forks(void) {
 void watch_init(void) {
     watch_count_forks();
     pthread_atfork(before_fork, in_parent, in_child);
+    marker_init();
 }
 
 bool watch_renew(void) {

@@ -1,5 +1,6 @@
 /* The limit on what volatile memory adds to RSS, as the library's own Python sets and asks it. */
 #include "protocol/giveback.h"
+#include "protocol/marker.h"
 #include "protocol/residence.h"
 #include "protocol/spare.h"
 #include "python/python.h"
@@ -11,6 +12,7 @@ static PyObject *limit_residence(PyObject *module, PyObject *nbytes) {
     if (ready()) return NULL;
     atomic_store(&residence_limit, most);
     Py_BEGIN_ALLOW_THREADS
+    marker_give_up();
     given = giveback_look();
     Py_END_ALLOW_THREADS
     return PyLong_FromSize_t(given);
@@ -29,6 +31,7 @@ static PyObject *give_back(PyObject *module, PyObject *most) {
     size_t bytes = PyLong_AsSize_t(most), given;
     if ((bytes == (size_t)-1 && PyErr_Occurred()) || ready()) return NULL;
     Py_BEGIN_ALLOW_THREADS
+    marker_give_up();
     given = giveback_until(bytes);
     Py_END_ALLOW_THREADS
     return PyLong_FromSize_t(given);
@@ -39,6 +42,7 @@ static PyObject *held_bytes(PyObject *module, PyObject *unused) {
     if (ready()) return NULL;
     size_t held;
     Py_BEGIN_ALLOW_THREADS
+    marker_give_up();
     held = giveback_held();
     Py_END_ALLOW_THREADS
     return PyLong_FromSize_t(held);

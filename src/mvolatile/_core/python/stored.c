@@ -3,6 +3,8 @@
 
 #include <errno.h>
 
+#include "protocol/linger.h"
+#include "protocol/marker.h"
 #include "protocol/spare.h"
 
 #define FEW 16 /* parts: more are allocated */
@@ -28,7 +30,8 @@ static int open_all(struct views *views, PyObject *list, Py_ssize_t most, Py_ssi
     return 0;
 }
 
-static int open_range(MemoryObject *self, struct views *views, Py_ssize_t nbytes, unsigned options, const char *label) {
+/* 1; 0 where there is no memory that was kept, and none else is wanted; or -1 with an exception set. */
+static int open_range(MemoryObject *self, struct views *views, Py_ssize_t nbytes, unsigned options, const char *label, bool kept) {
     struct range *range;
     int err;
     if (!nbytes || self->range) {
@@ -36,23 +39,24 @@ static int open_range(MemoryObject *self, struct views *views, Py_ssize_t nbytes
         return -1;
     }
     Py_BEGIN_ALLOW_THREADS
-    err = range_open_stored(views->parts, (size_t)views->count, true, options, label, &range);
+    err = range_open_stored(views->parts, (size_t)views->count, true, options, label, kept, &range);
     Py_END_ALLOW_THREADS
+    if (err == ENOENT && kept) return 0;
     if (err) {
         fail(err, "mmap, madvise or UFFDIO_COPY");
         return -1;
     }
     self->range = range;
     self->nbytes = nbytes;
-    return 0;
+    return 1;
 }
 
 static PyObject *open_stored(PyObject *module, PyObject *args) {
     (void)module;
     PyObject *object, *list, *name;
-    int dump, inherit;
+    int dump, inherit, kept;
     const char *label;
-    if (!PyArg_ParseTuple(args, "O!O!ppOs", memory_type, &object, &PyList_Type, &list, &dump, &inherit, &name, &label) || ready() || watch_signals()) return NULL;
+    if (!PyArg_ParseTuple(args, "O!O!ppOsp", memory_type, &object, &PyList_Type, &list, &dump, &inherit, &name, &label, &kept) || ready() || watch_signals()) return NULL;
     MemoryObject *self = (MemoryObject *)object;
     Py_buffer few[FEW];
     struct part few_parts[FEW];
@@ -62,20 +66,21 @@ static PyObject *open_stored(PyObject *module, PyObject *args) {
         views.buffers = PyMem_Malloc((size_t)most * sizeof *views.buffers);
         views.parts = PyMem_Malloc((size_t)most * sizeof *views.parts);
     }
-    int failed = -1;
+    int opened = -1;
     if (!views.buffers || !views.parts)
         PyErr_NoMemory();
     else if (!open_all(&views, list, most, &nbytes))
-        failed = open_range(self, &views, nbytes, (dump ? RANGE_DUMP : 0) | (inherit ? 0 : RANGE_WIPE), label);
+        opened = open_range(self, &views, nbytes, (dump ? RANGE_DUMP : 0) | (inherit ? 0 : RANGE_WIPE), label, kept);
     release_all(&views);
     if (most > FEW) {
         PyMem_Free(views.buffers);
         PyMem_Free(views.parts);
     }
-    if (failed) return NULL;
+    if (opened < 0) return NULL;
+    if (!opened) Py_RETURN_FALSE;
     self->name = Py_NewRef(name);
     after_use(self);
-    Py_RETURN_NONE;
+    Py_RETURN_TRUE;
 }
 
 /* A call that is under way is not waited for: it may take as long as a copy, and the caller has a lock that others want. */
@@ -108,9 +113,36 @@ static PyObject *kept_bytes(PyObject *module, PyObject *unused) {
     return PyLong_FromSize_t(spare_bytes());
 }
 
+static PyObject *let_linger(PyObject *module, PyObject *number) {
+    (void)module;
+    size_t most = PyLong_AsSize_t(number);
+    if (PyErr_Occurred()) return NULL;
+    linger_allow(most);
+    Py_RETURN_NONE;
+}
+
+static PyObject *mark_lingering(PyObject *module, PyObject *unused) {
+    (void)module, (void)unused;
+    if (ready()) return NULL;
+    Py_BEGIN_ALLOW_THREADS
+    if (linger_bytes()) marker_give_up();
+    Py_END_ALLOW_THREADS
+    Py_RETURN_NONE;
+}
+
+static PyObject *lingering_bytes(PyObject *module, PyObject *unused) {
+    (void)module, (void)unused;
+    return PyLong_FromSize_t(linger_bytes());
+}
+
 PyMethodDef stored_functions[] = {
+    {"let_linger", let_linger, METH_O,
+     "let_linger($module, most, /)\n--\n\nSo many bytes of stored values at most stay held for some milliseconds after their use."},
+    {"mark_lingering", mark_lingering, METH_NOARGS, "mark_lingering($module, /)\n--\n\nWhat lingers is made volatile now."},
+    {"lingering_bytes", lingering_bytes, METH_NOARGS, "lingering_bytes($module, /)\n--\n\nHow much is held so now."},
     {"open_stored", open_stored, METH_VARARGS,
-     "open_stored($module, memory, parts, dump, inherit, name, label, /)\n--\n\nTake memory with `parts` in it, once; volatile already."},
+     "open_stored($module, memory, parts, dump, inherit, name, label, kept, /)\n--\n\nTake memory with `parts` in it, once. `kept`: only what was kept of others; "
+     "False if there is none."},
     {"close_and_keep", close_and_keep, METH_O,
      "close_and_keep($module, memory, /)\n--\n\nClose it, and let its memory serve for the next that is stored. False, and nothing changed, if anybody uses it."},
     {"give_back_kept", give_back_kept, METH_NOARGS,

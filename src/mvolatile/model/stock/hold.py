@@ -249,4 +249,4 @@ def mark(t: Task, r: int, g: Guarded) -> Held:
     if not error:
         g = g._replace(marked=True)
         yield from os_free_lazily(t, t.m.all_pages)
-    return g, error
+    return g._replace(lingers=False), error

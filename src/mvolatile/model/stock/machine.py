@@ -47,6 +47,7 @@ class Guarded(NamedTuple):
     data: int = 0
     lost: int = 0
     fork_count: int = 0
+    lingers: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +178,12 @@ class Broken:
 
     store_forgives_late: bool = False
     """A store throws its notes away after it has marked."""
+
+    linger_under_pin: bool = False
+    """The marker does not look whether somebody has pinned what it marks."""
+
+    linger_stale: bool = False
+    """The marker does not look again, under the lock, whether what it found on the list lingers still."""
 
 
 def switches() -> tuple[str, ...]:

@@ -193,5 +193,5 @@ def range_close(t: Task, r: int, keep: bool = False) -> Steps[str | None]:
         yield global_store(t, "owner", None)
     else:
         yield from pool_give(t)
-    yield from range_leave(t, r, g)
+    yield from range_leave(t, r, g._replace(lingers=False))
     return None

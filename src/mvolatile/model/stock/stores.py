@@ -62,9 +62,11 @@ def begin_anew(t: Task, r: int, g: Guarded) -> Steps[Guarded]:
     return g._replace(data=t.m.all_pages)
 
 
-def store_parts(t: Task, r: int, g: Guarded, value: int, kept: bool) -> Steps[Guarded]:
-    """`store_parts()`."""
-    if kept:
+def store_parts(t: Task, r: int, g: Guarded, value: int, kept: bool, held: bool) -> Steps[Guarded]:
+    """`store_parts()`. It is marked at the end; that it may linger until the marker comes, is `use_again()`."""
+    if held:
+        g = g._replace(watched=True, data=t.m.all_pages)
+    elif kept:
         g = yield from look_over(t, r, g)
     elif g.watched:
         g = g._replace(lost=t.m.all_pages)
@@ -78,8 +80,9 @@ def store_parts(t: Task, r: int, g: Guarded, value: int, kept: bool) -> Steps[Gu
     return (yield from begin_anew(t, r, g)) if late else g
 
 
-def range_open_stored(t: Task, r: int, value: int, kept: bool) -> Steps[None]:
-    """`range_open_stored()` with `struct range` number `r`, which is spare; `kept`: in the memory that was."""
+def range_open_stored(t: Task, r: int, value: int, kept: bool, held: bool = False) -> Steps[None]:
+    """`range_open_stored()` with `struct range` number `r`, which is spare; `kept`: in the memory that was; `held`: it
+    lingered when it left."""
     for name, initial in (("writing", 0), ("lossy", False), ("notes", 0), ("noted", 0)):
         yield atomic_store(t, r, name, initial)
     g = Guarded(watched=not t.m.config.large and t.tier == USERFAULTFD)
@@ -88,6 +91,6 @@ def range_open_stored(t: Task, r: int, value: int, kept: bool) -> Steps[None]:
         yield os_reserve(t)
     yield global_store(t, "owner", r)
     yield atomic_store(t, r, "live", True)
-    g = yield from store_parts(t, r, g, value, kept)
+    g = yield from store_parts(t, r, g, value, kept, held)
     yield atomic_store(t, r, "guarded", g)
     yield from gate_leave(t)
