@@ -64,33 +64,6 @@ def test_the_long_way_for_all_else(value: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [None, 5, (1, "two"), {"a": [1]}, {1, 2}, memoryview(b"seen"), range(9), ["long"] * 3000]
-)
-@pytest.mark.parametrize("old", [None, VALUE, (1, 2)], ids=["new", "over bytes", "over a pickle"])
-def test_what_was_laid_out_goes_the_same_way(value: Any, old: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    cache = armed()
-    if old is not None:
-        cache["k"] = old
-    with monkeypatch.context() as patch:
-        patch.setattr(engine_of(cache), "change", None)
-        cache["k"] = value
-        assert cache.get_or_set("l", lambda: value) == value
-    assert cache["k"] == cache["l"] == value
-    assert is_valid(cache)
-    seal(cache)
-    assert cache["k"] == cache["l"] == value
-    assert len(cache) == 4
-
-
-def test_what_was_laid_out_is_bytes_of_a_kind() -> None:
-    lookup = engine_of(armed()).lookup
-    for kind, data, error in ((16, b"x", ValueError), (0, "x", TypeError), (-1, b"x", OverflowError)):
-        with pytest.raises(error):
-            lookup.put_laid_out("k", kind, data, None, 0)  # type: ignore[arg-type]
-    assert "k" not in lookup.index
-
-
-@pytest.mark.parametrize(
     "options",
     [{"ttl": 60}, {"maxsize": 9}, {"on_evict": lambda key, why: None}, {"on_lost": lambda keys: None}],
     ids=["ttl", "maxsize", "on_evict", "on_lost"],
