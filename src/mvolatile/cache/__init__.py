@@ -25,7 +25,7 @@ The map, from the bottom up::
     behind/        what is kept behind memory   tiers.py       between the two
     keybytes.py    keys as bytes
     cache.py       VolatileCache                keys.py        keys of calls
-    decorator.py   @volatile_cache
+    decorator.py   @volatile_cache              memoize.py     its calls, in one call of C
 """
 
 from __future__ import annotations

@@ -139,7 +139,7 @@ def test_what_is_within_is_writable_and_private(cache: Any) -> None:
     first["b"][:] = b"x" * LARGE
     first["c"][1] = 7
     second = cache["k"]
-    assert np.array_equal(second["a"], value["a"])  # type: ignore[arg-type]
+    assert np.array_equal(second["a"], value["a"])
     assert second["b"] == bytearray(LARGE)
     assert second["c"][1] == 2
     assert type(second["c"]) is np.ma.MaskedArray
