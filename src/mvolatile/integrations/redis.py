@@ -237,7 +237,7 @@ class _KernelPolicy(EvictionPolicyInterface):
         self._cache = cache
 
     @property
-    def cache(self) -> CacheInterface:
+    def cache(self) -> Any:
         """Whose it is."""
         return self._cache
 
