@@ -243,6 +243,7 @@ class Storing:
                 self._store.put_small(key, kind, data, queue=queue, cost=cost)
             except OutOfMemoryError:
                 self._put_instead_of_others(key, kind, data, queue, cost)
+            self._parts.residence.keep_own()  # what moved may have taken a segment of its own
             self._reclaimer.tidy()
             if not kind & EXPIRES and not self._reclaimer.is_tight:
                 self._parts.arm()

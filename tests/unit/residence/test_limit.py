@@ -248,7 +248,8 @@ def test_a_cache_has_a_limit_of_its_own(size: int) -> None:
             cache[key] = b"c" * size
             if key * size % 2_000_000 == 0:
                 other[key] = b"o" * 1_000_000
-                assert sum(usage.resident for usage in usage_by_name()) <= most + len(other) * 1_003_520
+                there = sum(usage.resident for usage in usage_by_name())
+                assert there <= most + len(other) * 1_003_520, (there, len(other))
         assert len(other) == 30
         assert cache.cache_info().bytes > most * 0.6
         with pytest.raises(mv.TooLargeError, match="max_resident"):
