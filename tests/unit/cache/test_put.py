@@ -85,7 +85,7 @@ def test_what_was_laid_out_is_bytes_of_a_kind() -> None:
     lookup = engine_of(armed()).lookup
     for kind, data, error in ((16, b"x", ValueError), (0, "x", TypeError), (-1, b"x", OverflowError)):
         with pytest.raises(error):
-            lookup.put_laid_out("k", kind, data, None)  # type: ignore[arg-type]
+            lookup.put_laid_out("k", kind, data, None, 0)  # type: ignore[arg-type]
     assert "k" not in lookup.index
 
 
