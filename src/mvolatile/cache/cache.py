@@ -247,13 +247,14 @@ class VolatileCache(Verbs[K, V], MutableMapping[K, V]):
     def pop(self, key: K, default: Any = MISSING) -> Any:
         """Remove and return the value; without it `default`, or `KeyError`."""
         engine = self._engine
-        engine.bring(key)
         while True:
+            engine.bring(key)
             locator = engine.index.get(key)
             value = engine.find(key)
             if value is MISSING:
+                if engine.forget_missing(key):
+                    continue
                 engine.count_miss()
-                engine.change(engine.forget_expired, key)
                 if default is MISSING:
                     raise KeyError(key)
                 return default

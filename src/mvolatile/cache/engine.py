@@ -114,6 +114,21 @@ class Engine(Parts):
             deleted += self.storing.remove(key) and there
         return deleted
 
+    def forget_missing(self, key: Any) -> bool:
+        """Somebody takes the value of `key`, which memory has not. False; or True if it was brought there meanwhile.
+
+        The bad schedule: the kernel takes it after it was brought, and what is behind would be found by the next get.
+        """
+        return self.change(self._forget_missing, key) is True
+
+    def _forget_missing(self, key: Any) -> bool:
+        if self.tier is not None and self.reading.entry(key) is not None:
+            return True
+        self.forget_expired(key)
+        if self.tier is not None:
+            self.tier.delete(key)
+        return False
+
     def forget_expired(self, key: Any) -> None:
         """What is being made for `key` is out of date, and what expired is not to be given in its place."""
         self.calls.invalidate(key)

@@ -8,6 +8,7 @@ import json
 import math
 import pickle
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -180,8 +181,8 @@ def test_times_to_live(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         assert 0 < left <= 10
         assert cache.ttl("ever") == math.inf
         assert cache.ttl("touched") > 900
-    real = mvolatile.cache.tiers.time.time
-    monkeypatch.setattr(mvolatile.cache.tiers.time, "time", lambda: real() + 50)
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + 50)
     with make(**clock) as cache:
         assert cache.get("k") is None
         assert "k" not in cache

@@ -29,7 +29,7 @@ def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer, "PAUSE", 0.0)
 
 
-def make(behind: Behind, **options: Any) -> VolatileCache[str, Any]:
+def make(behind: Behind, **options: Any) -> VolatileCache[Any, Any]:
     return VolatileCache(behind=behind, **options)
 
 
