@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -32,13 +33,16 @@ class Source:
 
 
 @pytest.fixture
-def source() -> Source:
-    return Source()
+def source() -> Iterator[Source]:
+    made = Source()
+    yield made
+    made.answer = None  # an exception's frames have the cache
 
 
 @pytest.fixture
-def raised(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+def raised(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
     """What refreshers raised."""
     seen: list[Any] = []
     monkeypatch.setattr(threading, "excepthook", lambda told: seen.append(told.exc_value))
-    return seen
+    yield seen
+    seen.clear()
