@@ -7,11 +7,10 @@ One trace (Zipf, fixed seed), one cgroup limit, one cost of making a missing val
 and the same with diskcache behind it. Once with the limit as it is; once with a neighbour in the same cgroup that takes
 100 of the 256 MiB half way through the trace, and keeps them to its end. Then a working set of 20 times the limit:
 values of 128 KiB that are made in 0.2 ms, each key as likely as the others, so that no cache can save much; the cache
-beside the function alone. Prints total time, hits and kills; exits with
-1 if the cache is not within 10 per cent of the best cap's time, or not ahead of all when the free memory changes; or if
-the one before diskcache takes more than three quarters of diskcache's time, or has fewer hits (diskcache has all that
-there can be: each key is made once); or if ours has less than 0.95 of the throughput without a cache in the working
-set that is too large.
+beside the function alone. Prints total time, hits and kills; exits with 1 if the cache is not within 10 per cent of the
+best cap's time, or not ahead of all when the free memory changes, or has less than 0.95 of the throughput without a
+cache in the working set that is too large; or if the one before diskcache takes more than three quarters of diskcache's
+time, or has fewer hits (diskcache has all that there can be: each key is made once).
 """
 
 from __future__ import annotations
@@ -234,15 +233,15 @@ def main() -> int:
         print("with a neighbour in the second half" if neighbour else "alone", flush=True)
         here = search(requests, neighbour)
         rows += here
-        seconds = {(row["cache"], row["cap_mib"]): row["seconds"] or float("inf") for row in here}
-        ours, tiered = seconds.pop(OURS), seconds.pop(BEHIND)
+        found = {(row["cache"], row["cap_mib"]): row["seconds"] or float("inf") for row in here}
+        ours, tiered = found.pop(OURS), found.pop(BEHIND)
         beside = "neighbour" if neighbour else "alone"
-        ratios[beside] = ours / min(seconds.values())
-        ratios[f"before diskcache, {beside}"] = tiered / seconds[DISK]
+        ratios[beside] = ours / min(found.values())
+        ratios[f"before diskcache, {beside}"] = tiered / found[DISK]
         hits = {row["cache"]: row["hits"] or 0 for row in here}
         as_many = as_many and hits[BEHIND[0]] >= hits[DISK[0]]
         print(f"  ours / best of the others: {ratios[beside]:.2f}", flush=True)
-        print(f"  before diskcache / diskcache: {tiered / seconds[DISK]:.2f}", flush=True)
+        print(f"  before diskcache / diskcache: {tiered / found[DISK]:.2f}", flush=True)
     print(f"a working set of {TIMES} times the limit", flush=True)
     too_large = thrashing(8_000 if arguments.quick else 24_000)
     alone = {row["cache"]: row["seconds"] for row in too_large}

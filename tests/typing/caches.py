@@ -79,6 +79,10 @@ def telling(cache: VolatileCache[str, bytes]) -> None:
     assert_type(caches(), list[VolatileCache[Any, Any]])
     VolatileCache(on_lost=lambda keys: print(len(keys)), on_evict=lambda key, why: print(why))
     VolatileCache(stale=timedelta(seconds=5), stale_if_error=60, unstorable="return")
+    VolatileCache(behind={}, behind_mode="through")
+    VolatileCache(behind=5)  # type: ignore[arg-type]
+    VolatileCache(behind_mode="both")  # type: ignore[arg-type]
+    assert_type(info.behind_hits, int)
     VolatileCache(unstorable="no")  # type: ignore[arg-type]
     info.purged = 5  # type: ignore[misc]
     print(info.nothing)  # type: ignore[attr-defined]

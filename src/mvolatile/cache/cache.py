@@ -247,7 +247,6 @@ class VolatileCache(Verbs[K, V], MutableMapping[K, V]):
     def pop(self, key: K, default: Any = MISSING) -> Any:
         """Remove and return the value; without it `default`, or `KeyError`."""
         engine = self._engine
-        engine.bring(key)
         while True:
             engine.bring(key)
             locator = engine.index.get(key)

@@ -117,7 +117,7 @@ class Parts:
         self.unstorable = unstorable
         self.tags: Tags | None = None  # until the first value has one
         self.tier = None if behind is None else Tier(behind, behind_mode, name, codec is not None)
-        self.written: Callable[[Any, Any, float | None, Any], Any] | None = None  # of `Tiers`
+        self.written: Callable[[Any, Any, float | None, Any, int], Any] | None = None  # of `Tiers`
         self.codec, self.copy = codec, copy
         self.lookup, self.index = lookup, lookup.index
         self.undecodable = 0

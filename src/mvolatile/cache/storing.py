@@ -91,6 +91,8 @@ class Storing:
         """What was made here, for its maker has it; and what a program sets of which it told the cost, where the kernel
         alone says how much there may be. Else it has what it set.
         """
+        if self._parts.tier is not None:  # what is not stored here would not be written there
+            return False
         budget = self._parts.budget
         return isinstance(call, Call) or (cost > 0 and budget.max_bytes is None is budget.max_entries)
 
@@ -117,7 +119,7 @@ class Storing:
             self._parts.change(self._put_nothing, key, call)
             raise NoRoomError(f"a value of {encoded.nbytes} bytes, but there is room for {max(0, has)}")
         if parts.written is not None and not getattr(call, "loaded", False):
-            call = parts.written(key, encoded, expires, call)
+            call = parts.written(key, encoded, expires, call, cost)
         if self._store.is_large(nbytes):
             self._put_large(key, encoded, expires, call, cost)
             return

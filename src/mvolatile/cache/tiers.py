@@ -47,7 +47,7 @@ class Tiers:
     def __init__(self, parts: Parts, storing: Storing, tier: Tier) -> None:
         self._parts, self._storing, self._tier = parts, storing, tier
 
-    def written(self, key: Hashable, encoded: Encoded, expires: float | None, call: Any) -> Any:
+    def written(self, key: Hashable, encoded: Encoded, expires: float | None, call: Any, cost: int) -> Any:
         """What a store of `encoded` has in place of `call`, so that it goes behind."""
         tier = self._tier
         there = tier.key(key)
@@ -58,7 +58,7 @@ class Tiers:
             ends = NO_END
             if expires is not None and expires != math.inf:
                 ends = time.time() + expires - self._parts.timer()
-            record = Record(there[1], encoded.kind, bytes_of(encoded), ends)
+            record = Record(there[1], encoded.kind, bytes_of(encoded), ends, cost)
         else:
             tier.pending.dropped += 1
         return Written(tier.pending, self._parts.calls, key, there[0], record, call)
@@ -85,7 +85,7 @@ class Tiers:
                 parts.change(self._forget, key, there, load)
                 return MISSING
             if not parts.change.is_ours:
-                self._keep(key, value, expires, Loaded(load, call))
+                self._keep(key, value, expires, record.cost, Loaded(load, call))
         finally:
             tier.pending.end(there, load)
         tier.hits += 1
@@ -101,10 +101,11 @@ class Tiers:
             self._tier.failed(error)
             return MISSING
 
-    def _keep(self, key: Hashable, value: Any, expires: float | None, loaded: Loaded) -> None:
+    def _keep(self, key: Hashable, value: Any, expires: float | None, cost: int, loaded: Loaded) -> None:
         """Whatever keeps it from being stored is no reason to lose it."""
         try:
-            self._storing.store(key, value, math.inf, loaded, math.inf if expires is None else expires)
+            until = math.inf if expires is None else expires
+            self._storing.store(key, value, math.inf, loaded, until, cost)
         except ValueError:  # too large for this cache's bound, or the cache was closed
             pass
         except Exception as error:

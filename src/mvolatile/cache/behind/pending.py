@@ -153,6 +153,8 @@ class Pending:
         nothing.
         """
         with self._lock:
+            if self._hand is not None:  # whoever had it was interrupted before he could say how it ended
+                self.done(False)
             if self._clear:
                 self._hand = (CLEAR, None)
                 self._clear = False

@@ -14,6 +14,7 @@ import time
 import zlib
 from typing import Any, NamedTuple
 
+from ..cost import UNKNOWN
 from ..values import BYTES, CODED, PICKLE
 
 __all__ = ["NO_END", "Record", "packed", "unpacked"]
@@ -22,8 +23,8 @@ VERSION = 1
 MAGIC = b"mvB"
 NO_END = math.inf
 
-_HEAD = struct.Struct("<3sBB3xIddQI")
-"""Magic, version, kind, the key's length, end of life (seconds since 1970), cost (seconds), bytes of data, checksum
+_HEAD = struct.Struct("<3sBBB2xIdQI")
+"""Magic, version, kind, class of cost, the key's length, end of life (seconds since 1970), bytes of data, checksum
 of all but itself.
 """
 _SUM = struct.Struct("<I")
@@ -36,7 +37,7 @@ class Record(NamedTuple):
     kind: int
     data: Any
     expires: float = NO_END
-    cost: float = 0.0
+    cost: int = UNKNOWN
 
     @property
     def lasts(self) -> float:
@@ -47,7 +48,7 @@ class Record(NamedTuple):
 def packed(record: Record) -> bytes:
     """As it lies behind."""
     head = _HEAD.pack(
-        MAGIC, VERSION, record.kind, len(record.key), record.expires, record.cost, len(record.data), 0
+        MAGIC, VERSION, record.kind, record.cost, len(record.key), record.expires, len(record.data), 0
     )[: -_SUM.size]
     checksum = zlib.crc32(record.data, zlib.crc32(record.key, zlib.crc32(head)))
     return b"".join((head, _SUM.pack(checksum), record.key, record.data))
@@ -61,7 +62,7 @@ def unpacked(found: Any, key: bytes, coded: bool) -> Record | None:
         return None
     if len(whole) < _HEAD.size:
         return None
-    magic, version, kind, key_size, expires, cost, size, checksum = _HEAD.unpack_from(whole)
+    magic, version, kind, cost, key_size, expires, size, checksum = _HEAD.unpack_from(whole)
     if magic != MAGIC or version != VERSION or len(whole) != _HEAD.size + key_size + size:
         return None
     data = whole[_HEAD.size + key_size :]

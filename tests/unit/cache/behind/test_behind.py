@@ -16,6 +16,7 @@ import trio
 
 import mvolatile
 from mvolatile import VolatileCache, VolatilityWarning, volatile_cache
+from mvolatile.cache.cost import UNKNOWN, class_of
 from mvolatile.cache.engine import engine_of
 
 from ..helpers import is_valid, purge
@@ -315,3 +316,15 @@ def test_wrong_arguments(behind: Behind) -> None:
         cache.set("k", b"v", tag="t")
     with pytest.raises(ValueError, match="has no tags"):
         volatile_cache(behind=behind, tag="t")(len)
+
+
+def test_what_a_value_cost_goes_along(make: Any, behind: Behind) -> None:
+    with make() as cache:
+        cache.set("dear", b"v", cost=2.0)
+        cache["unknown"] = b"v"
+    with make() as cache:
+        for key, cost in (("dear", class_of(2.0)), ("unknown", UNKNOWN)):
+            assert cache[key] == b"v"
+            entry = engine_of(cache).reading.look(key)
+            assert entry is not None
+            assert entry.region.cost(entry.slot) == cost

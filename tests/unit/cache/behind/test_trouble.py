@@ -11,6 +11,7 @@ import pytest
 
 from mvolatile import VolatileCache, VolatilityWarning
 from mvolatile.cache.behind import pending, writer
+from mvolatile.cache.behind.records import Record
 from mvolatile.cache.engine import engine_of
 
 from ..helpers import purge
@@ -349,3 +350,17 @@ def test_it_is_written_through_when_set_returns(behind: Behind) -> None:
     assert cache.cache_info().behind_waiting == 0
     del cache["1-1"]
     assert len(behind) == 79
+
+
+def test_a_stop_before_anything_could_be_said_of_it() -> None:
+    """Between two steps of the writer: the next comer takes it for a failure."""
+    queue = pending.Pending(1000)
+    record = Record(b"k", 0, b"new")
+    queue.note("k", record)
+    assert queue.take() == ("k", record)
+    assert queue.begin("k")[0] is record
+    assert queue.take() == ("k", None)
+    assert queue.begin("k")[0] is pending.ABSENT
+    queue.done(True)
+    assert queue.take() is None
+    assert queue.begin("k")[0] is pending.UNKNOWN
