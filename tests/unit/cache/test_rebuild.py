@@ -168,7 +168,6 @@ def test_a_forked_child_begins_with_nothing_under_way() -> None:
     def child() -> None:
         import os
         import threading
-        from typing import Any
 
         from mvolatile import VolatileCache
         from mvolatile.cache.engine import engine_of
