@@ -100,6 +100,7 @@ def test_a_forked_child_tells_only_its_own(tmp_path: Path) -> None:
         for _ in range(2):
             publisher.publish()
         cache.clear()
+        publisher.publish()
         cache.get_or_set(1, lambda: b"x")
         publisher.publish()
         cache.close()
