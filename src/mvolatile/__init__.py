@@ -93,16 +93,27 @@ def __getattr__(name: str) -> Any:
     if name in _CACHE:
         from . import cache
 
+        _publish_if_asked()
         return getattr(cache, name)
     if name == "SharedCache":
         from . import shared
 
+        _publish_if_asked()
         return shared.SharedCache
     if name == "__version__":
         from importlib.metadata import version
 
         return version("mvolatile")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _publish_if_asked() -> None:
+    import os
+
+    if os.environ.get("MVOLATILE_METRICS", "0") not in ("", "0"):
+        from .metrics import publish
+
+        publish()
 
 
 def __dir__() -> list[str]:

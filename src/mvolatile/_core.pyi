@@ -272,6 +272,7 @@ class Lookup:
     nbytes: int
     overhead: int
     behind: bool
+    stores: int
     torn: bool
     @property
     def saved(self) -> float: ...

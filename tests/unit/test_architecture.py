@@ -34,7 +34,8 @@ MAY_IMPORT = {
     "explore": {"errors"},
     "testing": {"memory", "arrays", "kernel", "_core", "errors"},
     "demo": {"cache", "shared", "kernel", "errors"},
-    "integrations": {"cache", "shared", "errors"},
+    "metrics": {"shared", "cache", "kernel", "errors"},
+    "integrations": {"metrics", "cache", "shared", "errors"},
     "behind": set(),
 }
 """By room, which is a module of the package or a package below it. `__init__`, `__main__` and `cli` may
@@ -53,6 +54,7 @@ NOT_AT_START = (
     "shared",
     "integrations",
     "behind",
+    "metrics",
 )
 
 KERNEL_CALLS = re.compile(

@@ -33,10 +33,9 @@ class Engine(Parts):
         stale, if_error = given["stale"], given["stale_if_error"]
         self.reading = lookup.engine = Reading(self)
         self.storing = Storing(self, self.reading)
+        making = self, self.calls, self.store.rebuilds
         self.singleflight: SingleFlight = (
-            Refreshing(self, self.calls, self.reading, stale, if_error)
-            if stale or if_error
-            else SingleFlight(self, self.calls)
+            Refreshing(*making, self.reading, stale, if_error) if stale or if_error else SingleFlight(*making)
         )
         self.find, self.find_or_miss = lookup.find, self.reading.find_or_miss
         self.count_hit, self.count_miss = lookup.count_hit, lookup.count_miss
@@ -148,6 +147,7 @@ class Engine(Parts):
             self.tier.pending.note_clear()
         self.store.purged = self.undecodable = 0
         self.store.lost_seconds = 0.0
+        self.store.evicted = self.store.expired = 0
         self.reclaimer.lift()
         self.lookup.reset_counts()
 
@@ -196,6 +196,9 @@ class Engine(Parts):
             maxsize=self.budget.max_entries,
             currsize=len(self.index),
             purged=store.purged,
+            evicted=store.evicted,
+            expired=store.expired,
+            stores=self.lookup.stores,
             bytes=store.nbytes,
             resident_bytes=resident,
             pinned_bytes=pinned,

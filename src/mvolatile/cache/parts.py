@@ -249,6 +249,7 @@ class Parts:
         self.change.after_fork()
         self.listening, self.has_news = self.closed, True
         self.calls.forget_other_threads()
+        self.store.rebuilds.after_fork()
         for notices in (self.notices, self.departures):
             if notices is not None:
                 notices.after_fork()

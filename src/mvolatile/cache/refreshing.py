@@ -27,6 +27,7 @@ from .circles import making
 from .fork import catch_up
 from .loops import is_closed, running, spawn
 from .reading import Reading
+from .rebuild import Rebuilds
 from .singleflight import Cache, SingleFlight, Terms
 from .stopped import raise_if_stopped
 
@@ -63,9 +64,15 @@ class Refreshing(SingleFlight):
     __slots__ = ("_due", "_if_error", "_jobs", "_reading", "_stale", "_threads")
 
     def __init__(
-        self, cache: Cache, calls: Calls, reading: Reading, stale: float, stale_if_error: float
+        self,
+        cache: Cache,
+        calls: Calls,
+        rebuilds: Rebuilds,
+        reading: Reading,
+        stale: float,
+        stale_if_error: float,
     ) -> None:
-        super().__init__(cache, calls)
+        super().__init__(cache, calls, rebuilds)
         self._reading, self._stale, self._if_error = reading, stale, stale_if_error
         self.after_fork()
 

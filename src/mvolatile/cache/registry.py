@@ -3,19 +3,36 @@
 from __future__ import annotations
 
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
     from .cache import VolatileCache
 
-__all__ = ["caches", "enter"]
+__all__ = ["Known", "caches", "enter"]
 
-_known: weakref.WeakValueDictionary[int, VolatileCache[Any, Any]] = weakref.WeakValueDictionary()
+T = TypeVar("T")
 
 
-def enter(cache: Any) -> None:
-    """Have it among `caches` as long as it lives."""
-    _known[id(cache)] = cache
+class Known(Generic[T]):
+    """Those of one kind, held weakly. Threads: any."""
+
+    def __init__(self) -> None:
+        self._known: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
+
+    def enter(self, cache: T) -> None:
+        """Have it among them as long as it lives."""
+        self._known[id(cache)] = cache
+
+    def open(self) -> list[T]:
+        """Those that are not closed."""
+        # Not list(values()): another thread that makes one meanwhile would end the iteration with an error.
+        return [
+            cache for known in self._known.valuerefs() if (cache := known()) is not None and not cache.closed
+        ]
+
+
+_known: Known[VolatileCache[Any, Any]] = Known()
+enter = _known.enter
 
 
 def caches() -> list[VolatileCache[Any, Any]]:
@@ -28,5 +45,4 @@ def caches() -> list[VolatileCache[Any, Any]]:
     >>> cache in mvolatile.caches()
     True
     """
-    # Not list(_known.values()): another thread that makes one meanwhile would end the iteration with an error.
-    return [cache for known in _known.valuerefs() if (cache := known()) is not None and not cache.closed]
+    return _known.open()

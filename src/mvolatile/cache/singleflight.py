@@ -18,6 +18,7 @@ from .circles import closes_a_circle, making, waits_no_more
 from .fork import catch_up
 from .loops import can_wait, in_thread, running, wait
 from .raised import own
+from .rebuild import Rebuilds
 
 __all__ = ["TRIES", "SingleFlight", "Terms"]
 
@@ -142,10 +143,10 @@ class _Making:
 class SingleFlight:
     """Makes the values of one cache."""
 
-    __slots__ = ("_cache", "_calls")
+    __slots__ = ("_cache", "_calls", "_rebuilds")
 
-    def __init__(self, cache: Cache, calls: Calls) -> None:
-        self._cache, self._calls = cache, calls
+    def __init__(self, cache: Cache, calls: Calls, rebuilds: Rebuilds) -> None:
+        self._cache, self._calls, self._rebuilds = cache, calls, rebuilds
 
     def drop(self) -> None:
         """The cache is closed: what is not begun is not to be."""
@@ -179,7 +180,7 @@ class SingleFlight:
                     with maker:
                         value = maker.found()
                         if value is MISSING:
-                            with _working_on(call):
+                            with _working_on(call, self._rebuilds):
                                 value = factory()
                             maker.made(value, terms)
                         return value
@@ -232,7 +233,7 @@ class SingleFlight:
                     with maker:
                         value = await maker.afound()
                         if value is MISSING:
-                            with _working_on(call):
+                            with _working_on(call, self._rebuilds):
                                 value = await _made(factory)
                             maker.made(value, terms)
                         return value
@@ -279,15 +280,18 @@ class SingleFlight:
 
 
 @contextmanager
-def _working_on(call: Call) -> Iterator[None]:
+def _working_on(call: Call, rebuilds: Rebuilds) -> Iterator[None]:
     """Its time is what remaking the value would take: not what went for others that are there afterwards, and cost
     what they cost; nor waiting for another's making. Those of tasks that are made side by side may be more than all.
     """
     token = making.set((*making.get(), call.crew))
+    again = rebuilds.begin(hash(call.key))
     began = perf_counter()
     try:
         yield
     finally:
+        if again:
+            rebuilds.end()
         call.seconds = max(0.0, perf_counter() - began - call.crew.away)
         with suppress(ValueError):  # a dead task is closed in whatever context the collector finds it
             making.reset(token)

@@ -30,6 +30,12 @@ class CacheInfo(Counts):
 
     purged: Final[int] = 0
     """Entries found to have been taken by the kernel."""
+    evicted: Final[int] = 0
+    """Entries that the cache gave up itself, for a bound or for want of room."""
+    expired: Final[int] = 0
+    """Entries that left since they had expired."""
+    stores: Final[int] = 0
+    """Values that were stored."""
     bytes: Final[int] = 0
     """What the values take, dead ones not yet given up included."""
     resident_bytes: Final[int | None] = None

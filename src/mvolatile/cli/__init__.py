@@ -18,7 +18,7 @@ from ..errors import MvolatileError
 
 __all__ = ["COMMANDS", "main"]
 
-COMMANDS = ("doctor", "status", "trim", "keep", "demo", "model")
+COMMANDS = ("doctor", "status", "top", "trim", "keep", "demo", "model")
 """The modules of this package that are subcommands, in the order of the help."""
 
 

@@ -7,11 +7,12 @@ import dataclasses
 import errno
 import json
 import os
-from pathlib import Path
 
-from ..kernel import files, smaps
+from ..kernel import smaps
 from ..kernel.smaps import NAMELESS, NamedUsage
 from ..shared.survey import keepers
+from .processes import command_of
+from .processes import usages as holders
 from .tables import mib, print_table
 
 __all__ = ["add_parser"]
@@ -45,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.pid is not None:
         usages[arguments.pid] = _one(arguments.pid)
     else:
-        usages = _everybody()
+        usages = holders()
     if arguments.json:
         print(json.dumps([_as_json(pid, found) for pid, found in usages.items()], indent=2))
         return 0
@@ -101,30 +102,12 @@ def _one(pid: int) -> list[NamedUsage]:
         ) from None
 
 
-def _everybody() -> dict[int, list[NamedUsage]]:
-    usages = {}
-    for pid in smaps.our_processes():
-        try:
-            found = smaps.usage_by_name(pid)
-        except OSError:
-            continue  # it ended since it was listed
-        if found:
-            usages[pid] = found
-    return usages
-
-
-def _command(pid: int) -> str:
-    """Its arguments; printable, since another user chooses them and the terminal is ours."""
-    text = (files.read(Path(f"/proc/{pid}/cmdline")) or "").replace("\0", " ").strip()
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
-
-
 def _as_json(pid: int, found: list[NamedUsage]) -> dict[str, object]:
-    return {"pid": pid, "command": _command(pid), "memory": [dataclasses.asdict(usage) for usage in found]}
+    return {"pid": pid, "command": command_of(pid), "memory": [dataclasses.asdict(usage) for usage in found]}
 
 
 def _print(pid: int, found: list[NamedUsage]) -> None:
-    title = f"process {pid}: {_command(pid)[:60]}"
+    title = f"process {pid}: {command_of(pid)[:60]}"
     if not found:
         print(f"{title}\n  holds no volatile memory")
         return

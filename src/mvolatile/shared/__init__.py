@@ -19,12 +19,13 @@ The map, from the bottom up::
     connection.py a client's connections            lease.py      making once, as a client
     reading.py   hits                               access.py     stores
     verbs.py     add, touch, incr                   client.py     SharedCache
-    decorator.py volatile_cache(shared=...)
+    decorator.py volatile_cache(shared=...)         here.py       all clients of this process
 """
 
 from __future__ import annotations
 
 from .client import SharedCache
+from .here import clients
 from .place import runtime_directory
 
-__all__ = ["SharedCache", "runtime_directory"]
+__all__ = ["SharedCache", "clients", "runtime_directory"]

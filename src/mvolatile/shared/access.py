@@ -50,7 +50,7 @@ class Access(Reader):
         self.ttl = ttl
         self._unstorable = unstorable
         self.calls = Calls()
-        self.flight = SingleFlight(self, self.calls)
+        self.flight = SingleFlight(self, self.calls, self.rebuilds)
         follow(self)
 
     def __repr__(self) -> str:
@@ -125,6 +125,7 @@ class Access(Reader):
         """What other threads were making is never made here."""
         self.calls.forget_other_threads()
         self.start_over()
+        self.rebuilds.after_fork()
         if self.notices is not None:
             self.notices.after_fork()
 

@@ -20,6 +20,7 @@ from .._core import MISSING
 from . import keys
 from .access import Access, check
 from .connection import Connections
+from .here import Here, enter
 from .lease import aleased, holds_leases, leased
 from .values import (
     CacheInfo,
@@ -118,6 +119,7 @@ class SharedCache(Verbs[K, V], MutableMapping[K, V]):
         connections = Connections(name, self._given["max_bytes"], self._given["linger"])
         self._access = Access(name, connections, codec, self._given["ttl"], on_lost, unstorable)
         self._find = self._access.find
+        enter(self)
 
     # Two caches are equal when they are one: comparing what is in them would read it all.
     def __eq__(self, other: object) -> bool:
@@ -328,6 +330,10 @@ class SharedCache(Verbs[K, V], MutableMapping[K, V]):
             undecodable=self._access.undecodable,
             overhead=told.get("overhead", 0),
         )
+
+    def here(self) -> Here:
+        """What this process alone knows of."""
+        return Here(self._access.lost, self._access.rebuilds.pressure())
 
     @property
     def closed(self) -> bool:

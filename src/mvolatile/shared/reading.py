@@ -11,7 +11,7 @@ from .._core import MISSING
 from ..errors import VolatilityWarning
 from . import keys
 from .connection import Attachment, Connections, Line
-from .values import Codec, Notices, decode, raise_if_stopped
+from .values import Codec, Notices, Rebuilds, decode, raise_if_stopped
 from .wire import INLINE, Op, Reply, Request, Status
 
 __all__ = ["Reader"]
@@ -20,6 +20,8 @@ MISS, MOVED, GONE, REFUSED, PURGED, BUSY = range(1, 7)
 """What a table answers in place of a value; slots.h."""
 _PLAIN = frozenset({bytes, str})
 SCANNED = 256
+REMEMBERED = 8192
+"""Lost keys, about."""
 TRIES = 4
 
 
@@ -33,6 +35,8 @@ class Reader:
         self.notices = None if on_lost is None else Notices(on_lost)
         self.undecodable = 0
         self.found_by_waiting = 0
+        self.lost = 0
+        self.rebuilds = Rebuilds()
         self._codec = codec
         self._table: Any = None
         self._told: set[str] = set()
@@ -110,6 +114,8 @@ class Reader:
         return self.decoded(key, entry[2], entry[3])
 
     def _tell_lost(self, key: Any) -> None:
+        self.lost += 1
+        self.rebuilds.lost(hash(key), REMEMBERED)
         if self.notices is not None:
             self.notices.due.append(key)
             self.notices.deliver()

@@ -29,6 +29,8 @@ from ..cache.layout import array_over
 from ..cache.loops import can_wait, running
 from ..cache.memoryviews import restore
 from ..cache.notices import Notices
+from ..cache.rebuild import RebuildPressure, Rebuilds
+from ..cache.registry import Known
 from ..cache.singleflight import SingleFlight, Terms
 from ..cache.statistics import CacheInfo
 from ..cache.stopped import raise_if_stopped
@@ -60,7 +62,10 @@ __all__ = [
     "Encoded",
     "Evictor",
     "Items",
+    "Known",
     "Notices",
+    "RebuildPressure",
+    "Rebuilds",
     "SingleFlight",
     "Terms",
     "TimeToLive",

@@ -202,7 +202,7 @@ static PyObject *lookup_counts(LookupObject *self, PyObject *unused) {
 
 static PyObject *lookup_reset(LookupObject *self, PyObject *unused) {
     (void)unused;
-    self->hits = self->misses = 0;
+    self->hits = self->misses = self->stores = 0;
     self->saved = self->spent = 0;
     Py_RETURN_NONE;
 }
@@ -231,6 +231,7 @@ static PyMemberDef lookup_members[] = {
     {"nbytes", T_PYSSIZET, offsetof(LookupObject, nbytes), 0, "Bytes of all values."},
     {"overhead", T_PYSSIZET, offsetof(LookupObject, overhead), 0, "Ordinary memory that they need beside."},
     {"behind", T_BOOL, offsetof(LookupObject, behind), 0, "Whether the engine's find_behind(key) is asked for what get and [] miss."},
+    {"stores", T_ULONGLONG, offsetof(LookupObject, stores), 0, "Values that were stored."},
     {"saved", T_DOUBLE, offsetof(LookupObject, saved), READONLY, "Seconds of making that hits saved."},
     {"spent", T_DOUBLE, offsetof(LookupObject, spent), READONLY, "Seconds that makers took."},
     {"torn", T_BOOL, offsetof(LookupObject, torn), 0, "In the middle of a change, or one was cut short."},

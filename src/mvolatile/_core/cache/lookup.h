@@ -27,7 +27,7 @@ struct plain {
 typedef struct {
     PyObject_HEAD
     PyObject *index, *tables, *engine; /* the engine: NULL until there is one */
-    unsigned long long hits, misses;
+    unsigned long long hits, misses, stores;
     double saved, spent; /* seconds of making that hits saved, and that makers took */
     Py_ssize_t nbytes, overhead; /* of all regions */
     char behind; /* the engine is asked for what is missing, too */

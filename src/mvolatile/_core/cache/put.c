@@ -107,6 +107,7 @@ static int put_locked(LookupObject *self, PyObject *table, PyObject *keys, unsig
         Py_XDECREF(old);
         return PyList_SetSlice(keys, count, count + 1, NULL);
     }
+    self->stores++;
     self->nbytes += n;
     self->overhead += overhead;
     self->plain.credit -= n + overhead;

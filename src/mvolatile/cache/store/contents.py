@@ -5,12 +5,16 @@ from __future__ import annotations
 import weakref
 from collections import deque
 from collections.abc import Callable, Hashable
+from contextlib import suppress
+from time import monotonic
 from typing import Any, TypeAlias
 
 from ..._core import Lookup
 from ...memory import VolatileMemory
+from ..ages import Ages
 from ..cost import SECONDS, UNKNOWN
 from ..departures import Why
+from ..rebuild import Rebuilds
 from .large import LargeValue, read_bytes
 from .locator import KIND_BITS, NUMBER_SHIFT, place, region_of, slot_of
 from .regions import Region, Regions
@@ -56,6 +60,9 @@ class Contents:
         self.most = most
         self.purged = 0
         self.lost_seconds = 0.0
+        self.evicted = self.expired = 0
+        self.ages = Ages()
+        self.rebuilds = Rebuilds()
         self.tell: Tell | None = None  # of each key that leaves
         self.sealed: Callable[[Region], object] = _nothing
         self.retired: Callable[[Region], object] = _nothing
@@ -167,6 +174,7 @@ class Contents:
     def _publish(self, key: Hashable, locator: int, why: Why | None) -> None:
         old = self.index.get(key)
         self.index[key] = locator
+        self.lookup.stores += why is not None
         if old is not None:
             self._died(key, old, why)
 
@@ -219,12 +227,23 @@ class Contents:
                 found.append((slot, locator))
         return found
 
-    def note_lost(self, key: Hashable, cost: int = UNKNOWN) -> None:
-        """Count a key that the kernel took."""
+    def note_lost(self, key: Hashable, cost: int = UNKNOWN, since: float | None = None) -> None:
+        """Count a key that the kernel took; `since` is when its region was begun, if that is known."""
         self.purged += 1
         self.lost_seconds += SECONDS[cost]
+        if since is not None:
+            self.ages.add(monotonic() - since)
+        with suppress(Exception):  # a key that its owner has changed, or broken
+            self.rebuilds.lost(hash(key), len(self.index))
         if self.tell is not None:
             self.tell(key, "purged")
+
+    def count(self, why: Why | None) -> None:
+        """A key left."""
+        if why == "evicted":
+            self.evicted += 1
+        elif why == "expired":
+            self.expired += 1
 
     def cost_of_dropped(self, locator: int) -> int:
         """The class of what a value took whose region was dropped, if its key was not removed yet."""
@@ -238,6 +257,7 @@ class Contents:
         if region is None:  # the kernel took it before
             self.note_lost(key, self.cost_of_dropped(locator))
             return
+        self.count(why)
         if self.tell is not None and why is not None:
             self.tell(key, why)
         if isinstance(region, LargeValue):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from time import monotonic
 from typing import Any
 
 from ...errors import Purged
@@ -38,6 +39,7 @@ class LargeValue:
         "number",
         "overhead",
         "queue",
+        "since",
         "used",
     )
 
@@ -59,6 +61,7 @@ class LargeValue:
     ) -> None:
         self.number = number
         self.queue = queue
+        self.since = monotonic()
         self.keys: list[Hashable] = [key]
         self.kind = kind
         self.used = nbytes

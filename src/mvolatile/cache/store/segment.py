@@ -8,6 +8,7 @@ pin go: it is volatile from then on.
 from __future__ import annotations
 
 from collections.abc import Hashable
+from time import monotonic
 
 from ... import _core
 from ..._core import SlotTable
@@ -36,6 +37,7 @@ class Segment:
         "number",
         "passed",
         "queue",
+        "since",
         "table",
         "view",
     )
@@ -45,6 +47,7 @@ class Segment:
     def __init__(self, number: int, memory: VolatileMemory, queue: int) -> None:
         self.number = number
         self.queue = queue
+        self.since = monotonic()
         self.capacity = memory.nbytes
         self.memory = memory
         self.view: memoryview | None = memoryview(_core.hold(memory, True))

@@ -69,6 +69,7 @@ class Store(Contents):
     def evict(self, key: Hashable) -> None:
         """Forget a key whose region is given up, or its place there."""
         del self.index[key]
+        self.evicted += 1
         if self.tell is not None:
             self.tell(key, "evicted")
 
@@ -80,7 +81,7 @@ class Store(Contents):
             self.inspect(region)
         if self.index.get(key) == locator:
             del self.index[key]
-            self.note_lost(key, cost)
+            self.note_lost(key, cost, None if region is None else region.since)
 
     def forget_dangling(self, key: Hashable, locator: int) -> None:
         """A reader met a locator whose region was dropped."""
@@ -135,7 +136,7 @@ class Store(Contents):
             if self.lives(region, slot):
                 del self.index[region.keys[slot]]
                 if lost:
-                    self.note_lost(region.keys[slot], region.cost(slot))
+                    self.note_lost(region.keys[slot], region.cost(slot), region.since)
         job[1] = end
         if end == len(region.keys):
             self.dropped.popleft()
@@ -168,7 +169,7 @@ class Store(Contents):
             data = segment.read(slot)
         except Purged:
             del self.index[key]
-            self.note_lost(key, segment.cost(slot))
+            self.note_lost(key, segment.cost(slot), segment.since)
             return
         try:
             target = self.segment_for(len(data), queue)

@@ -1,0 +1,179 @@
+"""``mvolatile top``: a live view of processes, caches and keepers."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from ..errors import UnsupportedError
+from .scene import History, key_of, look
+from .tables import mib
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+__all__ = ["add_parser"]
+
+BARS = (
+    " \N{LOWER ONE EIGHTH BLOCK}\N{LOWER ONE QUARTER BLOCK}\N{LOWER THREE EIGHTHS BLOCK}\N{LOWER HALF BLOCK}\
+\N{LOWER FIVE EIGHTHS BLOCK}\N{LOWER THREE QUARTERS BLOCK}\N{LOWER SEVEN EIGHTHS BLOCK}\N{FULL BLOCK}"
+)
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register the subcommand."""
+    parser = subparsers.add_parser(
+        "top",
+        help="a live view of processes, caches and keepers",
+        description="Shows the volatile memory of this user's processes, keepers of shared caches, and the caches of "
+        "programs that tell of them: those that run with MVOLATILE_METRICS=1, or call mvolatile.metrics.publish(). "
+        "Rebuild pressure is the share of time in which somebody makes again what the kernel took. Ends with Ctrl-C.",
+    )
+    parser.add_argument(
+        "--interval", type=_seconds, default=1.0, metavar="S", help="seconds between looks (1)"
+    )
+    parser.add_argument("--once", action="store_true", help="look once, and end")
+    parser.add_argument(
+        "--json", action="store_true", help="print what is seen as JSON, a line for each look"
+    )
+    parser.set_defaults(func=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Until Ctrl-C, or once."""
+    if arguments.json:
+        return _print_json(arguments)
+    try:
+        from rich.console import Console
+        from rich.live import Live
+    except ImportError:
+        raise UnsupportedError(
+            "this view needs rich: pip install mvolatile[top]; --json does without"
+        ) from None
+    console, history = Console(), History()
+    history.add(seen := look())
+    if arguments.once:
+        console.print(picture(seen, history))
+        return 0
+    with Live(
+        picture(seen, history), console=console, screen=console.is_terminal, auto_refresh=False
+    ) as live:
+        while True:
+            time.sleep(arguments.interval)
+            history.add(seen := look())
+            live.update(picture(seen, history), refresh=True)
+
+
+def _print_json(arguments: argparse.Namespace) -> int:
+    while True:
+        print(json.dumps(look()), flush=True)
+        if arguments.once:
+            return 0
+        time.sleep(arguments.interval)
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0.1 <= seconds <= 3600:
+        raise argparse.ArgumentTypeError(f"seconds between looks are 0.1 to 3600, not {text}")
+    return seconds
+
+
+_seconds.__name__ = "number of seconds"
+
+
+def picture(seen: dict[str, Any], history: History) -> RenderableType:
+    """All tables, for rich."""
+    from rich.console import Group
+
+    return Group(*_parts(seen, history))
+
+
+def _parts(seen: dict[str, Any], history: History) -> Iterable[RenderableType]:
+    from rich.text import Text
+
+    yield Text(_headline(seen["container"]))
+    yield _table(
+        "caches",
+        ("cache", "kind", "pid", "entries", "bytes", "resident", "hits", "lost/s", "rebuild pressure"),
+        [_cache_row(cache, history) for cache in seen["caches"]],
+        "no program tells of its caches: run it with MVOLATILE_METRICS=1",
+    )
+    yield _table(
+        "keepers",
+        ("name", "pid", "clients", "entries", "bytes", "resident", "hits", "misses", "lost"),
+        [
+            (
+                keeper["name"],
+                *(str(keeper[what]) for what in ("pid", "clients", "entries")),
+                mib(keeper["bytes"]),
+                mib(keeper["resident"]),
+                *(str(keeper[what]) for what in ("hits", "misses", "purged")),
+            )
+            for keeper in seen["keepers"]
+        ],
+        "no keeper of this user serves a shared cache",
+    )
+    yield _table(
+        "processes",
+        ("command", "pid", "size", "resident", "lazily freed"),
+        [
+            (
+                process["command"][:48],
+                str(process["pid"]),
+                *(mib(process[what]) for what in ("size", "resident", "lazy_free")),
+            )
+            for process in seen["processes"]
+        ],
+        "no process of this user holds volatile memory",
+    )
+
+
+def _headline(container: dict[str, Any]) -> str:
+    told = [f"memory {mib(container['usage'], 'not told')} of {mib(container['limit'])}"]
+    if container["psi_some_avg10"] is not None:
+        told.append(f"PSI some {container['psi_some_avg10']:.1f} %")
+    if container["psi_full_avg10"] is not None:
+        told.append(f"full {container['psi_full_avg10']:.1f} %")
+    if container["oom_kills"]:
+        told.append(f"killed for want of memory: {container['oom_kills']}")
+    return "  ".join(told)
+
+
+def _cache_row(cache: dict[str, Any], history: History) -> tuple[str, ...]:
+    key = key_of(cache)
+    rates, pressures = history.hit_rates[key], history.pressures[key]
+    return (
+        cache["name"],
+        cache["kind"],
+        str(cache["pid"]),
+        str(cache["entries"]),
+        mib(cache["bytes"]),
+        mib(cache["resident_bytes"]),
+        f"{sparkline(rates)} {rates[-1]:4.0%}",
+        f"{history.lost[key]:.0f}",
+        f"{sparkline(pressures)} {pressures[-1]:4.0%}",
+    )
+
+
+def sparkline(shares: Iterable[float]) -> str:
+    """A bar for each share from 0 to 1: an empty one for nothing, the lowest for the least."""
+    return "".join(BARS[0 if share <= 0 else 1 + min(7, int(share * 8))] for share in shares)
+
+
+def _table(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]], none: str) -> RenderableType:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    if not rows:
+        return Text(f"{title}: {none}")
+    table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD)
+    for column, cell in zip(columns, rows[0], strict=True):
+        table.add_column(column, justify="right" if cell.isdigit() else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    return table

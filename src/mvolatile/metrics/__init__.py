@@ -1,0 +1,30 @@
+"""What the caches of this process do, in numbers for those who watch it: by name, and ready for a monitoring system.
+
+`figures()` is a snapshot; `mvolatile.integrations.prometheus` and `mvolatile.integrations.opentelemetry` hand it on;
+`publish()` leaves it where ``mvolatile top`` sees it. Nothing of this runs unless it is asked for.
+
+The map::
+
+    figures.py   a snapshot of every cache, by name     names.py       the metrics: name, kind, unit, help
+    ticker.py    one thread that calls every second     published.py   figures in a file, for others of this user
+"""
+
+from __future__ import annotations
+
+from .figures import BOUNDS as AGE_BOUNDS
+from .figures import CacheFigures, figures
+from .names import METRICS, Metric, value
+from .published import publish, published
+from .ticker import Ticker
+
+__all__ = [
+    "AGE_BOUNDS",
+    "METRICS",
+    "CacheFigures",
+    "Metric",
+    "Ticker",
+    "figures",
+    "publish",
+    "published",
+    "value",
+]

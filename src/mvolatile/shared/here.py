@@ -1,0 +1,22 @@
+"""The shared caches that this process is a client of, and what it alone knows of each."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .values import Known, RebuildPressure
+
+if TYPE_CHECKING:
+    from .client import SharedCache
+
+__all__ = ["Here", "clients", "enter"]
+
+_known: Known[SharedCache[Any, Any]] = Known()
+enter, clients = _known.enter, _known.open
+
+
+class Here(NamedTuple):
+    """`lost`: values that this process asked for and that the kernel had taken; `rebuild`: of what it makes itself."""
+
+    lost: int
+    rebuild: RebuildPressure

@@ -1,0 +1,96 @@
+"""The dashboard and the alert rules use metrics that there are; and a rule fires where rebuilds take the time."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from mvolatile import VolatileCache
+from mvolatile.cache.engine import engine_of
+
+pytest.importorskip("prometheus_client", reason="make integrations installs it")
+
+from prometheus_client import CollectorRegistry, generate_latest
+
+from mvolatile.integrations.prometheus import register
+
+CONTRIB = Path(__file__).parents[2] / "contrib"
+PROMTOOL = shutil.which("promtool")
+needs_promtool = pytest.mark.skipif(PROMTOOL is None, reason="no promtool: Debian has it in prometheus")
+
+
+def names() -> set[str]:
+    """With what a histogram and a counter add."""
+    registry = CollectorRegistry()
+    register(registry)
+    text = generate_latest(registry).decode()
+    found = set(re.findall(r"# TYPE (\w+)", text))
+    return found | {f"{name}_bucket" for name in re.findall(r"# TYPE (\w+) histogram", text)}
+
+
+@pytest.mark.parametrize("file", ["grafana-dashboard.json", "alerts.yml", "alerts_test.yml"])
+def test_the_names_are_those_that_there_are(file: str) -> None:
+    used = set(re.findall(r"\bmvolatile_\w+", (CONTRIB / file).read_text()))
+    assert used
+    assert used <= names()
+
+
+def test_the_dashboard_shows_every_metric() -> None:
+    text = (CONTRIB / "grafana-dashboard.json").read_text()
+    json.loads(text)
+    shown = {name.removesuffix("_bucket") for name in re.findall(r"\bmvolatile_\w+", text)}
+    assert {name.removesuffix("_bucket") for name in names()} == shown
+
+
+@needs_promtool
+def test_the_rules_are_rules_and_fire() -> None:
+    for what in (["check", "rules", "alerts.yml"], ["test", "rules", "alerts_test.yml"]):
+        done = subprocess.run([PROMTOOL or "", *what], cwd=CONTRIB, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+@needs_promtool
+def test_a_rule_fires_on_a_cache_that_thrashes(tmp_path: Path) -> None:
+    """What a real cache told before and after it was purged again and again, as Prometheus sees it over ten minutes."""
+    with VolatileCache[int, bytes](name="thrashed") as cache:
+        engine, registry = engine_of(cache), CollectorRegistry()
+        register(registry)
+        until = time.monotonic() + 0.5
+        told: list[float] = []
+        while time.monotonic() < until:
+            for key in range(20):
+                cache.get_or_set(key, lambda: time.sleep(0.001) or b"x" * 1000)  # type: ignore[func-returns-value]
+            engine.change(engine.store.seal_all)
+            cache.purge()
+            cache.cache_info()
+            told.append(
+                registry.get_sample_value(
+                    "mvolatile_cache_rebuild_seconds_total", {"cache": "thrashed", "kind": "volatile"}
+                )
+                or 0.0
+            )
+    assert told[-1] > 0.2
+    busy = told[-1] / 0.5 * 60
+    (tmp_path / "alerts.yml").write_text((CONTRIB / "alerts.yml").read_text())
+    (tmp_path / "test.yml").write_text(f"""
+rule_files: [alerts.yml]
+tests:
+  - interval: 1m
+    input_series:
+      - series: 'mvolatile_cache_rebuild_seconds_total{{job="app", instance="a", cache="thrashed", kind="volatile"}}'
+        values: "0+{busy}x15"
+    promql_expr_test:
+      - expr: count(ALERTS{{alertname="VolatileCacheRebuilds", alertstate="firing", cache="thrashed"}})
+        eval_time: 12m
+        exp_samples: [{{labels: "{{}}", value: 1}}]
+""")
+    done = subprocess.run(
+        [PROMTOOL or "", "test", "rules", "test.yml"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
