@@ -17,19 +17,21 @@ from mvolatile.integrations.opentelemetry import instrument
 
 def collected(reader: InMemoryMetricReader, cache: str) -> dict[str, list[tuple[dict[str, Any], Any]]]:
     """By name: what is told of a cache, without its own attributes."""
-    data = reader.get_metrics_data()
-    if data is None:
-        return {}
+    data: Any = reader.get_metrics_data()
     own = {"mvolatile.cache.name": cache, "mvolatile.cache.kind": "volatile"}
+    metrics = [
+        metric
+        for resource in (() if data is None else data.resource_metrics)
+        for scope in resource.scope_metrics
+        for metric in scope.metrics
+    ]
     return {
         metric.name: [
             ({key: value for key, value in point.attributes.items() if key not in own}, point.value)
             for point in metric.data.data_points
             if own.items() <= dict(point.attributes).items()
         ]
-        for resource in data.resource_metrics
-        for scope in resource.scope_metrics
-        for metric in scope.metrics
+        for metric in metrics
     }
 
 

@@ -61,7 +61,7 @@ def test_what_workers_share_is_decoded_once(tmp_path: Path) -> None:
         assert row["peak_bytes"] <= report["limit"] + MIB
         assert gave_way_and_grew_back(report, row["samples"])
     assert shared["hit_rate"] > private["hit_rate"] + 0.1
-    assert {path.name for path in tmp_path.iterdir()} == {"demo-workers.png", "demo-workers.svg"}
+    assert {path.name for path in tmp_path.iterdir()} == {"demo_workers.png", "demo_workers.svg"}
 
 
 def gave_way_and_grew_back(report: dict[str, Any], samples: list[dict[str, Any]]) -> bool:

@@ -24,8 +24,8 @@ from support.processes import run_python
 from support.servers import redis_server
 
 README = ROOT / "README.md"
-TOO_LONG = ("mvolatile demo", "mvolatile model races")
-"""Commands that take a minute; tests of their own run them, here their arguments are parsed."""
+TOO_LONG = ("mvolatile demo", "mvolatile model races", "mvolatile top")
+"""Commands that take a minute, or never end; tests of their own run them, here their arguments are parsed."""
 
 
 def named(page: Path) -> str:

@@ -220,6 +220,19 @@ def _cache_worth(results: Any, axes: Any) -> None:
     axes.legend(fontsize=8, ncols=6, loc="upper center", bbox_to_anchor=(0.5, 1.12))
 
 
+def _rebuild_pressure(results: Any, axes: Any) -> None:
+    rows = results["rows"]
+    steps, best = range(len(rows)), max(row["requests/s"] for row in rows)
+    axes.plot(steps, [row["rebuild pressure"] for row in rows], "o-", color=LOSS, label="rebuild pressure")
+    axes.plot(steps, [row["hits"] for row in rows], ".-", color=BARE, label="hits")
+    throughput = [row["requests/s"] / best for row in rows]
+    axes.plot(steps, throughput, "D-", color=OURS, markersize=4, label="requests a second, of the best step")
+    axes.set_xticks(steps, [f"{row['limit / working set']:g}" for row in rows])
+    axes.set_xlabel("memory limit, in working sets")
+    axes.set_ylim(0, 1.05)
+    axes.legend(fontsize=8)
+
+
 PICTURES: dict[str, Callable[[Any, Any], None]] = {
     "mark_unmark": _mark_unmark,
     "many_ranges": _many_ranges,
@@ -230,5 +243,6 @@ PICTURES: dict[str, Callable[[Any, Any], None]] = {
     "cache_speed": _cache_speed,
     "shared_speed": _shared_speed,
     "working_set": _working_set,
+    "rebuild_pressure": _rebuild_pressure,
 }
 """Named as the results that they show."""

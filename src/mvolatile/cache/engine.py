@@ -157,6 +157,7 @@ class Engine(Parts):
 
     def _resize(self, max_bytes: int | None) -> None:
         self.store.most = self.budget.max_bytes = max_bytes
+        self.store.gives_way = max_bytes is None is self.budget.max_entries
         self.reclaimer.fit(0)
 
     def purge(self, nbytes: int | None) -> int:

@@ -130,6 +130,7 @@ class Parts:
         if self.notices is not None or self.departures is not None:
             self.store.tell = self.tell
         self.budget = Budget(lookup, max_bytes, maxsize)
+        self.store.gives_way = max_bytes is None is maxsize
         self.policy = make_policy(Figures(self.store, self.budget, lookup))
         self.expirer = Expirer(self.store, timer, self.grace)
         evictor = Evictor(self.store, self.policy)

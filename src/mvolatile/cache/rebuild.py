@@ -1,4 +1,5 @@
-"""Rebuild pressure: the share of time in which somebody makes again what the kernel took.
+"""Rebuild pressure: the share of time in which somebody makes again what the kernel took, or what a cache without a
+bound of its own gave up for it.
 
 A purge leaves no trace that the kernel's pressure figures (PSI) show: nothing is paged in, a program only computes.
 So this counts as PSI does (kernel/sched/psi.c, Linux 4.20): a total of time in which at least one caller makes such a
@@ -23,8 +24,8 @@ WINDOWS = (10.0, 60.0, 300.0)
 PERIOD = 2.0
 """Seconds; of what is shorter only the share in it is known, as in PSI."""
 
-FEWEST = 1024
-"""Lost keys that may be remembered at first, at most."""
+FEWEST, MOST = 1 << 14, 1 << 20
+"""Places for lost keys, at first and at last; a quarter of them are of use."""
 
 
 class RebuildPressure(NamedTuple):
@@ -43,13 +44,14 @@ class Rebuilds:
     """Of one cache: which keys the kernel took, and the time in which they are made again.
 
     A key is remembered by 16 bits of its hash, in a table by hash: who comes later has the place, so a loss may be
-    forgotten, and one in 65,536 first makings of keys counts as another's. A lock is held where something was lost
-    alone; a hit never comes here.
+    forgotten, and one in 65,536 first makings of keys counts as another's. Where many lose their places, the table
+    begins anew, twice as large. A lock is held where something was lost alone; a hit never comes here.
     """
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self.clock = clock
         self._taken = array("H")
+        self._losses = self._crowded = 0  # of these, how many took another's place
         self._lock = threading.Lock()
         self._reset()
 
@@ -60,12 +62,17 @@ class Rebuilds:
         self._total_folded = 0.0
         self._averages = [0.0] * len(WINDOWS)
 
-    def lost(self, key_hash: int, entries: int) -> None:
-        """The kernel took that key's value; there are about so many."""
+    def lost(self, key_hash: int) -> None:
+        """The kernel took that key's value."""
         taken = self._taken
-        if len(taken) < entries or not taken:
-            taken = self._taken = array("H", bytes(2 * max(FEWEST, 2 * entries)))
+        if not taken or (self._crowded > len(taken) // 8 and len(taken) < MOST):
+            taken = self._taken = array("H", bytes(2 * max(FEWEST, 2 * len(taken))))
+            self._losses = self._crowded = 0
+        if self._losses >= len(taken):
+            self._losses = self._crowded = 0
+        self._losses += 1
         at, tag = _place(key_hash, len(taken))
+        self._crowded += taken[at] not in (0, tag)
         taken[at] = tag
 
     def begin(self, key_hash: int) -> bool:
@@ -94,7 +101,8 @@ class Rebuilds:
             self._go_on()
             passed = self._now - self._folded
             averages = self._averages if passed <= 0 else self._averages_after(passed)
-            return RebuildPressure(*averages, self._total)
+            avg10, avg60, avg300 = averages
+            return RebuildPressure(avg10, avg60, avg300, self._total)
 
     def after_fork(self) -> None:
         """In the child, where none of those who make values are, nor their locks."""

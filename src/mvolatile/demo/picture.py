@@ -27,7 +27,7 @@ _WINDOWS = 30
 
 
 def draw(report: Report, directory: Path) -> list[Path]:
-    """Write ``demo.png`` and ``demo.svg`` into `directory`, or ``demo-workers.*``; returns their paths."""
+    """Write ``demo.png`` and ``demo.svg`` into `directory`, or ``demo_workers.*``; returns their paths."""
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -58,7 +58,7 @@ def draw(report: Report, directory: Path) -> list[Path]:
             fontsize=13 if report.workers == 1 else 11,
         )
         directory.mkdir(parents=True, exist_ok=True)
-        name = "demo" if report.workers == 1 else "demo-workers"
+        name = "demo" if report.workers == 1 else "demo_workers"
         paths = [directory / f"{name}.png", directory / f"{name}.svg"]
         figure.savefig(paths[0], dpi=130)
         figure.savefig(paths[1], metadata={"Date": None})

@@ -85,10 +85,10 @@ class Publisher:
                 self._told[name, *labels] = now
                 if tell:
                     _tell(self._made[name].labels(*labels), metric, now, before)
-        for (name, *labels), _ in told.items():  # of caches that are no more
+        for name, *left in told:  # of caches that are no more
             made = self._made[name]
             if isinstance(made, Gauge):
-                made.labels(*labels).set(0)
+                made.labels(*left).set(0)
 
     def _after_fork(self) -> None:
         """The parent's counts are the parent's to tell, and the child's prometheus_client begins with none."""

@@ -5,16 +5,16 @@
 
 The map::
 
-    figures.py   a snapshot of every cache, by name     names.py       the metrics: name, kind, unit, help
+    snapshot.py  a snapshot of every cache, by name     names.py       the metrics: name, kind, unit, help
     ticker.py    one thread that calls every second     published.py   figures in a file, for others of this user
 """
 
 from __future__ import annotations
 
-from .figures import BOUNDS as AGE_BOUNDS
-from .figures import CacheFigures, figures
 from .names import METRICS, Metric, value
 from .published import publish, published
+from .snapshot import BOUNDS as AGE_BOUNDS
+from .snapshot import CacheFigures, figures
 from .ticker import Ticker
 
 __all__ = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
-    from .figures import CacheFigures
+    from .snapshot import CacheFigures
 
 __all__ = ["METRICS", "Metric", "value"]
 

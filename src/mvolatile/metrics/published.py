@@ -18,7 +18,7 @@ from typing import Any
 
 from ..kernel import files
 from ..shared import runtime_directory
-from .figures import figures
+from .snapshot import figures
 from .ticker import Ticker
 
 __all__ = ["publish", "published"]

@@ -20,8 +20,6 @@ MISS, MOVED, GONE, REFUSED, PURGED, BUSY = range(1, 7)
 """What a table answers in place of a value; slots.h."""
 _PLAIN = frozenset({bytes, str})
 SCANNED = 256
-REMEMBERED = 8192
-"""Lost keys, about."""
 TRIES = 4
 
 
@@ -115,7 +113,7 @@ class Reader:
 
     def _tell_lost(self, key: Any) -> None:
         self.lost += 1
-        self.rebuilds.lost(hash(key), REMEMBERED)
+        self.rebuilds.lost(hash(key))
         if self.notices is not None:
             self.notices.due.append(key)
             self.notices.deliver()

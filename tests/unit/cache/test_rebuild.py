@@ -37,7 +37,7 @@ def test_averages_forget_as_psi_does(phases: list[tuple[float, bool]]) -> None:
     for seconds, busy in phases:
         seconds += 2
         if busy:
-            rebuilds.lost(7, 1)
+            rebuilds.lost(7)
             assert rebuilds.begin(7)
         clock.now += seconds
         if busy:
@@ -57,7 +57,7 @@ def test_what_is_asked_in_the_middle_changes_nothing() -> None:
     clock = Clock()
     asked, left = Rebuilds(clock), Rebuilds(clock)
     for one in (asked, left):
-        one.lost(1, 1)
+        one.lost(1)
         assert one.begin(1)
     for _ in range(30):
         clock.now += 0.5
@@ -71,7 +71,7 @@ def test_two_at_once_count_once() -> None:
     clock = Clock()
     rebuilds = Rebuilds(clock)
     for key in (1, 2):
-        rebuilds.lost(key, 2)
+        rebuilds.lost(key)
     assert rebuilds.begin(1)
     clock.now += 4
     assert rebuilds.begin(2)
@@ -86,11 +86,40 @@ def test_two_at_once_count_once() -> None:
 def test_only_what_was_lost_and_once() -> None:
     rebuilds = Rebuilds()
     assert not rebuilds.begin(5)
-    rebuilds.lost(5, 10)
+    rebuilds.lost(5)
     assert not rebuilds.begin(6)
     assert rebuilds.begin(5)
     rebuilds.end()
     assert not rebuilds.begin(5)
+
+
+@pytest.mark.parametrize("keys", [1000, 30_000])
+def test_most_of_many_are_remembered(keys: int) -> None:
+    """Lost again and again, as in a cache that thrashes: the table grows until it is large enough."""
+    rebuilds, seen = Rebuilds(), 0
+    for turn in range(12):
+        for key in range(keys):
+            rebuilds.lost(hash(str(key)))
+        seen = 0
+        for key in range(keys):
+            if rebuilds.begin(hash(str(key))):
+                rebuilds.end()
+                seen += 1
+        assert seen > keys / 2 or turn < 6
+    assert seen > 0.75 * keys
+    assert not sum(rebuilds.begin(hash(f"other {key}")) for key in range(keys)) > keys / 1000
+
+
+@pytest.mark.parametrize(
+    ("bound", "rebuilt"), [({}, True), ({"max_bytes": 1 << 20}, False), ({"maxsize": 9}, False)]
+)
+def test_what_was_evicted_for_the_kernels_sake(bound: dict[str, Any], rebuilt: bool) -> None:
+    with VolatileCache[str, bytes](**bound) as cache:
+        cache["k"] = b"x" * 100
+        engine = engine_of(cache)
+        engine.change(engine.store.evict, "k")
+        cache.get_or_set("k", lambda: b"y")
+        assert (engine.store.rebuilds.pressure().total > 0) == rebuilt
 
 
 def test_the_first_making_is_none_and_the_second_is() -> None:

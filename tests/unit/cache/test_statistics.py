@@ -13,8 +13,20 @@ from mvolatile import volatile_cache
 from mvolatile.cache import CacheInfo
 
 MORE = (
-    *("purged", "bytes", "resident_bytes", "pinned_bytes", "segments", "undecodable", "overhead"),
+    *(
+        "purged",
+        "evicted",
+        "expired",
+        "stores",
+        "bytes",
+        "resident_bytes",
+        "pinned_bytes",
+        "segments",
+        "undecodable",
+        "overhead",
+    ),
     *("saved_seconds", "spent_seconds", "lost_seconds"),
+    *("behind_hits", "behind_errors", "behind_waiting", "behind_dropped"),
 )
 
 
@@ -25,6 +37,9 @@ def info() -> CacheInfo:
         None,
         2,
         purged=1,
+        evicted=0,
+        expired=0,
+        stores=2,
         bytes=100,
         resident_bytes=None,
         pinned_bytes=0,
@@ -34,6 +49,10 @@ def info() -> CacheInfo:
         saved_seconds=0.0,
         spent_seconds=0.0,
         lost_seconds=0.0,
+        behind_hits=0,
+        behind_errors=0,
+        behind_waiting=0,
+        behind_dropped=0,
     )
 
 
@@ -53,14 +72,16 @@ def test_the_four_are_unpacked_and_compared() -> None:
     assert len(ours) == 4
     assert ours._fields == theirs._fields
     assert list(ours._asdict()) == [*theirs._asdict(), *MORE]
-    assert str(ours).startswith("CacheInfo(hits=1, misses=1, maxsize=None, currsize=1, purged=0, bytes=")
+    assert str(ours).startswith(
+        "CacheInfo(hits=1, misses=1, maxsize=None, currsize=1, purged=0, evicted=0, expired=0, stores=1, bytes="
+    )
     match ours:
         case (hits, misses, _, _):
             assert (hits, misses) == (1, 1)
 
 
 def test_the_rest_is_there_by_name() -> None:
-    assert [getattr(info(), name) for name in MORE] == [1, 100, None, 0, 1, 0, 0, 0, 0, 0]
+    assert [getattr(info(), name) for name in MORE] == [1, 0, 0, 2, 100, None, 0, 1, *[0] * 9]
     assert info() == info()._replace(purged=9)
     assert info()._replace(hits=5, purged=9).purged == 9
     assert info()._replace(hits=5) == (5, 4, None, 2)

@@ -104,7 +104,7 @@ def test_the_picture_is_drawn_in_both_formats(tmp_path: Path) -> None:
 def test_the_picture_of_workers_has_another_name(tmp_path: Path) -> None:
     two = report(replace(SERVED, name="private"), replace(SERVED, name="shared"))
     paths = draw(replace(two, workers=4), tmp_path)
-    assert [path.name for path in paths] == ["demo-workers.png", "demo-workers.svg"]
+    assert [path.name for path in paths] == ["demo_workers.png", "demo_workers.svg"]
     assert all(path.stat().st_size > 10_000 for path in paths)
     assert two.as_json()["workers"] == 1
 

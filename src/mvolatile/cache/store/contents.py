@@ -63,6 +63,7 @@ class Contents:
         self.evicted = self.expired = 0
         self.ages = Ages()
         self.rebuilds = Rebuilds()
+        self.gives_way = True  # what is evicted is so for the kernel's sake: there is no other bound
         self.tell: Tell | None = None  # of each key that leaves
         self.sealed: Callable[[Region], object] = _nothing
         self.retired: Callable[[Region], object] = _nothing
@@ -233,10 +234,14 @@ class Contents:
         self.lost_seconds += SECONDS[cost]
         if since is not None:
             self.ages.add(monotonic() - since)
-        with suppress(Exception):  # a key that its owner has changed, or broken
-            self.rebuilds.lost(hash(key), len(self.index))
+        self.note_missing(key)
         if self.tell is not None:
             self.tell(key, "purged")
+
+    def note_missing(self, key: Hashable) -> None:
+        """To make it again will be a rebuild."""
+        with suppress(Exception):  # a key that its owner has changed, or broken
+            self.rebuilds.lost(hash(key))
 
     def count(self, why: Why | None) -> None:
         """A key left."""

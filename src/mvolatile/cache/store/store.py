@@ -70,6 +70,8 @@ class Store(Contents):
         """Forget a key whose region is given up, or its place there."""
         del self.index[key]
         self.evicted += 1
+        if self.gives_way:
+            self.note_missing(key)
         if self.tell is not None:
             self.tell(key, "evicted")
 
