@@ -9,7 +9,7 @@ from ..cache.ages import BOUNDS
 from ..cache.engine import engine_of
 from ..cache.rebuild import NONE, RebuildPressure
 from ..cache.registry import caches
-from ..shared import clients
+from ..shared import shared_caches
 
 __all__ = ["BOUNDS", "CacheFigures", "figures"]
 
@@ -64,7 +64,7 @@ def figures() -> list[CacheFigures]:
     found: dict[tuple[str, str], CacheFigures] = {}
     for cache in caches():
         _enter(found, _of_volatile(cache))
-    for client in clients():
+    for client in shared_caches():
         _enter(found, _of_shared(client))
     return [found[key] for key in sorted(found)]
 

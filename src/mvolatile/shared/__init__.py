@@ -25,7 +25,7 @@ The map, from the bottom up::
 from __future__ import annotations
 
 from .client import SharedCache
-from .here import clients
+from .here import shared_caches
 from .place import runtime_directory
 
-__all__ = ["SharedCache", "clients", "runtime_directory"]
+__all__ = ["SharedCache", "runtime_directory", "shared_caches"]

@@ -9,10 +9,10 @@ from .values import Known, RebuildPressure
 if TYPE_CHECKING:
     from .client import SharedCache
 
-__all__ = ["Here", "clients", "enter"]
+__all__ = ["Here", "enter", "shared_caches"]
 
 _known: Known[SharedCache[Any, Any]] = Known()
-enter, clients = _known.enter, _known.open
+enter, shared_caches = _known.enter, _known.open
 
 
 class Here(NamedTuple):
