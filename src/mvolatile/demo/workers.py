@@ -26,7 +26,7 @@ def started(
 ) -> Iterator[subprocess.Popen[bytes]]:
     """The process, killed on leaving. In a session of its own, so that Ctrl-C reaches us alone."""
     pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
-    process = subprocess.Popen(
+    process: subprocess.Popen[Any] = subprocess.Popen(
         cgroup.wrap(command) if cgroup else command, start_new_session=True, **{**pipes, **options}
     )
     try:

@@ -111,7 +111,7 @@ class Figures(Protocol):
         """Whether the value there is the one of its key."""
         ...
 
-    def visits(self, key: Hashable) -> int | None:
+    def visits(self, key: Hashable, /) -> int | None:
         """Those of the value of a key; None where it is gone."""
         ...
 
