@@ -20,6 +20,7 @@ The map, from the bottom up::
     raised.py      an error for each waiter     stopped.py     errors that stop the program
     rss.py         limits on resident memory
     cost.py        what values take to make     guard.py       what is worth storing
+    ages.py        how old what is lost was     rebuild.py     the time that making it again takes
     carry.py       into another process         registry.py    all caches there are
     verbs.py       add, touch, incr, many       views.py       items() and values()
     behind/        what is kept behind memory   tiers.py       between the two

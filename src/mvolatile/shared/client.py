@@ -319,7 +319,7 @@ class SharedCache(Verbs[K, V], MutableMapping[K, V]):
         hits, misses = self._access.connections.counts()
         return CacheInfo(
             hits=hits + self._access.found_by_waiting,
-            misses=misses,
+            misses=misses + self._access.missed_alone,
             maxsize=None,
             currsize=told.get("entries", 0),
             purged=told.get("purged", 0),

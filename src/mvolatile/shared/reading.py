@@ -33,6 +33,7 @@ class Reader:
         self.notices = None if on_lost is None else Notices(on_lost)
         self.undecodable = 0
         self.found_by_waiting = 0
+        self.missed_alone = 0  # without a keeper
         self.lost = 0
         self.rebuilds = Rebuilds()
         self._codec = codec
@@ -215,6 +216,8 @@ class Reader:
         have = self.connections.attachment
         if have is not None:
             have.table.missed()
+        else:
+            self.missed_alone += 1
 
     def tell_trouble(self, what: str) -> None:
         """Once for each kind of it."""
@@ -227,7 +230,7 @@ class Reader:
         and the keeper would not know that anybody is there.
         """
         self._table = None
-        self.found_by_waiting = 0
+        self.found_by_waiting = self.missed_alone = 0
         self.connections.after_fork()
 
     def let_go(self) -> None:
