@@ -10,6 +10,7 @@
 #include "platform/facts.c"
 #include "platform/linux.c"
 #include "platform/maps.c"
+#include "platform/others.c"
 #include "platform/pagemap.c"
 #include "platform/probe.c"
 #include "platform/shared.c"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from operator import is_
 
 __all__ = ["own"]
@@ -26,13 +25,27 @@ def own(error: Exception) -> Exception:
 
 def _copied(error: Exception) -> Exception:
     try:
-        copied = copy.copy(error)
+        copied = _reconstructed(error)
         if type(copied) is type(error) and _same(copied.args, error.args):
             return copied
     except Exception:
         if not _is_all_python(type(error)):
             raise
     return _without_init(error) if _is_all_python(type(error)) else error
+
+
+def _reconstructed(error: Exception) -> Exception:
+    """As `copy.copy`, but not by the table of `copyreg`: tblib, which comes with Dask, has all exceptions of a program
+    there, and makes them anew without their slots.
+    """
+    if (copier := getattr(type(error), "__copy__", None)) is not None:
+        copied: Exception = copier(error)
+        return copied
+    maker, args, *state = error.__reduce_ex__(4)
+    copied = maker(*args)
+    if state:
+        copied.__setstate__(state[0])
+    return copied
 
 
 def _same(one: tuple[object, ...], other: tuple[object, ...]) -> bool:

@@ -24,7 +24,7 @@ WINDOWS = (10.0, 60.0, 300.0)
 PERIOD = 2.0
 """Seconds; of what is shorter only the share in it is known, as in PSI."""
 
-FEWEST, MOST = 1 << 14, 1 << 20
+FEWEST, MOST = 1 << 8, 1 << 16
 """Places for lost keys, at first and at last; a quarter of them are of use."""
 
 

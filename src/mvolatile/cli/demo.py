@@ -26,7 +26,7 @@ _MIB = 1 << 20
 _NEEDED = ("PIL", "cachetools", "matplotlib", "mpl_toolkits", "numpy", "rich")
 _OUT = Path("demo-out")
 _NEIGHBOUR_SHARE = 0.4
-_A_WORKER = 24 * _MIB
+_A_WORKER = 28 * _MIB
 """What a worker needs for itself."""
 _SMALLEST_LIMIT = 64 * _MIB
 """Below this the interpreter and Pillow leave no room to show anything."""
