@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from operator import is_
+from typing import Any
 
 __all__ = ["own"]
 
@@ -41,7 +42,8 @@ def _reconstructed(error: Exception) -> Exception:
     if (copier := getattr(type(error), "__copy__", None)) is not None:
         copied: Exception = copier(error)
         return copied
-    maker, args, *state = error.__reduce_ex__(4)
+    reduced: Any = error.__reduce_ex__(4)
+    maker, args, *state = reduced
     copied = maker(*args)
     if state:
         copied.__setstate__(state[0])
