@@ -23,7 +23,7 @@ class Redis(MutableMapping[str, bytes]):
     """By a `redis.Redis` client (or Valkey's), which answers bytes (``decode_responses=False``, its default). `prefix`
     stands before each key. Values with a time to live go with it.
 
-    >>> import redis
+    >>> import redis  # doctest: +SKIP
     >>> cache = mvolatile.VolatileCache(behind=Redis(redis.Redis()))  # doctest: +SKIP
     """
 

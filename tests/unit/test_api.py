@@ -61,7 +61,7 @@ def test_there_are_examples_to_run() -> None:
     documented = {
         test.name
         for module in _modules()
-        if not module.startswith("mvolatile.demo")
+        if not module.startswith(("mvolatile.demo", "mvolatile.integrations"))
         for test in finder.find(importlib.import_module(module))
         if test.examples
     }
