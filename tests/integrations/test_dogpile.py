@@ -210,3 +210,17 @@ def test_releasing_what_is_not_held(lock: FileLock) -> None:
     lock.release()
     lock.release()
     assert lock.locked() is False
+
+
+def test_threads_that_meet_at_a_descriptors_number(tmp_path: Path) -> None:
+    """What one closes another opens at once: no lock is held for ever, and no descriptor left."""
+    locks = [FileLock(tmp_path / "locks", str(number)) for number in range(4)]
+
+    def work(number: int) -> None:
+        for _ in range(1000):
+            locks[number].acquire()
+            locks[number].release()
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(work, range(4)))
+    assert not any(lock.locked() for lock in locks)

@@ -9,7 +9,8 @@ file.
 
 The bad schedules: a child that was forked while the lock is held has the description, too, so a dead parent's lock
 would live on in it: the child closes its copies. A program that closes all descriptors lets the lock go, and its own
-file may get the number: whoever releases looks whether it is still that file.
+file may get the number: whoever releases looks whether it is still that file, and still his. A number is forgotten
+before it is closed: another thread may have it in the next moment, and would not be known to hold its lock.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ __all__ = ["FileLock"]
 
 _FLOCK = struct.Struct("@hhqqi4x")  # type, whence, start, length, pid: as 64-bit systems lay it out
 
-_open: dict[int, tuple[int, int]] = {}
-"""Descriptors that are ours, with device and inode."""
+_open: dict[int, os.stat_result] = {}
+"""Descriptors that are ours, and what each is of."""
 
 
 class FileLock:
@@ -41,21 +42,22 @@ class FileLock:
         self._path = path
         digest = blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).digest()
         self._offset = int.from_bytes(digest, "big") >> 2  # of 2**62; two names of one offset take turns
-        self._held: tuple[int, int] | None = None  # descriptor and process; who has the lock has this field
+        self._held: tuple[int, os.stat_result, int] | None = (
+            None  # and the process; who has the lock has this field
+        )
 
     def acquire(self, wait: bool = True) -> bool:
         """Have the lock; without `wait` only if it is free."""
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        found = os.fstat(descriptor)
-        _open[descriptor] = (found.st_dev, found.st_ino)
+        opened = _open[descriptor] = os.fstat(descriptor)
         taken = False
         try:
             taken = self._locked(descriptor, fcntl.F_OFD_SETLKW if wait else fcntl.F_OFD_SETLK)
         finally:
             if not taken:
-                _close(descriptor)
+                _close(descriptor, opened)
         if taken:
-            self._held = (descriptor, os.getpid())
+            self._held = (descriptor, opened, os.getpid())
         return taken
 
     def _locked(self, descriptor: int, command: int) -> bool:
@@ -75,11 +77,11 @@ class FileLock:
         held, self._held = self._held, None
         if held is None:
             return
-        descriptor, process = held
+        descriptor, opened, process = held
         # A child that was forked in C has a copy still: it must not unlock, and closing alone would not.
-        if process == os.getpid() and _is_ours(descriptor):
+        if process == os.getpid() and _is_ours(descriptor, opened):
             fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, self._lock(fcntl.F_UNLCK))
-            _close(descriptor)
+            _close(descriptor, opened)
 
     def locked(self) -> bool:
         """Whether anybody has it."""
@@ -89,22 +91,23 @@ class FileLock:
         return True
 
 
-def _is_ours(descriptor: int) -> bool:
+def _is_ours(descriptor: int, opened: os.stat_result) -> bool:
     with suppress(OSError):
-        found = os.fstat(descriptor)
-        return _open.get(descriptor) == (found.st_dev, found.st_ino)
+        return _open.get(descriptor) is opened and os.path.samestat(os.fstat(descriptor), opened)
     return False
 
 
-def _close(descriptor: int) -> None:
-    if _is_ours(descriptor):
+def _close(descriptor: int, opened: os.stat_result) -> None:
+    ours = _is_ours(descriptor, opened)
+    if _open.get(descriptor) is opened:
+        del _open[descriptor]
+    if ours:
         os.close(descriptor)
-    _open.pop(descriptor, None)
 
 
 def _close_copies() -> None:
-    for descriptor in list(_open):
-        _close(descriptor)
+    for descriptor, opened in list(_open.items()):
+        _close(descriptor, opened)
 
 
 os.register_at_fork(after_in_child=_close_copies)
