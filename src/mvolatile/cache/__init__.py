@@ -24,7 +24,7 @@ The map, from the bottom up::
     carry.py       into another process         registry.py    all caches there are
     verbs.py       add, touch, incr, many       views.py       items() and values()
     behind/        what is kept behind memory   tiers.py       between the two
-    keybytes.py    keys as bytes
+    keybytes.py    keys as bytes                identity.py    which function, in every process
     cache.py       VolatileCache                keys.py        keys of calls
     decorator.py   @volatile_cache              memoize.py     its calls, in one call of C
 """

@@ -19,6 +19,7 @@ from .checks import TimeToLive, Unstorable, checked_condition, checked_tag
 from .clock import lifetime
 from .departures import Why
 from .engine import NO_TAGS, engine_of
+from .identity import identity
 from .keys import MakeKey, checked_key, given_key, make_key, method_key, names_its_object
 from .memoize import make_whole, memoized
 from .singleflight import Terms
@@ -176,12 +177,6 @@ def _tag_of(tag: Hashable | Callable[..., Hashable]) -> Callable[[Any], Hashable
     return lambda factory: tag(*factory.args, **factory.keywords)
 
 
-def _name_of(function: Callable[..., Any], whole: bool) -> str:
-    """What its cache is called; the whole of it where that is to tell it from all others."""
-    name = getattr(function, "__qualname__", "cached")
-    return f"{getattr(function, '__module__', '')}.{name}" if whole else name
-
-
 def _is(kind: Callable[[Any], bool], function: Any) -> bool:
     """Whether a call of it is of that kind: a function's, or that of an object's ``__call__``."""
     return kind(function) or (not isinstance(function, type) and kind(type(function).__call__))
@@ -274,8 +269,7 @@ def volatile_cache(
     first.
 
     `tag` is one for all results, or a function of the arguments: ``f.cache.delete_tag(tag)`` deletes all that have
-    it. `stale`, `stale_if_error`, `unstorable` and `behind` are told at `VolatileCache`;
-    the name there is the function's, with its module.
+    it. `stale`, `stale_if_error`, `unstorable` and `behind` are told at `VolatileCache`.
 
     Unlike there, a call that misses while another makes the same value waits for it. A hit is equal to what was
     returned, not the same object: one may change it, and no other hit knows. But a plain array is read-only on a
@@ -283,8 +277,12 @@ def volatile_cache(
     a call raises is not stored. What cannot be stored is returned, and told once by a `VolatilityWarning`.
 
     With ``shared="name"`` it is a `SharedCache` of that name: one for all processes of a host, and each value is made
-    once there. Arguments must be what can be its keys; `key`, `typed`, `ttl`, `condition`, `max_bytes`, `codec`,
-    `on_lost` and `unstorable` may be given beside it. Functions that share one have keys of their own.
+    once there. Arguments must be what can be its keys; `key`, `typed`, `ttl`, `condition`, `max_bytes`, `name`,
+    `codec`, `on_lost` and `unstorable` may be given beside it. Functions that share one have keys of their own.
+
+    There and `behind`, values are found again by the function's module, name, code and defaults: by a changed function
+    none of the old ones. `name` stands in place of all these: it is needed for a function that is made within another
+    with values that cannot be keys, and says that changes of the code do not matter.
 
     A first argument named ``self`` or ``cls`` is held weakly (unless `key` is given): a method's object is not kept
     alive, and the values go with the object they were made for.
@@ -302,7 +300,6 @@ def volatile_cache(
         own = {
             "maxsize": maxsize,
             "max_resident": max_resident,
-            "name": name,
             "copy": copy,
             "on_evict": on_evict,
             "stale": stale,
@@ -317,7 +314,7 @@ def volatile_cache(
             raise TypeError(f"a shared cache has no {', '.join(changed)}")
         # The room above this one, which knows it: loaded by who asks for it alone.
         share = import_module("mvolatile.shared.decorator").shared_cache
-        return share(shared, typed, key, ttl, condition, max_bytes, codec, on_lost, unstorable)
+        return share(shared, name, typed, key, ttl, condition, max_bytes, codec, on_lost, unstorable)
     if maxsize is not None and not isinstance(maxsize, int):
         raise TypeError("maxsize must be an integer, None, or the function to decorate")
     if key is not None and not callable(key):
@@ -338,7 +335,8 @@ def volatile_cache(
             maxsize=bound,
             max_resident=max_resident,
             ttl=ttl,
-            name=name or _name_of(function, behind is not None),
+            name=name
+            or (identity(function) if behind is not None else getattr(function, "__qualname__", "cached")),
             codec=codec,
             copy=copy,
             on_lost=on_lost,

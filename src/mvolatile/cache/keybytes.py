@@ -61,7 +61,7 @@ def _encode(key: Any) -> bytes:
         )
     if key is KEYWORDS:
         return b"k"
-    if isinstance(key, type):
+    if isinstance(key, type) and "<locals>" not in key.__qualname__:  # there are many of that name
         return b"T" + f"{key.__module__}:{key.__qualname__}".encode("utf-8", "surrogatepass")
     if isinstance(key, Integral):
         return _integer(int(key))

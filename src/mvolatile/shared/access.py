@@ -69,7 +69,7 @@ class Access(Reader):
     ) -> Reply | None:
         """Store it if the key is at `version`. None if there is no keeper to be had."""
         if self.connections.closed:
-            raise ValueError(f"{self!r}: nothing can be stored")
+            raise ValueError(f"{self!r} is closed: nothing can be stored")
         encoded_key = keys.encode(key)
         own = seconds_to_live(checked_ttl(ttl), value)
         lives = seconds_to_live(self.ttl, value) if own is None else own

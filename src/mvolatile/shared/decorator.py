@@ -16,6 +16,7 @@ from .values import (
     checked_key,
     checked_ttl,
     given_key,
+    identity,
     make_key,
     names_its_object,
 )
@@ -39,7 +40,8 @@ def _cache_of(
 
 
 def shared_cache(
-    name: str,
+    shared: str,
+    name: str | None,
     typed: bool,
     key: Callable[..., Hashable] | None,
     ttl: TimeToLive,
@@ -63,8 +65,8 @@ def shared_cache(
         if key is None and names_its_object(function):
             raise TypeError(f"{function!r} is a method, and its object no key that others have: give key=")
         make = partial(make_key, typed=typed) if key is None else given_key(key)
-        whose = f"{function.__module__}.{getattr(function, '__qualname__', repr(function))}"
-        cache = _cache_of(name, max_bytes, codec, on_lost, unstorable)
+        whose = name or identity(function)
+        cache = _cache_of(shared, max_bytes, codec, on_lost, unstorable)
 
         def key_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Hashable:
             return whose, make(args, kwargs)
@@ -83,7 +85,7 @@ def shared_cache(
         made.cache_key = checked_key(function, key_of)
         made.cache_delete = lambda *args, **kwargs: bool(cache.delete_many([made.cache_key(*args, **kwargs)]))
         made.cache_info, made.cache_clear = cache.cache_info, cache.clear
-        made.cache_parameters = lambda: {"shared": name, "typed": typed, "ttl": ttl, "max_bytes": max_bytes}
+        made.cache_parameters = lambda: {"shared": shared, "typed": typed, "ttl": ttl, "max_bytes": max_bytes}
         return made
 
     return decorate

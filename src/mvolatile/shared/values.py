@@ -24,6 +24,7 @@ from ..cache.checks import (
 )
 from ..cache.eviction import Evictor, make_policy
 from ..cache.fork import follow
+from ..cache.identity import identity
 from ..cache.keys import KEYWORDS, checked_key, given_key, make_key, names_its_object
 from ..cache.layout import array_over
 from ..cache.loops import can_wait, running
@@ -82,6 +83,7 @@ __all__ = [
     "encode",
     "follow",
     "given_key",
+    "identity",
     "joined",
     "make_key",
     "make_policy",

@@ -215,12 +215,12 @@ def test_the_decorator(behind: Behind, mode: Any) -> None:
     made = []
 
     def decorated() -> Any:
-        @volatile_cache(behind=behind, behind_mode=mode)
+        @volatile_cache(behind=behind, behind_mode=mode, name="f")
         def f(n: int, *, more: bool = False) -> tuple[int, bool]:
             made.append(n)
             return n, more
 
-        @volatile_cache(behind=behind, behind_mode=mode)
+        @volatile_cache(behind=behind, behind_mode=mode, name="g")
         async def g(n: int) -> str:
             made.append(n)
             return f"g{n}"
