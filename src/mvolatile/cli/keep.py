@@ -8,9 +8,10 @@ import os
 import socket
 import sys
 
-from ..residence import set_resident_limit, size_or_share
+from ..residence import set_resident_limit
 from ..shared.place import Place, checked_name
 from ..shared.start import keep
+from .sizes import limit, size
 
 __all__ = ["add_parser"]
 
@@ -26,10 +27,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "ends it.",
     )
     parser.add_argument("name", type=_name, metavar="NAME", help="the cache's name")
-    parser.add_argument("--max-bytes", type=int, metavar="N", help="a bound on all values (default: none)")
+    parser.add_argument(
+        "--max-bytes", type=size, metavar="SIZE", help="a bound on all values, as in 256MiB (default: none)"
+    )
     parser.add_argument(
         "--max-resident",
-        type=_limit,
+        type=limit,
         metavar="SIZE",
         help="what its volatile memory may add to its RSS: 256MiB, or 80%% of its container's limit",
     )
@@ -48,14 +51,6 @@ def _name(text: str) -> str:
         return checked_name(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def _limit(text: str) -> str:
-    try:
-        size_or_share(text, "SIZE")
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-    return text
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ..kernel import trim
-from ..residence import Share, size_or_share
 from ..shared import SharedCache
+from .sizes import size
 from .tables import mib
 
 __all__ = ["add_parser"]
@@ -34,19 +34,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--cgroup", type=Path, metavar="PATH", help="the directory of a memory cgroup, version 1 or 2"
     )
     of.add_argument("--shared", metavar="NAME", help="the keeper of SharedCache(NAME)")
-    parser.add_argument("--to", type=_size, required=True, metavar="SIZE", help="bytes, or as in 256MiB, 2G")
+    parser.add_argument("--to", type=size, required=True, metavar="SIZE", help="bytes, or as in 256MiB, 2G")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(func=run)
-
-
-def _size(text: str) -> int:
-    try:
-        size = size_or_share(text, "SIZE")
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-    if isinstance(size, Share):
-        raise argparse.ArgumentTypeError("SIZE must be a number of bytes, not a share")
-    return size
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -32,12 +32,9 @@ LOOK_AGAIN = 0.003
 _FOR_NOW = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 _NOBODY = {errno.ENOENT, errno.ECONNREFUSED, errno.ECONNRESET, errno.EPIPE}
 
-_PROGRAM = """
-import sys
-sys.path.insert(0, sys.argv[1])
-from mvolatile.shared.start import main
-main(sys.argv[2:])
-"""
+_PROGRAM = (
+    "import sys; sys.path.insert(0, sys.argv[1]); from mvolatile.shared.start import main; main(sys.argv[2:])"
+)
 _HANDED_ON = (
     "PATH",
     "LANG",

@@ -62,6 +62,7 @@ def keep(
     another.
     """
     _be_a_service(foreground)
+    _be_called(f"mvolatile:{place.name}")
     lock = _lock(place)
     if lock is None:
         ready()
@@ -119,6 +120,12 @@ def _lock(place: Place) -> int | None:
         if time.monotonic() > until:
             return None
         time.sleep(LOOK_AGAIN)
+
+
+def _be_called(name: str) -> None:
+    """By ``ps -o comm``, ``top`` and the kernel's messages, which cut it off after 15 bytes."""
+    with suppress(OSError):
+        Path("/proc/self/comm").write_text(name)
 
 
 def _be_a_service(foreground: bool) -> None:

@@ -28,13 +28,14 @@ def test_keep_in_the_foreground(
     notified = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     notified.bind(str(tmp_path / "notify"))
     notified.settimeout(200)
-    command = [sys.executable, "-m", "mvolatile", "keep", "test", "--max-bytes", "1000000"]
+    command = [sys.executable, "-m", "mvolatile", "keep", "test", "--max-bytes", "1MiB"]
     with subprocess.Popen(command, env={**os.environ, "NOTIFY_SOCKET": str(tmp_path / "notify")}) as keeper:
         assert notified.recv(100) == b"READY=1"
         cache = make()
         cache["a"] = 1
         assert keeper_pid("test") == keeper.pid
-        assert cache.keeper_info()["max_bytes"] == 1_000_000
+        assert Path(f"/proc/{keeper.pid}/comm").read_text() == "mvolatile:test\n"
+        assert cache.keeper_info()["max_bytes"] == 1 << 20
         assert main(["keep", "test"]) == 1
         assert "there is a keeper already" in capsys.readouterr().err
         keeper.send_signal(signal.SIGTERM)
