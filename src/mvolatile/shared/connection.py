@@ -68,16 +68,10 @@ class Line:
     def ask_for_descriptor(self, request: Request, descriptor: int = -1) -> tuple[Reply, int] | None:
         """As `ask`, and the descriptor that came along, or -1."""
         try:
-            if not self.channel.send(request.packed(), descriptor):
-                self.channel.close()
-                return None
-            return self._received()
+            came = self.channel.ask(request.packed(), PATIENCE, descriptor)
         except BaseException:
             self.channel.close()  # the answer to this request must not be taken for the next one's
             raise
-
-    def _received(self) -> tuple[Reply, int] | None:
-        came = self.channel.receive(PATIENCE)
         if came is False:
             end_hung(self.channel)
         if not isinstance(came, tuple):

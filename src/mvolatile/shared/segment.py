@@ -13,7 +13,7 @@ from itertools import count
 from ..memory import Pin, VolatileMemory
 from .visits import Visits
 
-__all__ = ["ALIGNMENT", "SEGMENT", "Segment", "Spare", "bytes_for", "rounded"]
+__all__ = ["ALIGNMENT", "HUGE", "SEGMENT", "TIMES", "Segment", "Spare", "bytes_for", "rounded"]
 
 ALIGNMENT = 16
 MOST_SPARE, PART_SPARE = 16 << 20, 64
@@ -152,12 +152,12 @@ class Spare:
         while self._nbytes > MOST_SPARE or (self._nbytes > held // PART_SPARE and len(self._segments) > 1):
             self._drop_oldest()
 
-    def take(self, nbytes: int) -> Segment | None:
-        """The newest of that size, since its pages are the likeliest to be there still."""
+    def take(self, least: int, most: int) -> Segment | None:
+        """The newest of such a size, since its pages are the likeliest to be there still."""
         for at in range(len(self._segments) - 1, -1, -1):
-            if self._segments[at].nbytes == nbytes:
+            if least <= self._segments[at].nbytes <= most:
                 segment = self._segments.pop(at)
-                self._nbytes -= nbytes
+                self._nbytes -= segment.nbytes
                 return segment
         return None
 

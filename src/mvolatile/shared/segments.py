@@ -6,7 +6,7 @@ from bisect import bisect_right, insort
 from collections.abc import Callable
 
 from .index import Index
-from .segment import ALIGNMENT, SEGMENT, Segment, Spare, bytes_for, rounded
+from .segment import ALIGNMENT, HUGE, SEGMENT, TIMES, Segment, Spare, bytes_for, rounded
 from .visits import Visits
 from .wire import INLINE
 
@@ -72,27 +72,33 @@ class Segments:
             if address + size <= segment.start + segment.nbytes:
                 return segment, address, size
         self._set_aside(queue)
-        segment = self._new(max(shared, size), queue, urgent)
+        # Fresh memory takes several times as long as what is copied into it: large ones share what is spare.
+        least = 0 if shared == SEGMENT else max(size, HUGE)
+        segment = self._new(max(shared, size), queue, urgent, least=least)
         self._set_aside(queue)  # what was given up for it may have left some there
         self.open[queue] = segment
         return segment, segment.start, size_at(segment.start, key_length, length)
 
-    def _new(self, nbytes: int, queue: int, urgent: bool, is_large: bool = False) -> Segment:
+    def _new(self, nbytes: int, queue: int, urgent: bool, is_large: bool = False, least: int = 0) -> Segment:
+        """`least`: bytes of one of another size, which may be taken from what is spare."""
         nbytes = rounded(nbytes)
         try:
-            segment = self._begun(nbytes, queue, is_large)
+            segment = self._begun(nbytes, queue, is_large, least)
         except (OSError, MemoryError):
             if not urgent:
                 raise
             self.make_room(nbytes)
             self.spare.drop()
-            segment = self._begun(nbytes, queue, is_large)
+            segment = self._begun(nbytes, queue, is_large, least)
         self._all[segment.start] = segment
         insort(self._starts, segment.start)
         return segment
 
-    def _begun(self, nbytes: int, queue: int, is_large: bool) -> Segment:
-        segment = self.spare.take(nbytes) or Segment(nbytes, self._name, self._visits)
+    def _begun(self, nbytes: int, queue: int, is_large: bool, least: int) -> Segment:
+        segment = self.spare.take(nbytes, nbytes)
+        if segment is None and least:
+            segment = self.spare.take(least, self.held // TIMES)
+        segment = segment or Segment(nbytes, self._name, self._visits)
         segment.begin(queue, is_large)
         return segment
 

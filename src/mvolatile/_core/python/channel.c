@@ -1,5 +1,6 @@
 /* Channel: a client's connection to a keeper; SharedFile: memory that both may have. os_shared.h tells why each use asks whose the descriptor is. */
 #include <errno.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -58,11 +59,10 @@ static int64_t microseconds(void) {
 /* An answer is mostly there within 20 us. So long Python's lock is kept: where a thread computes, it comes back only after 5 ms. */
 #define WITH_LOCK 100
 
-static PyObject *channel_receive(ChannelObject *self, PyObject *args) {
-    int patience, passed;
-    if (!PyArg_ParseTuple(args, "i:receive", &patience)) return NULL;
+static PyObject *received(ChannelObject *self, int patience, bool soon) {
+    int passed;
     int64_t deadline = microseconds() + (int64_t)patience * 1000;
-    if (patience >= 0 && os_channel_is_ours(&self->channel)) (void)os_channel_wait(&self->channel, WITH_LOCK);
+    if (soon) (void)os_channel_wait(&self->channel, WITH_LOCK);
     for (;;) {
         size_t nbytes = LONGEST_MESSAGE;
         int err = os_channel_receive(&self->channel, self->buffer, &nbytes, &passed);
@@ -76,6 +76,22 @@ static PyObject *channel_receive(ChannelObject *self, PyObject *args) {
         Py_END_ALLOW_THREADS
         if (err == EINTR && PyErr_CheckSignals()) return NULL;
     }
+}
+
+static PyObject *channel_receive(ChannelObject *self, PyObject *args) {
+    int patience;
+    if (!PyArg_ParseTuple(args, "i:receive", &patience)) return NULL;
+    return received(self, patience, patience >= 0 && os_channel_is_ours(&self->channel));
+}
+
+static PyObject *channel_ask(ChannelObject *self, PyObject *args) {
+    Py_buffer data;
+    int patience, pass = -1;
+    if (!PyArg_ParseTuple(args, "y*i|i:ask", &data, &patience, &pass)) return NULL;
+    int err = os_channel_send(&self->channel, data.buf, (size_t)data.len, pass);
+    PyBuffer_Release(&data);
+    if (!err) return received(self, patience, true);
+    return err != EPIPE && err != EAGAIN ? fail(err, "sendmsg to a keeper") : Py_NewRef(Py_None);
 }
 
 static PyObject *channel_close(ChannelObject *self, PyObject *unused) {
@@ -107,6 +123,8 @@ static PyMethodDef channel_methods[] = {
      "send($self, data, pass_=-1, /)\n--\n\nOne message, and perhaps a descriptor. False: it is over. Never waits."},
     {"receive", (PyCFunction)channel_receive, METH_VARARGS,
      "receive($self, milliseconds, /)\n--\n\n(message, a descriptor or -1); False if none came in time (-1: for ever), None: it is over."},
+    {"ask", (PyCFunction)channel_ask, METH_VARARGS,
+     "ask($self, data, milliseconds, pass_=-1, /)\n--\n\nSends a message, and answers as `receive`; None also where it could not be sent."},
     {"close", (PyCFunction)channel_close, METH_NOARGS, "close($self, /)\n--\n\nNot what is another's by now."},
     {"fileno", (PyCFunction)channel_fileno, METH_NOARGS, "fileno($self, /)\n--\n\nThe descriptor, or -1 if it is not ours any more."},
     {NULL, NULL, 0, NULL},
