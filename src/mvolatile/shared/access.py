@@ -28,7 +28,7 @@ from .values import (
     seconds_to_live,
     write_parts,
 )
-from .wire import ANY, INLINE, Flag, Op, Reply, Request, Status
+from .wire import ABSENT, ANY, INLINE, Flag, Op, Reply, Request, Status
 
 __all__ = ["Access", "check"]
 
@@ -75,6 +75,8 @@ class Access(Reader):
         lives = seconds_to_live(self.ttl, value) if own is None else own
         if lives is not None and lives <= 0 and lease:
             return Reply(Status.NO)
+        if lives is not None and lives <= 0 and version == ABSENT:  # it was added, and is over at once
+            return Reply(Status.OK if self.probe(key) is None else Status.NO)
         if lives is not None and lives <= 0:
             gone = Request(Op.DELETE, encoded_key, version=version)
             reply = self.connections.tell(gone) if line is None else line.ask(gone)
@@ -100,10 +102,7 @@ class Access(Reader):
 
         reply = store(line) if line is not None else self.connections.change(store, start=True)
         if reply is None and lease == 0:
-            trouble = self.connections.place.trouble
-            self.tell_trouble(
-                f"no keeper can be started, so nothing is stored{f': {trouble}' if trouble is not None else ''}"
-            )
+            self.tell_no_keeper()
         return reply
 
     def delete(self, key: Any, version: int = ANY) -> bool:

@@ -336,7 +336,7 @@ class SharedCache(Verbs[K, V], MutableMapping[K, V]):
 
     def here(self) -> Here:
         """What this process alone knows of."""
-        return Here(self._access.lost, self._access.rebuilds.pressure())
+        return Here(self._access.lost, self._access.rebuilds.pressure(), self._access.refused)
 
     @property
     def closed(self) -> bool:

@@ -171,7 +171,11 @@ class Connections:
                     return None
             line = Line(channel)
             if (hello := line.hello()) is not None:
+                self.place.trouble = None
                 return line, hello
+        self.place.trouble = ConnectionResetError(
+            errno.ECONNRESET, "it turns this process away; perhaps it has no descriptor left (ulimit -n)"
+        )
         return None
 
     def line(self, start: bool) -> Line | None:

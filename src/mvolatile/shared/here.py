@@ -16,7 +16,10 @@ enter, shared_caches = _known.enter, _known.open
 
 
 class Here(NamedTuple):
-    """`lost`: values that this process asked for and that the kernel had taken; `rebuild`: of what it makes itself."""
+    """`lost`: values that this process asked for and that the kernel had taken; `rebuild`: of what it makes itself;
+    `refused`: calls that met no keeper since this process could not reach or start one, of which it was warned.
+    """
 
     lost: int
     rebuild: RebuildPressure
+    refused: int

@@ -105,7 +105,10 @@ def aleased(cache: Access, key: Any, factory: Callable[[], Any], terms: Terms) -
 def _line(cache: Access) -> Line | None:
     """None where there is no keeper to be had, or no descriptor: who has none makes the value all the same."""
     try:
-        return cache.connections.line(start=True)
+        line = cache.connections.line(start=True)
+        if line is None and not cache.connections.closed:
+            cache.tell_no_keeper()
+        return line
     except OSError as error:
         cache.tell_trouble(f"a value is made and not stored: {error}")
         return None

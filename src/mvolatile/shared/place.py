@@ -213,9 +213,11 @@ class Place:
                     if (channel := self.connect_patiently(until)) is not None:
                         return channel
                     if starter.poll() not in (None, 0):
-                        return None
+                        raise ChildProcessError(
+                            errno.ECHILD, "it ended at once; MVOLATILE_KEEPER_LOG=FILE has its error"
+                        )
                     time.sleep(LOOK_AGAIN)
-                return None
+                raise TimeoutError(errno.ETIMEDOUT, "it does not begin", str(self.path("sock")))
             finally:
                 _reap(starter, until)
 

@@ -34,6 +34,7 @@ class Reader:
         self.undecodable = 0
         self.found_by_waiting = 0
         self.missed_alone = 0  # without a keeper
+        self.refused = 0
         self.lost = 0
         self.rebuilds = Rebuilds()
         self._codec = codec
@@ -87,8 +88,11 @@ class Reader:
             have = None if self.connections.closed else self.connections.attach(start=False)
         except PermissionError:
             raise
-        except OSError:
+        except OSError as error:
+            self.tell_refused("the keeper cannot be asked, so all is a miss", error)
             have = None
+        if have is None and self.connections.place.trouble is not None:
+            self.tell_no_keeper()
         self._table = None if have is None or have.by_message else have.table
         return have
 
@@ -219,6 +223,15 @@ class Reader:
         else:
             self.missed_alone += 1
 
+    def tell_no_keeper(self) -> None:
+        """None can be started. Told to who only looks, too: all would be a miss, for a reason that nobody sees."""
+        self.tell_refused("no keeper is to be had, so nothing is stored", self.connections.place.trouble)
+
+    def tell_refused(self, what: str, error: OSError | None) -> None:
+        """This process meets no keeper, and not since there is none."""
+        self.refused += 1
+        self.tell_trouble(what if error is None else f"{what}: {error}")
+
     def tell_trouble(self, what: str) -> None:
         """Once for each kind of it."""
         if what.partition(":")[0] not in self._told:
@@ -230,7 +243,7 @@ class Reader:
         and the keeper would not know that anybody is there.
         """
         self._table = None
-        self.found_by_waiting = self.missed_alone = 0
+        self.found_by_waiting = self.missed_alone = self.refused = 0
         self.connections.after_fork()
 
     def let_go(self) -> None:

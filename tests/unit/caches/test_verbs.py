@@ -28,6 +28,17 @@ def test_add(cache_factory: Factory, size: int) -> None:
     assert cache.add("k", b"5" * size)
 
 
+def test_add_of_what_is_over_at_once(cache_factory: Factory) -> None:
+    cache = cache_factory()
+    assert cache.add("k", 1, ttl=0)
+    assert cache.add("k", 1, ttl=0)
+    assert "k" not in cache
+    cache["k"] = 2
+    assert not cache.add("k", 3, ttl=0)
+    assert cache["k"] == 2
+    assert cache_factory(ttl=0).incr("n", default=0) == 1
+
+
 def test_add_where_the_value_was_taken(cache: Any) -> None:
     assert cache.add("k", b"1" * LARGE)
     purge(cache)

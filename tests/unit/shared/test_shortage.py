@@ -91,7 +91,8 @@ def test_a_keeper_without_descriptors(cache: Cache, make: Make, monkeypatch: pyt
     taken = {int(one) for one in os.listdir(f"/proc/{pid}/fd")}
     lowest_free = min(set(range(len(taken) + 1)) - taken)  # those that were let go of leave holes
     with limited(pid, resource.RLIMIT_NOFILE, lowest_free):
-        assert other.get("a") is None
+        with pytest.warns(VolatilityWarning, match="turns this process away"):
+            assert other.get("a") is None
         assert other.get_or_set("b", lambda: 5) == 5
         for change in (
             lambda: other.set("a", b"new"),
@@ -117,7 +118,12 @@ def test_a_client_without_descriptors(cache: Cache, make: Make, attached: bool) 
         if attached:
             assert other["a"] == b"value"
         with no_descriptor_left():
-            assert other.get("a") == (b"value" if attached else None)
+            if attached:
+                assert other.get("a") == b"value"
+            else:
+                with pytest.warns(VolatilityWarning, match="a miss: .*Too many open files"):
+                    assert other.get("a") is None
+                assert other.here().refused
             with pytest.warns(VolatilityWarning):
                 assert other.get_or_set("b", lambda: 5) == 5
             assert len(other.get_or_set("c", lambda: bytes(50_000))) == 50_000
@@ -127,6 +133,37 @@ def test_a_client_without_descriptors(cache: Cache, make: Make, attached: bool) 
 
     in_child(child)
     assert cache["b"] == 6
+
+
+@pytest.mark.parametrize("what", ["get", "get_or_set", "set", "function"])
+@pytest.mark.parametrize("most", [5, 9, 12])
+def test_a_limit_that_no_keeper_can_live_with(runtime: Path, what: str, most: int) -> None:
+    """`ulimit -n`, which a keeper inherits: here none begins, ends at once, or turns all away. One warning says so."""
+
+    def program(what: str, most: int) -> None:
+        import resource
+        import warnings
+
+        import mvolatile as mv
+
+        function: Any = mv.volatile_cache(shared="test")(lambda key: key)
+        cache = function.cache
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+        use: Any = {
+            "get": lambda key: cache.get_or_set(key, lambda: 1) and cache.get(key),
+            "get_or_set": lambda key: cache.get_or_set(key, lambda: 1),
+            "set": lambda key: cache.set(key, 1),
+            "function": function,
+        }[what]
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            for _ in range(2):
+                use("a")
+        assert ["nothing is stored: [Errno" in str(one.message) for one in told] == [True], told
+        assert cache.here().refused >= 2
+
+    run_python(program, what, most).check()
+    (runtime / "log").unlink(missing_ok=True)  # the keeper's own error
 
 
 def test_a_keeper_without_addresses(cache: Cache) -> None:
