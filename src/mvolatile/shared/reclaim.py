@@ -19,8 +19,10 @@ from .visits import Visits
 
 __all__ = ["Reclaimer"]
 
-TIME_TO_LOOK, PART_TO_LOOK = 1 << 20, 128
-"""Bytes stored after which it is looked whether the kernel took the oldest: so many, and such a part of all."""
+TIME_TO_LOOK, PART_TO_LOOK, LONG, LONG_PART = 1 << 20, 16, 4 << 20, 128
+"""Bytes stored after which it is looked whether the kernel took the oldest: so many at least, a sixteenth of a small
+cache, 4 MiB of a larger one, and such a part of a large. It takes 50 us, and to store 1 MiB hardly more.
+"""
 WHOLE_IN_A_ROW = 8
 """Segments of a queue of which nothing is lost, until what is newer is not looked at."""
 SPARE = 4
@@ -142,7 +144,8 @@ class Reclaimer:
             self._segments.filled = False
             self._compact()
         self._unseen += nbytes
-        if self._unseen >= max(TIME_TO_LOOK, self.nbytes // PART_TO_LOOK):
+        part = max(min(self.nbytes // PART_TO_LOOK, LONG), self.nbytes // LONG_PART)
+        if self._unseen >= max(TIME_TO_LOOK, part):
             self.look_for_losses()
 
     def look_for_losses(self) -> int:
