@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,12 @@ def test_a_cache_outlives_its_workers(runtime: Path, tmp_path: Path) -> None:
             server.process.send_signal(signal.SIGHUP)
             until(lambda: server.replaced(before))
             serve_all(server)
+            made_once()
+
+            for pid in server.workers():  # one after the other, while the others serve
+                os.kill(pid, signal.SIGTERM)
+                until(partial(server.replaced, {pid}))
+                serve_all(server)
             made_once()
 
         with gunicorn(tmp_path, APP, "--preload", "--max-requests", "10", PRELOADED="1") as server:
