@@ -143,7 +143,7 @@ class Place:
     def connect(self) -> Channel | None:
         """A channel to the keeper there, or None if there is none.
 
-        `PermissionError` for another user's; `OSError` where none is to be had (descriptors used up).
+        `PermissionError` for another user's; `OSError` where none is to be had (descriptors used up, no sockets).
         """
         try:
             with self.address() as path:
@@ -153,6 +153,8 @@ class Place:
         except OSError as error:
             if error.errno in _NOBODY:
                 return None
+            if error.errno == errno.EPERM:  # a filter's: it is not that somebody else listens there
+                raise ConnectionRefusedError(error.errno, "sockets are refused here, as by seccomp") from None
             raise
         if channel.uid != os.geteuid():
             channel.close()

@@ -115,6 +115,37 @@ def test_where_a_filter_refuses_the_call(cache: Cache) -> None:
     assert until(lambda: keeper_pid("inherited") is None)
 
 
+def test_where_a_filter_refuses_sockets(cache: Cache) -> None:
+    """What can be made is returned, what is to be changed raises, and warnings say why."""
+    cache["a"] = 1
+
+    def client() -> None:
+        import platform
+        import warnings
+
+        import pytest
+
+        import mvolatile as mv
+        from support import seccomp
+
+        function: Any = mv.volatile_cache(shared="test")(lambda key: key)
+        seccomp.refuse(41 if platform.machine() == "x86_64" else 198)
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            assert function(1) == function(1) == 1
+            assert function.cache.get("a") is None
+        assert len(told) == 2
+        assert all("sockets are refused here" in str(one.message) for one in told)
+        for change in (lambda: function.cache.set("a", 2), lambda: function.cache.delete_many(["a"])):
+            with pytest.raises(
+                OSError, match="sockets are refused here"
+            ):  # others read the older value still
+                change()
+
+    run_python(client).check()
+    assert cache["a"] == 1
+
+
 def test_where_the_container_refuses_userfaultfd(runtime: Path) -> None:
     def client() -> None:
         from mvolatile import SharedCache
