@@ -37,7 +37,9 @@ def test_the_table_is_of_the_versions_that_are_locked(suite: Suite) -> None:
 
 
 @pytest.mark.parametrize(
-    "suite", [one for one in SUITES if one.source.is_installed and not one.needs], ids=lambda suite: suite.name
+    "suite",
+    [one for one in SUITES if one.source.is_installed and not one.needs],
+    ids=lambda suite: suite.name,
 )
 def test_the_short_form(suite: Suite, tmp_path: Path) -> None:
     try:

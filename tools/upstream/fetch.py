@@ -17,7 +17,9 @@ __all__ = ["fetched"]
 
 
 def fetched(source: Source, into: Path) -> Path:
-    """The unpacked distribution, or the folder with the file; got once. `SystemExit` if it cannot be had, or is not what the table names."""
+    """The unpacked distribution, or the folder with the file; got once. `SystemExit` if it cannot be had, or is not
+    what the table names.
+    """
     where = into / f"{source.project}-{source.release}"
     if source.url:
         _get(source, where)

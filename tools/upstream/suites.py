@@ -142,7 +142,7 @@ SUITES = (
     ),
     Suite(
         "fsspec",
-        "`tests/test_caches.py` of 2026.7.0, its tests of all caches, `cache_type=\"volatile\"`",
+        '`tests/test_caches.py` of 2026.7.0, its tests of all caches, `cache_type="volatile"`',
         FSSPEC,
         ("{needed}/test_caches.py", "-k", "volatile"),
         plugin="plugin_fsspec",

@@ -65,7 +65,9 @@ class VolatilePipeline(BatchedCodecPipeline):
     @cached_property
     def _worth_keeping(self) -> bool:
         plain = not self.bytes_bytes_codecs and not self.array_array_codecs
-        return not (plain and isinstance(self.array_bytes_codec, BytesCodec))  # those are the bytes as they are
+        return not (
+            plain and isinstance(self.array_bytes_codec, BytesCodec)
+        )  # those are the bytes as they are
 
     async def read_batch(
         self, batch_info: Iterable[Any], out: NDBuffer, drop_axes: tuple[int, ...] = ()
@@ -78,7 +80,10 @@ class VolatilePipeline(BatchedCodecPipeline):
             return
         read = self._read_part if self.supports_partial_decode else self._read_whole
         arrays = await asyncio.gather(
-            *(read(chunk, getter, spec, chosen) for chunk, (getter, spec, chosen, *_) in zip(chunks, batch, strict=True))
+            *(
+                read(chunk, getter, spec, chosen)
+                for chunk, (getter, spec, chosen, *_) in zip(chunks, batch, strict=True)
+            )
         )
         for array, (_, spec, _, into, _) in zip(arrays, batch, strict=True):
             if array is None:

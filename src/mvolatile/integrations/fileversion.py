@@ -35,7 +35,9 @@ PLAIN = (str, bytes, int, float, bool, type(None))
 
 def version_of(fetcher: Any, size: int, given: Version) -> tuple[Hashable, ...] | None:
     """Which file `fetcher` reads, and which content of it; None if nobody knows. Asks the store."""
-    file = getattr(fetcher, "__self__", None)  # a cache is given the bound method of its file, and no more of it
+    file = getattr(
+        fetcher, "__self__", None
+    )  # a cache is given the bound method of its file, and no more of it
     if given is False or not isinstance(file, AbstractBufferedFile):
         return None
     which = _which(file)

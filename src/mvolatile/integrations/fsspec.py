@@ -16,7 +16,7 @@ import math
 import secrets
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias, cast
 
 from fsspec.caching import BaseCache, register_cache
 
@@ -25,6 +25,8 @@ from . import backing
 from .fileversion import Version, version_of
 
 __all__ = ["VolatileCache"]
+
+Place: TypeAlias = tuple[backing.Cache, tuple[Any, ...], bool]
 
 RUN = 32 << 20
 """Bytes that one request asks for, unless a block is larger."""
@@ -101,17 +103,17 @@ class VolatileCache(BaseCache):  # type: ignore[misc] # fsspec has no types
         return self._place[0]
 
     @property
-    def _place(self) -> tuple[backing.Cache, tuple[Any, ...], bool]:
+    def _place(self) -> Place:
         """The cache, what keys begin with, and whether they serve other openings of the file. Found at the first read:
         what the store says of the file then is newer than its size, and so than all that may be kept under it.
         """
-        found = self.__dict__.get("_found")
+        found: Place | None = self.__dict__.get("_found")
         if found is None:
             # Of threads that find it at once all take one answer.
             found = self.__dict__.setdefault("_found", self._find_place())
         return found
 
-    def _find_place(self) -> tuple[backing.Cache, tuple[Any, ...], bool]:
+    def _find_place(self) -> Place:
         cache, shared, max_bytes = self._given
         known = version_of(self.fetcher, self.size, self._version)
         if known is not None:
@@ -184,7 +186,7 @@ class VolatileCache(BaseCache):  # type: ignore[misc] # fsspec has no types
     def _ask(self, start: int, stop: int) -> bytes:
         self.miss_count += 1
         self.total_requested_bytes += stop - start
-        return self.fetcher(start, stop)
+        return cast(bytes, self.fetcher(start, stop))
 
     def _extent(self, number: int, end: int) -> tuple[int, int]:
         return number * self.blocksize, min(end * self.blocksize, self.size)

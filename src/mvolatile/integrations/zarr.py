@@ -110,6 +110,11 @@ class VolatileStore(WrapperStore[Store]):
         self._decode_here()
 
     @property
+    def inner(self) -> Store:
+        """The one that has the data."""
+        return self._store
+
+    @property
     def volatile(self) -> backing.Cache:
         """Where the chunks are."""
         return self._generations.cache
@@ -130,14 +135,14 @@ class VolatileStore(WrapperStore[Store]):
         if byte_range is not None and (*under, None) in self.volatile:
             whole = self.volatile.get((*under, None))
             if whole is not None:
-                return prototype.buffer.from_bytes(_part(whole, byte_range))
+                return prototype.buffer.from_bytes(_part(whole, byte_range).data)
 
         async def make() -> np.ndarray[Any, Any] | None:
             found = await self._store.get(key, prototype, byte_range)
             return None if found is None else found.as_numpy_array()
 
         kept = await self.volatile.aget_or_set((*under, _told(byte_range)), make, condition=_can_be_kept)
-        return None if kept is None else prototype.buffer.from_bytes(kept)
+        return None if kept is None else prototype.buffer.from_bytes(kept.data)
 
     async def kept_decoded(self, place: str, what: tuple[Any, ...], make: Make) -> Any:
         """What `make` made of the chunk at `place`, or makes now: an array, read-only, or None. For the pipeline."""
@@ -165,6 +170,11 @@ class VolatileStore(WrapperStore[Store]):
     async def getsize_prefix(self, prefix: str) -> int:
         """The bytes of all values there, as the store says."""
         return await self._store.getsize_prefix(prefix)
+
+    @property
+    def supports_consolidated_metadata(self) -> bool:
+        """As the store does."""
+        return self._store.supports_consolidated_metadata
 
     # ---- changing
 

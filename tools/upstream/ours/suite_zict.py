@@ -14,7 +14,9 @@ import mvolatile as mv
 def mapping(request):
     """An empty one."""
     which = request.param
-    with closing(mv.VolatileCache() if which == "process" else mv.SharedCache(f"zict-{os.getpid()}")) as cache:
+    with closing(
+        mv.VolatileCache() if which == "process" else mv.SharedCache(f"zict-{os.getpid()}")
+    ) as cache:
         cache.clear()
         yield cache
 
