@@ -17,8 +17,7 @@ import pytest
 
 pytest.importorskip("fsspec", reason="make integrations installs it")
 
-from fsspec.implementations.local import LocalFileSystem
-from fsspec.spec import AbstractBufferedFile, AbstractFileSystem
+from fsspec.spec import AbstractBufferedFile
 
 import mvolatile as mv
 from mvolatile.integrations.fsspec import VolatileCache
@@ -210,6 +209,9 @@ def read_files(folder: str) -> None:
     from pathlib import Path
     from random import Random
 
+    from fsspec.implementations.local import LocalFileSystem
+    from fsspec.spec import AbstractFileSystem
+
     import mvolatile.integrations.fsspec  # noqa: F401
 
     class Disk(LocalFileSystem):  # type: ignore[misc]
@@ -233,6 +235,7 @@ def read_files(folder: str) -> None:
     print("right")
 
 
+@pytest.mark.slow
 def test_under_a_limit(tmp_path: Path, run_limited: Callable[..., Limited]) -> None:
     for number in range(8):
         (tmp_path / str(number)).write_bytes(bytes([number]) * (12 << 20))

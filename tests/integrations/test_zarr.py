@@ -111,7 +111,7 @@ def test_decoded_chunks_are_kept(inner: Counted, monkeypatch: pytest.MonkeyPatch
         assert (array[0:10, 0:10] == 5).all()
         assert len(decoded) == 1
     plain = VolatileStore(inner, decoded=False)
-    array: Any = zarr.open_array(plain, path="a")
+    array = zarr.open_array(plain, path="a")
     decoded.clear()
     for _ in range(2):
         array[:100, :100]
@@ -308,6 +308,7 @@ def read_an_array(folder: str) -> None:
     print("right")
 
 
+@pytest.mark.slow
 def test_under_a_limit(tmp_path: Path, run_limited: Callable[..., Limited]) -> None:
     array: Any = zarr.create_array(tmp_path / "d", shape=(96, 512, 512), chunks=(1, 512, 512), dtype="f4")
     for number in range(96):
