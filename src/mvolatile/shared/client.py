@@ -152,11 +152,7 @@ class SharedCache(Verbs[K, V], MutableMapping[K, V]):
 
     def __contains__(self, key: object) -> bool:
         """Whether a get would have been a hit now. Counts and marks nothing. What can be no key is not in it."""
-        try:
-            return self._access.probe(key) is not None
-        except (TypeError, ValueError):
-            hash(key)  # as in every mapping, `TypeError` for what no mapping has
-            return False
+        return self._access.contains(key)
 
     def __iter__(self) -> Iterator[K]:
         """The keys there are, in no order; one that comes or goes meanwhile may be among them or not."""
@@ -388,9 +384,6 @@ _NOTHING: Any = object()
 
 
 class _Items(Items):
-    def __contains__(self, item: Any) -> bool:
-        return item[0] in self._mapping and super().__contains__(item)
-
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
         for key in self._mapping:
             value = self._mapping._find(key)  # noqa: SLF001 - the cache's own view
