@@ -22,7 +22,7 @@ def test_the_page_is_what_was_found() -> None:
     assert (DOCS / "upstream.md").read_text() == page(RESULTS), "make upstream writes it"
     assert [one["suite"] for one in RESULTS] == [suite.name for suite in SUITES]
     assert [one["failed"] for one in RESULTS] == [[]] * len(SUITES)
-    assert all(one["passed"] >= 20 for one in RESULTS)
+    assert all(one["passed"] >= suite.least for one, suite in zip(RESULTS, SUITES, strict=True))
 
 
 @pytest.mark.parametrize("suite", SUITES, ids=lambda suite: suite.name)
@@ -37,7 +37,9 @@ def test_the_table_is_of_the_versions_that_are_locked(suite: Suite) -> None:
 
 
 @pytest.mark.parametrize(
-    "suite", [one for one in SUITES if one.source.is_installed], ids=lambda suite: suite.name
+    "suite",
+    [one for one in SUITES if one.source.is_installed and not one.needs],
+    ids=lambda suite: suite.name,
 )
 def test_the_short_form(suite: Suite, tmp_path: Path) -> None:
     try:
@@ -46,4 +48,4 @@ def test_the_short_form(suite: Suite, tmp_path: Path) -> None:
         pytest.skip("make integrations installs it")
     result = run(suite, tmp_path, quick=True)
     assert result.failed == []
-    assert result.passed >= 20
+    assert result.passed >= suite.least

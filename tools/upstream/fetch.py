@@ -1,11 +1,15 @@
-"""Gets a source distribution: the file that PyPI has under that version, if its hash is the one in the table."""
+"""Gets a source distribution: the file that PyPI has under that version, if its hash is the one in the table; or one
+file by its address, if so.
+"""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 import tarfile
+from hashlib import sha256
 from pathlib import Path
+from urllib.request import urlopen
 
 from .suites import Source
 
@@ -13,9 +17,13 @@ __all__ = ["fetched"]
 
 
 def fetched(source: Source, into: Path) -> Path:
-    """The unpacked distribution; got once. `SystemExit` if it cannot be had, or is not what the table names."""
+    """The unpacked distribution, or the folder with the file; got once. `SystemExit` if it cannot be had, or is not
+    what the table names.
+    """
     where = into / f"{source.project}-{source.release}"
-    if not where.exists():
+    if source.url:
+        _get(source, where)
+    elif not where.exists():
         files = into / "files" / where.name
         _download(source, files)
         (file,) = files.glob("*.tar.gz")
@@ -25,6 +33,20 @@ def fetched(source: Source, into: Path) -> Path:
         (top,) = unpacked.iterdir()
         top.rename(where)
     return where
+
+
+def _get(source: Source, where: Path) -> None:
+    file = where / source.url.rpartition("/")[2]
+    if not file.exists():
+        try:
+            with urlopen(source.url, timeout=60) as answer:
+                text: bytes = answer.read()
+        except OSError as error:
+            raise SystemExit(f"{source.url} cannot be had: {error}") from error
+        where.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(text)
+    if sha256(file.read_bytes()).hexdigest() != source.sha256:
+        raise SystemExit(f"{file} is not what the table names")
 
 
 def _download(source: Source, files: Path) -> None:

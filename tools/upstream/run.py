@@ -79,7 +79,8 @@ def run(suite: Suite, into: Path, *, quick: bool = False) -> Result:
             ]
         for end in suite.left_out:
             command += ["--deselect", end]
-        command += [test.format(source=source) for test in suite.tests]
+        command += suite.options
+        command += [test.format(source=source, needed=needed[0] if needed else "") for test in suite.tests]
         environment = stack.enter_context(_keepers(scratch))
         environment["PYTHONPATH"] = os.pathsep.join(map(str, folders))
         done = subprocess.run(

@@ -17,6 +17,8 @@ class Source:
     sha256: str = ""
     folder: str = "."
     """Of it, to import from."""
+    url: str = ""
+    """Of one file that no distribution has."""
 
     @property
     def version(self) -> str:
@@ -38,10 +40,15 @@ class Suite:
     """For the table, in the framework's own words."""
     source: Source
     tests: tuple[str, ...]
-    """Arguments of pytest, relative to ours/, or with ``{source}`` to the distribution."""
+    """Arguments of pytest, relative to ours/, or with ``{source}`` to the distribution, ``{needed}`` to the first that
+    is needed beside it.
+    """
+    options: tuple[str, ...] = ()
     plugin: str = ""
     """A module in ours/ that is loaded before the suite is."""
     needs: tuple[Source, ...] = ()
+    least: int = 20
+    """Tests that must have passed: else something was not run."""
     server: str = ""
     left_out: dict[str, str] = field(default_factory=dict)
     """Tests that can mean nothing here, by their name in the distribution, with the reason."""
@@ -59,6 +66,16 @@ XPROCESS = Source(
 )
 REDIS = Source("redis", "8.1.0", "6e1a19beef9225c83efd689c7e6b7da2d5215b1f42cd13b7fc3714d0a09c7b25")
 DOGPILE = Source("dogpile.cache")
+FSSPEC = Source("fsspec")
+FSSPEC_TESTS = Source(
+    "fsspec-tests",
+    "2026.7.0",
+    "fe9cd1e3da1fe51029b629feb78488511f421dcb08bbec31400d1ccf5bd45798",
+    url="https://raw.githubusercontent.com/fsspec/filesystem_spec/2026.7.0/fsspec/tests/test_caches.py",
+)
+ZARR = Source("zarr")
+ZICT = Source("zict")
+ANYIO = ("-o", "anyio_mode=auto")
 
 SUITES = (
     Suite(
@@ -122,5 +139,37 @@ SUITES = (
         },
         note="`DefaultCache` is ours. Where the server is older than 7.4, the suite and the client are told that it is "
         "not: tracking is there since 6.0.",
+    ),
+    Suite(
+        "fsspec",
+        '`tests/test_caches.py` of 2026.7.0, its tests of all caches, `cache_type="volatile"`',
+        FSSPEC,
+        ("{needed}/test_caches.py", "-k", "volatile"),
+        plugin="plugin_fsspec",
+        needs=(FSSPEC_TESTS,),
+        least=16,
+        note="the distributions have no tests of caches, so the file is taken from the repository.",
+    ),
+    Suite(
+        "zarr-process",
+        "`zarr.testing.store`: `StoreTests`, a `VolatileStore` around a `LocalStore`",
+        ZARR,
+        ("suite_zarr.py::TestProcess",),
+        options=ANYIO,
+    ),
+    Suite(
+        "zarr-shared",
+        "the same, `shared=` a name",
+        ZARR,
+        ("suite_zarr.py::TestShared",),
+        options=ANYIO,
+    ),
+    Suite(
+        "zict",
+        "`zict.tests.utils_test`: `check_mapping`, `check_different_keys_threadsafe`, `check_same_key_threadsafe`, "
+        "`check_closing`, both caches",
+        ZICT,
+        ("suite_zict.py",),
+        least=8,
     ),
 )

@@ -27,6 +27,9 @@ class Items(ItemsView[Any, Any]):
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
         return _pairs(self._mapping)
 
+    def __contains__(self, item: Any) -> bool:
+        return item[0] in self._mapping and super().__contains__(item)  # what can be no key raises nothing
+
 
 class Values(ValuesView[Any]):
     """Values, each read when its turn comes."""

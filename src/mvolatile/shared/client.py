@@ -151,8 +151,8 @@ class SharedCache(Verbs[K, V], MutableMapping[K, V]):
         return cast(V, value)
 
     def __contains__(self, key: object) -> bool:
-        """Whether a get would have been a hit now. Counts and marks nothing."""
-        return self._access.probe(key) is not None
+        """Whether a get would have been a hit now. Counts and marks nothing. What can be no key is not in it."""
+        return self._access.contains(key)
 
     def __iter__(self) -> Iterator[K]:
         """The keys there are, in no order; one that comes or goes meanwhile may be among them or not."""

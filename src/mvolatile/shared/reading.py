@@ -171,6 +171,16 @@ class Reader:
                     return None
         return self._fetch_entry(key)
 
+    def contains(self, key: Any) -> bool:
+        """Whether a get would have been a hit now. What can be no key has no value; `TypeError` for what no mapping
+        takes as one.
+        """
+        try:
+            return self.probe(key) is not None
+        except (TypeError, ValueError):
+            hash(key)
+            return False
+
     def probe(self, key: Any) -> tuple[int, float] | None:
         """Version and end of life of a value that is all there."""
         have = self.attached()

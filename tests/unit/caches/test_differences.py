@@ -49,6 +49,8 @@ def test_keys(cache: Any, kind: str) -> None:
         else:
             with pytest.raises(TypeError if not isinstance(key, bytes) else ValueError):
                 cache[key] = 1
+            assert key not in cache
+            assert (key, 1) not in cache.items()
     cache[int] = 1
     assert cache[int] == 1
 
