@@ -19,25 +19,28 @@ _lock = threading.Lock()
 _opened: dict[tuple[Any, ...], Cache] = {}
 
 
-def new_cache(name: str, shared: str | None, max_bytes: int | None, ttl: float | None = None) -> Cache:
+def new_cache(
+    name: str, shared: str | None, max_bytes: int | None, ttl: float | None = None, copy: bool = True
+) -> Cache:
     """A cache of this process's own, or with `shared` the host's of that name.
 
     What a hit gives is the caller's own and writable, as from backends that pickle: frameworks' programs count on it.
+    With `copy` False it is not where it need not be, in a cache of this process's own.
     """
     if shared is None:
-        return VolatileCache(max_bytes, name=name, ttl=ttl, copy=True)
+        return VolatileCache(max_bytes, name=name, ttl=ttl, copy=copy)
     return SharedCache(shared, max_bytes=max_bytes, ttl=ttl)
 
 
-def one_of_process(name: str, shared: str | None, max_bytes: int | None) -> Cache:
+def one_of_process(name: str, shared: str | None, max_bytes: int | None, copy: bool = True) -> Cache:
     """As `new_cache`, and the same one for the same parameters, for as long as the process lives: frameworks make a
     backend for each thread, or each request.
     """
-    key = (name, shared, max_bytes)
+    key = (name, shared, max_bytes, copy)
     with _lock:
         cache = _opened.get(key)
         if cache is None or cache.closed:
-            cache = _opened[key] = new_cache(name, shared, max_bytes)
+            cache = _opened[key] = new_cache(name, shared, max_bytes, copy=copy)
         return cache
 
 
