@@ -144,8 +144,12 @@ def test_what_a_task_cost_stays_with_its_value(cache: VolatileCache) -> None:
 
 def test_what_cannot_be_stored_is_passed_over(closing: None) -> None:
     cache = VolatileCache(max_bytes=1 << 20)
-    values = [
+    deep: list[Any] = []
+    for _ in range(100_000):
+        deep = [deep]
+    values: list[Any] = [
         lambda: threading.Lock(),
+        lambda: deep,
         lambda: iter([1, 2, 3]),
         lambda: map(str, [1]),
         lambda: b"x" * (2 << 20),

@@ -26,7 +26,6 @@ from distributed.diagnostics.plugin import WorkerPlugin
 
 from .. import cache as caches
 from ..cache.statistics import CacheInfo
-from ..errors import TooLargeError
 from ..shared import SharedCache
 
 __all__ = ["SharedCachePlugin", "VolatileCache", "shared_cache"]
@@ -62,7 +61,7 @@ class VolatileCache:
         if isinstance(value, Iterator):
             return
         seconds = cost if nbytes is None else cost * nbytes * 1e9
-        with suppress(TypeError, TooLargeError, MemoryError):  # a task does not fail for it
+        with suppress(TypeError, ValueError, MemoryError, RecursionError):  # a task does not fail for it
             self.volatile.set(key, value, cost=max(seconds, 0.0))
 
     def get(self, key: Hashable, default: Any = None) -> Any:
