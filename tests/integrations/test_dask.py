@@ -56,7 +56,7 @@ def graph(made: list[Any]) -> dict[str, Any]:
 
     values = {"key": "call", "call": (len, [1, 2]), "tasks": [("key",), "key"], "number": 1}
     tasks: dict[Any, Any] = {name: (partial(make, value),) for name, value in values.items()}
-    return {**tasks, 1: (make, "of the key 1"), "all": (gathered, *values)}
+    return {**tasks, 1: (str, "of the key 1"), "all": (gathered, *values)}
 
 
 def gathered(*values: Any) -> list[Any]:
