@@ -37,6 +37,7 @@ myst_heading_anchors = 3
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True  # a default such as os.environ is not to be written out
 autodoc_typehints_format = "short"
+autodoc_mock_imports = ["torch"]  # too large for what builds the docs
 
 if not (ROOT / "SECURITY.md").exists():
     exclude_patterns.append("security.md")
