@@ -216,6 +216,7 @@ def test_names_and_options(closing: None, runtime: Path) -> None:
     assert isinstance(memory("features").store_backend.volatile, mv.SharedCache)
     assert isinstance(memory(Path("features")).store_backend.volatile, mv.SharedCache)
     assert memory("features").store_backend.volatile.name == "features"
+    assert memory(Path("with-joblib")).store_backend.volatile.name == "with-joblib"
     assert isinstance(memory("").store_backend.volatile, mv.VolatileCache)
     assert memory("").store_backend.volatile is memory("").store_backend.volatile
     assert memory(None).store_backend is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import linecache
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,20 @@ def test_two_programs_with_two_versions(closing: None, tmp_path: Path) -> None:
     new = memory("features").cache(function(path, NEW))
     new(2)
     assert [old(1), old(2), new(1), new(2)] == [("old", 1), ("old", 2), ("new", 1), ("new", 2)]
+
+
+def test_another_programs_code_is_asked_for_meanwhile(closing: None, tmp_path: Path) -> None:
+    """By a thread, for a function of the same name, before joblib compares."""
+    path = tmp_path / "changing.py"
+    here = memory("features")
+    old = here.cache(function(path, OLD))
+    old(1)
+    new = here.cache(function(path, NEW))
+    new(1)
+    memory("features").cache(function(path, OLD))(1)  # another program
+    assert "old" in here.store_backend.get_cached_func_code([new.func_id])
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(new, 1).result() == ("new", 1)
 
 
 def test_a_function_that_joblib_knows_from_another_store(where: str, tmp_path: Path) -> None:

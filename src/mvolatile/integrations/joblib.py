@@ -61,10 +61,11 @@ class Here(threading.local):
     found: Kept | None = None
     stored: tuple[tuple[str, ...], Callable[[], Any]] | None = None
     missed: tuple[tuple[str, ...], float] | None = None
+    code: tuple[str, str] | None = None
 
     def forget(self) -> None:
         """Before the next call."""
-        self.found = self.stored = self.missed = None
+        self.found = self.stored = self.missed = self.code = None
 
 
 class VolatileStoreBackend(StoreBackendMixin, StoreBackendBase):  # type: ignore[misc] # joblib has no types
@@ -85,7 +86,8 @@ class VolatileStoreBackend(StoreBackendMixin, StoreBackendBase):  # type: ignore
     `KeyError` when the result is gone, as for files that were deleted.
 
     ``reduce_size(bytes_limit=...)`` gives up what is worth least, by use and by what it took to compute, until the
-    cache is so small; the other limits go by the time of computation. ``clear`` empties the cache, all of it.
+    cache is so small, be it joblib's or another's in a shared one; the other limits go by the time of computation.
+    ``clear`` leaves what is others'.
 
     Threads, fork, spawn: as the caches. It pickles, by its location and options.
     """
@@ -105,8 +107,8 @@ class VolatileStoreBackend(StoreBackendMixin, StoreBackendBase):  # type: ignore
         self._open()
 
     def _open(self) -> None:
-        # joblib adds its own name to what a program gives as a string.
-        name = self.location.removesuffix("joblib").rstrip("/") or None
+        # joblib adds its own name to what a program gives as a string, and not to a `pathlib.Path`.
+        name = None if self.location == "joblib" else self.location.removesuffix("/joblib")
         self._here = Here()
         self.volatile = backing.one_of_process("joblib", name, self._max_bytes, copy=self.mmap_mode != "r")
 
@@ -124,6 +126,8 @@ class VolatileStoreBackend(StoreBackendMixin, StoreBackendBase):  # type: ignore
     # process that runs the old code for days stores beside one that runs the new. So a result's key has a digest of
     # the code that made it, as joblib told it here. It asks once for each function of a process, perhaps by another
     # object of this location; or in another store, and tells nothing: then the results are this object's alone.
+    # What `get_cached_func_code` finds counts for nothing until joblib goes on with it: it may be another program's,
+    # and other threads' questions come in between.
 
     def _know(self, function: str, code: str) -> None:
         text, _ = extract_first_line(code)  # a function that only moved is the same
@@ -146,7 +150,7 @@ class VolatileStoreBackend(StoreBackendMixin, StoreBackendBase):  # type: ignore
         code = self.volatile.get(("joblib", call_id[0], "", "code"))
         if not isinstance(code, str):
             raise FileNotFoundError(f"the code of {call_id[0]} is not there")
-        self._know(call_id[0], code)  # if joblib has another, it says so next
+        self._here.code = call_id[0], code
         return code
 
     # ---- results
@@ -156,6 +160,8 @@ class VolatileStoreBackend(StoreBackendMixin, StoreBackendBase):  # type: ignore
         take it between the two.
         """
         call, here = tuple(call_id), self._here
+        if here.code is not None and here.code[0] == call[0]:
+            self._know(*here.code)
         here.forget()
         value = self.volatile.get(self._key(call, "result"), _NONE)
         # Without it no `cache_validation_callback` could judge the result.
