@@ -247,6 +247,30 @@ def test_large_ones_of_a_large_cache_share_huge_pages(make: Make) -> None:
     assert is_valid(storage)
 
 
+def test_large_ones_fill_what_is_spare_of_another_size(make: Make) -> None:
+    """Fresh memory takes longer than the copy. Small ones, and those with memory of their own, wait for their size."""
+    storage = make()
+    shared, size = storage.segments, 300_000
+    for i in range(120):
+        storage.put(b"%d" % i, bytes(size), size, 0, 0)
+    assert shared.held >= 32 << 20
+    shared.seal(0)
+    storage.put(b"last", bytes(size), size, 0, 0)
+    emptied = shared.open[0]
+    assert emptied.nbytes == 2 * sizes.HUGE
+    shared.seal(0)
+    storage.remove(storage.slot(b"last"))
+    assert not shared.has(emptied)
+
+    storage.put(b"small", bytes(100), 100, 0, 0)
+    storage.put(b"own", bytes(3 << 20), 3 << 20, 0, 0)
+    assert all(one.memory is not emptied.memory for one in shared.all())
+    shared.seal(0)
+    storage.put(b"smaller", bytes(100_000), 100_000, 0, 0)
+    assert shared.open[0] is emptied
+    assert storage.index.slots.read(storage.slot(b"smaller")) == (b"smaller", bytes(100_000))
+
+
 def test_large_ones_that_share_memory_go_one_by_one(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sizes, "TIMES", 0)
     monkeypatch.setattr(segments, "LITTLE", 1)
