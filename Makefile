@@ -99,7 +99,7 @@ bench: $(VENV)/ready  ## run the benchmarks of the core; figures go to benchmark
 	for name in $(BENCHMARKS); do echo; $(RUN)python benchmarks/$$name.py || true; done
 	$(RUN)python benchmarks/report.py
 
-CACHE_BENCHMARKS := cache_speed cache_hit_ratio cache_worth cache_under_limit shared_speed shared_under_limit
+CACHE_BENCHMARKS := cache_speed cache_hit_ratio cache_worth worth_under_limit cache_under_limit shared_speed shared_under_limit
 
 bench-cache: $(VENV)/ready-dev  ## measure the cache, and write its tables and pictures (half an hour; QUICK=1: some minutes, and writes nothing)
 	for name in $(CACHE_BENCHMARKS); do echo; echo "$$name"; \

@@ -18,7 +18,7 @@ The map, from the bottom up::
     engine.py      the engine                   checks.py      the user's arguments
     clock.py       the clock of ttl             statistics.py  CacheInfo
     raised.py      an error for each waiter     stopped.py     errors that stop the program
-    rss.py         limits on resident memory
+    rss.py         limits on resident memory    keeping.py     what is dear the kernel takes last
     cost.py        what values take to make     guard.py       what is worth storing
     ages.py        how old what is lost was     rebuild.py     the time that making it again takes
     carry.py       into another process         registry.py    all caches there are

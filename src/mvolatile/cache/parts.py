@@ -66,8 +66,8 @@ class Figures:
         return len(self._store.index)
 
     def filling(self, queue: int) -> Region | None:
-        """The segment that is being filled for a queue."""
-        return self._store.open.get(queue)
+        """A segment that is being filled for a queue."""
+        return self._store.filling(queue)
 
     def lives(self, region: Any, slot: int) -> bool:
         """Whether the value there is the one of its key."""
@@ -195,6 +195,7 @@ class Parts:
                 self.calls,
                 self.change.later,
                 of_entry,
+                store.dear,
             )
 
     def begin_tags(self) -> None:

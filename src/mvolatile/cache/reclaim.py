@@ -10,6 +10,7 @@ from .budget import Budget
 from .cost import UNKNOWN
 from .eviction import Evictor
 from .expiry import Expirer
+from .keeping import Keeping
 from .rss import Residence
 from .store import NOBODY, Region, Store, mend
 
@@ -46,7 +47,8 @@ class Reclaimer:
         """Whether something had to go for what was stored last."""
         self.given_up = 0
         """Steps of the evictor for what was stored."""
-        store.sealed, store.retired = self._sealed, evictor.policy.left
+        self._keeping = Keeping(store)
+        store.sealed, store.retired = self._sealed, self._retired
 
     # ---- before a value enters: afterwards the evictor may stand at the newest, all others hit, and would give up that
 
@@ -114,6 +116,7 @@ class Reclaimer:
         """A region was filled: look whether the kernel took old ones, and adapt."""
         store, budget, policy = self._store, self._budget, self._evictor.policy
         policy.sealed(region)
+        self._keeping.sealed(region)
         self._unlooked += region.used
         if budget.allowance is not None or self._unlooked >= min(LOOK, store.nbytes // LOOKS):
             self._unlooked = 0
@@ -131,8 +134,13 @@ class Reclaimer:
         elif budget.is_survey_due:
             self.survey()
 
+    def _retired(self, region: Region) -> None:
+        self._evictor.policy.left(region)
+        self._keeping.left(region)
+
     def survey(self) -> None:
         """Ask about every region what the kernel took, and keep below what it let us have before."""
+        self._keeping.read_again()
         self._budget.surveyed()
         for region in list(self._store.regions.values()):
             self._store.inspect(region)

@@ -22,6 +22,7 @@ struct plain {
     unsigned long long number;     /* its region's */
     Py_ssize_t credit;             /* bytes, of values and overhead, that may be stored before the long way is to be gone */
     uint64_t forks;                /* when that was said */
+    unsigned dear;                 /* from this class of cost on a value goes into another segment */
 };
 
 typedef struct {

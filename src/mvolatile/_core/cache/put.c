@@ -28,8 +28,8 @@ void plain_clear(struct plain *plain) {
 
 PyObject *lookup_arm(LookupObject *self, PyObject *args) {
     struct plain armed = {0}, before;
-    if (!PyArg_ParseTuple(args, "O!O!KnOOO!O!O", slot_table_type, &armed.table, &PyList_Type, &armed.keys, &armed.number, &armed.credit, &armed.acquire,
-                          &armed.release, &PyDict_Type, &armed.calls, &PyList_Type, &armed.later, &armed.weigh))
+    if (!PyArg_ParseTuple(args, "O!O!KnOOO!O!OI", slot_table_type, &armed.table, &PyList_Type, &armed.keys, &armed.number, &armed.credit, &armed.acquire,
+                          &armed.release, &PyDict_Type, &armed.calls, &PyList_Type, &armed.later, &armed.weigh, &armed.dear))
         return NULL;
     armed.forks = fork_depth;
     PyObject *all[] = {armed.acquire, armed.release, armed.calls, armed.later, armed.weigh, armed.table, armed.keys};
@@ -132,7 +132,7 @@ static int put_bytes(LookupObject *self, PyObject *key, PyObject *data, unsigned
     struct plain *plain = &self->plain;
     Py_ssize_t n = PyBytes_Size(data), overhead;
     PyObject *acquire = NULL, *release = NULL, *weigh = NULL, *got = NULL, *error[3];
-    if (!n || n >= LARGEST || plain->forks != fork_depth) return 0;
+    if (!n || n >= LARGEST || cost >= plain->dear || plain->forks != fork_depth) return 0;
     LOCK(self);
     if (plain->credit >= n) {
         acquire = Py_NewRef(plain->acquire);

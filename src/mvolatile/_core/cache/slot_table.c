@@ -118,6 +118,14 @@ static PyObject *table_cost(SlotTableObject *self, PyObject *number) {
     return PyLong_FromUnsignedLong(self->costs[slot]);
 }
 
+static PyObject *table_usual_cost(SlotTableObject *self, PyObject *unused) {
+    (void)unused;
+    uint64_t sum = 0;
+    uint32_t known = 0;
+    for (uint32_t slot = 0; slot < self->count; slot++) sum += self->costs[slot], known += self->costs[slot] > 0;
+    return PyFloat_FromDouble(known ? (double)sum / known : 0);
+}
+
 static void visit(SlotTableObject *self, uint32_t slot) {
     if (self->visits[slot] < UINT8_MAX) self->visits[slot]++;
 }
@@ -263,6 +271,7 @@ LOCKED(table_append)
 LOCKED(table_bounds)
 LOCKED(table_visits)
 LOCKED(table_cost)
+LOCKED(table_usual_cost)
 LOCKED(table_visit)
 LOCKED(table_tail)
 LOCKED(table_close)
@@ -275,6 +284,8 @@ static PyMethodDef table_methods[] = {
     {"visits", (PyCFunction)table_visits_locked, METH_O,
      "visits($self, slot, /)\n--\n\nHow often the slot was read since it was stored or moved; 255: as often, or more."},
     {"cost", (PyCFunction)table_cost_locked, METH_O, "cost($self, slot, /)\n--\n\nThe class of what it took to make."},
+    {"usual_cost", (PyCFunction)table_usual_cost_locked, METH_NOARGS,
+     "usual_cost($self, /)\n--\n\nThe mean class of those whose cost is known; 0 where none is."},
     {"visit", (PyCFunction)table_visit_locked, METH_O, "visit($self, slot, /)\n--\n\nNote that the slot was read."},
     {"tail", (PyCFunction)table_tail_locked, METH_O,
      "tail($self, slot, /)\n--\n\nThe last eight bytes of a slot (or all, if fewer) once all of it was seen whole; None if that needs a hold."},

@@ -147,6 +147,27 @@ static PyObject *purge(PyObject *module, PyObject *const *args, Py_ssize_t count
     return err ? fail(err, marked ? "madvise(MADV_PAGEOUT)" : "madvise(MADV_FREE)") : PyLong_FromSize_t(bytes);
 }
 
+/* Read a byte of each page, so that the kernel takes it later: a page that was read since its mark goes to the end of the line when its turn comes.
+ * It is a peek like any other. Not in the lower tier, where a page that went would be filled. */
+static PyObject *keep_young(PyObject *module, PyObject *memory) {
+    (void)module;
+    MemoryObject *self = memory_of(memory);
+    if (!self || ready() || watch_signals()) return NULL;
+    struct range *range = traps_here() ? use_range(self) : NULL;
+    if (!range) return PyErr_Occurred() ? NULL : Py_NewRef(Py_True);
+    struct peek peek;
+    bool whole;
+    Py_BEGIN_ALLOW_THREADS
+    size_t step = range->huge ? os_huge_size : os_page_size;
+    whole = range_copy_begin(&peek, range, 0, range->nbytes) == PEEK_WHOLE;
+    for (size_t at = 0; whole && at < range->nbytes && !atomic_load(&range->notes); at += step) (void)*(volatile char *)(range->base + at);
+    enum peek_verdict verdict = whole ? range_peek_end(&peek) : PEEK_LOST;
+    whole = (verdict == PEEK_UNSURE ? range_peek_end_carefully(&peek) : verdict) == PEEK_WHOLE;
+    Py_END_ALLOW_THREADS
+    unuse_range(range);
+    return PyBool_FromLong(whole);
+}
+
 static PyObject *resident(PyObject *module, PyObject *memory) {
     (void)module;
     MemoryObject *self = memory_of(memory);
@@ -249,6 +270,8 @@ PyMethodDef inner_functions[] = {
     FUNCTION(forgive, METH_O, "forgive($module, memory, /)\n--\n\nThe losses known up to now are rebuilt or accepted."),
     FUNCTION(purge, METH_FASTCALL,
              "purge($module, memory, offset=0, length=None, /)\n--\n\nReclaim a window now; answers the bytes that went."),
+    FUNCTION(keep_young, METH_O,
+             "keep_young($module, memory, /)\n--\n\nRead a byte of each page, so that the kernel takes it later. False where something may be lost."),
     FUNCTION(resident, METH_O, "resident($module, memory, /)\n--\n\nBytes in RAM."),
     {NULL, NULL, 0, NULL},
 };

@@ -11,7 +11,7 @@ The map, from the bottom up::
 
 from __future__ import annotations
 
-from .contents import stores
+from .contents import DEAR, NO_CLASS, stores
 from .large import LargeValue, read_bytes, read_held
 from .locator import KIND_BITS, KIND_MASK, SLOTS, region_of, slot_of
 from .mend import mend
@@ -22,11 +22,13 @@ from .sizes import SMALLEST_SEGMENT, segment_bytes
 from .store import FRESH, KEPT, Store
 
 __all__ = [
+    "DEAR",
     "FRESH",
     "KEPT",
     "KIND_BITS",
     "KIND_MASK",
     "NOBODY",
+    "NO_CLASS",
     "SLOTS",
     "SMALLEST_SEGMENT",
     "LargeValue",

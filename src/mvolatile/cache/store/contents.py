@@ -21,12 +21,19 @@ from .regions import Region, Regions
 from .segment import Segment
 from .sizes import OWN_MEMORY, OWN_PAGES, PAGE, VALUES, segment_bytes
 
-__all__ = ["FRESH", "KEPT", "Contents", "stores"]
+__all__ = ["DEAR", "FRESH", "KEPT", "NO_CLASS", "Contents", "stores"]
 
 FRESH, KEPT = 0, 1
 """Queues: values of one queue share segments. New ones go where their owner says, else into `FRESH`; what is moved out
 of a segment that is mostly dead goes into `KEPT`, or stays in its own beyond that.
 """
+
+DEAR = 16
+"""What is added to the queue of values that are *dear*: their cost is of the class `Store.dear`, or of a higher one.
+They share segments of their own, so that the kernel can be kept from them (`keeping.py`). A policy knows nothing of it.
+"""
+NO_CLASS = 256
+"""A class that no cost is of."""
 
 MOSTLY = 2 / 3
 """A segment is compacted when so large a part of it is dead."""
@@ -54,7 +61,8 @@ class Contents:
         self.index = self.lookup.index
         self.regions = Regions(new_memory, self.lookup)
         self.emptied = self.regions.emptied
-        self.open: dict[int, Segment] = {}  # by queue
+        self.open: dict[int, Segment] = {}  # by queue, those of dear values apart
+        self.dear = NO_CLASS
         self.dropped: deque[list[Any]] = deque()  # [region, next slot, lost]: the index still points there
         self.sparse: deque[list[Any]] = deque()  # [segment, next slot]: its live values are being moved
         self.most = most
@@ -130,9 +138,8 @@ class Contents:
         cost: int = 0,
     ) -> None:
         """Store it in a segment that it shares."""
-        self._publish(
-            key, self._append(self.segment_for(len(data), queue), key, kind, data, visits, cost), why
-        )
+        segment = self.segment_for(len(data), queue, cost)
+        self._publish(key, self._append(segment, key, kind, data, visits, cost), why)
 
     def put_large(self, value: LargeValue, why: Why | None = "replaced") -> None:
         """Store a value that brings its own memory."""
@@ -149,19 +156,24 @@ class Contents:
         region = self.regions.get(region_of(self.index.get(key, 0)))
         return region.used if isinstance(region, LargeValue) else 0
 
-    def segment_for(self, nbytes: int, queue: int) -> Segment:
-        """An open one with room for so many bytes."""
-        segment = self.open.get(queue)
+    def filling(self, queue: int) -> Segment | None:
+        """A segment that is being filled for a queue."""
+        return self.open.get(queue) or self.open.get(queue + DEAR)
+
+    def segment_for(self, nbytes: int, queue: int, cost: int = UNKNOWN) -> Segment:
+        """An open one with room for so many bytes, for values of such a cost."""
+        filled = queue if cost < self.dear else queue + DEAR
+        segment = self.open.get(filled)
         if segment is not None:
             if segment.has_room(nbytes):
                 return segment
-            del self.open[queue]
+            del self.open[filled]
             self.seal(segment)
         wanted = max(self.segment_bytes(), VALUES * nbytes)
         memory = self.regions.memory(-(-wanted // PAGE) * PAGE)
         segment = Segment(self.next_number(), memory, queue)
         self.regions.enter(segment)
-        self.open[queue] = segment
+        self.open[filled] = segment
         return segment
 
     def _append(self, segment: Segment, key: Hashable, kind: int, data: bytes, visits: int, cost: int) -> int:

@@ -96,6 +96,10 @@ class LargeValue:
         """The class of what it took to make."""
         return self._cost
 
+    def usual_cost(self) -> float:
+        """The class, too."""
+        return self._cost
+
     def visit(self, slot: int) -> None:
         """It was read."""
         self._visits += 1

@@ -112,6 +112,10 @@ class Segment:
         """The class of what it took to make."""
         return self.table.cost(slot)
 
+    def usual_cost(self) -> float:
+        """The mean class of what is known of its values."""
+        return self.table.usual_cost()
+
     def visit(self, slot: int) -> None:
         """It was read."""
         self.table.visit(slot)

@@ -174,7 +174,7 @@ class Store(Contents):
             self.note_lost(key, segment.cost(slot), segment.since)
             return
         try:
-            target = self.segment_for(len(data), queue)
+            target = self.segment_for(len(data), queue, segment.cost(slot))
         except OutOfMemoryError:
             self.evict(key)
             return
