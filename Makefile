@@ -93,7 +93,7 @@ kernels: $(VENV)/ready  ## the contract's tests on Debian's 6.1, 6.12 and 7 unde
 kernels-short: $(VENV)/ready  ## one boot of 6.1 and a few tests, if the machine can; a few minutes, writes no table
 	$(RUN)python -m tools.kernels --kernel 6.1 --cells 1 --jobs 1 --tests quick --timeout 900 --if-possible
 
-BENCHMARKS := mark_unmark peek_read pin_overhead many_ranges patch_program explore_speed model_races workers
+BENCHMARKS := mark_unmark peek_read pin_overhead many_ranges patch_program explore_speed model_races workers operators
 
 bench: $(VENV)/ready  ## run the benchmarks of the core; figures go to benchmarks/*.json and benchmarks/README.md
 	for name in $(BENCHMARKS); do echo; $(RUN)python benchmarks/$$name.py || true; done

@@ -19,6 +19,7 @@ SCRIPTS = (
     "explore_speed",
     "model_races",
     "workers",
+    "operators",
 )
 BEGIN, END = "<!-- results: written by report.py -->", "<!-- end of results -->"
 

@@ -26,6 +26,7 @@ from support.processes import LONGEST, run_python
 
 APPLICATION = """
 import os
+import struct
 import mvolatile as mv
 from mvolatile.integrations.prometheus import register
 from prometheus_client import CollectorRegistry, generate_latest, multiprocess
@@ -39,7 +40,10 @@ def application(environ, start_response):
     if what == "metrics":
         registry = CollectorRegistry()
         multiprocess.MultiProcessCollector(registry)
-        body = generate_latest(registry)
+        try:
+            body = generate_latest(registry)
+        except struct.error:  # prometheus_client met a file that another worker has made and not filled: scrape again
+            body = b""
     elif what:
         tiles.get_or_set(what, lambda: b"x" * 1000)
         pages.get_or_set(what, lambda: b"y" * 1000)
@@ -99,7 +103,8 @@ def test_a_forked_child_tells_only_its_own(tmp_path: Path) -> None:
         assert os.waitpid(pid, 0)[1] == 0
         for _ in range(2):
             publisher.publish()
-        cache.clear()
+        cache.get_or_set(3, lambda: b"x")
+        cache.clear()  # nobody was told of the last
         publisher.publish()
         cache.get_or_set(1, lambda: b"x")
         publisher.publish()
@@ -108,11 +113,11 @@ def test_a_forked_child_tells_only_its_own(tmp_path: Path) -> None:
         registry = CollectorRegistry()
         multiprocess.MultiProcessCollector(registry)
         own = {"cache": "t", "kind": "volatile"}
-        assert registry.get_sample_value("mvolatile_cache_stores_total", own) == 3
+        assert registry.get_sample_value("mvolatile_cache_stores_total", own) == 4
         print(registry.get_sample_value("mvolatile_cache_requests_total", {**own, "result": "miss"}))
 
     done = run_python(child, env={"PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}).check()
-    assert done.stdout == "3.0\n"
+    assert done.stdout == "4.0\n"
 
 
 @contextmanager

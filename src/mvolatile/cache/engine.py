@@ -45,6 +45,8 @@ class Engine(Parts):
             self.written, self.reading.find_behind = self.tiers.written, self.tiers.find
             lookup.behind = True
         self.make_again, self.lay_out = self.storing.make_again, self.storing.lay_out
+        self.past: dict[str, Any] = {}  # what was counted before the cache was cleared; seconds as well
+        self._told_last = self.past
 
     def store_made(self, key: Any, value: Any, terms: Terms, call: Call) -> None:
         """See `Storing.store_made`."""
@@ -145,11 +147,43 @@ class Engine(Parts):
         self.tags = None
         if self.tier is not None:
             self.tier.pending.note_clear()
-        self.store.purged = self.undecodable = 0
-        self.store.lost_seconds = 0.0
-        self.store.evicted = self.store.expired = 0
         self.reclaimer.lift()
+        self._count_anew()
+
+    def _count_anew(self) -> None:
+        self.past = self._counted()
         self.lookup.reset_counts()
+        store = self.store
+        store.purged = store.evicted = store.expired = self.undecodable = 0
+        store.lost_seconds = 0.0
+
+    def counted(self) -> dict[str, Any]:
+        """What those who watch are told: counts and seconds as in `info`, since the cache was made, not since it was
+        cleared. In one change, and so never less than before.
+        """
+        counted: dict[str, Any] | None = self.change(self._settled_counts)
+        self._told_last = counted or self._told_last  # None: a finalizer, in the middle of a change
+        return self._told_last
+
+    def _settled_counts(self) -> dict[str, Any]:
+        self._settle()
+        return self._counted()
+
+    def _counted(self) -> dict[str, Any]:
+        store, lookup = self.store, self.lookup
+        hits, misses = lookup.counts()
+        now = {
+            "hits": hits,
+            "misses": misses,
+            "stores": lookup.stores,
+            "lost": store.purged,
+            "evicted": store.evicted,
+            "expired": store.expired,
+            "saved_seconds": lookup.saved,
+            "spent_seconds": lookup.spent,
+            "lost_seconds": store.lost_seconds,
+        }
+        return {what: number + self.past.get(what, 0) for what, number in now.items()}
 
     def resize(self, max_bytes: int | None) -> None:
         """Change the bound on bytes."""

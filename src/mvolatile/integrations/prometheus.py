@@ -54,9 +54,9 @@ class Collector(BaseCollector):
 class Publisher:
     """Brings the figures into metrics of prometheus_client, which its multiprocess mode adds up.
 
-    Counters go on where a cache is cleared, but for what it counted in the second before. Gauges are those of living
-    processes, of a private cache added up; of a shared one, which is one for all, the largest, and so it is of rebuild
-    pressure. What a process counted in its last second before a ``kill -9`` is missing.
+    Counters go on where a cache is cleared or closed. Gauges are those of living processes, of a private cache added
+    up; of a shared one, which is one for all, the largest, and so it is of rebuild pressure. What a cache counted in
+    the second before it was closed is missing, and what a process did in its last second before a ``kill -9``.
     """
 
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:

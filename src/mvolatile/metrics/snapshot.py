@@ -23,7 +23,8 @@ class CacheFigures:
 
     `lost_ages`: how old values were when the kernel took them, counts by the classes of `AGE_BOUNDS` (seconds) and one
     of what was older; `lost_age_sum`: seconds. `rebuild`: rebuild pressure, of one cache the largest of the name.
-    The rest is as in `mvolatile.cache.CacheInfo`. Counts begin anew where a cache is cleared or dies.
+    The rest is as in `mvolatile.cache.CacheInfo`, but that counts go on where a cache is cleared. They begin anew where
+    it is closed.
     """
 
     name: str
@@ -85,24 +86,17 @@ def _together(what: str, mine: Any, theirs: Any) -> Any:
 
 
 def _of_volatile(cache: Any) -> CacheFigures:
-    info, store = cache.cache_info(), engine_of(cache).store
+    engine = engine_of(cache)
+    info, store = cache.cache_info(), engine.store
     rebuild = store.rebuilds.pressure()
     return CacheFigures(
         name=cache.name,
         kind="volatile",
-        hits=info.hits,
-        misses=info.misses,
-        stores=info.stores,
-        lost=info.purged,
-        evicted=info.evicted,
-        expired=info.expired,
+        **engine.counted(),
         entries=info.currsize,
         bytes=info.bytes,
         resident_bytes=info.resident_bytes or 0,
         pinned_bytes=info.pinned_bytes,
-        saved_seconds=info.saved_seconds,
-        spent_seconds=info.spent_seconds,
-        lost_seconds=info.lost_seconds,
         rebuild_seconds=rebuild.total,
         rebuild=rebuild,
         lost_ages=tuple(store.ages.counts),
