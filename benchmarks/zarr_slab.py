@@ -6,7 +6,7 @@ An array of floats on the disk, in chunks of 1 MiB, compressed by zarr's default
 slab from the store itself, through zarr's own `CacheStore` without a bound, and through our `VolatileStore`, with
 decoded chunks, without, and with one cache for all processes. Then popular slabs of it in a memory cgroup, a child
 process for each, from a store that answers after 5 ms, as one in a network does: no cache, `CacheStore` without a bound
-and with bounds that suit and do not suit the limit, and ours, which has none. Exits with 1 if a goal is missed.
+and with bounds that suit and do not suit the limit, and ours, which has none: how much processor's time and waiting. Exits with 1 if a goal is missed.
 """
 
 from __future__ import annotations
@@ -173,7 +173,10 @@ def main() -> int:
         Goal("a slab, beside no cache", least["slab"][PLAIN] / least["slab"][OURS], 2, True),
         Goal("a slab, beside CacheStore", least["slab"][THEIRS] / least["slab"][OURS], 2, True),
         Goal(
-            "under the limit, beside the best bound of CacheStore", min(alive) / ours if ours else 0, 1, True
+            "under the limit, without a bound, beside the best one",
+            min(alive) / ours if ours else 0,
+            0.8,
+            True,
         ),
     ]
     print(*goals, sep="\n")
