@@ -6,7 +6,8 @@ An array of floats on the disk, in chunks of 1 MiB, compressed by zarr's default
 slab from the store itself, through zarr's own `CacheStore` without a bound, and through our `VolatileStore`, with
 decoded chunks, without, and with one cache for all processes. Then popular slabs of it in a memory cgroup, a child
 process for each, from a store that answers after 5 ms, as one in a network does: no cache, `CacheStore` without a bound
-and with bounds that suit and do not suit the limit, and ours, which has none: how much processor's time and waiting. Exits with 1 if a goal is missed.
+and with bounds that suit and do not suit the limit, and ours, which has none; counted are the processor's time and the
+waiting. Exits with 1 if a goal is missed.
 """
 
 from __future__ import annotations
