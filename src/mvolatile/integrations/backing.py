@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import Any, NoReturn, TypeVar
 
@@ -15,7 +14,6 @@ __all__ = ["Cache", "add", "new_cache", "one_of_process", "put", "raise_as_pickl
 Cache = VolatileCache[Any, Any] | SharedCache[Any, Any]
 T = TypeVar("T")
 
-_lock = threading.Lock()
 _opened: dict[tuple[Any, ...], Cache] = {}
 
 
@@ -44,11 +42,16 @@ def one_of_process(
     backend for each thread, or each request.
     """
     key = (name, shared, max_bytes, copy)
-    with _lock:
+    while True:  # without a lock: a child that is forked while a thread has it would wait for ever
         cache = _opened.get(key)
-        if cache is None or cache.closed:
-            cache = _opened[key] = new_cache(name, shared, max_bytes, copy=copy)
-        return cache
+        if cache is not None and not cache.closed:
+            return cache
+        if cache is not None and _opened.get(key) is cache:
+            _opened.pop(key, None)
+        made = new_cache(name, shared, max_bytes, copy=copy)
+        if _opened.setdefault(key, made) is made:
+            return made
+        made.close()
 
 
 def put(cache: Cache, key: Any, value: Any, ttl: float | None) -> bool:

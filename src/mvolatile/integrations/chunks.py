@@ -10,9 +10,12 @@ What is kept is never handed out: zarr copies the chosen part of a chunk into th
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable, Iterable
 from contextvars import ContextVar
+from enum import Enum
 from functools import cached_property
+from hashlib import sha256
 from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
@@ -55,19 +58,35 @@ def _chunk(getter: Any) -> Chunk | None:
     return shard._replace(within=(*shard.within, *position))
 
 
+def _configuration(part: Any) -> Any:
+    if isinstance(part, Enum):
+        return part.value
+    if hasattr(part, "get_config"):  # of numcodecs, in arrays of version 2
+        return part.get_config()
+    if hasattr(part, "to_dict"):
+        return part.to_dict()
+    raise TypeError(type(part).__name__)
+
+
 class VolatilePipeline(BatchedCodecPipeline):
     """zarr's default, and the decoded chunks of a `VolatileStore` are kept in its cache."""
 
     @cached_property
-    def _codecs(self) -> str:
-        return repr([codec.to_dict() for codec in self])
+    def _codecs(self) -> str | None:
+        """What tells these codecs from others; None if they have no words for themselves: an object's address may be
+        another's later.
+        """
+        try:
+            told = [[type(codec).__qualname__, codec.to_dict()] for codec in self]
+            return sha256(json.dumps(told, default=_configuration).encode()).hexdigest()
+        except (TypeError, ValueError):
+            return None
 
     @cached_property
     def _worth_keeping(self) -> bool:
         plain = not self.bytes_bytes_codecs and not self.array_array_codecs
-        return not (
-            plain and isinstance(self.array_bytes_codec, BytesCodec)
-        )  # those are the bytes as they are
+        as_they_are = plain and isinstance(self.array_bytes_codec, BytesCodec)
+        return not as_they_are and self._codecs is not None
 
     async def read_batch(
         self, batch_info: Iterable[Any], out: NDBuffer, drop_axes: tuple[int, ...] = ()

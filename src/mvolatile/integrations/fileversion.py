@@ -1,20 +1,21 @@
 """What tells one content of a file from another, as far as fsspec's file systems can say.
 
 A block of version v may serve a later opening of the file only if the store has said v before the block was fetched
-and says v again afterwards: versions are never used twice, so it was v in between. Hence the store is asked anew for
-each opened file, past the listings that a file system keeps: those may be older than the last overwriting, and a file
-would be read in part as it was and in part as it is.
+and says v again afterwards, and if versions are never used twice: then it was v in between. Hence:
 
-`AbstractFileSystem.ukey` is a hash of `info`, times and sizes and all, or for HTTP of the address alone. Times tell
-no two changes of one tick apart; so ETags, versions and checksums are taken here, and nothing else.
+1. The store is asked anew for each opened file, past the listings that a file system keeps. Those may be older than the
+   last overwriting, and a file would be read in part as it was and in part as it is.
+2. Times and sizes alone, as in `AbstractFileSystem.ukey`, tell no two changes of one tick apart: an ETag, a version or
+   a checksum must be among what the store says.
+3. An ETag is mostly a hash of the content, and is used again: a file is overwritten while it is open, what is read of
+   it then is kept under the old ETag, and the old content is put back. So the times of changes are part of a version.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Hashable, Mapping
-from contextlib import suppress
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 from fsspec.spec import AbstractBufferedFile
 
@@ -27,6 +28,11 @@ CONTENT = (
     *("md5", "md5Hash", "content_md5", "Content-MD5", "Digest", "checksum", "crc32c"),
 )
 """What `info` may have of a content, in the words of fsspec's file systems."""
+
+TIMES = (
+    *("LastModified", "Last-Modified", "last_modified", "last-modified", "mtime", "modified", "modify"),
+    *("updated", "created", "creation_time", "timeCreated", "modificationTime"),
+)
 
 NOTHING = (None, "", "null")  # S3's version of what has none
 
@@ -45,9 +51,14 @@ def version_of(fetcher: Any, size: int, given: Version) -> tuple[Hashable, ...] 
         return None
     if given is not None and not callable(given):
         return which, size, repr(given)
-    with suppress(Exception):  # what cannot be asked is not known
-        return _told(file, which, size, given)
-    return None
+    try:
+        info = _asked(file)
+    except Exception:  # whatever a file system raises: what cannot be asked is not known
+        return None
+    if info.get("size") != size:
+        return None
+    told = _told(file, info) if given is None else given(info)
+    return None if told is None else (which, size, repr(told))
 
 
 def _which(file: Any) -> str | None:
@@ -69,20 +80,21 @@ def _plain(value: Any) -> bool:
     return isinstance(value, PLAIN)
 
 
-def _told(file: Any, which: str, size: int, choose: Any) -> tuple[Hashable, ...] | None:
+def _asked(file: Any) -> Mapping[str, Any]:
     fs = file.fs
     if fs.dircache:
         fs.invalidate_cache(file.path)
     own = getattr(fs, "kwargs", {})
-    info = fs.info(file.path, **{key: value for key, value in file.kwargs.items() if own.get(key) != value})
-    if info.get("size") != size:
-        return None
-    if choose is not None:
-        chosen = choose(info)
-        return None if chosen is None else (which, size, repr(chosen))
+    more = {key: value for key, value in file.kwargs.items() if own.get(key) != value}
+    return cast(Mapping[str, Any], fs.info(file.path, **more))
+
+
+def _told(file: Any, info: Mapping[str, Any]) -> Hashable:
     told = {name: str(info[name]) for name in CONTENT if info.get(name) not in NOTHING}
     weak = any(value.startswith("W/") for value in told.values())
     # The file may be open at another version than the newest, which is what `info` tells of.
     opened = getattr(file, "_details", None) or {}
     another = any(name in opened and str(opened[name]) != value for name, value in told.items())
-    return None if not told or weak or another else (which, size, repr(sorted(told.items())))
+    if not told or weak or another:
+        return None
+    return repr(sorted(told.items())), repr([str(info.get(name)) for name in TIMES])
