@@ -81,6 +81,34 @@ def test_what_a_run_tells_is_taken(kernels: ModuleType, tmp_path: Path, tier: st
     assert result.cell["tier"] == tier
 
 
+@pytest.mark.parametrize(("panics", "boots"), [(0, 1), (1, 2), (9, 3)])
+def test_a_machine_that_panics_before_any_test_is_booted_again(
+    kernels: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, panics: int, boots: int
+) -> None:
+    """With a stand-in for QEMU: such a panic cannot be asked for."""
+    emulator = tmp_path / "qemu-system-x86_64"
+    emulator.write_text(
+        f"""#!{sys.executable}
+import json, pathlib, sys
+console, results = (word.removeprefix("file:") for word in sys.argv if word.startswith("file:"))
+here = pathlib.Path({str(tmp_path)!r})
+n = len(list(here.glob("boot*")))
+(here / f"boot{{n}}").touch()
+pathlib.Path(console).write_text("Kernel panic - not syncing" if n < {panics} else "")
+if n >= {panics}:
+    with open(results, "w") as told:
+        print(json.dumps({{"collected": 1}}), file=told)
+"""
+    )
+    emulator.chmod(0o700)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    machine, cell = kernels.machine, kernels.matrix.covering()[0]
+    kernel = machine.Kernel("7.3", tmp_path / "image", tmp_path, tmp_path)
+    result = machine.boot("7", kernel, tmp_path / "initrd", cell, tmp_path / "log", 60, lambda _: None)
+    assert len(list(tmp_path.glob("boot*"))) == boots
+    assert result.collected == (panics < boots)
+
+
 def test_results_are_kept_and_shown(kernels: ModuleType, tmp_path: Path) -> None:
     results, kept = kernels.results, tmp_path / "results.json"
     first, second, third = kernels.matrix.covering()[:3]
