@@ -1,5 +1,5 @@
 /* A plain store in one call, as there is one for a plain hit: bytes or a str of some size, into an open segment with room. What Python code has
- * laid out, such as a pickle, comes the same way, with its kind; the rest is not ours to look at.
+ * laid out, such as a pickle, comes the same way, with its kind; the rest is not ours to look at. Its twin is model/stock/put.py.
  *
  * The engine *arms* it, at the end of a change and under the cache's lock: it says which segment is open, and gives credit for so many bytes
  * that may be stored before anything else is to be done (a limit, a segment's end, a policy that wants to be told). Every other change begins

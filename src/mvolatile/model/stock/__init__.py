@@ -2,7 +2,7 @@
 
 - ``machine``: sizes, cells, the switches that break the protocol on purpose. ``kernel``: what the kernel does.
 - ``atomics``: what C11 and pthreads give. ``loss``, ``hold``, ``ranges``, ``peek``, ``forks``: the C files, function by
-  function, under the same names; ``stores`` (large values), ``watch``, ``listener``, ``linger``, ``shared``,
+  function, under the same names; ``stores`` (large values), ``put``, ``watch``, ``listener``, ``linger``, ``shared``,
   ``shared_makers`` and ``behind`` likewise, and ``kernel_fork`` for the kernel's side of a fork. ``properties``: what
   must hold. ``programs``: what programs do with it.
 

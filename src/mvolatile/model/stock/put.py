@@ -1,0 +1,257 @@
+"""A plain store in one call (`_core/cache/put.c`), beside changes that seal its segment, a maker of the same value, who
+reads, and a fork.
+
+One key. A value is the number of the store that brought it; a made value is as new as what had been stored when its
+making began. Segments have numbers; what is sealed is volatile, and a child has none of its parent's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, NamedTuple
+
+__all__ = ["Broken", "World", "check", "races", "switches"]
+
+
+class World(NamedTuple):
+    """All that is shared; 0 in a place where a segment or a value may be is none."""
+
+    owner: str = ""
+    """Who has the cache's lock."""
+    torn: bool = False
+    armed: int = 1
+    """The segment that plain stores are told of."""
+    open: int = 1
+    """The one that is held, and may be written to."""
+    value: int = 1
+    call: bool = False
+    stale: bool = False
+    """Of the making that is under way."""
+    forks: int = 0
+    known: int = 0
+    """The forks that the cache has caught up with."""
+    stored: int = 1
+    """The last number that was: what is made now is as new."""
+    returned: int = 1
+    wrong: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """The protocol with one thing done wrong. Every switch off is the library as it is."""
+
+    lock_unasked: bool = False
+    """A plain store takes no lock."""
+    seen_before: bool = False
+    """It believes what it saw before it had the lock."""
+    left_armed: bool = False
+    """A change does not disarm."""
+    calls_unasked: bool = False
+    """It does not ask whether somebody makes the value."""
+    stale_unasked: bool = False
+    """What was made is stored, whatever became of its key."""
+    forks_unasked: bool = False
+    """A child stores before it has caught up."""
+
+
+def switches() -> tuple[str, ...]:
+    """The names of all deliberate faults."""
+    return tuple(field.name for field in fields(Broken))
+
+
+_ALL = frozenset(World._fields)
+
+
+def _always(_: World) -> bool:
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """One atomic step."""
+
+    label: str
+    change: Callable[[World], tuple[World, Any]]
+    when: Callable[[World], bool] = _always
+    reads: frozenset[str] = _ALL
+    writes: frozenset[str] = _ALL
+
+    def ready(self, world: World) -> bool:
+        """Whether it can be made now."""
+        return self.when(world)
+
+    def perform(self, world: World) -> tuple[World, Any]:
+        """The world after it, and its result."""
+        return self.change(world)
+
+
+Steps = Generator[Act, Any, None]
+
+
+def _do(label: str, change: Callable[[World], World], when: Callable[[World], bool] = _always) -> Act:
+    return Act(label, lambda world: (change(world), None), when)
+
+
+def _see(label: str, look: Callable[[World], Any]) -> Act:
+    return Act(label, lambda world: (world, look(world)), writes=frozenset())
+
+
+# ---- a store
+
+
+def _put(broken: Broken, who: str, number: int, call: bool = False) -> Generator[Act, Any, bool]:
+    """`put_bytes`; False where the long way is to be gone."""
+    seen = yield _see("is it armed", lambda world: (world.armed, world.forks == world.known))
+    if not seen[0] or not (seen[1] or broken.forks_unasked):
+        return False
+    if not broken.lock_unasked:
+        taken = yield Act("try the lock", lambda world: _tried(world, who))
+        if not taken:
+            return False
+    table = yield Act("is all as usual", lambda world: _usual(world, broken, seen[0], call))
+    if table:
+        yield _do("copy it into the segment", lambda world: _written(world, table))
+        yield _do("publish it", lambda world: world._replace(value=number, stored=max(number, world.stored)))
+        yield _do("it is whole", lambda world: world._replace(torn=False))
+    if not broken.lock_unasked:
+        yield _do("unlock", lambda world: world._replace(owner=""))
+    return bool(table)
+
+
+def _tried(world: World, who: str) -> tuple[World, bool]:
+    return (world, False) if world.owner else (world._replace(owner=who), True)
+
+
+def _usual(world: World, broken: Broken, seen: int, call: bool) -> tuple[World, int]:
+    armed = seen if broken.seen_before else world.armed
+    current = (not world.stale or broken.stale_unasked) if call else (not world.call or broken.calls_unasked)
+    there = world.forks == world.known or broken.forks_unasked
+    if world.torn or not armed or not current or not there:
+        return world, 0
+    return world._replace(torn=True), armed
+
+
+def _written(world: World, table: int) -> World:
+    if world.forks != world.known:
+        return world._replace(wrong="own: written to a segment of the parent's")
+    if table != world.open:
+        return world._replace(wrong="held: written to what the kernel may take")
+    return world
+
+
+def _begin(world: World, who: str, broken: Broken) -> World:
+    """Every change: a child catches up first, and nobody is told of a segment meanwhile."""
+    if world.forks != world.known:  # nothing that the parent had is ours, nor its lock
+        world = world._replace(known=world.forks, armed=0, open=0, value=0, call=False, stale=False)
+    return world._replace(owner=who, torn=True, armed=world.armed if broken.left_armed else 0)
+
+
+def _free(world: World) -> bool:
+    return not world.owner or world.forks != world.known
+
+
+def _long(broken: Broken, who: str, number: int, call: bool = False) -> Steps:
+    """`store_carefully`, and `store_made`."""
+    yield _do("begin the change", lambda world: _begin(world, who, broken), _free)
+
+    def store(world: World) -> World:
+        if call and world.stale and not broken.stale_unasked:
+            return world
+        opened = world.open or 3
+        stale, stored = world.stale or (world.call and not call), max(number, world.stored)
+        return world._replace(open=opened, value=number, stale=stale, stored=stored)
+
+    yield _do("store it", store)
+    yield _do("arm", lambda world: world._replace(armed=world.open, torn=False))
+    yield _do("unlock", lambda world: world._replace(owner=""))
+
+
+def _set(broken: Broken, number: int) -> Steps:
+    plain = yield from _put(broken, "setter", number)
+    if not plain:
+        yield from _long(broken, "setter", number)
+    yield _do("return", lambda world: world._replace(returned=number))
+
+
+def sets_twice(broken: Broken) -> Steps:
+    """A value is stored, and another."""
+    yield from _set(broken, 2)
+    yield from _set(broken, 3)
+
+
+# ---- who is beside
+
+
+def seals(broken: Broken) -> Steps:
+    """A change that seals the segment, and opens none; and one that opens the next, and gives up the value."""
+    yield _do("begin the change", lambda world: _begin(world, "other", broken), _free)
+    yield _do("seal", lambda world: world._replace(open=0))
+    yield _do("it is whole", lambda world: world._replace(torn=False))
+    yield _do("unlock", lambda world: world._replace(owner=""))
+    yield _do("begin the change", lambda world: _begin(world, "other", broken), _free)
+    yield _do("evict, and open the next", lambda world: world._replace(open=2, value=0))
+    yield _do("arm", lambda world: world._replace(armed=2, torn=False))
+    yield _do("unlock", lambda world: world._replace(owner=""))
+
+
+def makes(broken: Broken) -> Steps:
+    """`get_or_set`: where there is no value one is made, and stored if its key was not."""
+
+    def begin(world: World) -> tuple[World, int]:
+        if world.value:
+            return world, 0
+        return world._replace(call=True, stale=False), world.stored
+
+    number = yield Act("look, or begin to make it", begin, _free)
+    if not number:
+        return
+    yield _do("it is made", lambda world: world)
+    plain = yield from _put(broken, "maker", number, call=True)
+    if not plain:
+        yield from _long(broken, "maker", number, call=True)
+    yield _do("the call is over", lambda world: world._replace(call=False), _free)
+
+
+def takes(broken: Broken) -> Steps:
+    """The kernel takes what is sealed; here, the value goes for whatever reason."""
+    yield _do("take it", lambda world: world._replace(value=0))
+
+
+def reads(broken: Broken) -> Steps:
+    """A get: nothing, or what is not older than the last store that had returned when it began."""
+    for _ in range(2):
+        begun = yield _see("begin", lambda world: world.returned)
+        value = yield _see("read", lambda world: world.value)
+        if value and value < begun:
+            found = f"newest: {value}, and {begun} was there"
+            yield _do("return it", lambda world, found=found: world._replace(wrong=found))  # type: ignore[misc]
+
+
+def forks(broken: Broken) -> Steps:
+    """The setter forks, whatever others are in the middle of; we are the child, which has none of them."""
+    yield _do("fork", lambda world: world._replace(forks=1))
+    yield from _set(broken, 2)
+
+
+def left_behind(broken: Broken) -> Steps:
+    """A thread of the parent's, which stops where it is."""
+    for act in seals(broken):
+        yield Act(act.label, act.change, lambda world, act=act: not world.forks and act.when(world))  # type: ignore[misc]
+
+
+Program = Callable[[Broken], Steps]
+
+
+def races() -> Mapping[str, Mapping[str, Program]]:
+    """Programs by race; ``left`` is a thread that a child does not have."""
+    return {
+        "sealed": {"setter": sets_twice, "other": seals, "reader": reads},
+        "made": {"setter": sets_twice, "maker": makes, "kernel": takes, "reader": reads},
+        "a child": {"child": forks, "left": left_behind},
+    }
+
+
+def check(world: World) -> str | None:
+    """What must never be."""
+    return world.wrong or None
