@@ -40,6 +40,9 @@ LOOK_EACH = 500
 """Operations between two looks whether all is as it should be."""
 
 
+Options = Callable[[], dict[str, Any]]
+
+
 class Told(NamedTuple):
     """What happened; a test that tests nothing is told by it."""
 
@@ -207,8 +210,10 @@ class Worker:
             self.board.done[self.number] += 1
 
 
-def _work(name: str, process: int, processes: int, operations: int, seed: int, board: Board) -> None:
-    cache: SharedCache[int, bytes] = SharedCache(name, linger=1)
+def _work(
+    name: str, process: int, processes: int, operations: int, seed: int, board: Board, options: Options
+) -> None:
+    cache: SharedCache[int, bytes] = SharedCache(name, linger=1, **options())
     workers = [
         Worker(cache, board, process * THREADS + i, processes * THREADS, seed + i) for i in range(THREADS)
     ]
@@ -255,8 +260,9 @@ def _keeper(name: str) -> int | None:
 class _Run:
     """What goes on around the workers: each is started anew when it was killed."""
 
-    def __init__(self, name: str, processes: int, operations: int, seed: int) -> None:
+    def __init__(self, name: str, processes: int, operations: int, seed: int, options: Options) -> None:
         self.name = name
+        self.options = options
         self.processes = processes
         self.each = -(-operations // (processes * THREADS))
         self.random = Random(seed)
@@ -266,7 +272,9 @@ class _Run:
 
     def start(self, process: int) -> None:
         seed = self.random.randrange(1 << 30)
-        pid = _child(lambda: _work(self.name, process, self.processes, self.each, seed, self.board))
+        pid = _child(
+            lambda: _work(self.name, process, self.processes, self.each, seed, self.board, self.options)
+        )
         self.living[pid] = process
 
     def bury(self) -> None:
@@ -323,11 +331,14 @@ class _Run:
         self.living.clear()
 
 
-def run(name: str, processes: int, operations: int, seed: int, kill_each: int) -> Told:
+def run(
+    name: str, processes: int, operations: int, seed: int, kill_each: int, options: Options = dict
+) -> Told:
     """So many operations by so many processes of two threads; each `kill_each` of them a keeper or a worker is killed.
+    `options()` is called in each process, for what else its cache is given.
     `AssertionError` for a wrong value, which is told on stderr; `TimeoutError` where nothing moves.
     """
-    one = _Run(name, processes, operations, seed)
+    one = _Run(name, processes, operations, seed, options)
     try:
         for process in range(processes):
             one.start(process)

@@ -278,7 +278,8 @@ def volatile_cache(
 
     With ``shared="name"`` it is a `SharedCache` of that name: one for all processes of a host, and each value is made
     once there. Arguments must be what can be its keys; `key`, `typed`, `ttl`, `condition`, `max_bytes`, `name`,
-    `codec`, `on_lost` and `unstorable` may be given beside it. Functions that share one have keys of their own.
+    `codec`, `on_lost`, `unstorable` and `behind` may be given beside it. Functions that share one have keys of their
+    own.
 
     There and `behind`, values are found again by the function's module, name, code and defaults: by a changed function
     none of the old ones. `name` stands in place of all these: it is needed for a function that is made within another
@@ -304,7 +305,7 @@ def volatile_cache(
             "on_evict": on_evict,
             "stale": stale,
         }
-        own |= {"stale_if_error": stale_if_error, "tag": tag, "behind": behind}
+        own |= {"stale_if_error": stale_if_error, "tag": tag}
         changed = [
             *(what for what, value in own.items() if value is not None),
             *(["dump"] if not dump else []),
@@ -314,7 +315,14 @@ def volatile_cache(
             raise TypeError(f"a shared cache has no {', '.join(changed)}")
         # The room above this one, which knows it: loaded by who asks for it alone.
         share = import_module("mvolatile.shared.decorator").shared_cache
-        return share(shared, name, typed, key, ttl, condition, max_bytes, codec, on_lost, unstorable)
+        given: dict[str, Any] = {
+            "max_bytes": max_bytes,
+            "codec": codec,
+            "on_lost": on_lost,
+            "unstorable": unstorable,
+        }
+        given |= {"behind": behind, "behind_mode": behind_mode}
+        return share(shared, name, typed, key, ttl, condition, given)
     if maxsize is not None and not isinstance(maxsize, int):
         raise TypeError("maxsize must be an integer, None, or the function to decorate")
     if key is not None and not callable(key):

@@ -2,7 +2,7 @@
 
 The words: a *keeper* is the process that owns the values; a *slot table* says where each is; a *record* is a value
 with its key and a stamp; a *lease* is the right to make a missing value; a *line* is a connection while a request
-lasts.
+lasts; a *duty* is what is to be done in the second tier, and who does it has its *turn*.
 
 The map, from the bottom up::
 
@@ -16,9 +16,12 @@ The map, from the bottom up::
     answers.py   to requests                        keeper.py     one request after the other
     start.py     a keeper's beginning and end       survey.py     all keepers, and what they tell
 
+    ledger.py    what is due behind, on a file      duties.py     whose turn it is; turns.py: answers to that
+    queue.py     what a client has to bring there   second.py     the second tier, as a client has it
+
     connection.py a client's connections            lease.py      making once, as a client
     reading.py   hits                               access.py     stores
-    verbs.py     add, touch, incr                   client.py     SharedCache
+    verbs.py     add, touch, incr                   client.py     SharedCache; views.py: its items and values
     decorator.py volatile_cache(shared=...)         here.py       all clients of this process
 """
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from typing import Any
 
-from .._core import MISSING
+from .._core import MISSING, boot_seconds
 from ..errors import NoRoomError, TooLargeError
 from . import keys
 from .connection import Connections, Line
 from .reading import Reader
+from .second import Second
 from .values import (
+    UNKNOWN,
     Calls,
     Codec,
-    Encoded,
+    Mode,
     SingleFlight,
     Terms,
     TimeToLive,
@@ -26,9 +28,8 @@ from .values import (
     joined,
     raise_if_stopped,
     seconds_to_live,
-    write_parts,
 )
-from .wire import ABSENT, ANY, INLINE, Flag, Op, Reply, Request, Status
+from .wire import ABSENT, ANY, COST_SHIFT, INLINE, Flag, Op, Reply, Request, Status
 
 __all__ = ["Access", "check"]
 
@@ -44,9 +45,14 @@ class Access(Reader):
         ttl: TimeToLive,
         on_lost: Callable[[list[Any]], object] | None,
         unstorable: Unstorable = "warn",
+        behind: MutableMapping[str, Any] | None = None,
+        behind_mode: Mode = "back",
     ) -> None:
         super().__init__(connections, codec, on_lost)
         self.name = name
+        self.second = (
+            None if behind is None else Second(connections, behind, behind_mode, name, codec, self.find)
+        )
         self.ttl = ttl
         self._unstorable = unstorable
         self.calls = Calls()
@@ -66,8 +72,12 @@ class Access(Reader):
         lease: int = 0,
         line: Line | None = None,
         flags: int = 0,
+        cost: int = UNKNOWN,
+        until: float | None = None,
     ) -> Reply | None:
-        """Store it if the key is at `version`. None if there is no keeper to be had."""
+        """Store it if the key is at `version`. None if there is no keeper to be had. `cost` is the class of what it
+        took to make; `until` the end of its life, by the keeper's clock, if that is to stay as it is (0: never).
+        """
         if self.connections.closed:
             raise ValueError(f"{self!r} is closed: nothing can be stored")
         encoded_key = keys.encode(key)
@@ -78,19 +88,18 @@ class Access(Reader):
         if lives is not None and lives <= 0 and version == ABSENT:  # it was added, and is over at once
             return Reply(Status.OK if self.probe(key) is None else Status.NO)
         if lives is not None and lives <= 0:
-            gone = Request(Op.DELETE, encoded_key, version=version)
-            reply = self.connections.tell(gone) if line is None else line.ask(gone)
+            reply = self._tell_deletion(key, encoded_key, version)
             return Reply(Status.OK) if reply is None or version == ANY else reply
         encoded = encode(value, self._codec, None)
-        large = encoded.nbytes > INLINE
+        seconds = math.inf if lives is None else lives
         request = Request(
             Op.STORE,
             encoded_key,
-            b"" if large else joined(encoded),
+            b"" if encoded.nbytes > INLINE else joined(encoded),
             encoded.kind,
-            flags | Flag.IN_MAILBOX if large else flags,
+            flags | self._flag | cost << COST_SHIFT,
             encoded.nbytes,
-            math.inf if lives is None else lives,
+            seconds,
             version,
             lease,
         )
@@ -98,9 +107,13 @@ class Access(Reader):
             self.calls.invalidate(key)
 
         def store(line: Line) -> Reply | None:
-            return _post(line, request, encoded) if large else line.ask(request)
+            return line.post(request, encoded)
 
         reply = store(line) if line is not None else self.connections.change(store, start=True)
+        if self.second is not None and (reply is not None or not lease):
+            if until is not None:
+                seconds = self.seconds_until(until)
+            self.second.noted(reply, encoded_key, self.second.record(encoded_key, encoded, seconds, cost))
         if reply is None and lease == 0:
             self.tell_no_keeper()
         return reply
@@ -108,20 +121,73 @@ class Access(Reader):
     def delete(self, key: Any, version: int = ANY) -> bool:
         """Whether there was one, at that version. When it returns nobody reads it any more."""
         encoded = keys.encode(key)
+        there = (
+            self.second is not None and version == ANY and self.probe(key) is None and self.second.has(key)
+        )
+        reply = self._tell_deletion(key, encoded, version)
+        return there or (reply is not None and reply.status == Status.OK)
+
+    def _tell_deletion(self, key: Any, encoded: bytes, version: int) -> Reply | None:
         self.calls.invalidate(key)
-        reply = self.connections.tell(Request(Op.DELETE, encoded, version=version))
-        return reply is not None and reply.status == Status.OK
+        request = Request(Op.DELETE, encoded, flags=self._flag, version=version)
+        if self.second is None or self.connections.closed:
+            return self.connections.tell(request)
+        reply = self.connections.change(lambda line: line.ask(request), start=True)
+        self.second.noted(reply, encoded)
+        return reply
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self.calls.invalidate_all()
+        request = Request(Op.CLEAR, flags=self._flag)
+        reply = self.connections.change(lambda line: line.ask(request), start=self.second is not None)
+        if self.second is not None:
+            self.second.cleared(reply)
+
+    @property
+    def _flag(self) -> int:
+        return 0 if self.second is None else Flag.BEHIND
+
+    # ---- what is behind
+
+    def missed(self, key: Any) -> Any:
+        """Memory has not the value: it is looked for behind, or a miss is counted, and `MISSING` answered."""
+        value = MISSING if self.second is None or self.connections.closed else self.second.find(key)
+        if value is MISSING:
+            self.count_miss()
+        else:
+            self.count_hit()
+        return value
+
+    def bring(self, key: Any) -> None:
+        """Have it in memory, if it is behind alone: for what reads and changes it in one step."""
+        if self.second is not None and not self.connections.closed and self.probe(key) is None:
+            self.second.find(key)
+
+    def find_leased(self, asked: tuple[Any, Reply, Line], /) -> Any:
+        """The value that is behind, for who has a lease of its key; or `MISSING`."""
+        value = MISSING if self.second is None else self.second.find_leased(*asked)
+        if value is not MISSING:
+            self.found_behind += 1
+        return value
+
+    def seconds_until(self, expires: float) -> float:
+        """What is left of a life that ends then by the keeper's clock; 0: never."""
+        have = self.connections.attachment
+        return expires - boot_seconds() - (have.ahead if have else 0.0) if expires else math.inf
 
     def drop_undecodable(self, key: Any) -> None:
         """If it cannot be made of its bytes it leaves: else it would be made anew at each call, and never stored."""
         entry = self.entry(key)
         if entry is not None and self.decoded(key, entry[2], entry[3]) is MISSING:
-            self.connections.tell(Request(Op.DELETE, keys.encode(key), version=entry[0]))
+            self._tell_deletion(key, keys.encode(key), entry[0])
 
     # ---- what `SingleFlight` asks of a cache
 
     def after_fork(self) -> None:
         """What other threads were making is never made here."""
+        if self.second is not None:
+            self.second.behind.after_fork()
         self.calls.forget_other_threads()
         self.start_over()
         self.rebuilds.after_fork()
@@ -171,6 +237,24 @@ class Access(Reader):
         """Whether there is a value."""
         return self.probe(key) is not None
 
+    def contains(self, key: Any) -> bool:
+        """Whether a get would have been a hit now, in memory or behind. What can be no key has no value; `TypeError` for
+        what no mapping takes as one.
+        """
+        try:
+            if self.probe(key) is not None:
+                return True
+            return self.second is not None and not self.connections.closed and self.second.has(key)
+        except (TypeError, ValueError):
+            hash(key)
+            return False
+
+    def close(self) -> None:
+        """What is due behind is done first."""
+        if self.second is not None and not self.connections.closed:
+            self.second.behind.close()
+        self.let_go()
+
     def lay_out(self, value: Any) -> Any:
         """The value as it would be stored; None if that cannot be."""
         try:
@@ -186,19 +270,6 @@ class Access(Reader):
 
     def give_way_to_program(self) -> None:
         """The values are not this process's memory."""
-
-
-def _post(line: Line, request: Request, encoded: Encoded) -> Reply | None:
-    """Of a large value, which goes by the mailbox."""
-    mailbox = line.with_mailbox(encoded.nbytes)
-    if mailbox is None:
-        return None
-    with mailbox, mailbox[: encoded.nbytes] as target:
-        write_parts(encoded.parts, target)
-    try:
-        return line.ask(request)
-    finally:
-        line.used_mailbox()
 
 
 def check(reply: Reply | None) -> None:

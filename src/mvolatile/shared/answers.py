@@ -13,11 +13,27 @@ from typing import Any, ClassVar
 
 from .._core import HINTS_HEADER, Hints, boot_seconds
 from ..errors import NoRoomError, TooLargeError
+from . import turns
 from .clients import Clients
+from .duties import Duties
 from .leases import Leases, Told
 from .peer import Client, is_memfd
 from .storage import Storage
-from .wire import ABSENT, ANY, INLINE, PROTOCOL, Flag, NonsenseError, Op, Reply, Request, Status
+from .wire import (
+    ABSENT,
+    ANY,
+    DUE,
+    INLINE,
+    KNOWN,
+    PROTOCOL,
+    Flag,
+    NonsenseError,
+    Op,
+    Reply,
+    Request,
+    Status,
+    digest_of,
+)
 
 __all__ = ["Answers"]
 
@@ -29,13 +45,20 @@ class Answers:
     """To the requests of `clients`; `tell` sends those who wait what they wait for."""
 
     def __init__(
-        self, name: str, storage: Storage, clients: Clients, linger: float, tell: Callable[[Told], None]
+        self,
+        name: str,
+        storage: Storage,
+        clients: Clients,
+        linger: float,
+        tell: Callable[[Told], None],
+        duties: Duties,
     ) -> None:
         self.name = name
         self.storage = storage
         self.clients = clients
         self.linger = linger
         self.leases = Leases()
+        self.duties = duties
         self.since = time.time()
         self._tell = tell
 
@@ -58,6 +81,8 @@ class Answers:
         answer = self._ANSWERS.get(op)
         if answer is not None:
             return answer(self, client, request), -1
+        if op >= Op.BEGIN:
+            return turns.answer(self.duties, self.storage, client, request), -1
         if op == Op.TABLE:
             return Reply(Status.OK, version=self.storage.index.slots.capacity), self.storage.index.descriptor
         if op in (Op.HINTS, Op.MAILBOX):
@@ -104,12 +129,20 @@ class Answers:
             raise NonsenseError
         if math.isnan(request.seconds):
             raise NonsenseError
-        number = client.socket.fileno()
-        if request.lease and self.leases.valid(request.lease, number) is None:
-            self._tell(self.leases.end(request.lease, number, Status.LOOK))
+        number, lease = client.socket.fileno(), request.lease
+        if request.flags & Flag.READ_BEHIND:
+            lease = 0
+            if not self.duties.stands(number, request.lease, digest_of(key)):
+                return Reply(Status.STALE)
+            if self.storage.whole_slot(key) >= 0:
+                return Reply(Status.OK)  # another has brought it
+        elif lease and self.leases.valid(lease, number) is None:
+            self._tell(self.leases.end(lease, number, Status.LOOK))
             return Reply(Status.STALE)
         if not self._is_at(key, request.version):
             return Reply(Status.NO)
+        is_found = request.flags & (Flag.READ_BEHIND | Flag.FOUND_BEHIND)
+        due = 0 if is_found else self._noted(client, request)
         expires = _when(request.seconds)
         if request.flags & Flag.KEEP_EXPIRY and (slot := self.storage.slot(key)) >= 0:
             expires = self.storage.index.slots.get(slot)[5]
@@ -124,25 +157,37 @@ class Answers:
         finally:
             if isinstance(source, memoryview):
                 source.release()
-        if request.lease:
-            self._tell(self.leases.end(request.lease, number, Status.OWN if status else Status.LOOK))
-        else:
+        if lease:
+            self._tell(self.leases.end(lease, number, Status.OWN if status else Status.LOOK))
+        elif not is_found:
             self._tell(self.leases.changed(key))
-        return Reply(status, version=version)
+        return Reply(status, version=version, length=due)
+
+    def _noted(self, client: Client, request: Request) -> int:
+        """The number of the duty that a change makes for who brings it behind. Others have not been told that there is
+        something behind: it is whoever's.
+        """
+        if not request.flags & Flag.BEHIND and not self.duties.used:
+            return 0
+        return self.duties.note(digest_of(request.key), client.pid if request.flags & Flag.BEHIND else None)
 
     def _delete(self, client: Client, request: Request) -> Reply:
         if not self._is_at(request.key, request.version):
             return Reply(Status.NO)
         slot = self.storage.whole_slot(request.key)
+        due = self._noted(client, request)
         if slot >= 0:
             self.storage.remove(slot)
         self._tell(self.leases.changed(request.key))
-        return Reply(Status.OK if slot >= 0 else Status.NO)
+        return Reply(Status.OK if slot >= 0 else Status.NO, length=due)
 
     def _clear(self, client: Client, request: Request) -> Reply:
+        due = 0
+        if request.flags & Flag.BEHIND or self.duties.used:
+            due = self.duties.note_all(client.pid if request.flags & Flag.BEHIND else None)
         self.storage.clear()
         self._tell(self.leases.all_changed())
-        return Reply(Status.OK)
+        return Reply(Status.OK, length=due)
 
     def _touch(self, client: Client, request: Request) -> Reply:
         slot = self.storage.whole_slot(request.key)
@@ -158,6 +203,9 @@ class Answers:
             return Reply(Status.LOOK)
         held = struct.unpack(f"<{len(request.body) // 8}Q", request.body)
         status, number = self.leases.ask(client.socket.fileno(), request.key, held)
+        if status == Status.OK and request.flags & Flag.BEHIND:
+            due = self.duties.due(digest_of(request.key))
+            return Reply(status, version=number, kind=KNOWN if due is None else DUE, length=due or 0)
         return Reply(status, version=number)
 
     def _release(self, client: Client, request: Request) -> Reply:
@@ -229,6 +277,7 @@ class Answers:
             "stores": storage.stores,
             "making": len(self.leases),
             "linger": self.linger,
+            "due": len(self.duties),
         }
 
     def _resize(self, client: Client, request: Request) -> Reply:
@@ -252,6 +301,19 @@ class Answers:
         Op.RESIZE: _resize,
         Op.PURGE: _purge,
     }
+
+    def tick(self) -> None:
+        """What is due when time has passed."""
+        self.storage.tick()
+        self.duties.look()
+
+    def left(self, client: Client) -> Told:
+        """A connection is gone; who is to be told what."""
+        number = client.socket.fileno()
+        self.duties.gone(number)
+        if all(other.pid != client.pid for other in self.clients.connections):
+            self.duties.left(client.pid)
+        return self.leases.gone(number)
 
 
 def _when(seconds: float) -> float:

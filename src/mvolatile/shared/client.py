@@ -25,11 +25,11 @@ from .lease import aleased, holds_leases, leased
 from .values import (
     CacheInfo,
     Codec,
-    Items,
+    Mode,
     Terms,
     TimeToLive,
     Unstorable,
-    Values,
+    checked_behind,
     checked_bound,
     checked_condition,
     checked_ttl,
@@ -38,6 +38,7 @@ from .values import (
     unpacked,
 )
 from .verbs import Verbs
+from .views import SharedItems, SharedValues
 from .wire import ANY, Op, Request
 
 __all__ = ["SharedCache"]
@@ -74,6 +75,9 @@ class SharedCache(Verbs[K, V], MutableMapping[K, V]):
     on_lost: called with a list of keys that this process asked for and that the kernel had taken, in a thread of its
         own.
     unstorable: what `get_or_set` and the decorator do with a made value that cannot be stored, as of `VolatileCache`.
+    behind: a mutable mapping of strings to bytes, where values are kept too, and read when memory has them no more; see
+        the guide to it. All who share a cache give the same.
+    behind_mode: ``"back"``: a thread writes there, and what waits for it is bounded; ``"through"``: stores wait.
 
     Keys are None, numbers, str, bytes, and tuples and frozensets of these; equal ones are one key, as in a dictionary.
     `TypeError` for others, `ValueError` for one that takes more than 65,535 bytes. What a hit gives is the
@@ -100,6 +104,8 @@ class SharedCache(Verbs[K, V], MutableMapping[K, V]):
         linger: float = LINGER,
         on_lost: Callable[[list[Any]], object] | None = None,
         unstorable: Unstorable = "warn",
+        behind: MutableMapping[str, Any] | None = None,
+        behind_mode: Mode = "back",
     ) -> None:
         if codec is not None and not all(callable(getattr(codec, what, None)) for what in ("dumps", "loads")):
             raise TypeError(f"codec must define dumps() and loads(), got {codec!r}")
@@ -115,9 +121,13 @@ class SharedCache(Verbs[K, V], MutableMapping[K, V]):
             "linger": float(linger),
             "on_lost": on_lost,
             "unstorable": checked_unstorable(unstorable),
+            "behind": checked_behind(behind, behind_mode),
+            "behind_mode": behind_mode,
         }
         connections = Connections(name, self._given["max_bytes"], self._given["linger"])
-        self._access = Access(name, connections, codec, self._given["ttl"], on_lost, unstorable)
+        self._access = Access(
+            name, connections, codec, self._given["ttl"], on_lost, unstorable, behind, behind_mode
+        )
         self._find = self._access.find
         enter(self)
 
@@ -139,14 +149,12 @@ class SharedCache(Verbs[K, V], MutableMapping[K, V]):
         """The value, or `default`."""
         value = self._find(key)
         if value is MISSING:
-            self._access.count_miss()
-            return default
-        return value
+            value = self._access.missed(key)
+        return default if value is MISSING else value
 
     def __getitem__(self, key: K) -> V:
         value = self._find(key)
-        if value is MISSING:
-            self._access.count_miss()
+        if value is MISSING and (value := self._access.missed(key)) is MISSING:
             raise KeyError(key)
         return cast(V, value)
 
@@ -166,11 +174,11 @@ class SharedCache(Verbs[K, V], MutableMapping[K, V]):
 
     def items(self) -> ItemsView[K, V]:
         """Pairs of key and value, each read when its turn comes; those that are gone by then are left out."""
-        return _Items(self)
+        return SharedItems(self)
 
     def values(self) -> ValuesView[V]:
         """Values, each read when its turn comes; those that are gone by then are left out."""
-        return _Values(self)
+        return SharedValues(self)
 
     # ---- writing
 
@@ -204,6 +212,7 @@ class SharedCache(Verbs[K, V], MutableMapping[K, V]):
     def pop(self, key: K, default: T) -> V | T: ...
     def pop(self, key: K, default: Any = MISSING) -> Any:
         """Remove and return the value; without it `default`, or `KeyError`. Of all who pop at once one gets it."""
+        self._access.bring(key)
         while True:
             entry = self._access.entry(key)
             value = MISSING if entry is None else self._access.decoded(key, entry[2], entry[3])
@@ -226,8 +235,7 @@ class SharedCache(Verbs[K, V], MutableMapping[K, V]):
 
     def clear(self) -> None:
         """Forget everything."""
-        self._access.calls.invalidate_all()
-        self._access.connections.tell(Request(Op.CLEAR))
+        self._access.clear()
 
     def update(self, other: Any = (), /, **more: Any) -> None:
         """Store every pair of a mapping or an iterable; what is gone from another cache meanwhile is left out."""
@@ -318,8 +326,8 @@ class SharedCache(Verbs[K, V], MutableMapping[K, V]):
         told = self.keeper_info()
         hits, misses = self._access.connections.counts()
         return CacheInfo(
-            hits=hits + self._access.found_by_waiting,
-            misses=misses + self._access.missed_alone,
+            hits=hits + self._access.found_by_waiting + self._access.found_behind,
+            misses=misses + self._access.missed_alone - self._access.found_behind,
             maxsize=None,
             currsize=told.get("entries", 0),
             purged=told.get("purged", 0),
@@ -332,6 +340,7 @@ class SharedCache(Verbs[K, V], MutableMapping[K, V]):
             segments=told.get("segments", 0),
             undecodable=self._access.undecodable,
             overhead=told.get("overhead", 0),
+            **({} if self._access.second is None else self._access.second.behind.counts()),
         )
 
     def here(self) -> Here:
@@ -345,9 +354,9 @@ class SharedCache(Verbs[K, V], MutableMapping[K, V]):
 
     def close(self) -> None:
         """Let go of the keeper, which has the values still. Afterwards everything is a miss here, and `set` raises
-        `ValueError`. Closing twice is fine.
+        `ValueError`. What is to be written `behind` is written first. Closing twice is fine.
         """
-        self._access.let_go()
+        self._access.close()
 
     def __enter__(self) -> SharedCache[K, V]:
         return self
@@ -381,16 +390,3 @@ class SharedCache(Verbs[K, V], MutableMapping[K, V]):
 
 _OWN = {"name", "_given", "_access", "_find"}
 _NOTHING: Any = object()
-
-
-class _Items(Items):
-    def __iter__(self) -> Iterator[tuple[Any, Any]]:
-        for key in self._mapping:
-            value = self._mapping._find(key)  # noqa: SLF001 - the cache's own view
-            if value is not MISSING:
-                yield key, value
-
-
-class _Values(Values):
-    def __iter__(self) -> Iterator[Any]:
-        return (value for _, value in _Items(self._mapping))

@@ -21,8 +21,8 @@ from typing import Any, NamedTuple
 from .._core import HINTS_HEADER, Channel, SharedFile, SlotIndex, Table, forks
 from . import keys
 from .place import LOOK_AGAIN, Place
-from .values import allocate
-from .wire import PROTOCOL, Op, Reply, Request, Status
+from .values import Encoded, allocate, write_parts
+from .wire import INLINE, PROTOCOL, Flag, Op, Reply, Request, Status
 
 __all__ = ["Connections", "Line"]
 
@@ -103,6 +103,20 @@ class Line:
             if reply is None:
                 return None
         return memoryview(self.mailbox)
+
+    def post(self, request: Request, encoded: Encoded) -> Reply | None:
+        """As `ask`, of a store: a small value is in the request, a large one goes by the mailbox."""
+        if encoded.nbytes <= INLINE:
+            return self.ask(request)
+        mailbox = self.with_mailbox(encoded.nbytes)
+        if mailbox is None:
+            return None
+        with mailbox, mailbox[: encoded.nbytes] as target:
+            write_parts(encoded.parts, target)
+        try:
+            return self.ask(request._replace(flags=request.flags | Flag.IN_MAILBOX))
+        finally:
+            self.used_mailbox()
 
     def used_mailbox(self) -> None:
         """What was in it is where it was to go."""
@@ -197,6 +211,13 @@ class Connections:
         idle = self._idle.setdefault(forks(), [])
         if len(idle) < MOST_IDLE and not self.closed:
             idle.append(line)
+        else:
+            line.channel.close()
+
+    def put_away(self, line: Line) -> None:
+        """For the next request; a line that waits still is of no use."""
+        if line.channel.fileno() >= 0 and not line.waits:
+            self.give_back(line)
         else:
             line.channel.close()
 

@@ -9,9 +9,7 @@ from typing import Any
 
 from .client import SharedCache
 from .values import (
-    Codec,
     TimeToLive,
-    Unstorable,
     checked_condition,
     checked_key,
     checked_ttl,
@@ -27,15 +25,15 @@ _caches: dict[Hashable, SharedCache[Any, Any]] = {}
 """By what they were made with: the functions of a module share one, and its connections."""
 
 
-def _cache_of(
-    name: str, max_bytes: int | None, codec: Codec | None, on_lost: Any, unstorable: Unstorable
-) -> SharedCache[Any, Any]:
-    made_with = name, max_bytes, id(codec), id(on_lost), unstorable  # what is in there keeps both alive
+def _cache_of(name: str, given: dict[str, Any]) -> SharedCache[Any, Any]:
+    """What is in there keeps all that it was made with alive, so that a number is of one thing."""
+    made_with = (
+        name,
+        *((what, value if isinstance(value, int | str) else id(value)) for what, value in given.items()),
+    )
     found = _caches.get(made_with)
     if found is None or found.closed:
-        found = _caches[made_with] = SharedCache(
-            name, max_bytes=max_bytes, codec=codec, on_lost=on_lost, unstorable=unstorable
-        )
+        found = _caches[made_with] = SharedCache(name, **given)
     return found
 
 
@@ -46,12 +44,11 @@ def shared_cache(
     key: Callable[..., Hashable] | None,
     ttl: TimeToLive,
     condition: Callable[[Any], object] | None,
-    max_bytes: int | None,
-    codec: Codec | None,
-    on_lost: Callable[[list[Any]], object] | None,
-    unstorable: Unstorable = "warn",
+    given: dict[str, Any],
 ) -> Callable[[Callable[..., Any]], Any]:
-    """The decorator; see `mvolatile.volatile_cache`. `TypeError` for methods without `key`: an object is no key."""
+    """The decorator; see `mvolatile.volatile_cache`. `given` is for the cache. `TypeError` for methods without `key`:
+    an object is no key.
+    """
     checked_condition(condition)
     ttl = checked_ttl(ttl)
 
@@ -66,7 +63,7 @@ def shared_cache(
             raise TypeError(f"{function!r} is a method, and its object no key that others have: give key=")
         make = partial(make_key, typed=typed) if key is None else given_key(key)
         whose = name or identity(function)
-        cache = _cache_of(shared, max_bytes, codec, on_lost, unstorable)
+        cache = _cache_of(shared, given)
 
         def key_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Hashable:
             return whose, make(args, kwargs)
@@ -85,7 +82,12 @@ def shared_cache(
         made.cache_key = checked_key(function, key_of)
         made.cache_delete = lambda *args, **kwargs: bool(cache.delete_many([made.cache_key(*args, **kwargs)]))
         made.cache_info, made.cache_clear = cache.cache_info, cache.clear
-        made.cache_parameters = lambda: {"shared": shared, "typed": typed, "ttl": ttl, "max_bytes": max_bytes}
+        made.cache_parameters = lambda: {
+            "shared": shared,
+            "typed": typed,
+            "ttl": ttl,
+            "max_bytes": given["max_bytes"],
+        }
         return made
 
     return decorate

@@ -11,11 +11,14 @@ import select
 import socket
 import time
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from .answers import Answers
 from .clients import Clients
+from .duties import Duties
 from .leases import Told
+from .ledger import Ledger
 from .peer import Client, descriptors
 from .storage import Storage
 from .wire import LONGEST, NonsenseError, Reply, Request, Status
@@ -31,12 +34,20 @@ CUT = int(socket.MSG_TRUNC | socket.MSG_CTRUNC)  # as enums they cost 2 us a req
 class Keeper:
     """Serves `listener` until `stop`, or until nobody has been connected for `linger` seconds."""
 
-    def __init__(self, listener: socket.socket, name: str, max_bytes: int | None, linger: float) -> None:
+    def __init__(
+        self,
+        listener: socket.socket,
+        name: str,
+        max_bytes: int | None,
+        linger: float,
+        ledger: Path | None = None,
+    ) -> None:
         self.listener = listener
         self.linger = linger
         self.clients = Clients()
         self.storage = Storage(name, max_bytes, self.clients)
-        self.answers = Answers(name, self.storage, self.clients, linger, self._tell)
+        self.duties = Duties(Ledger(ledger))
+        self.answers = Answers(name, self.storage, self.clients, linger, self._tell, self.duties)
         self._epoll = select.epoll()
         self._epoll.register(listener.fileno(), select.EPOLLIN)
         self._message = bytearray(LONGEST)  # taken once: there may be no memory later
@@ -60,7 +71,7 @@ class Keeper:
                 ticked = now
                 if not still_ours():
                     return
-                self.storage.tick()
+                self.answers.tick()
 
     def _accept(self) -> None:
         for _ in range(16):
@@ -145,5 +156,6 @@ class Keeper:
             del self.clients[client.pidfd]
             self._epoll.unregister(client.pidfd)
         self.clients.forget_hints(client)
+        told = self.answers.left(client)
         client.close()
-        self._tell(self.answers.leases.gone(number))
+        self._tell(told)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from .._core import MISSING
 from . import keys
 from .connection import Line
-from .values import Terms, can_wait, running
+from .values import Terms, can_wait, in_thread, running
 from .wire import Flag, Op, Reply, Request, Status
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def leased(cache: Access, key: Any, factory: Callable[[], Any], terms: Terms) ->
             if line is None:
                 return factory()  # there is no keeper to be had
             try:
-                reply = _ask(line, key)
+                reply = _ask(cache, line, key)
                 if reply is not None and reply.status == Status.WAIT:
                     reply = line.wait()
                 if reply is None or reply.status == Status.LOOK:
@@ -59,12 +59,16 @@ def leased(cache: Access, key: Any, factory: Callable[[], Any], terms: Terms) ->
                 if reply.status != Status.OK:
                     return factory()
                 with _holding(cache, line, reply.version) as lease:
+                    value = cache.find_leased((key, reply, line))
+                    if value is not MISSING:
+                        lease.stored = True
+                        return value
                     value = factory()
                     lease.stored = cache.store_leased(key, value, terms, reply.version, line)
                     lease.failed = False
                     return value
             finally:
-                _put_away(cache, line)
+                cache.connections.put_away(line)
         return factory()
 
     return make
@@ -79,7 +83,7 @@ def aleased(cache: Access, key: Any, factory: Callable[[], Any], terms: Terms) -
             if line is None:
                 return await _made(factory)
             try:
-                reply = _ask(line, key)
+                reply = _ask(cache, line, key)
                 if reply is not None and reply.status == Status.WAIT:
                     await _readable(line)
                     reply = line.wait()
@@ -91,12 +95,18 @@ def aleased(cache: Access, key: Any, factory: Callable[[], Any], terms: Terms) -
                 if reply.status != Status.OK:
                     return await _made(factory)
                 with _holding(cache, line, reply.version) as lease:
+                    value = MISSING
+                    if cache.second is not None:
+                        value = await in_thread(running(), cache.find_leased, (key, reply, line))
+                    if value is not MISSING:
+                        lease.stored = True
+                        return value
                     value = await _made(factory)
                     lease.stored = cache.store_leased(key, value, terms, reply.version, line)
                     lease.failed = False
                     return value
             finally:
-                _put_away(cache, line)
+                cache.connections.put_away(line)
         return await _made(factory)
 
     return make
@@ -114,9 +124,10 @@ def _line(cache: Access) -> Line | None:
         return None
 
 
-def _ask(line: Line, key: Any) -> Reply | None:
+def _ask(cache: Access, line: Line, key: Any) -> Reply | None:
     held = _held.get()[-MOST_HELD:]
-    return line.ask(Request(Op.LEASE, keys.encode(key), struct.pack(f"<{len(held)}Q", *held)))
+    flags = Flag.BEHIND if cache.second is not None else 0
+    return line.ask(Request(Op.LEASE, keys.encode(key), struct.pack(f"<{len(held)}Q", *held), flags=flags))
 
 
 def _look(cache: Access, line: Line, key: Any, reply: Reply | None) -> Any:
@@ -148,14 +159,6 @@ def _holding(cache: Access, line: Line, number: int) -> Iterator[_Lease]:
             _held.reset(token)
         if not lease.stored:
             line.ask(Request(Op.RELEASE, lease=number, flags=Flag.FAILED if lease.failed else 0))
-
-
-def _put_away(cache: Access, line: Line) -> None:
-    """For the next request; a line that waits still is of no use."""
-    if line.channel.fileno() >= 0 and not line.waits:
-        cache.connections.give_back(line)
-    else:
-        line.channel.close()
 
 
 async def _made(factory: Callable[[], Any]) -> Any:

@@ -1,7 +1,7 @@
 """Where clients and keepers of a user meet: a directory of the user's own, a socket and two lock files a name.
 
-``NAME.1.lock`` is the keeper's for as long as it lives, so there are never two. ``NAME.1.start`` is held by who
-starts one, so that a thousand first clients do not start a thousand.
+``NAME.2.lock`` is the keeper's for as long as it lives, so there are never two. ``NAME.2.start`` is held by who
+starts one, so that a thousand first clients do not start a thousand. ``NAME.2.due`` has what is to be done behind.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ class Place:
         return self._directory
 
     def path(self, what: str) -> Path:
-        """``sock``, ``lock`` or ``start``."""
+        """``sock``, ``lock``, ``start`` or ``due``."""
         return self.directory / f"{self.name}.{PROTOCOL}.{what}"
 
     @contextmanager

@@ -33,6 +33,7 @@ class Reader:
         self.notices = None if on_lost is None else Notices(on_lost)
         self.undecodable = 0
         self.found_by_waiting = 0
+        self.found_behind = 0  # by who would have made it
         self.missed_alone = 0  # without a keeper
         self.refused = 0
         self.lost = 0
@@ -171,16 +172,6 @@ class Reader:
                     return None
         return self._fetch_entry(key)
 
-    def contains(self, key: Any) -> bool:
-        """Whether a get would have been a hit now. What can be no key has no value; `TypeError` for what no mapping
-        takes as one.
-        """
-        try:
-            return self.probe(key) is not None
-        except (TypeError, ValueError):
-            hash(key)
-            return False
-
     def probe(self, key: Any) -> tuple[int, float] | None:
         """Version and end of life of a value that is all there."""
         have = self.attached()
@@ -253,7 +244,7 @@ class Reader:
         and the keeper would not know that anybody is there.
         """
         self._table = None
-        self.found_by_waiting = self.missed_alone = self.refused = 0
+        self.found_by_waiting = self.found_behind = self.missed_alone = self.refused = 0
         self.connections.after_fork()
 
     def let_go(self) -> None:

@@ -75,7 +75,7 @@ def keep(
     )
     with place.address() as address:
         listener.bind(address)
-    keeper = Keeper(listener, place.name, max_bytes, linger)
+    keeper = Keeper(listener, place.name, max_bytes, linger, place.path("due"))
     listener.listen(BACKLOG)
     ours = os.fstat(lock).st_ino, os.lstat(path).st_ino
     ready()
@@ -86,6 +86,7 @@ def keep(
     finally:
         # Whoever is in the queue by now is reset, and starts another once the lock is free, which is when we are dead.
         if _inodes(place) == ours:
+            keeper.duties.close()
             os.unlink(path)
         listener.close()
     return True

@@ -10,6 +10,7 @@ import sys
 from struct import unpack_from
 from typing import Any
 
+from ..cache.behind import CLEAR, NO_END, QUEUE, Behind, Mode, Record, checked_behind, prefix_of
 from ..cache.budget import Budget
 from ..cache.calls import Calls
 from ..cache.carry import packed, unpacked
@@ -22,12 +23,13 @@ from ..cache.checks import (
     checked_unstorable,
     seconds_to_live,
 )
+from ..cache.cost import UNKNOWN, class_of
 from ..cache.eviction import Evictor, make_policy
 from ..cache.fork import follow
 from ..cache.identity import identity
 from ..cache.keys import KEYWORDS, checked_key, given_key, make_key, names_its_object
 from ..cache.layout import array_over
-from ..cache.loops import can_wait, running
+from ..cache.loops import can_wait, in_thread, running
 from ..cache.memoryviews import restore
 from ..cache.notices import Notices
 from ..cache.rebuild import RebuildPressure, Rebuilds
@@ -54,8 +56,14 @@ from ..cache.values import (
 from ..cache.views import Items, Values
 
 __all__ = [
+    "BYTEARRAY",
+    "CLEAR",
     "KEPT",
     "KEYWORDS",
+    "NO_END",
+    "QUEUE",
+    "UNKNOWN",
+    "Behind",
     "Budget",
     "CacheInfo",
     "Calls",
@@ -64,9 +72,11 @@ __all__ = [
     "Evictor",
     "Items",
     "Known",
+    "Mode",
     "Notices",
     "RebuildPressure",
     "Rebuilds",
+    "Record",
     "SingleFlight",
     "Terms",
     "TimeToLive",
@@ -74,21 +84,25 @@ __all__ = [
     "Values",
     "allocate",
     "can_wait",
+    "checked_behind",
     "checked_bound",
     "checked_condition",
     "checked_key",
     "checked_ttl",
     "checked_unstorable",
+    "class_of",
     "decode",
     "encode",
     "follow",
     "given_key",
     "identity",
+    "in_thread",
     "joined",
     "make_key",
     "make_policy",
     "names_its_object",
     "packed",
+    "prefix_of",
     "raise_if_stopped",
     "running",
     "seconds_to_live",

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from .._core import MISSING, boot_seconds
+from .._core import MISSING
 from . import keys
 from .access import Access, check
 from .values import TimeToLive, checked_ttl, seconds_to_live
@@ -34,17 +34,17 @@ class Verbs(Generic[K, V]):
 
     def ttl(self, key: K) -> float | None:
         """The seconds that the value of `key` has still to live, `math.inf` for ever; None if there is no value."""
+        self._access.bring(key)
         found = self._access.probe(key)
-        if found is None:
-            return None
-        have = self._access.connections.attachment
-        return math.inf if not found[1] else found[1] - boot_seconds() - (have.ahead if have else 0.0)
+        return None if found is None else self._access.seconds_until(found[1])
 
     def touch(self, key: K, ttl: TimeToLive = None) -> bool:
         """Have the value live `ttl` seconds from now on (default: the cache's `ttl`; `math.inf` for ever; 0 deletes
         it). False if there is none. Nothing is copied.
         """
         ttl = self._access.ttl if ttl is None else checked_ttl(ttl)
+        if self._access.second is not None:
+            return self._touch_both(key, ttl)
         version = ANY
         value = None
         if callable(ttl):
@@ -61,8 +61,23 @@ class Verbs(Generic[K, V]):
         )
         return reply is not None and reply.status == Status.OK
 
+    def _touch_both(self, key: K, ttl: TimeToLive) -> bool:
+        """In memory, and behind: stored anew, if it is the value that was read."""
+        access = self._access
+        access.bring(key)
+        while (entry := access.entry(key)) is not None:
+            value = access.decoded(key, entry[2], entry[3])
+            if value is MISSING:
+                break
+            reply = access.store(key, value, math.inf if ttl is None else ttl, version=entry[0])
+            check(reply)
+            if reply is None or reply.status == Status.OK:
+                return reply is not None
+        return False
+
     def add(self, key: K, value: V, *, ttl: TimeToLive = None) -> bool:
         """Store `value` if the key has none: of all processes that add at once one gets True."""
+        self._access.bring(key)
         reply = self._access.store(key, value, ttl, version=ABSENT)
         check(reply)
         return reply is None or reply.status == Status.OK
@@ -73,6 +88,7 @@ class Verbs(Generic[K, V]):
 
         The kernel may take the value at any time, and counting begins anew then.
         """
+        self._access.bring(key)
         while True:
             entry = self._access.entry(key)
             value = MISSING if entry is None else self._access.decoded(key, entry[2], entry[3])
@@ -83,7 +99,9 @@ class Verbs(Generic[K, V]):
                     return default + delta
                 continue
             total = value + delta
-            reply = self._access.store(key, total, math.inf, version=entry[0], flags=Flag.KEEP_EXPIRY)
+            reply = self._access.store(
+                key, total, math.inf, version=entry[0], flags=Flag.KEEP_EXPIRY, until=entry[1]
+            )
             check(reply)
             if reply is None or reply.status == Status.OK:
                 return total
@@ -98,8 +116,8 @@ class Verbs(Generic[K, V]):
         for key in keys:
             value = self._find(key)
             if value is MISSING:
-                self._access.count_miss()
-            else:
+                value = self._access.missed(key)
+            if value is not MISSING:
                 found[key] = value
         return found
 

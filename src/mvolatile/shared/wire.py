@@ -6,13 +6,20 @@ Both sides check every length against what came. Neither believes an address, an
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from enum import IntEnum
+from hashlib import blake2b
 from typing import NamedTuple
 
 __all__ = [
     "ABSENT",
+    "ALL",
     "ANY",
+    "COST_SHIFT",
+    "DIGEST",
+    "DUE",
     "INLINE",
+    "KNOWN",
     "LONGEST",
     "PROTOCOL",
     "Flag",
@@ -21,9 +28,12 @@ __all__ = [
     "Reply",
     "Request",
     "Status",
+    "digest_of",
+    "packed_duties",
+    "unpacked_duties",
 ]
 
-PROTOCOL = 1
+PROTOCOL = 2
 """Part of the socket's name: who speaks another one meets nobody."""
 
 LONGEST = 128 << 10
@@ -33,6 +43,14 @@ INLINE = 32 << 10
 ANY, ABSENT = (1 << 64) - 1, 0
 """In place of the version that a key must have for a change to be made."""
 
+DIGEST = 20
+"""Bytes that stand for a key, in what is said of the second tier, and there."""
+ALL = bytes(DIGEST)
+"""In place of a key's: all of them."""
+KNOWN, DUE = 0, 1
+"""What is behind may be believed, or something is still to be done there; in place of a kind."""
+
+_DUTY = struct.Struct(f"<{DIGEST}sQ")
 _REQUEST = struct.Struct("<BBHIQdQQ")
 _REPLY = struct.Struct("<BBHIQdQ")
 
@@ -59,6 +77,15 @@ class Op(IntEnum):
     INFO = 13
     RESIZE = 14
     PURGE = 15
+    BEGIN = 16
+    """Somebody is to read behind what memory has not."""
+    END = 17
+    """It was read, or nothing was found; `FAILED`: what was found is of no use."""
+    TURN = 18
+    """A duty is to be done behind: may it be?"""
+    DONE = 19
+    ORPHANS = 20
+    """Duties of those who are gone."""
 
 
 class Flag(IntEnum):
@@ -67,6 +94,16 @@ class Flag(IntEnum):
     IN_MAILBOX = 1
     KEEP_EXPIRY = 2
     FAILED = 4
+    BEHIND = 8
+    """There is a second tier, and who asks brings the change there."""
+    READ_BEHIND = 16
+    """It was found there; `lease` is the reading's."""
+    FOUND_BEHIND = 32
+    """It was found there, by who has the lease."""
+
+
+COST_SHIFT = 24
+"""The uppermost byte of a request's flags is the class of what a value took to make."""
 
 
 class Status(IntEnum):
@@ -140,3 +177,18 @@ class Reply(NamedTuple):
             raise ValueError("too short")
         status, kind, _, _, length, expires, version = _REPLY.unpack_from(data)
         return cls(status, data[_REPLY.size :], kind, length, expires, version)
+
+
+def digest_of(key: bytes) -> bytes:
+    """What stands for an encoded key."""
+    return blake2b(key, digest_size=DIGEST).digest()
+
+
+def packed_duties(duties: Iterable[tuple[bytes, int]]) -> bytes:
+    """Digests, and numbers of what is due."""
+    return b"".join(_DUTY.pack(*duty) for duty in duties)
+
+
+def unpacked_duties(body: bytes) -> list[tuple[bytes, int]]:
+    """Of what came in."""
+    return list(_DUTY.iter_unpack(body[: len(body) // _DUTY.size * _DUTY.size]))

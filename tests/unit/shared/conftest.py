@@ -13,6 +13,7 @@ import pytest
 
 from mvolatile import SharedCache
 from support.keepers import end_keepers, entries
+from support.mappings import Behind
 
 
 @pytest.fixture
@@ -50,3 +51,16 @@ def make(runtime: Path, _leaves_nothing: None) -> Iterator[Callable[..., SharedC
 def cache(make: Callable[..., SharedCache[Any, Any]]) -> SharedCache[Any, Any]:
     """One with a keeper of its own."""
     return make()
+
+
+@pytest.fixture
+def behind() -> Behind:
+    return Behind()
+
+
+@pytest.fixture
+def client(
+    make: Callable[..., SharedCache[Any, Any]], behind: Behind
+) -> Callable[..., SharedCache[Any, Any]]:
+    """Each is a client of one keeper, as processes are, with the same mapping behind."""
+    return lambda **options: make(**{"behind": behind, **options})

@@ -106,4 +106,4 @@ def test_whatever_is_sent(cache: Cache, files: tuple[int, ...]) -> None:
     assert (cache["b"], keeper_pid("test")) == (1, pid)
     until(lambda: cache.keeper_info()["connections"] <= 2)
     assert cache.keeper_info()["making"] == 0
-    until(lambda: len(os.listdir(f"/proc/{pid}/fd")) <= before)
+    until(lambda: len(os.listdir(f"/proc/{pid}/fd")) <= before + 1)  # one is of what is due behind

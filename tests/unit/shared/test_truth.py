@@ -28,6 +28,21 @@ def test_no_wrong_value(runtime: Path, monkeypatch: pytest.MonkeyPatch, tier: st
     until(lambda: is_free(Place("truth").path("lock")))  # it lingers, and leaves nothing
 
 
+@pytest.mark.parametrize("mode", ["back", "through"])
+def test_no_wrong_value_with_a_disk_behind(runtime: Path, tmp_path: Path, mode: str) -> None:
+    """What is older than a change that has returned is a wrong value there, too, whoever was killed meanwhile."""
+    diskcache = pytest.importorskip("diskcache")
+
+    def options() -> dict[str, Any]:
+        return {"behind": diskcache.Cache(str(tmp_path)), "behind_mode": mode}
+
+    told = run("truth", processes=4, operations=4_000, seed=1, kill_each=400, options=options)
+    assert told.hits
+    assert told.keepers_killed
+    assert told.workers_killed
+    until(lambda: is_free(Place("truth").path("lock")))
+
+
 @pytest.mark.parametrize("tier", ["userfaultfd", "faultcount"])
 def test_huge_pages_that_are_purged_while_they_are_read(
     make: Callable[..., SharedCache[int, bytes]], monkeypatch: pytest.MonkeyPatch, tier: str

@@ -6,6 +6,19 @@ writer.py    who does it                    tier.py      one cache's: keys, erro
 
 from __future__ import annotations
 
-from .tier import Mode, Tier, Written, checked_behind
+from .pending import CLEAR
+from .records import NO_END, Record
+from .tier import QUEUE, Behind, Mode, Tier, Written, checked_behind, prefix_of
 
-__all__ = ["Mode", "Tier", "Written", "checked_behind"]
+__all__ = [
+    "CLEAR",
+    "NO_END",
+    "QUEUE",
+    "Behind",
+    "Mode",
+    "Record",
+    "Tier",
+    "Written",
+    "checked_behind",
+    "prefix_of",
+]

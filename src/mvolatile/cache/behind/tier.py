@@ -14,14 +14,15 @@ from ..fork import catch_up
 from ..stopped import raise_if_stopped
 from .pending import ABSENT, UNKNOWN, Load, Pending
 from .records import Record, unpacked
-from .writer import Writer
+from .writer import Due, Writer
 
-__all__ = ["Mode", "Tier", "Written", "checked_behind"]
+__all__ = ["QUEUE", "Behind", "Mode", "Tier", "Written", "checked_behind", "prefix_of"]
 
 Mode: TypeAlias = Literal["back", "through"]
 """*Back*: stores do not wait until they are written there. *Through*: they do."""
 
 QUEUE = 16 << 20
+"""Bytes that wait at most."""
 
 
 def checked_behind(behind: Any, mode: str) -> MutableMapping[str, Any] | None:
@@ -34,20 +35,25 @@ def checked_behind(behind: Any, mode: str) -> MutableMapping[str, Any] | None:
     return cast("MutableMapping[str, Any] | None", behind)
 
 
-class Tier:
-    """Keys there are strings of 60 characters: a digest of the cache's name, and one of the key, which also stands in
-    the record. Threads: any. Raises nothing that the mapping raises.
+def prefix_of(name: str) -> str:
+    """Of the keys that the cache of a name has there."""
+    return f"mv1-{blake2b(name.encode('utf-8', 'surrogatepass'), digest_size=6).hexdigest()}-"
+
+
+class Behind:
+    """What is behind one cache, whoever has that in which order. Keys there are strings of 60 characters: a digest of
+    the cache's name, and one of the key, which also stands in the record. Threads: any. Raises nothing that the
+    mapping raises.
     """
 
     def __init__(
-        self, mapping: MutableMapping[str, Any], mode: Mode, name: str, coded: bool, queue: int = QUEUE
+        self, mapping: MutableMapping[str, Any], mode: Mode, name: str, coded: bool, due: Due
     ) -> None:
         self.hits = self.errors = 0
-        self._mapping, self._coded, self._name = mapping, coded, name
-        self._prefix = f"mv1-{blake2b(name.encode('utf-8', 'surrogatepass'), digest_size=6).hexdigest()}-"
+        self._mapping, self._coded, self._name, self._due = mapping, coded, name, due
+        self.prefix = prefix_of(name)
         self._told: set[str] = set()
-        self.pending = Pending(queue)
-        self.writer = Writer(mapping, self.pending, self._prefix, mode == "through", self.failed)
+        self.writer = Writer(mapping, due, self.prefix, mode == "through", self.failed)
 
     def __repr__(self) -> str:
         return f"what is behind {self._name!r}"
@@ -59,40 +65,14 @@ class Tier:
         except (TypeError, ValueError) as error:
             self._tell("a key", f"such a key stays in memory alone: {error}")
             return None
-        return self._prefix + blake2b(encoded, digest_size=20).hexdigest(), encoded
-
-    # ---- what is stored and deleted: under the cache's lock
-
-    def delete(self, key: Hashable) -> None:
-        """It has no value."""
-        there = self.key(key)
-        if there is not None:
-            self.pending.note(there[0], None)
+        return self.prefix + blake2b(encoded, digest_size=20).hexdigest(), encoded
 
     def changed(self) -> None:
-        """A change is over, and the lock let go."""
+        """A change is over, and the cache's lock let go."""
         self.writer.changed()
 
-    # ---- what is read
-
-    def read(self, key: Hashable) -> tuple[Record | None, Load, str] | None:
-        """The record of `key`, expired or not; the reading, which is to be ended by ``pending.end``, and the key there.
-        None where there can be none.
-        """
-        catch_up()
-        there = self.key(key)
-        if there is None:
-            return None
-        found, load = self.pending.begin(there[0])
-        if found is UNKNOWN:
-            try:
-                found = self._read(*there)
-            except BaseException:
-                self.pending.end(there[0], load)
-                raise
-        return None if found is ABSENT else found, load, there[0]
-
-    def _read(self, key: str, encoded: bytes) -> Record | None:
+    def fetch(self, key: str, encoded: bytes) -> Record | None:
+        """The record that is there, expired or not."""
         if self.writer.pauses:
             return None
         try:
@@ -128,8 +108,8 @@ class Tier:
         return {
             "behind_hits": self.hits,
             "behind_errors": self.errors,
-            "behind_waiting": len(self.pending),
-            "behind_dropped": self.pending.dropped,
+            "behind_waiting": len(self._due),
+            "behind_dropped": self._due.dropped,
         }
 
     # ---- the whole
@@ -137,15 +117,48 @@ class Tier:
     def close(self) -> None:
         """Have all done that is due, or say what could not be."""
         self.writer.flush()
-        if len(self.pending):
-            undone = f"{len(self.pending)} changes could not be done there"
+        if len(self._due):
+            undone = f"{len(self._due)} changes could not be done there"
             self._told.discard("the end")
             self._tell("the end", f"{undone}; values that they were to replace may be found later")
 
     def after_fork(self) -> None:
         """In the child."""
-        self.pending.after_fork()
+        self._due.after_fork()
         self.writer.after_fork()
+
+
+class Tier(Behind):
+    """Of a cache that one process has, whose lock orders what happens."""
+
+    def __init__(
+        self, mapping: MutableMapping[str, Any], mode: Mode, name: str, coded: bool, queue: int = QUEUE
+    ) -> None:
+        self.pending = Pending(queue)
+        super().__init__(mapping, mode, name, coded, self.pending)
+
+    def delete(self, key: Hashable) -> None:
+        """Under the cache's lock: it has no value."""
+        there = self.key(key)
+        if there is not None:
+            self.pending.note(there[0], None)
+
+    def read(self, key: Hashable) -> tuple[Record | None, Load, str] | None:
+        """The record of `key`, expired or not; the reading, which is to be ended by ``pending.end``, and the key there.
+        None where there can be none.
+        """
+        catch_up()
+        there = self.key(key)
+        if there is None:
+            return None
+        found, load = self.pending.begin(there[0])
+        if found is UNKNOWN:
+            try:
+                found = self.fetch(*there)
+            except BaseException:
+                self.pending.end(there[0], load)
+                raise
+        return None if found is ABSENT else found, load, there[0]
 
 
 class Written:

@@ -18,13 +18,13 @@ import weakref
 from collections.abc import Callable, MutableMapping
 from contextlib import suppress
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import Any, Protocol
 
 from ...kernel.threads import start_thread, tell_once
-from .pending import CLEAR, Pending
+from .pending import CLEAR
 from .records import NO_END, Record, packed
 
-__all__ = ["Writer"]
+__all__ = ["Due", "Writer"]
 
 LINGER = 0.2
 """Seconds that the thread waits for more: to start one for each store takes longer than most stores."""
@@ -38,13 +38,34 @@ FORK_SECONDS = 5.0
 _writers: weakref.WeakSet[Writer] = weakref.WeakSet()
 
 
+class Due(Protocol):
+    """What is to be done: `Pending` of a private cache, and of a shared one what its keeper has put in order."""
+
+    dropped: int
+    """Values for which there was no room."""
+
+    def __len__(self) -> int: ...
+
+    def take(self) -> tuple[str, Record | None] | None:
+        """What is to be done next: a key and its record, or None to delete it; `CLEAR`; None for nothing."""
+        ...
+
+    def done(self, whether: bool, /) -> None:
+        """It was done, or failed."""
+        ...
+
+    def after_fork(self) -> None:
+        """In the child: what is due is the parent's."""
+        ...
+
+
 class Writer:
     """Of one cache. `failed` is called with what the mapping raised."""
 
     def __init__(
         self,
         mapping: MutableMapping[str, Any],
-        pending: Pending,
+        pending: Due,
         prefix: str,
         through: bool,
         failed: Callable[[Exception], object],
