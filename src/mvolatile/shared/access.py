@@ -238,8 +238,8 @@ class Access(Reader):
         return self.probe(key) is not None
 
     def contains(self, key: Any) -> bool:
-        """Whether a get would have been a hit now, in memory or behind. What can be no key has no value; `TypeError` for
-        what no mapping takes as one.
+        """Whether a get would have been a hit now, in memory or behind. What can be no key has no value;
+        `TypeError` for what no mapping takes as one.
         """
         try:
             if self.probe(key) is not None:
