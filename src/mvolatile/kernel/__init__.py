@@ -6,7 +6,7 @@
 - `pressure`: being told that memory grows short. `pressure_sources`: by what; `psi`: how much of the time tasks waited;
   `threads`: starting and ending one that waits.
 - `trim`: memory of running processes, given back from outside.
-- `lives`: which life of a process a number means.
+- `lives`: whether a process is still the one it was.
 - `smaps`: what a process's mappings hold.
 - `features`: all of it in one frozen record, with the tier that serves us. `unsupported`: saying once that nothing can
   be purged here.
