@@ -91,7 +91,7 @@ class Reader:
         except OSError as error:
             self.tell_refused("the keeper cannot be asked, so all is a miss", error)
             have = None
-        if have is None and self.connections.place.trouble is not None:
+        if have is None and not self.connections.closed and self.connections.place.trouble is not None:
             self.tell_no_keeper()
         self._table = None if have is None or have.by_message else have.table
         return have
