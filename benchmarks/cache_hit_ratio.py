@@ -320,7 +320,9 @@ def main() -> int:
             ahead = float(found) - float(lru)
             worst = min(worst, ahead)
             if name != "cloudphysics":
-                print(f"{'met   ' if ahead >= AHEAD else 'MISSED'}  {name}, {mib} MiB: two points ahead: {ahead:+.3f}")
+                print(
+                    f"{'met   ' if ahead >= AHEAD else 'MISSED'}  {name}, {mib} MiB: two points ahead: {ahead:+.3f}"
+                )
     print(f"at worst {worst:+.3f} against LRU (allowed -{ALLOWED})")
     if arguments.json:
         keep(
