@@ -21,8 +21,8 @@ SECONDS = (0.0, *(LEAST * 2 ** (step / STEPS) for step in range(255)))
 """Of each class. `_core/cache/lookup.c` has the same."""
 LESS, MORE = 2, 4
 """A measurement that is less moves what is known by a half of the way, one that is more by a quarter."""
-FEWEST = 1024
-"""Keys that may be remembered at first, at most."""
+FEWEST, PLACES = 1024, 4
+"""Keys that may be remembered at first, at most; and entries for each, from half of that on."""
 
 
 def class_of(seconds: float) -> int:
@@ -51,7 +51,8 @@ def checked_cost(cost: float | None) -> int:
 
 class Costs:
     """Of the keys of one cache, whether they are there or not: a byte of each in a table by hash, and a byte to tell
-    keys of one place apart. Who comes later has the place; so what is made often is known.
+    keys of one place apart. Who comes later has the place; so what is made often is known. There are at most half as
+    many places as entries: an entry may take a byte more for it.
 
     Without a lock: two threads may lose a measurement, no more.
     """
@@ -62,8 +63,8 @@ class Costs:
     def smoothed(self, key_hash: int, cost: int, entries: int) -> int:
         """What to take for the cost of a key, of which one more is measured."""
         known = self._known
-        if len(known) * 2 < entries or not known:
-            known = self._known = array("H", bytes(2 * max(FEWEST, entries)))
+        if len(known) * PLACES < entries or not known:
+            known = self._known = array("H", bytes(2 * max(FEWEST, 2 * entries // PLACES)))
         mixed = key_hash * 0x9E3779B97F4A7C15
         at, tag = (mixed >> 24) % len(known), mixed >> 16 & 255
         before = known[at]

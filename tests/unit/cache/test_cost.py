@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import math
 import threading
+import tracemalloc
 
 import pytest
 
 import mvolatile.cache.singleflight as singleflight
 from mvolatile import VolatileCache, volatile_cache
+from mvolatile._core import Sketch
 from mvolatile.cache.cost import SECONDS, UNKNOWN, Costs, checked_cost, class_of
 from mvolatile.cache.engine import engine_of
 
@@ -209,3 +211,18 @@ def test_what_moves_keeps_its_cost() -> None:
     cache.set("count", 1, cost=5)
     cache.incr("count")
     assert cost_of(cache, "count") == about(5)
+
+
+def test_what_is_known_of_an_entry_takes_seven_bytes() -> None:
+    """And one beside its value: with what the policy counts, eight more than an entry took before."""
+    entries = 200_000
+    tracemalloc.start()
+    try:
+        sketch, costs = Sketch(entries), Costs()
+        costs.smoothed(1, 9, entries)
+        for at_least in range(entries // 8, entries + 1, entries // 8):
+            costs.smoothed(at_least, 9, at_least)
+        assert sketch.entries == entries
+        assert tracemalloc.get_traced_memory()[0] <= 7 * entries + 20_000
+    finally:
+        tracemalloc.stop()

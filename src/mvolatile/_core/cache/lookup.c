@@ -214,7 +214,7 @@ static PyMethodDef lookup_methods[] = {
     {"put_laid_out", (PyCFunction)lookup_put_laid_out, METH_VARARGS,
      "put_laid_out($self, key, kind, data, call, cost, /)\n--\n\nAs put(), of bytes that stand for a value of some kind."},
     {"arm", (PyCFunction)lookup_arm, METH_VARARGS,
-     "arm($self, table, keys, number, credit, acquire, release, calls, later, weigh, /)\n--\n\nHave put() store until the next disarm()."},
+     "arm($self, table, keys, number, credit, acquire, release, calls, later, weigh, dear, /)\n--\n\nHave put() store until the next disarm()."},
     {"disarm", (PyCFunction)lookup_disarm, METH_NOARGS, "disarm($self, /)\n--\n\nA change begins: put() stores nothing, and `torn` is true."},
     {"find", (PyCFunction)lookup_find, METH_O, "find($self, key, /)\n--\n\nThe value, or MISSING. Counts hits."},
     {"count_miss", (PyCFunction)lookup_count_miss, METH_NOARGS, "count_miss($self, /)\n--\n\nOne miss more."},

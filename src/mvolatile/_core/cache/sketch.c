@@ -8,7 +8,7 @@
 #define ROWS 3
 #define MOST 15
 #define LEAST 4096 /* counters of the smallest */
-#define AN_ENTRY 14 /* counters for each entry: 7 bytes */
+#define AN_ENTRY 12 /* counters for each entry: 6 bytes */
 #define PERIOD 20 /* so many counts an entry, and all are halved. With 10 a loop ten times as long as the cache forgets what it knew */
 
 typedef struct {
