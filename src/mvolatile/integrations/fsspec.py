@@ -54,7 +54,6 @@ class VolatileCache(BaseCache):  # type: ignore[misc] # fsspec has no types
     ----------
     blocksize, fetcher, size: of the file. Requests are of whole blocks; neighbours that are missing are asked
         for in one request, of at most 32 MiB.
-
     cache: a `mvolatile.VolatileCache` or `mvolatile.SharedCache` of your own, instead of the one of the process.
     shared: the name of a `SharedCache`, which all processes of this user on this host have in common.
     max_bytes: a bound on the bytes of all blocks there; by default there is none, and the kernel takes what it needs.
