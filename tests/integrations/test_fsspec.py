@@ -189,6 +189,10 @@ def test_a_file_that_is_cut_while_it_is_open(file: Path, cache: Any) -> None:
         file.write_bytes(data[: BLOCK + 10])
         read.seek(0)
         assert read.read() == data[: BLOCK + 10]
+        read.seek(BLOCK)
+        assert read.read(100) == data[BLOCK : BLOCK + 10]
         file.write_bytes(data)
+        read.seek(BLOCK)
+        assert read.read(100) == data[BLOCK : BLOCK + 100]
         read.seek(0)
         assert read.read() == data

@@ -48,6 +48,19 @@ SHAPES: dict[str, dict[str, Any]] = {
             ],
         ),
     },
+    "shards in shards that are compressed": {
+        "chunks": (200, 100),
+        "compressors": None,
+        "serializer": zarr.codecs.ShardingCodec(
+            chunk_shape=(100, 50),
+            codecs=[
+                zarr.codecs.ShardingCodec(
+                    chunk_shape=(50, 25), codecs=[zarr.codecs.BytesCodec(), zarr.codecs.ZstdCodec()]
+                ),
+                zarr.codecs.ZstdCodec(),
+            ],
+        ),
+    },
 }
 SELECTIONS: list[tuple[str, Any]] = [
     ("[]", (slice(None), slice(None))),
@@ -123,10 +136,9 @@ def test_an_array_of_another_form_at_the_same_place(store: VolatileStore, inner:
     array = new_array(store, compressors=zarr.codecs.ZstdCodec())
     np.testing.assert_array_equal(array[:], DATA)
     meta = sync(inner.get("a/zarr.json", PROTOTYPE)).to_bytes()
-    sync(inner.set("a/zarr.json", buffer(meta.replace(b'"int32"', b'"uint32"'))))
+    sync(inner.set("a/zarr.json", buffer(meta.replace(b'"int32"', b'"float32"'))))
     again: Any = zarr.open_array(store, path="a", mode="r")
-    assert again.dtype == "uint32"
-    np.testing.assert_array_equal(again[:], DATA.astype("u4"))
+    np.testing.assert_array_equal(again[:], DATA.view("f4"))
     array.resize((700, 450))
     np.testing.assert_array_equal(zarr.open_array(store, path="a", mode="r")[:600], DATA[:, :450])
 

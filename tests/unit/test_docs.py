@@ -255,7 +255,19 @@ def test_the_first_page_has_the_figures_that_were_measured() -> None:
     )
     made = [row["values made"] for row in results("workers")["rows"]]
     shared = results("shared_speed")["seconds"]["hit of 100 B"]
+    slab, chunks = results("zarr_slab")["seconds"]["slab"], results("zarr_slab")["under_limit"]
+    fetched = {
+        which: min(row["fetched"] for row in chunks if row["cache"] == which and not row["killed"])
+        for which in ("VolatileStore", "VolatileStore, decoded=False", "CacheStore")
+    }
     said = {
+        ROOT / "docs" / "howto" / "zarr.md": [
+            f"{slab['no cache'] / slab['VolatileStore']:.1f} times as fast as without a cache, and "
+            f"{slab['CacheStore'] / slab['VolatileStore']:.1f} times as fast as through zarr's own",
+            "fetched {} of them anew, with `decoded=False` {}. `CacheStore` fetched {} with".format(
+                *fetched.values()
+            ),
+        ],
         README: [
             f"{calls['volatile_cache'] * 1e6:.2f} µs through the decorator",
             f"`lru_cache` takes {calls['lru_cache'] * 1e6:.2f} µs",

@@ -48,13 +48,12 @@ def _name() -> str:
 class VolatileCache(BaseCache):  # type: ignore[misc] # fsspec has no types
     """The blocks of a file that is open for reading, in a cache that all files have in common.
 
+    fsspec gives the first three parameters; the others are what ``cache_options={...}`` may have.
+
     Parameters
     ----------
-    blocksize, fetcher, size: fsspec gives them. Requests are of whole blocks; neighbours that are missing are asked
+    blocksize, fetcher, size: of the file. Requests are of whole blocks; neighbours that are missing are asked
         for in one request, of at most 32 MiB.
-
-    What ``cache_options={...}`` may have:
-
     cache: a `mvolatile.VolatileCache` or `mvolatile.SharedCache` of your own, instead of the one of the process.
     shared: the name of a `SharedCache`, which all processes of this user on this host have in common.
     max_bytes: a bound on the bytes of all blocks there; by default there is none, and the kernel takes what it needs.
@@ -110,7 +109,7 @@ class VolatileCache(BaseCache):  # type: ignore[misc] # fsspec has no types
         found: Place | None = self.__dict__.get("_found")
         if found is None:
             # Of threads that find it at once all take one answer.
-            found = self.__dict__.setdefault("_found", self._find_place())
+            found = cast(Place, self.__dict__.setdefault("_found", self._find_place()))
         return found
 
     def _find_place(self) -> Place:

@@ -100,11 +100,11 @@ class VolatileStore(WrapperStore[Store]):
 
     def _with_store(self, store: Store) -> Self:
         other = type(self).__new__(type(self))
-        other.__dict__.update(self.__dict__, _store=store)
+        vars(other).update(vars(self), _store=store)
         return other
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
+        vars(self).update(state)
         given = self._generations
         self._generations = Generations(_homes.setdefault(self._home, given.cache), given.namespace)
         self._decode_here()
