@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 
 import mvolatile as mv
@@ -36,11 +35,6 @@ def fill(key: int) -> int:
 
 def purged() -> int:
     return shared_cache().purge()
-
-
-def die_in_the_middle(key: int) -> None:
-    """Of making a value, for which others wait."""
-    shared_cache().get_or_set(key, lambda: os.kill(os.getpid(), signal.SIGKILL))
 
 
 def forget_the_library() -> None:
