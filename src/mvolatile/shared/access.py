@@ -16,12 +16,14 @@ from .values import (
     UNKNOWN,
     Calls,
     Codec,
+    Costs,
     Mode,
     SingleFlight,
     Terms,
     TimeToLive,
     Unstorable,
     checked_ttl,
+    class_of,
     decode,
     encode,
     follow,
@@ -32,6 +34,10 @@ from .values import (
 from .wire import ABSENT, ANY, COST_SHIFT, INLINE, Flag, Op, Reply, Request, Status
 
 __all__ = ["Access", "check"]
+
+
+MOST_COSTS = 1 << 12
+"""Keys of which is remembered what making them took, so that one measurement is not believed alone."""
 
 
 class Access(Reader):
@@ -56,6 +62,7 @@ class Access(Reader):
         self.ttl = ttl
         self._unstorable = unstorable
         self.calls = Calls()
+        self._costs = Costs()
         self.flight = SingleFlight(self, self.calls, self.rebuilds)
         follow(self)
 
@@ -208,12 +215,18 @@ class Access(Reader):
         """Of a value that another call made."""
         self.found_by_waiting += 1
 
-    def store_leased(self, key: Any, value: Any, terms: Terms, lease: int, line: Line) -> bool:
+    def store_leased(
+        self, key: Any, value: Any, terms: Terms, lease: int, line: Line, seconds: float
+    ) -> bool:
         """Store what was made under a lease; whether it is stored, or was stale. Raises nothing, unless asked to."""
+        cost = UNKNOWN
+        if terms.timed:
+            self.spent += seconds
+            cost = self._costs.smoothed(hash(key), class_of(seconds), MOST_COSTS)
         if terms.condition is not None and not terms.condition(value):
             return False
         try:
-            reply = self.store(key, value, terms.ttl, lease=lease, line=line)
+            reply = self.store(key, value, terms.ttl, lease=lease, line=line, cost=cost)
             if self._unstorable == "raise":
                 check(reply)
             return reply is None or reply.status in (

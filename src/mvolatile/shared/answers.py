@@ -22,6 +22,7 @@ from .storage import Storage
 from .wire import (
     ABSENT,
     ANY,
+    COST_SHIFT,
     DUE,
     INLINE,
     KNOWN,
@@ -149,7 +150,9 @@ class Answers:
         source = client.posted(length) if in_mailbox else request.body
         status, version = Status.OK, 0
         try:
-            version = self.storage.put(key, source, length, request.kind, expires)
+            version = self.storage.put(
+                key, source, length, request.kind, expires, request.flags >> COST_SHIFT & 0xFF
+            )
         except NoRoomError:
             status = Status.NO_ROOM
         except TooLargeError:
@@ -274,6 +277,7 @@ class Answers:
             "purged": max(reclaimer.purged, purged),
             "evicted": reclaimer.evictable.evicted,
             "expired": reclaimer.expired,
+            "lost_seconds": reclaimer.lost_seconds,
             "stores": storage.stores,
             "making": len(self.leases),
             "linger": self.linger,

@@ -32,6 +32,7 @@ from .values import (
     checked_behind,
     checked_bound,
     checked_condition,
+    checked_cost,
     checked_ttl,
     checked_unstorable,
     packed,
@@ -182,8 +183,9 @@ class SharedCache(Verbs[K, V], MutableMapping[K, V]):
 
     # ---- writing
 
-    def set(self, key: K, value: V, *, ttl: TimeToLive = None) -> None:
-        """Store `value`, for `ttl` (default: the cache's; `math.inf` for ever; 0 stores nothing). When it returns, no
+    def set(self, key: K, value: V, *, ttl: TimeToLive = None, cost: float | None = None) -> None:
+        """Store `value`, for `ttl` (default: the cache's; `math.inf` for ever; 0 stores nothing). `cost`: seconds that
+        it took to make, if known; what is dear stays longer. When it returns, no
         read that begins anywhere finds an older value.
 
         `TypeError` for a value that cannot be stored or a key that cannot be encoded. `TooLargeError` for one larger
@@ -191,7 +193,7 @@ class SharedCache(Verbs[K, V], MutableMapping[K, V]):
         gone too. `OSError` where this process has no descriptor left to tell the keeper: an older value may be there
         still. Where no keeper can be started nothing is stored, and a `VolatilityWarning` says so once.
         """
-        check(self._access.store(key, value, ttl))
+        check(self._access.store(key, value, ttl, cost=checked_cost(cost)))
 
     def __setitem__(self, key: K, value: V) -> None:
         self.set(key, value)
@@ -340,6 +342,8 @@ class SharedCache(Verbs[K, V], MutableMapping[K, V]):
             segments=told.get("segments", 0),
             undecodable=self._access.undecodable,
             overhead=told.get("overhead", 0),
+            spent_seconds=self._access.spent,
+            lost_seconds=told.get("lost_seconds", 0.0),
             **({} if self._access.second is None else self._access.second.behind.counts()),
         )
 

@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from inspect import isawaitable
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from .._core import MISSING
 from . import keys
 from .connection import Line
-from .values import Terms, can_wait, in_thread, running
+from .values import Terms, can_wait, in_thread, making, running
 from .wire import Flag, Op, Reply, Request, Status
 
 if TYPE_CHECKING:
@@ -63,8 +64,9 @@ def leased(cache: Access, key: Any, factory: Callable[[], Any], terms: Terms) ->
                     if value is not MISSING:
                         lease.stored = True
                         return value
-                    value = factory()
-                    lease.stored = cache.store_leased(key, value, terms, reply.version, line)
+                    with _Timed() as took:
+                        value = factory()
+                    lease.stored = cache.store_leased(key, value, terms, reply.version, line, took.seconds)
                     lease.failed = False
                     return value
             finally:
@@ -101,8 +103,9 @@ def aleased(cache: Access, key: Any, factory: Callable[[], Any], terms: Terms) -
                     if value is not MISSING:
                         lease.stored = True
                         return value
-                    value = await _made(factory)
-                    lease.stored = cache.store_leased(key, value, terms, reply.version, line)
+                    with _Timed() as took:
+                        value = await _made(factory)
+                    lease.stored = cache.store_leased(key, value, terms, reply.version, line, took.seconds)
                     lease.failed = False
                     return value
             finally:
@@ -159,6 +162,23 @@ def _holding(cache: Access, line: Line, number: int) -> Iterator[_Lease]:
             _held.reset(token)
         if not lease.stored:
             line.ask(Request(Op.RELEASE, lease=number, flags=Flag.FAILED if lease.failed else 0))
+
+
+class _Timed:
+    """What a maker took: not for others' values, which are there afterwards and cost what they cost, nor waiting."""
+
+    __slots__ = ("_away", "_began", "_crew", "seconds")
+
+    def __enter__(self) -> _Timed:
+        crews = making.get()
+        self._crew = crews[-1] if crews else None
+        self._away = 0.0 if self._crew is None else self._crew.away
+        self.seconds, self._began = 0.0, perf_counter()
+        return self
+
+    def __exit__(self, *unused: object) -> None:
+        away = 0.0 if self._crew is None else self._crew.away - self._away
+        self.seconds = max(0.0, perf_counter() - self._began - away)
 
 
 async def _made(factory: Callable[[], Any]) -> Any:

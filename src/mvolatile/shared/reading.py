@@ -37,6 +37,7 @@ class Reader:
         self.missed_alone = 0  # without a keeper
         self.refused = 0
         self.lost = 0
+        self.spent = 0.0  # seconds that makers took
         self.rebuilds = Rebuilds()
         self._codec = codec
         self._table: Any = None

@@ -14,7 +14,7 @@ from .evictable import Evictable
 from .index import Index
 from .segment import Segment
 from .segments import SEGMENT, Segments
-from .values import KEPT, Budget, Evictor, make_policy
+from .values import KEPT, SECONDS, Budget, Evictor, make_policy
 from .visits import Visits
 
 __all__ = ["Reclaimer"]
@@ -44,6 +44,7 @@ class Reclaimer:
     def __init__(self, index: Index, segments: Segments, visits: Visits, max_bytes: int | None) -> None:
         self.budget = Budget(self, max_bytes, None)
         self.purged = self.expired = 0
+        self.lost_seconds = 0.0
         self.evictable = Evictable(index, segments, visits, self.budget)
         self._index, self._segments, self._visits = index, segments, visits
         self._policy = make_policy(self.evictable)
@@ -64,23 +65,24 @@ class Reclaimer:
     def overhead(self) -> int:
         """Ordinary memory that grows with them."""
         segments = self._segments
-        return self._index.nbytes + segments.records * OF_AN_ENTRY + len(segments) * OF_A_SEGMENT
+        costs = sum(segment.costs_known for segment in segments.all())
+        return self._index.nbytes + segments.records * OF_AN_ENTRY + len(segments) * OF_A_SEGMENT + costs
 
     # ---- before a record enters
 
-    def make_room(self, key: int, nbytes: int) -> int:
+    def make_room(self, key: int, nbytes: int, cost: int = 0) -> int:
         """A record of a key, by its hash, is to be stored: others go until it fits. Answers its queue."""
-        queue = self._queue(key, nbytes)
+        queue = self._queue(key, nbytes, cost)
         if self.budget.excess(nbytes) > 0:
             self._shrink(lambda more: self._fits(key, nbytes + more))
         return queue
 
-    def _queue(self, key: int, nbytes: int) -> int:
+    def _queue(self, key: int, nbytes: int, cost: int) -> int:
         self._unasked -= nbytes
         if self._unasked > 0:
             return 0
         self._unasked = self._policy.indifferent()
-        return self._policy.stored(key, nbytes, 0)
+        return self._policy.stored(key, nbytes, cost)
 
     def _fits(self, key: int, nbytes: int) -> bool:
         over = self.budget.excess(nbytes)
@@ -112,7 +114,7 @@ class Reclaimer:
         finally:
             self._visits.is_deaf = False
 
-    def _carry(self, at: int, queue: int) -> bool:
+    def _carry(self, at: int, queue: int, cost: int) -> bool:
         """Write what a slot has anew, among the newest. If that cannot be it leaves. No table moves meanwhile."""
         slots, segments = self._index.slots, self._segments
         _, old, nbytes, length, kind, expires = slots.get(at)
@@ -130,7 +132,7 @@ class Reclaimer:
             else:
                 version = self._index.next_version()
                 hash_ = slots.put(key, value, address, length, kind, expires, version)
-                segments.wrote(segment, hash_, address, size)
+                segments.wrote(segment, hash_, address, size, cost)
                 segments.died(old, nbytes)
                 return True
         self.evictable.remove(at)
@@ -174,10 +176,13 @@ class Reclaimer:
     def _drop_lost(self, segment: Segment) -> int:
         slots = self._index.slots
         live = [
-            slots.find(segment.keys[i]) for i in range(len(segment.keys)) if self.evictable.lives(segment, i)
+            (slots.find(segment.keys[i]), segment.cost(i))
+            for i in range(len(segment.keys))
+            if self.evictable.lives(segment, i)
         ]
-        lost = [at for at in live if slots.probe(at) is None]
-        for at in lost:
+        lost = [(at, cost) for at, cost in live if slots.probe(at) is None]
+        for at, cost in lost:
+            self.lost_seconds += SECONDS[cost]
             self.evictable.remove(at)
         return len(lost)
 

@@ -67,13 +67,14 @@ class Storage:
 
     # ---- changes
 
-    def put(self, key: bytes, source: Source, length: int, kind: int, expires: float) -> int:
-        """Store it, and answer its version. On an error the key has no value any more.
+    def put(self, key: bytes, source: Source, length: int, kind: int, expires: float, cost: int = 0) -> int:
+        """Store it, and answer its version; `cost` is the class of what it took to make. On an error the key
+        has no value any more.
 
         `TooLargeError`, `NoRoomError`; `OSError` from a mailbox that is shorter than `length`.
         """
         try:
-            return self._put(key, source, length, kind, expires)
+            return self._put(key, source, length, kind, expires, cost)
         except BaseException as error:
             slots = self.index.slots
             if (slot := slots.find(slots.hash(key))) >= 0:
@@ -83,7 +84,7 @@ class Storage:
                 raise NoRoomError("no memory is to be had") from error
             raise
 
-    def _put(self, key: bytes, source: Source, length: int, kind: int, expires: float) -> int:
+    def _put(self, key: bytes, source: Source, length: int, kind: int, expires: float, cost: int) -> int:
         index, segments, reclaimer = self.index, self.segments, self.reclaimer
         need = index.slots.size(0, len(key), length) + ALIGNMENT + 8
         most = self.max_bytes
@@ -94,7 +95,7 @@ class Storage:
         index.grow()
         slots = index.slots
         hash_ = slots.hash(key)
-        queue = reclaimer.make_room(hash_, need)
+        queue = reclaimer.make_room(hash_, need, cost)
         segment, address, size = segments.place(len(key), length, queue)
         before = slots.find(hash_)
         old = slots.get(before) if before >= 0 else None
@@ -104,7 +105,7 @@ class Storage:
         except BaseException:
             segments.unwritten(segment)
             raise
-        segments.wrote(segment, hash_, address, size)
+        segments.wrote(segment, hash_, address, size, cost)
         if old is not None:  # the slot tells of the new one by now: nobody who looks finds the old
             segments.died(old[1], old[2])
         self._expiring |= expires != 0

@@ -23,7 +23,8 @@ from ..cache.checks import (
     checked_unstorable,
     seconds_to_live,
 )
-from ..cache.cost import UNKNOWN, class_of
+from ..cache.circles import making
+from ..cache.cost import SECONDS, UNKNOWN, Costs, checked_cost, class_of
 from ..cache.eviction import Evictor, make_policy
 from ..cache.fork import follow
 from ..cache.identity import identity
@@ -62,12 +63,14 @@ __all__ = [
     "KEYWORDS",
     "NO_END",
     "QUEUE",
+    "SECONDS",
     "UNKNOWN",
     "Behind",
     "Budget",
     "CacheInfo",
     "Calls",
     "Codec",
+    "Costs",
     "Encoded",
     "Evictor",
     "Items",
@@ -87,6 +90,7 @@ __all__ = [
     "checked_behind",
     "checked_bound",
     "checked_condition",
+    "checked_cost",
     "checked_key",
     "checked_ttl",
     "checked_unstorable",
@@ -100,6 +104,7 @@ __all__ = [
     "joined",
     "make_key",
     "make_policy",
+    "making",
     "names_its_object",
     "packed",
     "prefix_of",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from .._core import MISSING
 from . import keys
 from .access import Access, check
-from .values import TimeToLive, checked_ttl, seconds_to_live
+from .values import TimeToLive, checked_cost, checked_ttl, seconds_to_live
 from .wire import ABSENT, ANY, Flag, Op, Request, Status
 
 __all__ = ["Verbs"]
@@ -29,7 +29,7 @@ class Verbs(Generic[K, V]):
 
     if TYPE_CHECKING:
 
-        def set(self, key: K, value: V, *, ttl: TimeToLive = None) -> None:
+        def set(self, key: K, value: V, *, ttl: TimeToLive = None, cost: float | None = None) -> None:
             """See `SharedCache.set`."""
 
     def ttl(self, key: K) -> float | None:
@@ -75,10 +75,10 @@ class Verbs(Generic[K, V]):
                 return reply is not None
         return False
 
-    def add(self, key: K, value: V, *, ttl: TimeToLive = None) -> bool:
+    def add(self, key: K, value: V, *, ttl: TimeToLive = None, cost: float | None = None) -> bool:
         """Store `value` if the key has none: of all processes that add at once one gets True."""
         self._access.bring(key)
-        reply = self._access.store(key, value, ttl, version=ABSENT)
+        reply = self._access.store(key, value, ttl, version=ABSENT, cost=checked_cost(cost))
         check(reply)
         return reply is None or reply.status == Status.OK
 
