@@ -176,7 +176,7 @@ def main() -> int:
         Goal(
             "under the limit, without a bound, beside the best one",
             min(alive) / ours if ours else 0,
-            0.8,
+            1,
             True,
         ),
     ]
