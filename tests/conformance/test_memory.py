@@ -76,7 +76,9 @@ class MemoryMachine(ProgramMachine):
         self.do(process, "exit")
 
 
-@pytest.mark.parametrize("tier", TIERS)
+@pytest.mark.parametrize(
+    "tier", [TIERS[0], *(pytest.param(tier, marks=pytest.mark.slow) for tier in TIERS[1:])]
+)
 def test_programs_agree(tier: str) -> None:
     tally = explore(MemoryMachine, MEMORY, tier, 150)
     assert tally.met[tier, "purged"] > 5

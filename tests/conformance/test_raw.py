@@ -118,7 +118,9 @@ class RawMachine(ProgramMachine):
         self.do(Exit(process))
 
 
-@pytest.mark.parametrize("tier", TIERS)
+@pytest.mark.parametrize(
+    "tier", [TIERS[0], *(pytest.param(tier, marks=pytest.mark.slow) for tier in TIERS[1:])]
+)
 def test_programs_agree(tier: str) -> None:
     tally = explore(RawMachine, RAW, tier, 150)
     assert tally.met[tier, "purge reported"] > 5

@@ -40,6 +40,7 @@ def store_small_values(count: int, key_of: str, size: int, ttl: float | None) ->
     assert count // 30 < len(cache) < count // 2, len(cache)
 
 
+@pytest.mark.slow
 def test_a_million_small_values(run_limited: Callable[..., Limited]) -> None:
     done = run_limited(store_small_values, 56 * MIB, 1_000_000, "int", 16, None, timeout=800)
     assert done.oom_kills == 0, done

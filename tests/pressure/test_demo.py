@@ -13,6 +13,7 @@ import pytest
 MIB = 1 << 20
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("needs_cgroup")
 def test_volatile_memory_serves_all_where_the_others_die_or_decode(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "mvolatile", "demo", "--quick", "--json", "--out", str(tmp_path)]

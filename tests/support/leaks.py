@@ -65,7 +65,11 @@ def holdings(*, mappings: bool = True) -> Holdings:
     """Count. What only the garbage collector would give back counts as held: run it first if that is no leak."""
     return Holdings(
         descriptors=_descriptors(),
-        threads=frozenset(f"{thread.name} ({thread.native_id})" for thread in threading.enumerate()),
+        threads=frozenset(
+            f"{thread.name} ({thread.native_id})"
+            for thread in threading.enumerate()
+            if not thread.name.startswith("Trio thread")  # it keeps those that are done for 10 seconds
+        ),
         mappings=_mappings() if mappings else 0,
         cgroups=_child_cgroups(),
     )

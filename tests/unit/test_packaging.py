@@ -22,7 +22,7 @@ FILES = (
     *("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "CITATION.cff"),
     *(".editorconfig", ".pre-commit-config.yaml"),
 )
-pytestmark = pytest.mark.xdist_group("packaging")  # who has built the wheel tries it
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("packaging")]  # who has built the wheel tries it
 SOURCES = (*DIRECTORIES, *FILES)
 BUILT = ("*.so", "*.egg-info", "__pycache__", "build", "dist")
 

@@ -55,14 +55,14 @@ assert block(1) == bytes([1]) * size
 """
 
 
-@pytest.mark.parametrize("size", [300, 20_000, 1 << 20, 5 << 20])
+@pytest.mark.parametrize("size", [300, pytest.param(20_000, marks=pytest.mark.slow), 1 << 20, 5 << 20])
 @pytest.mark.parametrize("limit", ["RLIMIT_AS", "RLIMIT_DATA"])
 def test_a_limit_of_the_address_space(limit: str, size: int) -> None:
     spare = 80 << 20 if size < 1000 else 300 << 20
     run_python(_under(limit, spare, size) + _AFTERWARDS).check()
 
 
-@pytest.mark.parametrize("size", [300, 1 << 20, 5 << 20])
+@pytest.mark.parametrize("size", [pytest.param(300, marks=pytest.mark.slow), 1 << 20, 5 << 20])
 def test_next_to_no_room_at_all(size: int) -> None:
     """Less or nothing is stored, and no call raises for want of room. (The list, which grows too, is left out.)"""
     run_python(

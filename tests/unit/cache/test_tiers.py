@@ -14,7 +14,7 @@ TESTS = ["test_mapping.py", "test_values.py", "test_loss.py", "test_ttl.py"]
 
 
 @pytest.mark.skipif("MVOLATILE_TIER" in os.environ, reason="a tier is forced already")
-@pytest.mark.parametrize("tier", ["faultcount", "unsupported"])
+@pytest.mark.parametrize("tier", [pytest.param("faultcount", marks=pytest.mark.slow), "unsupported"])
 def test_in_another_tier(tier: str) -> None:
     done = subprocess.run(
         [

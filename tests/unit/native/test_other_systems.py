@@ -35,6 +35,7 @@ def compiler(system: str) -> list[str]:
     return [*found, *FLAGS]
 
 
+@pytest.mark.slow
 @each
 def test_the_core_compiles(system: str) -> None:
     """The machine's own pyconfig.h does: both are of 64 bits."""
@@ -47,6 +48,7 @@ def test_the_core_compiles(system: str) -> None:
         subprocess.run([*command, "-c", file, "-o", os.devnull], check=True)
 
 
+@pytest.mark.slow
 @each
 @pytest.mark.parametrize("tier", ["userfaultfd", "faultcount"])
 def test_the_protocol_holds(system: str, tier: str, tmp_path: Path) -> None:

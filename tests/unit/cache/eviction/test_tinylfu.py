@@ -127,6 +127,7 @@ def test_a_full_cache_is_not_copied() -> None:
     assert moved < 1000
 
 
+@pytest.mark.slow
 def test_eight_bytes_an_entry_at_most() -> None:
     """Beside some 60 KiB a cache, however many entries it has."""
     for entries in (100, 20_000):
