@@ -20,6 +20,7 @@ def _no_swap() -> None:
         pytest.skip("a swap device is on (/proc/swaps): the kernel keeps what the model does not")
 
 
+@pytest.mark.slow
 def test_the_corpus_and_some_more() -> None:
     seed = int(os.environ.get("MVOLATILE_SEED", 1))  # `make fuzz` draws anew
     with counting_core() as edges, Judge() as judge:

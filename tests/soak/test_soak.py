@@ -69,6 +69,7 @@ def test_leaks_are_seen() -> None:
     check_leaks(before, settle())
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("needs_cgroup")
 def test_the_command_prints_json(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr("sys.argv", ["soak", "--minutes", "0.05", "--processes", "2", "--no-swap", "--json"])

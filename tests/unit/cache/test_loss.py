@@ -283,7 +283,7 @@ def test_clear_forgets_a_loss_that_nobody_has_acted_on() -> None:
     assert engine_of(cache).budget.allowance is None
 
 
-@pytest.mark.parametrize("size", [0, 16])
+@pytest.mark.parametrize("size", [pytest.param(0, marks=pytest.mark.slow), 16])
 def test_where_room_grows_short_entries_are_given_up_before_the_kernel_takes_values(
     size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
