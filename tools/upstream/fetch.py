@@ -37,16 +37,17 @@ def fetched(source: Source, into: Path) -> Path:
 
 def _get(source: Source, where: Path) -> None:
     file = where / source.url.rpartition("/")[2]
-    if not file.exists():
-        try:
-            with urlopen(source.url, timeout=60) as answer:
-                text: bytes = answer.read()
-        except OSError as error:
-            raise SystemExit(f"{source.url} cannot be had: {error}") from error
-        where.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(text)
-    if sha256(file.read_bytes()).hexdigest() != source.sha256:
-        raise SystemExit(f"{file} is not what the table names")
+    if file.exists() and sha256(file.read_bytes()).hexdigest() == source.sha256:
+        return
+    try:
+        with urlopen(source.url, timeout=60) as answer:
+            text: bytes = answer.read()
+    except OSError as error:
+        raise SystemExit(f"{source.url} cannot be had: {error}") from error
+    if sha256(text).hexdigest() != source.sha256:
+        raise SystemExit(f"{source.url} is not what the table names")
+    where.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(text)
 
 
 def _download(source: Source, files: Path) -> None:
