@@ -116,7 +116,8 @@ class VolatileStoreBackend(StoreBackendMixin, StoreBackendBase):  # type: ignore
         return {name: value for name, value in vars(self).items() if name not in ("volatile", "_here")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
+        for name, value in state.items():
+            setattr(self, name, value)
         self._open()
 
     # ---- the code of functions
@@ -278,7 +279,7 @@ class VolatileStoreBackend(StoreBackendMixin, StoreBackendBase):  # type: ignore
     def _path(self, key: tuple[str, ...]) -> str:
         return "/".join(filter(None, (self.location, *key[1:3])))
 
-    def get_items(self) -> list[CacheItemInfo]:
+    def get_items(self) -> list[CacheItemInfo]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """For joblib: all results, with an estimate of their size and when they were computed."""
         items = []
         for key in self._keys():
@@ -300,7 +301,7 @@ class VolatileStoreBackend(StoreBackendMixin, StoreBackendBase):  # type: ignore
         """Whether there is something of this function."""
         return self._item_exists("/".join((self.location, *call_id)))
 
-    def _item_exists(self, location: str) -> bool:
+    def _item_exists(self, location: str) -> bool:  # pyright: ignore[reportIncompatibleMethodOverride]
         return any(f"{self._path(key)}/".startswith(f"{location}/") for key in self._keys())
 
     def create_location(self, location: str) -> None:

@@ -18,7 +18,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from torch.utils.data import Dataset, IterableDataset
+from torch.utils.data import Dataset, IterableDataset  # pyright: ignore[reportMissingImports] # large, so seldom there
 
 from ..cache.statistics import CacheInfo
 from ..shared import SharedCache
@@ -105,7 +105,7 @@ class SharedDataset(Dataset):  # type: ignore[misc] # PyTorch may not be there
         found = [self.volatile.get(self._key(index), _NONE) for index in indices]
         missing = [n for n, sample in enumerate(found) if sample is _NONE]
         if missing:
-            made = make_many([indices[n] for n in missing])
+            made: Any = make_many([indices[n] for n in missing])
             for n, sample in zip(missing, made, strict=True):
                 found[n] = self.volatile.get_or_set(self._key(indices[n]), partial(_itself, sample))
         return found if self.transform is None else [self.transform(sample) for sample in found]
