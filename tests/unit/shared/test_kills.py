@@ -9,6 +9,7 @@ import pytest
 from support.killing import run
 
 
+@pytest.mark.room_counted
 @pytest.mark.parametrize("way", ["readv", "message"])
 def test_killed_at_any_instruction(runtime: Path, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
     monkeypatch.setenv("MVOLATILE_SHARED_READ", way)
