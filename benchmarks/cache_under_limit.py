@@ -80,7 +80,7 @@ def cached(kind: str, cap: int) -> Any:
         import diskcache
 
         disk = diskcache.Cache(tempfile.mkdtemp(dir="."), size_limit=4 << 30)
-        return volatile_cache(behind=disk)(make)
+        return volatile_cache(behind=disk, name="make")(make)
     return volatile_cache(make)
 
 
