@@ -132,8 +132,10 @@ def trim_as_root_without(capability: int, pid: int) -> None:
 def trim_as_another_user(user: int, pid: int) -> None:
     import os
 
+    from mvolatile import features
     from mvolatile.kernel import trim
 
+    features()  # a tier that is forced is tried now: afterwards this process may not read of itself
     os.setuid(user)  # who may not read what this Python would import later
     try:
         trim.trim_process(pid, lambda: False)
