@@ -88,7 +88,8 @@ def restarting_all_workers(client: Client, log: str) -> None:
         asked(client, log, range(10))
         before = set(workers(client).values())
         client.restart()
-        until(lambda: all_are_new(client, before), patience=100)  # what nannies tell of themselves comes after it
+        # What nannies tell of themselves comes after it.
+        until(lambda: all_are_new(client, before), patience=100)
         asked(client, log, range(10))
         assert made(log) == 10
 
