@@ -175,11 +175,11 @@ class SharedCache(Verbs[K, V], MutableMapping[K, V]):
 
     def items(self) -> ItemsView[K, V]:
         """Pairs of key and value, each read when its turn comes; those that are gone by then are left out."""
-        return SharedItems(self)
+        return SharedItems(self, self._find)
 
     def values(self) -> ValuesView[V]:
         """Values, each read when its turn comes; those that are gone by then are left out."""
-        return SharedValues(self)
+        return SharedValues(self, self._find)
 
     # ---- writing
 

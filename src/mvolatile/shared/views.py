@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from .._core import MISSING
@@ -10,19 +10,34 @@ from .values import Items, Values
 
 __all__ = ["SharedItems", "SharedValues"]
 
+Find = Callable[[Any], Any]
+"""The value of a key, or `MISSING`."""
+
+
+def _pairs(cache: Any, find: Find) -> Iterator[tuple[Any, Any]]:
+    for key in cache:
+        value = find(key)
+        if value is not MISSING:
+            yield key, value
+
 
 class SharedItems(Items):
     """What is gone by its turn is left out."""
 
+    def __init__(self, cache: Any, find: Find) -> None:
+        super().__init__(cache)
+        self._find = find
+
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
-        for key in self._mapping:
-            value = self._mapping._find(key)  # noqa: SLF001 - the cache's own view
-            if value is not MISSING:
-                yield key, value
+        return _pairs(self._mapping, self._find)
 
 
 class SharedValues(Values):
     """Of those."""
 
+    def __init__(self, cache: Any, find: Find) -> None:
+        super().__init__(cache)
+        self._find = find
+
     def __iter__(self) -> Iterator[Any]:
-        return (value for _, value in SharedItems(self._mapping))
+        return (value for _, value in _pairs(self._mapping, self._find))
