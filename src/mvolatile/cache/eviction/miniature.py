@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Hashable
+from math import exp
 from typing import NamedTuple
 
 from ..._core import Miniatures
@@ -30,7 +31,7 @@ class Choice(NamedTuple):
     """Or how often it must have been asked for, whatever the other was; 0 where they are compared."""
 
 
-CHOICES = (Choice(0.01, stubbornness=1), Choice(0.06), Choice(0.1, enough=2), Choice(0.4), Choice(1.0))
+CHOICES = (Choice(0.01, stubbornness=1), Choice(0.06), Choice(0.06, enough=2), Choice(0.4), Choice(1.0))
 """The first is for loops and scans: there a tie of counts that are out of date would let a loop in. The third lets in
 what comes back, as ghosts do in S3-FIFO: for what becomes popular all at once. The last is CLOCK, which is near LRU.
 """
@@ -45,6 +46,10 @@ CLEARLY, TO_ALL = 0.1, 0.5
 """By so many hits for each entry another must be ahead: a change costs about the content of the cache. A window
 of all there is must be ahead by more, since all of the main part goes for it.
 """
+RELUCTANT, SETTLED = 8.0, 100
+"""A change doubles how far ahead the next one must be, up to so many times; that is forgotten after so many requests an
+entry. Else a scan forward and back would have two that are equal take turns, and each pay for it.
+"""
 WORDS = 1 << 32
 
 
@@ -53,6 +58,8 @@ class Sample:
 
     def __init__(self, figures: Figures) -> None:
         self.choice = CHOICES[FIRST]
+        self._reluctance = 1.0
+        self._requests = 0  # since that was brought up to date
         self._figures = figures
         self._below = WORDS  # hashes that are sampled
         # Sampled values that were there, and their visits then. These keep their keys alive, some hundreds at most.
@@ -72,7 +79,7 @@ class Sample:
             entries = self._size()
             for _ in range(min(LOOKS, len(self._looks))):
                 self._look_at(self._looks.popleft(), entries)
-            self._miniatures.request(number, 1, entries)
+            self._request(number, 1, entries)
             self._decide(self._miniatures.hits(), entries)
         elif self._figures.entries * self._below > 2 * SAMPLED * WORDS:
             self._halve()
@@ -111,6 +118,7 @@ class Sample:
 
     def _request(self, number: int, times: int, entries: float) -> None:
         if self._miniatures is not None:
+            self._requests += 1
             self._miniatures.request(number, times, entries)
 
     def _look_at(self, number: int, entries: float) -> None:
@@ -142,5 +150,7 @@ class Sample:
     def _decide(self, hits: tuple[float, ...], entries: float) -> None:
         best = CHOICES[hits.index(max(hits))]
         ahead = max(hits) - hits[CHOICES.index(self.choice)]
-        if ahead > (TO_ALL if best.share == 1 else CLEARLY) * entries:
-            self.choice = best
+        self._reluctance = 1 + (self._reluctance - 1) * exp(-self._requests / (SETTLED * entries))
+        self._requests = 0
+        if ahead > (TO_ALL if best.share == 1 else CLEARLY) * self._reluctance * entries:
+            self.choice, self._reluctance = best, min(RELUCTANT, 2 * self._reluctance)
