@@ -249,7 +249,10 @@ class SharedCache(Verbs[K, V], MutableMapping[K, V]):
     def setdefault(self, key: K, default: V) -> V: ...
     def setdefault(self, key: K, default: Any = None) -> Any:
         """The value; if there is none, `default` is stored and returned."""
-        return self.get_or_set(key, lambda: default)
+        value = self._find(key)
+        if value is MISSING:
+            value = self._make(key, lambda: default, Terms(timed=False))
+        return value
 
     # ---- making once
 
@@ -272,12 +275,11 @@ class SharedCache(Verbs[K, V], MutableMapping[K, V]):
         value = self._find(key)
         if value is not MISSING:
             return cast(V, value)
-        return cast(
-            V,
-            self._access.flight.make(
-                key, leased(self._access, key, factory, terms), terms, factory, not holds_leases()
-            ),
-        )
+        return cast(V, self._make(key, factory, terms))
+
+    def _make(self, key: K, factory: Callable[[], Any], terms: Terms) -> Any:
+        made = leased(self._access, key, factory, terms)
+        return self._access.flight.make(key, made, terms, factory, not holds_leases())
 
     async def aget_or_set(
         self,
@@ -322,11 +324,11 @@ class SharedCache(Verbs[K, V], MutableMapping[K, V]):
         return {} if reply is None else cast("dict[str, Any]", json.loads(reply.body))
 
     def cache_info(self) -> CacheInfo:
-        """Statistics: `hits` and `misses` are this process's, the rest is the keeper's; `overhead` is its ordinary
-        memory that grows with the entries.
+        """Statistics: `hits`, `misses`, `saved_seconds` and `spent_seconds` are this process's, the rest is the
+        keeper's; `overhead` is its ordinary memory that grows with the entries.
         """
         told = self.keeper_info()
-        hits, misses = self._access.connections.counts()
+        hits, misses, saved = self._access.connections.counts()
         return CacheInfo(
             hits=hits + self._access.found_by_waiting + self._access.found_behind,
             misses=misses + self._access.missed_alone - self._access.found_behind,
@@ -342,6 +344,7 @@ class SharedCache(Verbs[K, V], MutableMapping[K, V]):
             segments=told.get("segments", 0),
             undecodable=self._access.undecodable,
             overhead=told.get("overhead", 0),
+            saved_seconds=saved,
             spent_seconds=self._access.spent,
             lost_seconds=told.get("lost_seconds", 0.0),
             **({} if self._access.second is None else self._access.second.behind.counts()),

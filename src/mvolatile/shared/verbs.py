@@ -121,8 +121,16 @@ class Verbs(Generic[K, V]):
                 found[key] = value
         return found
 
-    def set_many(self, values: Mapping[K, V] | Iterable[tuple[K, V]], *, ttl: TimeToLive = None) -> None:
-        """Store every pair of a mapping or an iterable, as `set`, one after the other."""
+    def set_many(
+        self,
+        values: Mapping[K, V] | Iterable[tuple[K, V]],
+        *,
+        ttl: TimeToLive = None,
+        cost: float | None = None,
+    ) -> None:
+        """Store every pair of a mapping or an iterable, as `set`, one after the other. `cost`: seconds that each
+        took.
+        """
         pairs: Any = values.items() if isinstance(values, Mapping) else values
         for key, value in pairs:
-            self.set(key, value, ttl=ttl)
+            self.set(key, value, ttl=ttl, cost=cost)
