@@ -131,6 +131,12 @@ class _Making:
             layout = cache.lay_out(value)
             self._layout = NOTHING if layout is None else layout
 
+    async def amade(self, value: Any, terms: Terms) -> None:
+        """As `made`, for tasks: where what is stored is written behind too, that has room for it first."""
+        if self._cache.tier is not None:
+            await self._cache.tier.room.await_more()
+        self.made(value, terms)
+
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         try:
             if isinstance(error, MemoryError):
@@ -235,7 +241,7 @@ class SingleFlight:
                         if value is MISSING:
                             with _working_on(call, self._rebuilds):
                                 value = await _made(factory)
-                            maker.made(value, terms)
+                            await maker.amade(value, terms)
                         return value
                 finally:
                     call = mine = maker = None

@@ -105,6 +105,8 @@ def aleased(cache: Access, key: Any, factory: Callable[[], Any], terms: Terms) -
                         return value
                     with _Timed() as took:
                         value = await _made(factory)
+                    if cache.second is not None:
+                        await cache.second.behind.room.await_more()
                     lease.stored = cache.store_leased(key, value, terms, reply.version, line, took.seconds)
                     lease.failed = False
                     return value

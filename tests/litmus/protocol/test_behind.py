@@ -17,6 +17,7 @@ FOUND_IN = {
     "failure_forgotten": "a write fails",
     "load_unmarked": "set and deleted",
     "left_out": "no room",
+    "waits_midway": "waits for room",
     "child_believes": "a child",
     "cleared_beside": "cleared",
     "clear_unseen": "cleared",
