@@ -67,8 +67,8 @@ class Cache(Protocol):
         """One more."""
         ...
 
-    def store_made(self, key: Any, value: Any, terms: Terms, call: Call, /) -> None:
-        """Unless something is against it."""
+    def store_made(self, key: Any, value: Any, terms: Terms, call: Call, /) -> bool:
+        """Unless something is against it. Whether those who wait may have it if it was not stored."""
         ...
 
     def holds(self, key: Any, /) -> bool:
@@ -123,11 +123,11 @@ class _Making:
         its maker may change under them.
         """
         cache, call = self._cache, self._call
-        cache.store_made(call.key, value, terms, call)
+        fit = cache.store_made(call.key, value, terms, call)
         if not call.waiters:
             return
         self._calls.forget(call)
-        if not cache.holds(call.key):
+        if fit and not cache.holds(call.key):
             layout = cache.lay_out(value)
             self._layout = NOTHING if layout is None else layout
 

@@ -227,6 +227,8 @@ class Access(Reader):
             return False
         try:
             reply = self.store(key, value, terms.ttl, lease=lease, line=line, cost=cost)
+            if reply is None or reply.status == Status.STALE:
+                self.doubt(key)
             if self._unstorable == "raise":
                 check(reply)
             return reply is None or reply.status in (
@@ -243,8 +245,15 @@ class Access(Reader):
                 self.tell_trouble(f"a value was made and cannot be stored: {error!r}")
             return False
 
-    def store_made(self, key: Any, value: Any, terms: Terms, call: Any, /) -> None:
-        """Nothing: who made it under a lease has stored it."""
+    def store_made(self, key: Any, value: Any, terms: Terms, call: Any, /) -> bool:
+        """Who made it under a lease has stored it."""
+        return not call.stale
+
+    def doubt(self, key: Any) -> None:
+        """Another process may have changed the key while this one was making it; and of our threads those that have
+        asked since then wait for what was begun before.
+        """
+        self.calls.invalidate(key)
 
     def holds(self, key: Any) -> bool:
         """Whether there is a value."""

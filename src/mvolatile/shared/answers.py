@@ -212,9 +212,10 @@ class Answers:
         return Reply(status, version=number)
 
     def _release(self, client: Client, request: Request) -> Reply:
-        status = Status.NO if request.flags & Flag.FAILED else Status.OWN
-        self._tell(self.leases.end(request.lease, client.socket.fileno(), status))
-        return Reply(Status.OK)
+        status, who = Status.NO if request.flags & Flag.FAILED else Status.OWN, client.socket.fileno()
+        valid = self.leases.valid(request.lease, who) is not None
+        self._tell(self.leases.end(request.lease, who, status))
+        return Reply(Status.OK if valid else Status.STALE)
 
     def _fetch(self, client: Client, request: Request) -> Reply:
         slot = self.storage.slot(request.key)

@@ -58,8 +58,9 @@ def leased(cache: Access, key: Any, factory: Callable[[], Any], terms: Terms) ->
                         return value
                     continue
                 if reply.status != Status.OK:
+                    cache.doubt(key)
                     return factory()
-                with _holding(cache, line, reply.version) as lease:
+                with _holding(cache, line, key, reply.version) as lease:
                     value = cache.find_leased((key, reply, line))
                     if value is not MISSING:
                         lease.stored = True
@@ -95,8 +96,9 @@ def aleased(cache: Access, key: Any, factory: Callable[[], Any], terms: Terms) -
                         return value
                     continue
                 if reply.status != Status.OK:
+                    cache.doubt(key)
                     return await _made(factory)
-                with _holding(cache, line, reply.version) as lease:
+                with _holding(cache, line, key, reply.version) as lease:
                     value = MISSING
                     if cache.second is not None:
                         value = await in_thread(running(), cache.find_leased, (key, reply, line))
@@ -153,7 +155,7 @@ class _Lease:
 
 
 @contextmanager
-def _holding(cache: Access, line: Line, number: int) -> Iterator[_Lease]:
+def _holding(cache: Access, line: Line, key: Any, number: int) -> Iterator[_Lease]:
     """The lease ends when the block does, however that ends; and with the line, if it cannot be said."""
     lease = _Lease()
     token = _held.set((*_held.get(), number))
@@ -163,7 +165,9 @@ def _holding(cache: Access, line: Line, number: int) -> Iterator[_Lease]:
         with suppress(ValueError):  # a dead task is closed in whatever context the collector finds it
             _held.reset(token)
         if not lease.stored:
-            line.ask(Request(Op.RELEASE, lease=number, flags=Flag.FAILED if lease.failed else 0))
+            reply = line.ask(Request(Op.RELEASE, lease=number, flags=Flag.FAILED if lease.failed else 0))
+            if reply is None or reply.status == Status.STALE:
+                cache.doubt(key)
 
 
 class _Timed:
