@@ -12,13 +12,15 @@ from typing import Any
 
 from ..cache.behind import CLEAR, NO_END, QUEUE, Behind, Mode, Record, checked_behind, prefix_of
 from ..cache.budget import Budget
-from ..cache.calls import Calls
+from ..cache.calls import Call, Calls
 from ..cache.carry import packed, unpacked
 from ..cache.checks import (
     TimeToLive,
     Unstorable,
     checked_bound,
     checked_condition,
+    checked_grace,
+    checked_tag,
     checked_ttl,
     checked_unstorable,
     seconds_to_live,
@@ -34,11 +36,13 @@ from ..cache.loops import can_wait, in_thread, running
 from ..cache.memoryviews import restore
 from ..cache.notices import Notices
 from ..cache.rebuild import RebuildPressure, Rebuilds
+from ..cache.refreshing import Refreshing
 from ..cache.registry import Known
 from ..cache.singleflight import SingleFlight, Terms
 from ..cache.statistics import CacheInfo
 from ..cache.stopped import raise_if_stopped
 from ..cache.store import KEPT
+from ..cache.tags import Tags
 from ..cache.values import (
     ARRAY,
     BYTEARRAY,
@@ -68,6 +72,7 @@ __all__ = [
     "Behind",
     "Budget",
     "CacheInfo",
+    "Call",
     "Calls",
     "Codec",
     "Costs",
@@ -80,7 +85,9 @@ __all__ = [
     "RebuildPressure",
     "Rebuilds",
     "Record",
+    "Refreshing",
     "SingleFlight",
+    "Tags",
     "Terms",
     "TimeToLive",
     "Unstorable",
@@ -91,7 +98,9 @@ __all__ = [
     "checked_bound",
     "checked_condition",
     "checked_cost",
+    "checked_grace",
     "checked_key",
+    "checked_tag",
     "checked_ttl",
     "checked_unstorable",
     "class_of",

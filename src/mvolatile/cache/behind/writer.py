@@ -44,7 +44,10 @@ class Due(Protocol):
     dropped: int
     """Values for which there was no room."""
 
-    is_half_empty: bool
+    @property
+    def is_half_empty(self) -> bool:
+        """Whether room is to be hoped for again."""
+        ...
 
     def has_room(self, nbytes: int, /) -> bool:
         """Whether so many bytes more may wait."""
