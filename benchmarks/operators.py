@@ -8,6 +8,8 @@
   And what one look at the caches of a process takes, which is done each second where they are published.
 - ``hit``: instructions of a hit, by valgrind, of the core as it is, of one that does not count the seconds saved, and
   of one that counts nothing, which are built here from changed copies of its source.
+- ``lowered``: a cgroup's limit is lowered to half while a program in it fills a cache and reads it: how long the kernel
+  takes to accept that, at worst, without `trim` and with it.
 - ``given up``: hits of requests by Zipf's law under a limit on RSS, beside those of a cache that may hold as many
   bytes as that one did in the end, and has no limit.
 
@@ -220,6 +222,40 @@ def _instructions(library: Path, hits: int) -> int:
     return int(found[1])
 
 
+# ---- a limit that is lowered
+
+TIMES = 10
+
+
+def lowered(_: float) -> Found:
+    """`tests/support/lowering.py` runs it, as a test of the suite does once."""
+    from mvolatile.kernel import trim
+    from mvolatile.kernel.cgroup import ChildCgroup
+    from support.cgroups import why_not
+    from support.lowering import lower_to_half
+
+    if (reason := why_not()) is not None:
+        print(f"no limit is lowered: {reason}", file=sys.stderr)
+        return [], []
+
+    def trimmed(cgroup: ChildCgroup, target: int) -> None:
+        for pid in trim.cgroup_processes(cgroup.path):
+            trim.trim_process(pid, lambda: trim.cgroup_usage(cgroup.path) <= target)
+
+    plain = [lower_to_half() for _ in steps(range(TIMES), "lowering")]
+    with_trim = [lower_to_half(before=trimmed) for _ in steps(range(TIMES), "trimming and lowering")]
+    worst = max(one.seconds for one in plain)
+    rows = [
+        row(f"a limit lowered to half is accepted after, at worst of {TIMES}", worst, "s"),
+        row("the same, trimmed first", max(one.seconds for one in with_trim), "s"),
+        row("processes killed meanwhile", sum(one.killed for one in [*plain, *with_trim]), ""),
+    ]
+    return rows, [
+        Goal("a limit lowered to half under load is accepted after", worst, 2, False, "s"),
+        Goal("processes killed for it", rows[-1]["measured"], 0, False, ""),
+    ]
+
+
 # ---- what is given up
 
 VALUE, KEYS, REQUESTS, LIMIT = 50_000, 4000, 60_000, 48 * MIB
@@ -263,6 +299,7 @@ PARTS: dict[str, Callable[[float], Found]] = {
     "poller": poller,
     "scrape": scrape,
     "hit": hit,
+    "lowered": lowered,
     "given up": given_up,
 }
 

@@ -156,6 +156,20 @@ def _leaves_nothing() -> Iterator[None]:
 
 
 @pytest.fixture
+def runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A directory of keepers of the test's own, all gone when it ends. Short, since a socket's path is."""
+    from support.keepers import end_keepers, entries
+
+    with tempfile.TemporaryDirectory(prefix="mv") as directory:
+        monkeypatch.setenv("MVOLATILE_RUNTIME_DIR", directory)
+        monkeypatch.setenv("MVOLATILE_KEEPER_LOG", str(Path(directory, "log")))
+        path = Path(directory)
+        yield path
+        end_keepers(path)
+        assert entries(path / "log") == [], "a keeper met an error"
+
+
+@pytest.fixture
 def needs_cgroup() -> None:
     """Skips where no memory cgroup may be made."""
     reason = cgroups.why_not()

@@ -1,11 +1,10 @@
-"""What the tests of integrations share: a directory of keepers, caches closed, servers."""
+"""What the tests of integrations share: caches closed, files, stores of arrays."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
 import os
-import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,19 +13,7 @@ from typing import Any
 import pytest
 
 import mvolatile as mv
-from support.keepers import end_keepers, entries
-
-
-@pytest.fixture
-def runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Where the test's keepers are, all gone when it ends."""
-    with tempfile.TemporaryDirectory(prefix="mv") as directory:
-        monkeypatch.setenv("MVOLATILE_RUNTIME_DIR", directory)
-        monkeypatch.setenv("MVOLATILE_KEEPER_LOG", str(Path(directory, "log")))
-        path = Path(directory)
-        yield path
-        end_keepers(path)
-        assert entries(path / "log") == [], "a keeper met an error"
+from support.leaks import join_threads
 
 
 @pytest.fixture
@@ -38,9 +25,7 @@ def closing(runtime: Path, _leaves_nothing: None) -> Iterator[None]:
         if isinstance(found, (mv.VolatileCache, mv.SharedCache)):
             found.close()
     del found
-    for thread in threading.enumerate():
-        if thread.name.startswith("mvolatile-"):
-            thread.join(60)
+    join_threads()
 
 
 # ---- files, and stores of arrays

@@ -19,6 +19,7 @@ pytest.importorskip("prometheus_client", reason="make integrations installs it")
 from prometheus_client import CollectorRegistry, generate_latest
 
 from mvolatile.integrations.prometheus import register
+from mvolatile.metrics import METRICS
 
 CONTRIB = Path(__file__).parents[2] / "contrib"
 PROMTOOL = shutil.which("promtool")
@@ -34,11 +35,29 @@ def names() -> set[str]:
     return found | {f"{name}_bucket" for name in re.findall(r"# TYPE (\w+) histogram", text)}
 
 
-@pytest.mark.parametrize("file", ["grafana-dashboard.json", "alerts.yml", "alerts_test.yml"])
-def test_the_names_are_those_that_there_are(file: str) -> None:
-    used = set(re.findall(r"\bmvolatile_\w+", (CONTRIB / file).read_text()))
+FILES = [CONTRIB / name for name in ("grafana-dashboard.json", "alerts.yml", "alerts_test.yml")]
+
+
+@pytest.mark.parametrize(
+    "file", [*FILES, CONTRIB.parent / "docs/howto/watching.md"], ids=lambda file: file.name
+)
+def test_the_names_are_those_that_there_are(file: Path) -> None:
+    used = set(re.findall(r"\bmvolatile_\w+[a-z]\b", file.read_text()))
     assert used
     assert used <= names()
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+def test_the_labels_are_those_that_there_are(file: Path) -> None:
+    labels = {
+        metric.name: {"cache", "kind", "job", "instance", "le", *(label for label, _ in metric.labels)}
+        for metric in METRICS
+    }
+    selected = re.findall(r"mvolatile_(?:shared_)?cache_(\w+)\{([^}]*)\}", file.read_text())
+    assert selected or file.name == "alerts.yml"
+    for name, matchers in selected:
+        known = labels[name.removesuffix("_total").removesuffix("_bucket")]
+        assert set(re.findall(r"(\w+)\s*=", matchers)) <= known, (name, matchers)
 
 
 def test_the_dashboard_shows_every_metric() -> None:

@@ -17,6 +17,8 @@ import pytest
 from mvolatile import _core
 
 HERE = Path(__file__).parent / "recycled"
+UWSGI = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+"""Beside this Python: a virtual environment need not be activated."""
 
 pytestmark = [
     pytest.mark.skipif(_core.tier() == "unsupported", reason="nothing is volatile here"),
@@ -76,12 +78,22 @@ def test_dask_pauses_no_worker(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(
-    shutil.which("uwsgi") is None, reason="there is no uwsgi (it has no wheel: pip install uwsgi)"
+    shutil.which("uwsgi", path=UWSGI) is None, reason="there is no uwsgi: make integrations builds it"
 )
 def test_uwsgi_replaces_no_worker(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
     assert run("uwsgi_main.py", tmp_path / "a", "none")["processes"] > 1
     told = run("uwsgi_main.py", tmp_path / "b", "auto")
+    assert told["processes"] == 1
+    assert told["made"] <= least_made(told) * 1.15 + told["held"], told
+
+
+def test_django_q_replaces_no_worker(tmp_path: Path) -> None:
+    pytest.importorskip("django_q")
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    assert run("django_q_main.py", tmp_path / "a", "none")["processes"] > 1
+    told = run("django_q_main.py", tmp_path / "b", "auto")
     assert told["processes"] == 1
     assert told["made"] <= least_made(told) * 1.15 + told["held"], told

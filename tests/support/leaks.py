@@ -15,7 +15,7 @@ from pathlib import Path
 
 from mvolatile.kernel.cgroup import memory_cgroup
 
-__all__ = ["Holdings", "assert_no_growth", "holdings", "leaves_nothing"]
+__all__ = ["Holdings", "assert_no_growth", "holdings", "join_threads", "leaves_nothing", "stop_listening"]
 
 _ONCE_PER_PROCESS = re.compile(r"anon_inode:\[userfaultfd\]|/proc/\d+/(pagemap|maps)")
 """What the core opens at first use and keeps for the life of the process."""
@@ -86,6 +86,22 @@ def _left(before: Holdings) -> list[str]:
         *(f"thread {name}" for name in after.threads - before.threads),
         *(f"cgroup {path}" for path in after.cgroups - before.cgroups),
     ]
+
+
+def stop_listening() -> None:
+    """Of caches that a module keeps: they listen again when they store."""
+    from mvolatile.cache import pressure
+
+    for engine in list(pressure.listeners.values()):
+        engine.listening = False  # type: ignore[attr-defined]
+        pressure.ignore(engine)
+
+
+def join_threads() -> None:
+    """Those of the library that were told to end have ended."""
+    for thread in threading.enumerate():
+        if thread.name.startswith("mvolatile-"):
+            thread.join(60)
 
 
 @contextlib.contextmanager

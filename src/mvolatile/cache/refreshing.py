@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 from contextvars import Context, ContextVar, copy_context
 from typing import Any, Protocol
 
@@ -63,9 +64,8 @@ class Job:
         self.key, self.factory, self.terms, self.alone, self.loop = key, factory, terms, alone, loop
         self.forks = forks()
         self.context: Context = copy_context()
-        for (
-            variable
-        ) in works_for:  # nobody waits for it: it works for none of those whom it would be taken to work for
+        # Nobody waits for it: it works for none of those whom it would be taken to work for.
+        for variable in works_for:
             self.context.run(variable.set, ())
         self.task: Any = None  # an event loop holds its tasks weakly
 
@@ -113,13 +113,12 @@ class Refreshing(SingleFlight):
     ) -> Any:
         """As `SingleFlight.make`, but for old values."""
         catch_up()
-        old = self._old(key)
-        if old is not MISSING:
-            job = self._begin(Job(key, factory, terms, alone, self._works_for))
-            if job is None or self._in_a_thread(job):
-                return old
+        old, job = self._late(key, factory, terms, alone)
+        if job is not None:
             self._run(job)
             return self._newer(key, old)
+        if old is not MISSING:
+            return old
         try:
             return super().make(key, factory, terms, alone, waits)
         except Exception as error:
@@ -135,13 +134,12 @@ class Refreshing(SingleFlight):
     ) -> Any:
         """As `make`, for tasks."""
         catch_up()
-        old = self._old(key)
-        if old is not MISSING:
-            job = self._begin(Job(key, factory, terms, alone, self._works_for, running()))
-            if job is None or self._in_a_task(job):
-                return old
+        old, job = self._late(key, factory, terms, alone, running)
+        if job is not None:
             await self._arun(job)
             return self._newer(key, old)
+        if old is not MISSING:
+            return old
         try:
             return await super().amake(key, factory, terms, alone, waits)
         except Exception as error:
@@ -157,13 +155,23 @@ class Refreshing(SingleFlight):
 
     # ---- old values
 
-    def _old(self, key: Hashable) -> Any:
-        if not self._stale:
-            return MISSING
-        value = self._reading.find_late(key, self._stale)
-        if value is not MISSING:
-            self._cache.count_hit()
-        return value
+    def _late(
+        self,
+        key: Hashable,
+        factory: Callable[[], Any],
+        terms: Terms,
+        alone: Callable[[], Any] | None,
+        loop_of: Callable[[], Any] | None = None,
+    ) -> tuple[Any, Job | None]:
+        """The old value, or `MISSING`; and its refresh, where the caller has to make that itself."""
+        old = self._reading.find_late(key, self._stale) if self._stale else MISSING
+        if old is MISSING:
+            return MISSING, None
+        self.cache.count_hit()
+        loop = None if loop_of is None else loop_of()
+        job = self._begin(Job(key, factory, terms, alone, self._works_for, loop))
+        beside = self._in_a_thread if loop_of is None else self._in_a_task
+        return old, None if job is None or beside(job) else job
 
     def _newer(self, key: Hashable, old: Any) -> Any:
         value = self._reading.find_late(key, CURRENT)
@@ -192,22 +200,30 @@ class Refreshing(SingleFlight):
             del self._jobs[job.key]
 
     def _run(self, job: Job) -> None:
-        try:
-            if self._reading.find_late(job.key, CURRENT) is MISSING:
+        with self._nobodys(job):
+            if self._is_due(job):
                 job.context.run(SingleFlight.make, self, job.key, job.factory, job.terms, job.alone)
-        except Exception as error:
-            raise_if_stopped(error)
-            _tell(error)
-        finally:
-            self._over(job)
 
     async def _arun(self, job: Job) -> None:
-        try:
-            if self._reading.find_late(job.key, CURRENT) is MISSING:
+        with self._nobodys(job):
+            if self._is_due(job):
                 await SingleFlight.amake(self, job.key, job.factory, job.terms, job.alone)
+
+    def _is_due(self, job: Job) -> bool:
+        return self._reading.find_late(job.key, CURRENT) is MISSING
+
+    @contextmanager
+    def _nobodys(self, job: Job) -> Iterator[None]:
+        """What is raised in it is nobody's answer."""
+        try:
+            yield
         except Exception as error:
             raise_if_stopped(error)
-            _tell(error)
+            threading.excepthook(
+                threading.ExceptHookArgs(
+                    (type(error), error, error.__traceback__, threading.current_thread())
+                )
+            )
         finally:
             self._over(job)
 
@@ -262,10 +278,3 @@ class Refreshing(SingleFlight):
         if hasattr(job.task, "add_done_callback"):  # cancelled before it began, it never ends by itself
             job.task.add_done_callback(lambda _: self._over(job))
         return job.task is not None
-
-
-def _tell(error: Exception) -> None:
-    """What a refresher raises is nobody's answer."""
-    threading.excepthook(
-        threading.ExceptHookArgs((type(error), error, error.__traceback__, threading.current_thread()))
-    )

@@ -88,13 +88,42 @@ class Cache(Protocol):
         ...
 
 
+class _Caller:
+    """One who wants a value: a thread, or a task of `loop`, by its name `me`. `call` is another's, which it may wait
+    for, and `began` when it asked.
+    """
+
+    __slots__ = ("began", "call", "crews", "loop", "me", "tag", "tries")
+
+    def __init__(self, me: object, loop: Any, tag: Hashable) -> None:
+        self.me, self.loop, self.tag = me, loop, tag
+        self.crews = making.get()
+        self.tries = TRIES if loop is None or can_wait(loop) else 0  # else nobody waits
+        self.call: Any = None
+        self.began = 0.0
+
+    def must_not_wait(self) -> bool:
+        """It waited in vain, or would close a circle; else others see now whom it waits for."""
+        return not self.tries or closes_a_circle(self.me, self.call, self.loop, self.crews)
+
+    def waits_no_more(self) -> None:
+        """For `call`."""
+        waits_no_more(self.me, self.crews)
+
+    def was_away(self) -> None:
+        """Since it asked it worked on nothing of its own."""
+        if self.crews:
+            self.crews[-1].away += perf_counter() - self.began
+
+
 class _Making:
-    """Entered by who makes a value; however that ends, those who wait are told."""
+    """Entered by who makes a value, and held by its frame alone; however that ends, those who wait are told."""
 
-    __slots__ = ("_cache", "_call", "_calls", "_layout")
+    __slots__ = ("_call", "_caller", "_flight", "_layout", "_token")
 
-    def __init__(self, cache: Cache, calls: Calls, call: Call) -> None:
-        self._cache, self._calls, self._call = cache, calls, call
+    def __init__(self, flight: SingleFlight, caller: _Caller, call: Call, token: Token) -> None:
+        self._flight, self._caller, self._token = flight, caller, token
+        self._call: Any = call
         self._layout: Any = None
 
     def __enter__(self) -> _Making:
@@ -102,57 +131,85 @@ class _Making:
 
     def found(self) -> Any:
         """The value, which another may have stored since we looked, or `MISSING`."""
-        value = self._cache.find_or_miss(self._call.key)
+        cache = self._flight.cache
+        value = cache.find_or_miss(self._call.key)
         if value is MISSING:
-            value = self._cache.load(self._call)
+            value = cache.load(self._call)
         if value is MISSING:
-            self._cache.count_miss()
+            cache.count_miss()
         return value
 
     async def afound(self) -> Any:
         """As `found`, for tasks: what is behind may take its time, and does so in a thread."""
-        value = self._cache.find_or_miss(self._call.key)
-        if value is MISSING and self._cache.tier is not None:
-            value = await in_thread(running(), self._cache.load, self._call)
+        cache = self._flight.cache
+        value = cache.find_or_miss(self._call.key)
+        if value is MISSING and cache.tier is not None:
+            value = await in_thread(running(), cache.load, self._call)
         if value is MISSING:
-            self._cache.count_miss()
+            cache.count_miss()
         return value
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """Its time is what remaking the value would take: not what went for others that are there afterwards, and cost
+        what they cost; nor waiting for another's making. Those of tasks that are made side by side may be more than
+        all.
+        """
+        call, rebuilds = self._call, self._flight.rebuilds
+        token = making.set((*making.get(), call.crew))
+        again = rebuilds.begin(hash(call.key))
+        began = perf_counter()
+        try:
+            yield
+        finally:
+            if again:
+                rebuilds.end()
+            call.seconds = max(0.0, perf_counter() - began - call.crew.away)
+            with suppress(ValueError):  # a dead task is closed in whatever context the collector finds it
+                making.reset(token)
 
     def made(self, value: Any, terms: Terms) -> None:
         """Store it; and leave what those need who wait, if it was not stored. They do not get the object itself, which
         its maker may change under them.
         """
-        cache, call = self._cache, self._call
+        cache, call = self._flight.cache, self._call
         fit = cache.store_made(call.key, value, terms, call)
         if not call.waiters:
             return
-        self._calls.forget(call)
+        self._flight.calls.forget(call)
         if fit and not cache.holds(call.key):
             layout = cache.lay_out(value)
             self._layout = NOTHING if layout is None else layout
 
     async def amade(self, value: Any, terms: Terms) -> None:
         """As `made`, for tasks: where what is stored is written behind too, that has room for it first."""
-        if self._cache.tier is not None:
-            await self._cache.tier.room.await_more()
+        tier = self._flight.cache.tier
+        if tier is not None:
+            await tier.room.await_more()
         self.made(value, terms)
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        flight, caller, call = self._flight, self._caller, self._call
         try:
             if isinstance(error, MemoryError):
-                self._cache.give_way_to_program()
+                flight.cache.give_way_to_program()
         finally:
-            self._calls.forget(self._call)
-            self._call.complete(error, self._layout)
+            try:
+                flight.calls.forget(call)
+                call.complete(error, self._layout)
+            finally:
+                self._call = None  # a traceback has our maker's frame: a circle that would keep all it has
+                if caller.crews and flight.cache.holds(call.key):
+                    caller.was_away()
 
 
 class SingleFlight:
     """Makes the values of one cache."""
 
-    __slots__ = ("_cache", "_calls", "_rebuilds")
+    __slots__ = ("cache", "calls", "rebuilds")
 
     def __init__(self, cache: Cache, calls: Calls, rebuilds: Rebuilds) -> None:
-        self._cache, self._calls, self._rebuilds = cache, calls, rebuilds
+        self.cache, self.calls, self.rebuilds = cache, calls, rebuilds
 
     def drop(self) -> None:
         """The cache is closed: what is not begun is not to be."""
@@ -174,45 +231,27 @@ class SingleFlight:
         close a circle. With `waits` False it is the factory that waits, also for those of this process.
         """
         catch_up()
-        me, crews, tries, tag = threading.get_ident(), making.get(), TRIES, terms.tag(factory)
+        caller = _Caller(threading.get_ident(), None, terms.tag(factory))
         while True:
-            began = perf_counter()
-            token = Token()
-            mine: Any = Call(key, token, None, tag)
-            call: Any = self._calls.join(mine)
-            if call is mine:
-                maker: Any = _Making(self._cache, self._calls, call)
-                try:
-                    with maker:
-                        value = maker.found()
-                        if value is MISSING:
-                            with _working_on(call, self._rebuilds):
-                                value = factory()
-                            maker.made(value, terms)
-                        return value
-                finally:  # a traceback has this frame: a circle that would keep all it has
-                    call = mine = maker = None
-                    if crews and self._cache.holds(key):
-                        crews[-1].away += perf_counter() - began
-            if not tries or closes_a_circle(me, call, None, crews):
-                self._cache.count_miss()
+            maker = self._join(key, caller)
+            if maker is not None:
+                with maker:
+                    value = maker.found()
+                    if value is MISSING:
+                        with maker.working():
+                            value = factory()
+                        maker.made(value, terms)
+                    return value
+            if caller.must_not_wait():
+                self.cache.count_miss()
                 return (alone or factory)()
-            if not waits:
-                try:
-                    return factory()
-                finally:
-                    waits_no_more(me, crews)
-            over = threading.Event()
             try:
-                call.wake_when_over(over.set)
-                while not over.wait(ORPHAN_SECONDS) and not call.over:
-                    pass
+                if not waits:
+                    return factory()
+                self._await(caller)
             finally:
-                call.let_sleep(over.set)
-                waits_no_more(me, crews)
-                if crews:
-                    crews[-1].away += perf_counter() - began
-            value, tries = self._received(call, tries)
+                caller.waits_no_more()
+            value = self._received(caller)
             if value is not MISSING:
                 return value
 
@@ -226,55 +265,64 @@ class SingleFlight:
     ) -> Any:
         """As `make`, for tasks."""
         catch_up()
-        me, loop, crews, tag = object(), running(), making.get(), terms.tag(factory)
-        tries = TRIES if can_wait(loop) else 0  # else nobody waits
+        caller = _Caller(object(), running(), terms.tag(factory))
         while True:
-            began = perf_counter()
-            token = Token()
-            mine: Any = Call(key, token, loop, tag)
-            call: Any = self._calls.join(mine)
-            if call is mine:
-                maker: Any = _Making(self._cache, self._calls, call)
-                try:
-                    with maker:
-                        value = await maker.afound()
-                        if value is MISSING:
-                            with _working_on(call, self._rebuilds):
-                                value = await _made(factory)
-                            await maker.amade(value, terms)
-                        return value
-                finally:
-                    call = mine = maker = None
-                    if crews and self._cache.holds(key):
-                        crews[-1].away += perf_counter() - began
-            if not tries or closes_a_circle(me, call, loop, crews):
-                self._cache.count_miss()
+            maker = self._join(key, caller)
+            if maker is not None:
+                with maker:
+                    value = await maker.afound()
+                    if value is MISSING:
+                        with maker.working():
+                            value = await _made(factory)
+                        await maker.amade(value, terms)
+                    return value
+            if caller.must_not_wait():
+                self.cache.count_miss()
                 return await _made(alone or factory)
-            if not waits:
-                try:
-                    return await _made(factory)
-                finally:
-                    waits_no_more(me, crews)
             try:
-                await wait(loop, call, ORPHAN_SECONDS)
+                if not waits:
+                    return await _made(factory)
+                try:
+                    await wait(caller.loop, caller.call, ORPHAN_SECONDS)
+                finally:
+                    caller.was_away()
             finally:
-                waits_no_more(me, crews)
-                if crews:
-                    crews[-1].away += perf_counter() - began
-            value, tries = self._received(call, tries)
+                caller.waits_no_more()
+            value = self._received(caller)
             if value is not MISSING:
                 return value
 
-    def _received(self, call: Call, tries: int) -> tuple[Any, int]:
-        """What somebody who waited gets of a call that is over (`MISSING`: nothing), and how often he may yet wait.
+    def _join(self, key: Hashable, caller: _Caller) -> _Making | None:
+        """What `caller` makes; None where it has another's call."""
+        caller.began = perf_counter()
+        token = Token()
+        mine = Call(key, token, caller.loop, caller.tag)
+        call = self.calls.join(mine)
+        if call is mine:
+            return _Making(self, caller, call, token)
+        caller.call = call
+        return None
+
+    def _await(self, caller: _Caller) -> None:
+        call, over = caller.call, threading.Event()
+        try:
+            call.wake_when_over(over.set)
+            while not over.wait(ORPHAN_SECONDS) and not call.over:
+                pass
+        finally:
+            call.let_sleep(over.set)
+            caller.was_away()
+
+    def _received(self, caller: _Caller) -> Any:
+        """What somebody who waited gets of a call that is over, or `MISSING`; counted is how often he may yet wait.
 
         What was stored may be gone again (lost, expired, replaced by what is larger). Many who wait would then make it
         one after the other; so each waits for two makings that bring nothing, and then makes his own beside whoever
         does.
         """
-        cache = self._cache
+        cache, call = self.cache, caller.call
         if not call.done or (call.error is not None and not isinstance(call.error, Exception)):
-            return MISSING, tries  # the maker was stopped, so there is no answer
+            return MISSING  # the maker was stopped, so there is no answer
         if call.error is not None:
             cache.count_miss()
             raise own(call.error)
@@ -282,25 +330,8 @@ class SingleFlight:
         if value is MISSING and call.layout is not None and call.layout is not NOTHING:
             value = cache.make_again(call.layout)
             cache.count_hit()
-        return value, 0 if call.layout is NOTHING else tries - 1
-
-
-@contextmanager
-def _working_on(call: Call, rebuilds: Rebuilds) -> Iterator[None]:
-    """Its time is what remaking the value would take: not what went for others that are there afterwards, and cost
-    what they cost; nor waiting for another's making. Those of tasks that are made side by side may be more than all.
-    """
-    token = making.set((*making.get(), call.crew))
-    again = rebuilds.begin(hash(call.key))
-    began = perf_counter()
-    try:
-        yield
-    finally:
-        if again:
-            rebuilds.end()
-        call.seconds = max(0.0, perf_counter() - began - call.crew.away)
-        with suppress(ValueError):  # a dead task is closed in whatever context the collector finds it
-            making.reset(token)
+        caller.tries = 0 if call.layout is NOTHING else caller.tries - 1
+        return value
 
 
 async def _made(factory: Callable[[], Any]) -> Any:

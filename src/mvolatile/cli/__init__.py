@@ -41,6 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Only the module of the subcommand in question is imported, all of them for the help alone.
     """
+    if sys.stdout is None:  # closed by who started us
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for as long as we run
     arguments = list(sys.argv[1:] if argv is None else argv)
     wanted = arguments[:1] if arguments and arguments[0] in COMMANDS else COMMANDS
     parsed = make_parser(wanted).parse_args(arguments)
@@ -48,16 +50,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"mvolatile: {complaint}", file=sys.stderr)
         return 2
     try:
-        return int(parsed.func(parsed))
-    except BrokenPipeError:
-        # The reader of our output (head, a pager) has seen enough; flushing at exit would complain again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = int(parsed.func(parsed))
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # the reader of our output (head, a pager) has seen enough
+        _give_up_output()
         return 1
     except (MvolatileError, OSError) as error:
+        try:
+            sys.stdout.flush()
+        except OSError:
+            _give_up_output()
         print(f"mvolatile: {_said(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
+
+
+def _give_up_output() -> None:
+    """The flush at exit would complain again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _wrong_tier() -> str | None:

@@ -10,6 +10,7 @@ import os
 import sys
 from typing import Any
 
+from ..errors import UnsupportedError
 from ..kernel import psi
 from ..kernel.features import Features, features
 from ..residence import recyclers, resident_limit, told_limit
@@ -45,20 +46,19 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         action="store_true",
         help="for scripts: exit with 3 if something can be improved, with 4 if nothing is ever purged here",
     )
-    parser.add_argument(
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument(
         "--fix",
         action="store_true",
         help="print the lines of a systemd unit and of a pod that do what is advised",
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
+    form.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
     parser.set_defaults(func=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the findings and the advice; or only the lines that follow it."""
-    sys.path.insert(0, os.getcwd())
-    for module in arguments.modules:
-        importlib.import_module(module)
+    _import(arguments.modules)
     found = features()
     advice = [*advise(found), *around(found)]
     code = 0 if not arguments.check else 4 if not found.can_purge else 3 if advice else 0
@@ -69,6 +69,19 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         _print(found, advice)
     return code
+
+
+def _import(modules: list[str]) -> None:
+    """From where we are, too, as `python -m` does; nothing else is taken from there."""
+    here = [""] if modules else []
+    sys.path[:0] = here
+    try:
+        for module in modules:
+            importlib.import_module(module)
+    except Exception as error:
+        raise UnsupportedError(f"importing {module} failed: {type(error).__name__}: {error}") from error
+    finally:
+        del sys.path[: len(here)]
 
 
 def _print(found: Features, advice: list[Advice]) -> None:

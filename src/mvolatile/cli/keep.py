@@ -9,9 +9,9 @@ import socket
 import sys
 
 from ..residence import set_resident_limit
-from ..shared.place import Place, checked_name
+from ..shared.place import Place
 from ..shared.start import keep
-from .sizes import limit, size
+from .arguments import cache_name, limit, size
 
 __all__ = ["add_parser"]
 
@@ -26,7 +26,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "starts one. As a service of systemd (Type=notify) or a sidecar it has a memory cgroup of its own. SIGTERM "
         "ends it.",
     )
-    parser.add_argument("name", type=_name, metavar="NAME", help="the cache's name")
+    parser.add_argument("name", type=cache_name, metavar="NAME", help="the cache's name")
     parser.add_argument(
         "--max-bytes", type=size, metavar="SIZE", help="a bound on all values, as in 256MiB (default: none)"
     )
@@ -44,13 +44,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="end when nobody used it for so many seconds",
     )
     parser.set_defaults(func=run)
-
-
-def _name(text: str) -> str:
-    try:
-        return checked_name(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def run(arguments: argparse.Namespace) -> int:

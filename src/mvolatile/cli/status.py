@@ -11,6 +11,7 @@ import os
 from ..kernel import smaps
 from ..kernel.smaps import NAMELESS, NamedUsage
 from ..shared.survey import keepers
+from .arguments import process_id
 from .processes import command_of
 from .processes import usages as holders
 from .tables import mib, print_table
@@ -30,8 +31,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "process of this user that uses mvolatile. What is volatile, pinned or lost only the process itself can "
         "tell, by mvolatile.status(): from outside, a lost page looks like one that was never written.",
     )
-    parser.add_argument("pid", nargs="?", type=_pid, metavar="PID", help="the process to look at")
-    parser.add_argument("--shared", action="store_true", help="list the keepers of shared caches instead")
+    of = parser.add_mutually_exclusive_group()
+    of.add_argument("pid", nargs="?", type=process_id, metavar="PID", help="the process to look at")
+    of.add_argument("--shared", action="store_true", help="list the keepers of shared caches instead")
     parser.add_argument("--json", action="store_true", help="print one JSON list instead of tables")
     parser.set_defaults(func=run)
 
@@ -78,16 +80,6 @@ def _print_keepers(as_json: bool) -> int:
         ]
         print_table("keepers of shared caches", _OF_KEEPERS, rows)
     return 0
-
-
-def _pid(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"a process id is 1 or more, not {text}")
-    return number
-
-
-_pid.__name__ = "process id"  # argparse names the type of what is no number
 
 
 def _one(pid: int) -> list[NamedUsage]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import time
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import UnsupportedError
 from .scene import History, key_of, look
@@ -17,6 +18,11 @@ if TYPE_CHECKING:
 
 __all__ = ["add_parser"]
 
+WIDE = 160
+"""Columns where no terminal says how many there are."""
+NARROW = 110
+SHOWN_FROM = {"kind": NARROW, "bytes": NARROW, "size": NARROW, "misses": 80, "clients": 80, "entries": 70}
+"""Terminals that are less wide do without that column, so that no number is cut."""
 BARS = (
     " \N{LOWER ONE EIGHTH BLOCK}\N{LOWER ONE QUARTER BLOCK}\N{LOWER THREE EIGHTHS BLOCK}\N{LOWER HALF BLOCK}\
 \N{LOWER FIVE EIGHTHS BLOCK}\N{LOWER THREE QUARTERS BLOCK}\N{LOWER SEVEN EIGHTHS BLOCK}\N{FULL BLOCK}"
@@ -54,17 +60,25 @@ def run(arguments: argparse.Namespace) -> int:
             "this view needs rich: pip install mvolatile[top]; --json does without"
         ) from None
     console, history = Console(), History()
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = WIDE
     history.add(seen := look())
     if arguments.once:
-        console.print(picture(seen, history))
+        console.print(picture(seen, history, console.width))
         return 0
+    if not console.is_terminal or console.is_dumb_terminal:  # one below the other
+        while True:
+            console.print(picture(seen, history, console.width), "")
+            console.file.flush()
+            time.sleep(arguments.interval)
+            history.add(seen := look())
     with Live(
-        picture(seen, history), console=console, screen=console.is_terminal, auto_refresh=False
+        picture(seen, history, console.width), console=console, screen=True, auto_refresh=False
     ) as live:
         while True:
             time.sleep(arguments.interval)
             history.add(seen := look())
-            live.update(picture(seen, history), refresh=True)
+            live.update(picture(seen, history, console.width), refresh=True)
 
 
 def _print_json(arguments: argparse.Namespace) -> int:
@@ -85,22 +99,23 @@ def _seconds(text: str) -> float:
 _seconds.__name__ = "number of seconds"
 
 
-def picture(seen: dict[str, Any], history: History) -> RenderableType:
+def picture(seen: dict[str, Any], history: History, width: int = WIDE) -> RenderableType:
     """All tables, for rich."""
     from rich.console import Group
 
-    return Group(*_parts(seen, history))
+    return Group(*_parts(seen, history, width))
 
 
-def _parts(seen: dict[str, Any], history: History) -> Iterable[RenderableType]:
+def _parts(seen: dict[str, Any], history: History, width: int) -> Iterable[RenderableType]:
     from rich.text import Text
 
     yield Text(_headline(seen["container"]))
     yield _table(
         "caches",
         ("cache", "kind", "pid", "entries", "bytes", "resident", "hits", "lost/s", "rebuild pressure"),
-        [_cache_row(cache, history) for cache in seen["caches"]],
+        [_cache_row(cache, history, max(0, width - NARROW) // 4 + 1) for cache in seen["caches"]],
         "no program tells of its caches: run it with MVOLATILE_METRICS=1",
+        width,
     )
     yield _table(
         "keepers",
@@ -116,6 +131,7 @@ def _parts(seen: dict[str, Any], history: History) -> Iterable[RenderableType]:
             for keeper in seen["keepers"]
         ],
         "no keeper of this user serves a shared cache",
+        width,
     )
     yield _table(
         "processes",
@@ -129,6 +145,7 @@ def _parts(seen: dict[str, Any], history: History) -> Iterable[RenderableType]:
             for process in seen["processes"]
         ],
         "no process of this user holds volatile memory",
+        width,
     )
 
 
@@ -143,9 +160,10 @@ def _headline(container: dict[str, Any]) -> str:
     return "  ".join(told)
 
 
-def _cache_row(cache: dict[str, Any], history: History) -> tuple[str, ...]:
+def _cache_row(cache: dict[str, Any], history: History, looks: int) -> tuple[str, ...]:
+    """`looks`: of how many there are bars."""
     key = key_of(cache)
-    rates, pressures = history.hit_rates[key], history.pressures[key]
+    rates, pressures = list(history.hit_rates[key])[-looks:], list(history.pressures[key])[-looks:]
     return (
         cache["name"],
         cache["kind"],
@@ -164,7 +182,9 @@ def sparkline(shares: Iterable[float]) -> str:
     return "".join(BARS[0 if share <= 0 else 1 + min(7, int(share * 8))] for share in shares)
 
 
-def _table(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]], none: str) -> RenderableType:
+def _table(
+    title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]], none: str, width: int
+) -> RenderableType:
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -172,8 +192,11 @@ def _table(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]], no
     if not rows:
         return Text(f"{title}: {none}")
     table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD)
-    for column, cell in zip(columns, rows[0], strict=True):
-        table.add_column(column, justify="right" if cell.isdigit() else "left", overflow="fold")
+    shown = [at for at, column in enumerate(columns) if width >= SHOWN_FROM.get(column, 0)]
+    for at in shown:
+        header = columns[at] if width >= NARROW else columns[at].replace(" ", "\n")
+        justify: Literal["left", "right"] = "left" if at == 0 or columns[at] == "kind" else "right"
+        table.add_column(header, justify=justify, overflow="fold", no_wrap=at > 0)
     for row in rows:
-        table.add_row(*map(Text, row))
+        table.add_row(*(Text(row[at]) for at in shown))
     return table

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..kernel import trim
 from ..shared import SharedCache
-from .sizes import size
+from .arguments import cache_name, process_id, size
 from .tables import mib
 
 __all__ = ["add_parser"]
@@ -29,11 +29,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "Exits with 3 if more is left than SIZE.",
     )
     of = parser.add_mutually_exclusive_group(required=True)
-    of.add_argument("--pid", type=int, metavar="N", help="a process")
+    of.add_argument("--pid", type=process_id, metavar="N", help="a process")
     of.add_argument(
         "--cgroup", type=Path, metavar="PATH", help="the directory of a memory cgroup, version 1 or 2"
     )
-    of.add_argument("--shared", metavar="NAME", help="the keeper of SharedCache(NAME)")
+    of.add_argument("--shared", type=cache_name, metavar="NAME", help="the keeper of SharedCache(NAME)")
     parser.add_argument("--to", type=size, required=True, metavar="SIZE", help="bytes, or as in 256MiB, 2G")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(func=run)

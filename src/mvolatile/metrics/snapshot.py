@@ -116,6 +116,8 @@ def _of_shared(client: Any) -> CacheFigures:
         bytes=info.bytes,
         resident_bytes=info.resident_bytes or 0,
         pinned_bytes=info.pinned_bytes,
+        saved_seconds=info.saved_seconds,
+        spent_seconds=info.spent_seconds,
         rebuild_seconds=here.rebuild.total,
         rebuild=here.rebuild,
     )

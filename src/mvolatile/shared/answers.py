@@ -239,7 +239,7 @@ class Answers:
             slot = self.storage.slot(request.key)
         if slot < 0:
             return Reply(Status.NO)
-        version, _, _, length, kind, expires = self.storage.index.slots.get(slot)
+        version, _, _, length, kind, expires, cost = self.storage.index.slots.get(slot)
         if length > INLINE and length > client.mailbox_bytes:
             return Reply(Status.NEED, length=length)
         record = self.storage.index.slots.read(slot)
@@ -249,11 +249,11 @@ class Answers:
         self.clients.heard(slot, self.storage.index)
         value = record[1]
         if length <= INLINE:
-            return Reply(Status.OK, value, kind, length, expires, version)
+            return Reply(Status.OK, value, kind, length, expires, version, cost)
         at = 0
         while at < length:
             at += os.pwrite(client.mailbox, memoryview(value)[at:], at)
-        return Reply(Status.OK, b"", kind, length, expires, version)
+        return Reply(Status.OK, b"", kind, length, expires, version, cost)
 
     def _scan(self, client: Client, request: Request) -> Reply:
         """Keys from slot `lease` on: as many as fit into a message."""

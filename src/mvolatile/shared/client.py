@@ -276,11 +276,11 @@ class SharedCache(Making[K, V], Verbs[K, V], MutableMapping[K, V]):
         return {} if reply is None else cast("dict[str, Any]", json.loads(reply.body))
 
     def cache_info(self) -> CacheInfo:
-        """Statistics: `hits` and `misses` are this process's, the rest is the keeper's; `overhead` is its ordinary
-        memory that grows with the entries.
+        """Statistics: `hits`, `misses`, `saved_seconds` and `spent_seconds` are this process's, the rest is the
+        keeper's; `overhead` is its ordinary memory that grows with the entries.
         """
         told = self.keeper_info()
-        hits, misses = self._access.connections.counts()
+        hits, misses, saved = self._access.connections.counts()
         return CacheInfo(
             hits=hits + self._access.found_by_waiting + self._access.found_behind,
             misses=misses + self._access.missed_alone - self._access.found_behind,
@@ -296,6 +296,7 @@ class SharedCache(Making[K, V], Verbs[K, V], MutableMapping[K, V]):
             segments=told.get("segments", 0),
             undecodable=self._access.undecodable,
             overhead=told.get("overhead", 0),
+            saved_seconds=saved,
             spent_seconds=self._access.spent,
             lost_seconds=told.get("lost_seconds", 0.0),
             **({} if self._access.second is None else self._access.second.behind.counts()),

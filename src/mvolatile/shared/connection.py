@@ -16,12 +16,12 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from .._core import HINTS_HEADER, Channel, SharedFile, SlotIndex, Table, forks
 from . import keys
 from .place import LOOK_AGAIN, Place
-from .values import Encoded, allocate, write_parts
+from .values import Encoded, allocate, post
 from .wire import INLINE, PROTOCOL, Flag, Op, Reply, Request, Status
 
 __all__ = ["Connections", "Line"]
@@ -37,6 +37,9 @@ MOST_IDLE = 8
 MAILBOX = 1 << 20
 KEPT = 16 << 20
 """Bytes: a mailbox's pages beyond that are given back after each use."""
+
+
+Counted: TypeAlias = tuple[int, int, float]
 
 
 class Line:
@@ -91,7 +94,7 @@ class Line:
         self.waits = False
         return Reply.unpacked(came[0]) if isinstance(came, tuple) else None
 
-    def with_mailbox(self, nbytes: int) -> memoryview | None:
+    def with_mailbox(self, nbytes: int) -> SharedFile | None:
         """A mailbox of at least so many bytes, which the keeper knows; None if the keeper is gone."""
         if self.mailbox is None or self.nbytes < nbytes:
             self.nbytes = max(MAILBOX, -(-nbytes // MAILBOX) * MAILBOX)
@@ -102,7 +105,7 @@ class Line:
                 self.mailbox.close()
             if reply is None:
                 return None
-        return memoryview(self.mailbox)
+        return self.mailbox
 
     def post(self, request: Request, encoded: Encoded) -> Reply | None:
         """As `ask`, of a store: a small value is in the request, a large one goes by the mailbox."""
@@ -111,8 +114,7 @@ class Line:
         mailbox = self.with_mailbox(encoded.nbytes)
         if mailbox is None:
             return None
-        with mailbox, mailbox[: encoded.nbytes] as target:
-            write_parts(encoded.parts, target)
+        post(encoded, mailbox)
         try:
             return self.ask(request._replace(flags=request.flags | Flag.IN_MAILBOX))
         finally:
@@ -160,7 +162,7 @@ class Connections:
         self.by_message = os.environ.get("MVOLATILE_SHARED_READ") == "message"
         self.attachment: Attachment | None = None
         self.closed = False
-        self._counted = 0, 0  # hits and misses, by tables that were
+        self._counted: Counted = (0, 0, 0.0)  # by tables that were
         self._idle: dict[int, list[Line]] = {}
         self._locks: dict[int, Any] = {}
         self._refused_until = 0.0
@@ -275,15 +277,15 @@ class Connections:
 
     # ---- the table
 
-    def counts(self) -> tuple[int, int]:
-        """Hits and misses of this process."""
+    def counts(self) -> Counted:
+        """Hits and misses of this process, and the seconds of making that the hits saved."""
         with self._lock():
             have = self.attachment
-            hits, misses = self._counted
+            hits, misses, saved = self._counted
             if have is not None and have.forks == forks():
                 more = have.table.counts
-                hits, misses = hits + more[0], misses + more[1]
-            return hits, misses
+                hits, misses, saved = hits + more[0], misses + more[1], saved + have.table.saved
+            return hits, misses, saved
 
     def _leave(self) -> None:
         """That table is not looked at any more."""
@@ -292,7 +294,7 @@ class Connections:
 
     def after_fork(self) -> None:
         """What the parent counted is the parent's, and its hints."""
-        self._counted = 0, 0
+        self._counted = 0, 0, 0.0
 
     def attach(self, start: bool) -> Attachment | None:
         """The keeper there is, and its table as it is now."""

@@ -23,7 +23,7 @@ class Evictable:
     def __init__(self, index: Index, segments: Segments, visits: Visits, budget: Budget) -> None:
         self.evicted = 0
         self.visits: Callable[[Any], int | None] = visits.of
-        self.carry: Callable[[int, int, int], bool] = _goes
+        self.carry: Callable[[int, int], bool] = _goes
         self._index, self._segments, self._visits, self._budget = index, segments, visits, budget
 
     # ---- for policies
@@ -74,7 +74,7 @@ class Evictable:
     def move(self, segment: Any, slot: int, queue: int, visits: int) -> None:
         """Write it to where those of `queue` are filled in. It leaves if that cannot be."""
         key = segment.keys[slot]
-        if self.carry(self._index.slots.find(key), queue, segment.cost(slot)) and not visits:
+        if self.carry(self._index.slots.find(key), queue) and not visits:
             self._visits.forget(key)
 
     def emptied(self, segment: Any, slot: int) -> None:
@@ -91,5 +91,5 @@ class Evictable:
             self._segments.seal(queue)
 
 
-def _goes(_at: int, _queue: int, _cost: int) -> bool:
+def _goes(_at: int, _queue: int) -> bool:
     return False

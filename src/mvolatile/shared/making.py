@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
 from .._core import MISSING
 from .access import Access
-from .values import TimeToLive
+from .values import Terms, TimeToLive
 
 if TYPE_CHECKING:
     from .client import SharedCache
@@ -31,7 +31,8 @@ class Making(Generic[K, V]):
     def setdefault(self, key: K, default: V) -> V: ...
     def setdefault(self, key: K, default: Any = None) -> Any:
         """The value; if there is none, `default` is stored and returned."""
-        return self.get_or_set(key, lambda: default)
+        value = self._find(key)
+        return self._access.make(key, lambda: default, Terms(timed=False)) if value is MISSING else value
 
     def get_or_set(
         self,

@@ -110,13 +110,14 @@ class Reader:
 
     def _fetched(self, key: Any) -> Any:
         """The value, by way of the keeper."""
-        entry = self._fetch_entry(key)
-        if entry is None:
+        fetched = self._fetch(key)
+        if fetched is None:
             return MISSING
+        reply, data = fetched
         have = self.connections.attachment
         if have is not None:
-            have.table.hit()
-        return self.decoded(key, entry[2], entry[3])
+            have.table.hit(reply.cost)
+        return self.decoded(key, reply.kind, data)
 
     def _tell_lost(self, key: Any) -> None:
         self.lost += 1
@@ -136,7 +137,7 @@ class Reader:
             return MISSING
         return MISSING if entry is None else self.decoded(key, entry[2], entry[3])
 
-    def _fetch_entry(self, key: Any, late: float = 0.0) -> tuple[int, float, int, Any] | None:
+    def _fetch(self, key: Any, late: float = 0.0) -> tuple[Reply, Any] | None:
         request = Request(Op.FETCH, keys.encode(key), flags=Flag.LATE if late else 0, seconds=late)
         data: Any = None
 
@@ -163,7 +164,14 @@ class Reader:
             self._tell_lost(key)
         if reply is None or reply.status != Status.OK:
             return None
-        return reply.version, reply.expires, reply.kind, data if reply.kind < 2 else bytearray(data)
+        return reply, data if reply.kind < 2 else bytearray(data)
+
+    def _fetch_entry(self, key: Any, late: float = 0.0) -> tuple[int, float, int, Any] | None:
+        fetched = self._fetch(key, late)
+        if fetched is None:
+            return None
+        reply, data = fetched
+        return reply.version, reply.expires, reply.kind, data
 
     def entry(self, key: Any) -> tuple[int, float, int, Any] | None:
         """Version, end of life, kind and bytes of what `key` has. Counts as no use."""

@@ -67,8 +67,7 @@ class Reclaimer:
     def overhead(self) -> int:
         """Ordinary memory that grows with them."""
         segments = self._segments
-        costs = sum(segment.costs_known for segment in segments.all())
-        return self._index.nbytes + segments.records * OF_AN_ENTRY + len(segments) * OF_A_SEGMENT + costs
+        return self._index.nbytes + segments.records * OF_AN_ENTRY + len(segments) * OF_A_SEGMENT
 
     # ---- before a record enters
 
@@ -116,10 +115,10 @@ class Reclaimer:
         finally:
             self._visits.is_deaf = False
 
-    def _carry(self, at: int, queue: int, cost: int) -> bool:
+    def _carry(self, at: int, queue: int) -> bool:
         """Write what a slot has anew, among the newest. If that cannot be it leaves. No table moves meanwhile."""
         slots, segments = self._index.slots, self._segments
-        _, old, nbytes, length, kind, expires = slots.get(at)
+        _, old, nbytes, length, kind, expires, cost = slots.get(at)
         record = slots.read(at)
         if record is None:
             self.purged += 1
@@ -133,8 +132,8 @@ class Reclaimer:
                 self.evictable.evicted += 1
             else:
                 version = self._index.next_version()
-                hash_ = slots.put(key, value, address, length, kind, expires, version)
-                segments.wrote(segment, hash_, address, size, cost)
+                hash_ = slots.put(key, value, address, length, kind, expires, version, cost)
+                segments.wrote(segment, hash_, address, size)
                 segments.died(old, nbytes)
                 return True
         self.evictable.remove(at)
@@ -178,13 +177,11 @@ class Reclaimer:
     def _drop_lost(self, segment: Segment) -> int:
         slots = self._index.slots
         live = [
-            (slots.find(segment.keys[i]), segment.cost(i))
-            for i in range(len(segment.keys))
-            if self.evictable.lives(segment, i)
+            slots.find(segment.keys[i]) for i in range(len(segment.keys)) if self.evictable.lives(segment, i)
         ]
-        lost = [(at, cost) for at, cost in live if slots.probe(at) is None]
-        for at, cost in lost:
-            self.lost_seconds += SECONDS[cost]
+        lost = [at for at in live if slots.probe(at) is None]
+        for at in lost:
+            self.lost_seconds += SECONDS[slots.get(at)[6]]
             self.evictable.remove(at)
         return len(lost)
 

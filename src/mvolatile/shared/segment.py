@@ -50,7 +50,6 @@ class Segment:
     """
 
     __slots__ = (
-        "_costs",
         "_offsets",
         "_visits",
         "emptied",
@@ -80,7 +79,6 @@ class Segment:
         self.queue, self.is_large = queue, is_large
         self.used = self.live = self.emptied = self.passed = 0
         self.keys, self._offsets = array("Q"), array("H" if self.nbytes <= ALIGNMENT << 16 else "I")
-        self._costs: array[int] | None = None  # until somebody tells one
         self.pin = self.memory.pin(write=True, on_purge="zero")
         self.pin.__enter__()
 
@@ -89,14 +87,10 @@ class Segment:
         """Whether it is being filled."""
         return self.pin is not None
 
-    def append(self, key: int, address: int, nbytes: int, cost: int) -> int:
+    def append(self, key: int, address: int, nbytes: int) -> int:
         """A record was written there. By how much the segment is fuller."""
         used, self.used = self.used, address + nbytes - self.start
         self.keys.append(key)
-        if cost and self._costs is None:
-            self._costs = array("B", bytes(len(self.keys) - 1))
-        if self._costs is not None:
-            self._costs.append(cost)
         self._offsets.append((address - self.start) // ALIGNMENT)
         self.live += nbytes
         return self.used - used
@@ -115,13 +109,8 @@ class Segment:
         return self._visits.of(self.keys[slot]) or 0
 
     def cost(self, slot: int) -> int:
-        """The class of what it took to make, as its maker told; 0 if nobody knows."""
-        return 0 if self._costs is None else self._costs[slot]
-
-    @property
-    def costs_known(self) -> int:
-        """Bytes that they take."""
-        return 0 if self._costs is None else len(self._costs)
+        """The class of what it took to make, as its maker told; 0 if nobody knows. Of one that the index has."""
+        return self._visits.cost(self.keys[slot])
 
     def stay(self, queue: int, visits: int) -> None:
         """The evictor passed a large one, and left it."""

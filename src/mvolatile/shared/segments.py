@@ -102,9 +102,9 @@ class Segments:
         segment.begin(queue, is_large)
         return segment
 
-    def wrote(self, segment: Segment, key: int, address: int, nbytes: int, cost: int) -> None:
+    def wrote(self, segment: Segment, key: int, address: int, nbytes: int) -> None:
         """A record, which the index has."""
-        self.held += segment.append(key, address, nbytes, cost)
+        self.held += segment.append(key, address, nbytes)
         self.nbytes += nbytes
         self.records += 1
         if segment.is_large:

@@ -26,6 +26,8 @@ __all__ = ["Storage"]
 Source = bytes | memoryview | int
 """A value, or the descriptor of a file that begins with it."""
 WORTH_ASKING = 32 << 20
+LONGEST_VALUE = (1 << 40) - 1
+"""What a slot can say."""
 
 
 class Storage:
@@ -105,6 +107,8 @@ class Storage:
         most = self.max_bytes
         if most is not None and need > most + ALIGNMENT + 8:
             raise TooLargeError(f"a value of {length} bytes is larger than max_bytes={most}")
+        if length > LONGEST_VALUE:
+            raise NoRoomError(f"a value of {length} bytes")
         if need >= WORTH_ASKING and (has := room()) is not None and need + (1 << 20) > has:
             raise NoRoomError(f"a value of {length} bytes, but there is room for {max(0, has)}")
         index.grow()
@@ -116,11 +120,11 @@ class Storage:
         old = slots.get(before) if before >= 0 else None
         version = index.next_version()
         try:
-            slots.put(key, source, address, length, kind, expires, version)
+            slots.put(key, source, address, length, kind, expires, version, cost)
         except BaseException:
             segments.unwritten(segment)
             raise
-        segments.wrote(segment, hash_, address, size, cost)
+        segments.wrote(segment, hash_, address, size)
         if old is not None:  # the slot tells of the new one by now: nobody who looks finds the old
             segments.died(old[1], old[2])
         self._expiring |= expires != 0

@@ -10,6 +10,7 @@ import sys
 from struct import unpack_from
 from typing import Any
 
+from .._core import SharedFile
 from ..cache.behind import CLEAR, NO_END, QUEUE, Behind, Mode, Record, checked_behind, prefix_of
 from ..cache.budget import Budget
 from ..cache.calls import Call, Calls
@@ -56,6 +57,7 @@ from ..cache.values import (
     Codec,
     Encoded,
     encode,
+    one_after_another,
     write_parts,
 )
 from ..cache.views import Items, Values
@@ -116,6 +118,7 @@ __all__ = [
     "making",
     "names_its_object",
     "packed",
+    "post",
     "prefix_of",
     "raise_if_stopped",
     "running",
@@ -136,6 +139,18 @@ def allocate(nbytes: int) -> Any:
     if numpy is None or nbytes < LARGE:
         return bytearray(nbytes)
     return numpy.empty(nbytes, "u1")
+
+
+def post(encoded: Encoded, mailbox: SharedFile) -> None:
+    """Copy the value to where another process takes it."""
+    buffers, at = one_after_another(encoded.parts), 0
+    if buffers is None:
+        with memoryview(mailbox) as target:
+            write_parts(encoded.parts, target)
+        return
+    for buffer in buffers:
+        mailbox.write(at, buffer)
+        at += len(buffer)
 
 
 def joined(encoded: Encoded) -> bytes:

@@ -133,8 +133,11 @@ class Verbs(Generic[K, V]):
         *,
         ttl: TimeToLive = None,
         tag: Hashable = None,
+        cost: float | None = None,
     ) -> None:
-        """Store every pair of a mapping or an iterable, as `set`, one after the other."""
+        """Store every pair of a mapping or an iterable, as `set`, one after the other. `cost`: seconds that each
+        took.
+        """
         pairs: Any = values.items() if isinstance(values, Mapping) else values
         for key, value in pairs:
-            self.set(key, value, ttl=ttl, tag=tag)
+            self.set(key, value, ttl=ttl, tag=tag, cost=cost)

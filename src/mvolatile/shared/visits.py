@@ -1,4 +1,4 @@
-"""How often each record was read, as clients say."""
+"""How often each record was read, as clients say, and what it took to make."""
 
 from __future__ import annotations
 
@@ -40,6 +40,12 @@ class Visits:
         if at < 0:
             return None
         return 0 if self.is_deaf else self._uses.uses(at, self._index.generation)
+
+    def cost(self, key: int) -> int:
+        """The class of what its value took to make; 0 if nobody knows, or there is none."""
+        slots = self._index.slots
+        at = slots.find(key)
+        return 0 if at < 0 else slots.get(at)[6]
 
     def forget(self, key: int) -> None:
         """It counts anew."""

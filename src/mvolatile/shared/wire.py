@@ -169,7 +169,7 @@ class Request(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """`version`: of the entry, or another number of the operation's."""
+    """`version`: of the entry, or another number of the operation's; `cost`: its class."""
 
     status: int
     body: bytes = b""
@@ -177,10 +177,11 @@ class Reply(NamedTuple):
     length: int = 0
     expires: float = 0.0
     version: int = 0
+    cost: int = 0
 
     def packed(self) -> bytes:
         """As it goes out."""
-        head = _REPLY.pack(self.status, self.kind, 0, 0, self.length, self.expires, self.version)
+        head = _REPLY.pack(self.status, self.kind, self.cost, 0, self.length, self.expires, self.version)
         return head + self.body if self.body else head
 
     @classmethod
@@ -188,8 +189,8 @@ class Reply(NamedTuple):
         """Of what came in; `ValueError` if it is none."""
         if len(data) < _REPLY.size:
             raise ValueError("too short")
-        status, kind, _, _, length, expires, version = _REPLY.unpack_from(data)
-        return cls(status, data[_REPLY.size :], kind, length, expires, version)
+        status, kind, cost, _, length, expires, version = _REPLY.unpack_from(data)
+        return cls(status, data[_REPLY.size :], kind, length, expires, version, cost & 0xFF)
 
 
 def digest_of(key: bytes) -> bytes:

@@ -10,6 +10,8 @@ import time
 from pathlib import Path
 
 where = Path(sys.argv[1])
+beside = Path(sys.executable).with_name("uwsgi")
+uwsgi = str(beside) if beside.exists() else "uwsgi"
 path = str(where / "http.sock")
 options = ["--http-socket", path, "--master", "--die-on-term", "--reload-on-rss", "200"]
 options += ["--min-worker-lifetime", "0"]  # else a minute, before which nothing is reloaded
@@ -32,7 +34,7 @@ def ask() -> tuple[int, int, int]:
 
 
 with open(where / "log", "w") as log:
-    server = subprocess.Popen(["uwsgi", *options, *module], stdout=log, stderr=log)
+    server = subprocess.Popen([uwsgi, *options, *module], stdout=log, stderr=log)
 try:
     got = [ask() for _ in range(200)]
 finally:

@@ -5,14 +5,13 @@ one that reads by messages. Where they differ `test_differences.py` has it, and 
 from __future__ import annotations
 
 import gc
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from mvolatile import SharedCache, VolatileCache
-from mvolatile.cache import pressure
+from support.leaks import join_threads, stop_listening
 
 Factory = Callable[..., Any]
 
@@ -44,12 +43,8 @@ def cache_factory(kind: str, _leaves_nothing: None) -> Iterator[Factory]:
     while made:
         made.pop().close()
     gc.collect()
-    for engine in list(pressure.listeners.values()):
-        engine.listening = False  # type: ignore[attr-defined]
-        pressure.ignore(engine)
-    for thread in threading.enumerate():
-        if thread.name.startswith("mvolatile-"):
-            thread.join(60)
+    stop_listening()
+    join_threads()
 
 
 @pytest.fixture

@@ -260,6 +260,21 @@ def test_an_exit_status_for_scripts(
     capsys.readouterr()
 
 
+def test_what_it_is_to_import_comes_from_here_and_its_failure_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("loaded_by_doctor.py").write_text("raise ValueError('not set up')")
+    Path("rich.py").write_text("raise SystemExit('nothing else is taken from here')")
+    assert cli.main(["doctor", "--import", "loaded_by_doctor"]) == 1
+    said = "mvolatile: importing loaded_by_doctor failed: ValueError: not set up\n"
+    assert capsys.readouterr().err == said
+    assert cli.main(["doctor", "--import", "no_such_module"]) == 1
+    assert "ModuleNotFoundError" in capsys.readouterr().err
+    assert "" not in sys.path
+    run_python("import sys; sys.path.remove(''); from mvolatile.cli import main; main(['doctor'])").check()
+
+
 def test_the_lines_of_a_unit_and_a_pod(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -23,7 +23,17 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert "status" in said
 
 
-@pytest.mark.parametrize("arguments", [[], ["nonsense"], ["doctor", "--nonsense"], ["status", "pid"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["nonsense"],
+        ["doctor", "--nonsense"],
+        ["doctor", "--fix", "--json"],
+        ["status", "pid"],
+        ["status", "1", "--shared"],
+    ],
+)
 def test_misuse_is_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         cli.main(arguments)
@@ -87,6 +97,30 @@ def test_a_reader_that_goes_away_is_no_traceback() -> None:
         process.stdout.close()
         assert process.stderr.read() == b""
         assert process.wait(200) == 1
+
+
+@pytest.mark.parametrize("buffered", [False, True])
+def test_a_disk_that_is_full_is_one_line(buffered: bool) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, *([] if buffered else ["-u"]), "-m", "mvolatile", "doctor"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert (done.returncode, done.stderr) == (1, "mvolatile: No space left on device\n")
+
+
+@pytest.mark.parametrize("command", ["doctor", "status", "top --once"])
+def test_nobody_listens(command: str) -> None:
+    if command.startswith("top"):
+        pytest.importorskip("rich")
+    done = subprocess.run(
+        ["sh", "-c", f'exec "$0" -m mvolatile {command} >&-', sys.executable],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

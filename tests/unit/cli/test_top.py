@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pty
@@ -16,7 +17,7 @@ import pytest
 
 from mvolatile import cli
 from mvolatile.cli.scene import History, key_of
-from mvolatile.cli.top import sparkline
+from mvolatile.cli.top import picture, sparkline
 from support.keepers import end_keepers
 
 PROGRAM = """
@@ -102,6 +103,61 @@ def test_it_is_seen_in_a_terminal(program: int) -> None:
         r"^ *((?:cache|name|command)  +\w.*?)\s*$", text.replace("\r", ""), re.MULTILINE
     )[:3]:
         assert re.sub(r" +", " ", columns) in re.sub(r" +", " ", recorded)
+
+
+def test_a_pipe_gets_one_look_below_the_other(program: int) -> None:
+    pytest.importorskip("rich")
+    command = "import sys; from mvolatile.cli import main; sys.exit(main(['top', '--interval', '0.1']))"
+    environment = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
+    with subprocess.Popen(
+        [sys.executable, "-c", command], stdout=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        assert process.stdout is not None
+        looks = 0
+        while looks < 3:
+            line = process.stdout.readline()
+            assert line
+            looks += "rebuild pressure" in line
+        process.send_signal(signal.SIGINT)
+        process.stdout.read()
+        assert process.wait() == 130
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 160])
+def test_no_number_is_cut_where_the_terminal_is_narrow(width: int) -> None:
+    console = pytest.importorskip("rich.console").Console(width=width, record=True, file=io.StringIO())
+    numbers = {
+        "entries": 123456,
+        "bytes": 5 << 30,
+        "resident_bytes": 5 << 30,
+        "hits": 9,
+        "misses": 1,
+        "lost": 0,
+    }
+    cache = {"pid": 4194304, "name": "n" * 40, "kind": "volatile", **numbers, "rebuild": {"avg10": 1.0}}
+    seen = {
+        "time": 0.0,
+        "container": {
+            "limit": None,
+            "usage": None,
+            "oom_kills": 2,
+            "psi_some_avg10": None,
+            "psi_full_avg10": None,
+        },
+        "caches": [cache],
+        "keepers": [],
+        "processes": [
+            {"pid": 4194304, "command": "c" * 80, "size": 1, "resident": 2 << 30, "lazy_free": 3 << 30}
+        ],
+    }
+    history = History()
+    for _ in range(40):
+        history.add(seen)
+    console.print(picture(seen, history, width))
+    text = console.export_text()
+    assert max(map(len, text.splitlines())) <= width
+    for whole in ("4194304", "5.0 GiB", " 90%", "100%", "2.0 GiB", "3.0 GiB"):
+        assert whole in text, text
 
 
 def test_sparkline() -> None:

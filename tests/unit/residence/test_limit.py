@@ -54,7 +54,7 @@ def test_threads_and_arrays_and_memories_share_one(tier: str) -> None:
         limit, slack = (
             48 << 20,
             24 << 20,
-        )  # of 300 MB; each thread has a value or two in its hands, and malloc's arena
+        )  # of 110 MB; each thread has a value or two in its hands, and malloc's arena
         mv.set_resident_limit(str(limit))
         mv.VolatileCache()[0] = b"what is loaded at first use"
         own = files.read_table("/proc/self/status")["VmRSS"]
@@ -63,7 +63,7 @@ def test_threads_and_arrays_and_memories_share_one(tier: str) -> None:
         def fill(what: int) -> None:
             cache: mv.VolatileCache[int, bytes] = mv.VolatileCache(name=f"c{what}")
             memories = []
-            for number in range(40):
+            for number in range(15):
                 cache[number] = bytes([what]) * 900_000
                 memory = mv.VolatileMemory(1 << 20)
                 memory.write(bytes([what]) * (1 << 20))

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import gc
-import tempfile
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,20 +10,8 @@ from typing import Any
 import pytest
 
 from mvolatile import SharedCache
-from support.keepers import end_keepers, entries
+from support.leaks import join_threads
 from support.mappings import Behind
-
-
-@pytest.fixture
-def runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Short, since a socket's path is."""
-    with tempfile.TemporaryDirectory(prefix="mv") as directory:
-        monkeypatch.setenv("MVOLATILE_RUNTIME_DIR", directory)
-        monkeypatch.setenv("MVOLATILE_KEEPER_LOG", str(Path(directory, "log")))
-        path = Path(directory)
-        yield path
-        end_keepers(path)
-        assert entries(path / "log") == [], "a keeper met an error"
 
 
 @pytest.fixture
@@ -42,9 +28,7 @@ def make(runtime: Path, _leaves_nothing: None) -> Iterator[Callable[..., SharedC
         one.close()
     made.clear()
     gc.collect()
-    for thread in threading.enumerate():
-        if thread.name.startswith("mvolatile-"):
-            thread.join(60)
+    join_threads()
 
 
 @pytest.fixture

@@ -52,3 +52,42 @@ def test_errors(make: Make) -> None:
         cache.set("k", 1, cost=-1)
     with pytest.raises(TypeError, match="cost"):
         cache.add("k", 1, cost="1")  # type: ignore[arg-type]
+
+
+def test_what_hits_saved(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The seconds are in the table, so a hit knows them and asks nobody; and by way of the keeper it is told them."""
+    cache = make()
+    cache.set("told", b"x", cost=2.0)
+    cache.set("not told", b"x")
+    assert cache.cache_info().saved_seconds == 0
+    for key in ("told", "told", "not told"):
+        assert cache[key] == b"x"
+    assert cache.cache_info().saved_seconds == pytest.approx(4, rel=0.05)
+    assert "told" in cache, "is no hit"
+    cache.update(dict.fromkeys(range(8000), b"x"))  # the table moves
+    assert cache["told"] == b"x"
+    assert cache.cache_info().saved_seconds == pytest.approx(6, rel=0.05)
+    monkeypatch.setenv("MVOLATILE_SHARED_READ", "message")
+    other = make()
+    assert other["told"] == b"x"
+    assert other.cache_info().saved_seconds == pytest.approx(2, rel=0.05)
+    cache.set("told", b"y", cost=0.001)
+    assert cache["told"] == b"y"
+    assert cache.cache_info().saved_seconds == pytest.approx(6.001, rel=0.05)
+
+
+def test_what_a_default_took_is_nothing(make: Make) -> None:
+    """Nobody made it."""
+    cache = make()
+    assert cache.setdefault("key", b"x") == cache.setdefault("key", b"y") == b"x"
+    info = cache.cache_info()
+    assert (info.hits, info.misses, info.spent_seconds, info.saved_seconds) == (1, 1, 0, 0)
+
+
+def test_many_have_one_cost(make: Make) -> None:
+    cache = make()
+    cache.set_many({1: b"x", 2: b"y"}, cost=1.0)
+    assert cache.get_many([1, 2]) == {1: b"x", 2: b"y"}
+    assert cache.cache_info().saved_seconds == pytest.approx(2, rel=0.05)
+    with pytest.raises(ValueError, match="cost"):
+        cache.set_many({1: b"x"}, cost=-1)

@@ -154,11 +154,11 @@ def test_many_entries_and_the_table_moves(make: Make) -> None:
 
 @pytest.mark.parametrize("deleted", [0, 0.3, 0.48])
 def test_its_own_memory_is_little(make: Make, deleted: float) -> None:
-    """Also just after the table has grown, and where it is full of deleted slots."""
+    """Also just after the table has grown, where it is full of deleted slots, and where costs are known."""
     storage, random = make(), Random(1)
     most = 0.0
     for i in range(40_000):
-        storage.put(b"%d" % i, b"v", 1, 0, 0.0)
+        storage.put(b"%d" % i, b"v", 1, 0, 0.0, cost=i % 256)
         if random.random() < deleted and (slot := storage.slot(b"%d" % random.randrange(i + 1))) >= 0:
             storage.remove(slot)
         if (entries := storage.index.slots.used) > 5_000:

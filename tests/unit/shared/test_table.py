@@ -285,3 +285,31 @@ def test_descriptors_that_the_program_closed_and_opened_anew(tmp_path: Any) -> N
     assert os.write(number, b"still open") == 10
     os.close(number)
     os.close(other) if other != number else None
+
+
+@pytest.mark.parametrize("size", [0, 1, 63, 100_000, (512 << 10) - 1, 512 << 10, (1 << 20) + 17])
+@pytest.mark.parametrize("at", [0, 1, 40, 64])
+@pytest.mark.usefixtures("_leaves_nothing")
+def test_what_is_written_to_a_mailbox(size: int, at: int) -> None:
+    """From and to any alignment; what is beside it stays."""
+    file = SharedFile((1 << 20) + 4096)
+    with memoryview(file) as view:
+        view[:] = b"\xa5" * len(view)
+        value = Random(size).randbytes(size + 3)[3:]
+        file.write(at, memoryview(value))
+        assert view[at : at + size] == value
+        assert set(view[:at]) | set(view[at + size :]) == {0xA5}
+        for wrong in (-1, len(view) - size + 1):
+            with pytest.raises(ValueError, match="no room"):
+                file.write(wrong, value)
+
+
+def test_a_class_of_cost_is_beside_the_length(room: Room) -> None:
+    key = keys.encode("key")
+    room.index.put(key, b"value", room.at, 5, 0, 0.0, 2, 255)
+    assert room.index.get(room.slot("key"))[3:] == (5, 0, 0.0, 255)
+    assert room.table.saved == 0
+    assert room.table.find("key") == b"value"
+    assert room.table.saved == pytest.approx(1e-6 * 2 ** (254 / 8))
+    with pytest.raises(ValueError, match="no such record"):
+        room.index.put(key, 0, room.at, 1 << 40, 0, 0.0, 4)

@@ -11,6 +11,8 @@
 
 #include <structmember.h>
 
+#include "python/costs.h"
+
 static PyTypeObject *lookup_type;
 PyTypeObject *reader_type;
 PyObject *missing;
@@ -24,18 +26,10 @@ static PyObject *loads; /* pickle's; NULL until something is unpickled */
         UNLOCK();         \
     } while (0)
 
-/* Classes of cost, as in mvolatile/cache/cost.py: eight in each power of two, the first a microsecond; 0 for what nobody knows. */
-static double seconds_of[256];
-
-static void make_costs(void) {
-    double seconds = 1e-6;
-    for (int i = 1; i < 256; i++, seconds *= 1.0905077326652577) seconds_of[i] = seconds;
-}
-
 static void count_hit(LookupObject *self, uint8_t cost) {
     LOCK(self);
     self->hits++;
-    self->saved += seconds_of[cost];
+    self->saved += cost_seconds(cost);
     UNLOCK();
 }
 
@@ -375,7 +369,6 @@ static PyObject *make_missing(void) {
 
 int add_lookup_types(PyObject *module) {
     if (add_index_type(module) || add_slot_table_type(module) || add_sketch_type(module) || add_miniatures_type(module)) return -1;
-    make_costs();
     missing = make_missing();
     find_carefully = PyUnicode_InternFromString("find_carefully");
     find_behind = PyUnicode_InternFromString("find_behind");

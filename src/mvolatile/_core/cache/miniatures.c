@@ -1,24 +1,26 @@
-/* Miniatures: W-TinyLFU value by value on a sample of the keys, once for each of several shares of the window. Each request for a sampled key is
- * told to all of them; which has the most hits is asked in mvolatile/cache/eviction/miniature.py. In C: in Python it took three times as
- * long as all else that a store in a small cache does. */
+/* Miniatures: W-TinyLFU value by value on a sample of the keys, once for each of several choices: the share of the window, and what enters the
+ * main part. Each request for a sampled key is told to all of them; which has the most hits is asked in mvolatile/cache/eviction/miniature.py.
+ * In C: in Python it took three times as long as all else that a store in a small cache does. */
 #include "cache/cache.h"
 
 #include <string.h>
 
-#define SHARES 5   /* at most */
+#define CHOICES 5   /* at most */
 #define RING 512   /* keys in a queue, a power of two */
 #define LARGEST 500 /* entries */
 #define MOST 15
 #define PERIOD 20 /* so many requests an entry, and all counts are halved, as in the sketch */
 #define MEMORY 24 /* after so many requests an entry a hit counts half */
 #define LEAST_MEMORY 400
+#define PROVED 2 /* visits in the window, for the main part */
+#define HALVED 3 /* visits that stay in the main part, at most */
 
 struct known {
     uint32_t number;
     uint8_t count;          /* of requests */
     uint8_t taken;          /* whether this place of the table is */
     uint8_t there;          /* a bit for each miniature that has it */
-    uint8_t visits[SHARES]; /* since each has it, or passed over it */
+    uint8_t visits[CHOICES]; /* since each has it, or passed over it */
 };
 
 struct ring {
@@ -28,6 +30,7 @@ struct ring {
 struct miniature {
     double share, hits;
     unsigned stubbornness; /* by how much a candidate must be ahead of the victim, beside one */
+    unsigned enough;       /* or how often it must have been asked for; 0 where they are compared */
     struct ring window, main;
 };
 
@@ -36,8 +39,8 @@ typedef struct {
     struct known *table;
     uint32_t room, known; /* a power of two; how many are taken */
     double weight, counted;
-    unsigned shares;
-    struct miniature all[SHARES];
+    unsigned choices;
+    struct miniature all[CHOICES];
 } MiniaturesObject;
 
 static PyTypeObject *miniatures_type;
@@ -85,23 +88,23 @@ static bool rebuild(MiniaturesObject *self, uint64_t below) {
 
 static PyObject *miniatures_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
     (void)kwargs;
-    PyObject *shares;
-    if (!PyArg_ParseTuple(args, "O!", &PyTuple_Type, &shares)) return NULL;
-    Py_ssize_t count = PyTuple_Size(shares);
-    if (count < 1 || count > SHARES) {
-        PyErr_Format(PyExc_ValueError, "from 1 to %d shares", SHARES);
+    PyObject *choices;
+    if (!PyArg_ParseTuple(args, "O!", &PyTuple_Type, &choices)) return NULL;
+    Py_ssize_t count = PyTuple_Size(choices);
+    if (count < 1 || count > CHOICES) {
+        PyErr_Format(PyExc_ValueError, "from 1 to %d choices", CHOICES);
         return NULL;
     }
     MiniaturesObject *self = PyObject_New(MiniaturesObject, type);
     if (!self) return NULL;
     memset((char *)self + sizeof(PyObject), 0, sizeof *self - sizeof(PyObject));
     self->weight = 1;
-    self->shares = (unsigned)count;
+    self->choices = (unsigned)count;
     bool right = rebuild(self, UINT64_MAX);
     if (!right) PyErr_NoMemory();
-    for (unsigned i = 0; right && i < self->shares; i++) {
-        PyObject *pair = PyTuple_GetItem(shares, (Py_ssize_t)i);
-        right = PyArg_ParseTuple(pair, "dI", &self->all[i].share, &self->all[i].stubbornness);
+    for (unsigned i = 0; right && i < self->choices; i++) {
+        PyObject *choice = PyTuple_GetItem(choices, (Py_ssize_t)i);
+        right = PyArg_ParseTuple(choice, "dII", &self->all[i].share, &self->all[i].stubbornness, &self->all[i].enough);
     }
     if (right) return (PyObject *)self;
     Py_DECREF((PyObject *)self);
@@ -124,7 +127,7 @@ static void pass_main(MiniaturesObject *self, unsigned which, bool may_go) {
     pop(main);
     if (key->visits[which]) push(main, key->number);
     else leave(key, which);
-    key->visits[which] = 0;
+    key->visits[which] = key->visits[which] / 2 < HALVED ? key->visits[which] / 2 : HALVED;
 }
 
 static void pass_one(MiniaturesObject *self, unsigned which, double entries) {
@@ -137,18 +140,22 @@ static void pass_one(MiniaturesObject *self, unsigned which, double entries) {
     }
     struct known *key = find(self, pop(window));
     if (key->visits[which]) {
+        push(key->visits[which] >= PROVED && mini->share < 1 ? main : window, key->number);
         key->visits[which] = 0;
-        push(window, key->number);
         return;
     }
     if (window->count >= least && mini->share < 1) {
         push(main, key->number);
         return;
     }
+    if (main->count && mini->enough && key->count >= mini->enough) {
+        push(main, key->number); /* and by CLOCK another goes */
+        return;
+    }
     if (main->count) {
         struct known *victim = find(self, main->numbers[main->first]);
         unsigned before = victim->count ? victim->count : 1;
-        if (key->count > before + victim->visits[which] + mini->stubbornness) {
+        if (!mini->enough && key->count > before + victim->visits[which] + mini->stubbornness) {
             leave(victim, which);
             pop(main);
             push(main, key->number);
@@ -189,10 +196,10 @@ static PyObject *miniatures_request(MiniaturesObject *self, PyObject *args) {
         self->known++;
     }
     key->count = (uint8_t)(key->count + times < MOST ? key->count + times : MOST);
-    for (unsigned i = 0; i < self->shares; i++) request(self, i, key, times, entries);
+    for (unsigned i = 0; i < self->choices; i++) request(self, i, key, times, entries);
     self->weight *= 1 + 0.7 / (MEMORY * entries > LEAST_MEMORY ? MEMORY * entries : LEAST_MEMORY);
     if (self->weight > 1e9) {
-        for (unsigned i = 0; i < self->shares; i++) self->all[i].hits /= self->weight;
+        for (unsigned i = 0; i < self->choices; i++) self->all[i].hits /= self->weight;
         self->weight = 1;
     }
     self->counted += times;
@@ -214,7 +221,7 @@ static void keep_in(struct ring *ring, uint64_t below) {
 static PyObject *miniatures_keep(MiniaturesObject *self, PyObject *number) {
     unsigned long long below = PyLong_AsUnsignedLongLong(number);
     if (below == (unsigned long long)-1 && PyErr_Occurred()) return NULL;
-    for (unsigned i = 0; i < self->shares; i++) {
+    for (unsigned i = 0; i < self->choices; i++) {
         keep_in(&self->all[i].window, below);
         keep_in(&self->all[i].main, below);
     }
@@ -226,8 +233,8 @@ static PyObject *miniatures_keep(MiniaturesObject *self, PyObject *number) {
 
 static PyObject *miniatures_hits(MiniaturesObject *self, PyObject *unused) {
     (void)unused;
-    PyObject *hits = PyTuple_New((Py_ssize_t)self->shares);
-    for (unsigned i = 0; hits && i < self->shares; i++) {
+    PyObject *hits = PyTuple_New((Py_ssize_t)self->choices);
+    for (unsigned i = 0; hits && i < self->choices; i++) {
         PyObject *of_one = PyFloat_FromDouble(self->all[i].hits / self->weight);
         if (!of_one || PyTuple_SetItem(hits, (Py_ssize_t)i, of_one)) Py_CLEAR(hits);
     }
@@ -257,8 +264,8 @@ static PyType_Slot miniatures_slots[] = {
     {Py_tp_new, miniatures_new},
     {Py_tp_dealloc, miniatures_dealloc},
     {Py_tp_methods, miniatures_methods},
-    {Py_tp_doc, "Miniatures(shares, /)\n--\n\n"
-                "Small simulated caches. A tuple (share of the window, stubbornness) for each."},
+    {Py_tp_doc, "Miniatures(choices, /)\n--\n\n"
+                "Small simulated caches. A tuple (share of the window, stubbornness, enough) for each."},
     {0, NULL},
 };
 static PyType_Spec miniatures_spec = {

@@ -5,12 +5,14 @@
 #include <unistd.h>
 
 #include "platform/shared.h"
+#include "platform/stream.h"
 #include "protocol/slots.h"
 
 #define NEVER_USED 0
 #define DELETED 1
 #define ADDRESS_BITS 56
-#define LENGTH_BITS 48
+#define COST_AT 40
+#define KEY_LENGTH_AT 48
 #define LOOKS 2000 /* at a slot that is being written. Its writer needs nanoseconds, or was killed */
 #define YIELDS 20
 
@@ -56,8 +58,9 @@ static void take_words(const struct slot *slot, struct found *found) {
     found->hash = relaxed(&slot->hash);
     found->address = address & ((1ULL << ADDRESS_BITS) - 1);
     found->kind = (uint8_t)(address >> ADDRESS_BITS);
-    found->length = length & ((1ULL << LENGTH_BITS) - 1);
-    found->key_length = (uint16_t)(length >> LENGTH_BITS);
+    found->length = length & LONGEST_VALUE;
+    found->cost = (uint8_t)(length >> COST_AT);
+    found->key_length = (uint16_t)(length >> KEY_LENGTH_AT);
     memcpy(&found->expires, &expires, sizeof expires);
 }
 
@@ -225,7 +228,7 @@ int record_write(const struct slots *slots, const struct found *found, const cha
         size_t size = next_piece(slots, found, &walk, &what, &offset);
         if (what == STAMP) memcpy(to, &stamp, size);
         else if (what == KEY) memcpy(to, key + offset, size);
-        else if (value) memcpy(to, value + offset, size);
+        else if (value) stream_copy(to, value + offset, size);
         else {
             if (!count) begun = offset;
             pieces[count++] = (struct iovec){to, size};
@@ -270,7 +273,7 @@ uint64_t slots_put(struct slots *slots, const struct found *found) {
         count(&slots->header->used, 1);
     }
     write_words(&slots->slot[index], found->hash, (uint64_t)found->address | (uint64_t)found->kind << ADDRESS_BITS,
-                found->length | (uint64_t)found->key_length << LENGTH_BITS, found->expires, found->version);
+                found->length | (uint64_t)found->cost << COST_AT | (uint64_t)found->key_length << KEY_LENGTH_AT, found->expires, found->version);
     return index;
 }
 

@@ -12,15 +12,16 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#define SLOTS_MAGIC 0x31736c6f76766dULL /* "mvvols1" */
+#define SLOTS_MAGIC 0x32736c6f76766dULL /* "mvvols2" */
 #define SLOTS_HEADER 4096
 #define LONGEST_KEY 0xffff
+#define LONGEST_VALUE ((1ULL << 40) - 1)
 
 struct slot {
     _Atomic uint64_t version;
     _Atomic uint64_t hash;    /* 0: never used, where a search ends; 1: deleted */
     _Atomic uint64_t address; /* and the kind in the uppermost byte */
-    _Atomic uint64_t length;  /* and the key's in the upper two bytes */
+    _Atomic uint64_t length;  /* 40 bits; then the class of what it took to make; the key's in the upper two bytes */
     _Atomic uint64_t expires; /* a double, of os_boot_seconds(); 0: never */
 };
 
@@ -42,7 +43,7 @@ struct found {
     uintptr_t address;
     double expires;
     uint16_t key_length;
-    uint8_t kind;
+    uint8_t kind, cost;
 };
 
 enum answer {

@@ -9,6 +9,7 @@
 #include "python/python.h"
 
 #include "platform/shared.h"
+#include "platform/stream.h"
 
 #define LONGEST_MESSAGE (128 << 10)
 
@@ -206,7 +207,29 @@ static PyObject *file_empty(FileObject *self, PyObject *unused) {
     Py_RETURN_NONE;
 }
 
+#define WITHOUT_LOCK (4 << 20) /* bytes from which on a copy lets other threads run: it takes a millisecond */
+
+static PyObject *file_write(FileObject *self, PyObject *args) {
+    Py_ssize_t at;
+    Py_buffer data;
+    if (!PyArg_ParseTuple(args, "ny*:write", &at, &data)) return NULL;
+    bool fits = at >= 0 && data.len <= self->nbytes && at <= self->nbytes - data.len;
+    char *to = (char *)self->base + (fits ? at : 0);
+    if (fits && data.len < WITHOUT_LOCK) stream_copy(to, data.buf, (size_t)data.len);
+    else if (fits) {
+        Py_BEGIN_ALLOW_THREADS
+        stream_copy(to, data.buf, (size_t)data.len);
+        Py_END_ALLOW_THREADS
+    }
+    PyBuffer_Release(&data);
+    if (fits) Py_RETURN_NONE;
+    PyErr_SetString(PyExc_ValueError, "there is no room for it there");
+    return NULL;
+}
+
 static PyMethodDef file_methods[] = {
+    {"write", (PyCFunction)file_write, METH_VARARGS,
+     "write($self, at, data, /)\n--\n\nCopy contiguous bytes to there, for another process: past this one's caches, if they are many."},
     {"fileno", (PyCFunction)file_fileno, METH_NOARGS, "fileno($self, /)\n--\n\nThe descriptor, or -1 if it is closed or not ours any more."},
     {"close", (PyCFunction)file_close, METH_NOARGS, "close($self, /)\n--\n\nThe descriptor alone: the memory stays."},
     {"empty", (PyCFunction)file_empty, METH_NOARGS, "empty($self, /)\n--\n\nGive its pages back; it reads as zeros."},

@@ -58,8 +58,8 @@ static PyObject *index_find(TableObject *self, PyObject *hash) {
 static PyObject *index_get(TableObject *self, PyObject *index) {
     struct found found;
     if (!take_index(self, index, &found)) return NULL;
-    return Py_BuildValue("(KKnKid)", (unsigned long long)found.version, (unsigned long long)found.address,
-                         (Py_ssize_t)record_bytes(&self->slots, &found), (unsigned long long)found.length, (int)found.kind, found.expires);
+    return Py_BuildValue("(KKnKidi)", (unsigned long long)found.version, (unsigned long long)found.address,
+                         (Py_ssize_t)record_bytes(&self->slots, &found), (unsigned long long)found.length, (int)found.kind, found.expires, (int)found.cost);
 }
 
 static PyObject *index_size(TableObject *self, PyObject *args) {
@@ -75,19 +75,19 @@ static PyObject *index_put(TableObject *self, PyObject *args) {
     PyObject *source;
     struct found found = {.index = 0};
     unsigned long long address, length, version;
-    int kind, fd = -1;
-    if (!PyArg_ParseTuple(args, "y*OKKidK:put", &key, &source, &address, &length, &kind, &found.expires, &version)) return NULL;
+    int kind, cost = 0, fd = -1;
+    if (!PyArg_ParseTuple(args, "y*OKKidK|i:put", &key, &source, &address, &length, &kind, &found.expires, &version, &cost)) return NULL;
     int err = 0;
     PyObject *result = NULL;
     if (PyLong_Check(source)) fd = (int)PyLong_AsLong(source);
     else if (PyObject_GetBuffer(source, &value, PyBUF_SIMPLE)) goto end;
-    if (!key.len || key.len > LONGEST_KEY || (fd < 0 && (size_t)value.len != length) || version & 1) {
+    if (!key.len || key.len > LONGEST_KEY || (fd < 0 && (size_t)value.len != length) || version & 1 || length > LONGEST_VALUE) {
         PyErr_SetString(PyExc_ValueError, "no such record");
         goto end;
     }
     found.hash = slots_hash(&self->slots, key.buf, (size_t)key.len);
     found.address = address, found.length = length, found.version = version, found.kind = (uint8_t)kind;
-    found.key_length = (uint16_t)key.len;
+    found.key_length = (uint16_t)key.len, found.cost = (uint8_t)cost;
     err = record_write(&self->slots, &found, key.buf, value.obj ? value.buf : NULL, fd);
     if (err) fail(err, "preadv of a mailbox");
     else {
@@ -178,10 +178,10 @@ static PyMethodDef index_methods[] = {
     {"hash", (PyCFunction)index_hash, METH_O, "hash($self, key, /)\n--\n\nOf an encoded key; the same in the table that this one moves to."},
     {"find", (PyCFunction)index_find, METH_O, "find($self, hash, /)\n--\n\nIts slot, or -1."},
     {"get", (PyCFunction)index_get, METH_O,
-     "get($self, slot, /)\n--\n\n(version, address, bytes of the record, bytes of the value, kind, expires)."},
+     "get($self, slot, /)\n--\n\n(version, address, bytes of the record, bytes of the value, kind, expires, class of its cost)."},
     {"size", (PyCFunction)index_size, METH_VARARGS, "size($self, address, key_length, length, /)\n--\n\nWhat a record takes there."},
     {"put", (PyCFunction)index_put, METH_VARARGS,
-     "put($self, key, value, address, length, kind, expires, version, /)\n--\n\nWrite a record there, and tell of it; the hash. `value` is bytes, or the "
+     "put($self, key, value, address, length, kind, expires, version, cost=0, /)\n--\n\nWrite a record there, and tell of it; the hash. `value` is bytes, or the "
      "descriptor of a file that begins with it."},
     {"remove", (PyCFunction)index_remove, METH_O, "remove($self, slot, /)\n--\n\nNobody finds it any more."},
     {"expire", (PyCFunction)index_expire, METH_VARARGS, "expire($self, slot, expires, /)\n--\n\nIt ends at that time; 0: never."},

@@ -6,6 +6,7 @@
 
 #include "python/python.h"
 
+#include "python/costs.h"
 #include "python/table.h"
 
 #define TRIES 16          /* reads that a writer spoilt, until the keeper is asked */
@@ -72,6 +73,12 @@ static PyObject *table_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 
 static void count_use(_Atomic uint64_t *counter) {
     atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + 1, memory_order_relaxed);
+}
+
+static void count_hit(struct hints_header *counts, uint8_t cost) {
+    count_use(&counts->hits);
+    double saved = atomic_load_explicit(&counts->saved, memory_order_relaxed);
+    atomic_store_explicit(&counts->saved, saved + cost_seconds(cost), memory_order_relaxed);
 }
 
 /* ---- keys ------------------------------------------------------------------------------------------------------------------------- */
@@ -171,7 +178,7 @@ static void count_answer(TableObject *self, enum answer answer, const struct fou
     struct hints_header *counts = (struct hints_header *)self->hints;
     if (answer == SLOT_FOUND) {
         hint_use(&self->hints[HINTS_HEADER + found->index]);
-        count_use(&counts->hits);
+        count_hit(counts, found->cost);
     } else if (answer == SLOT_PURGED) count_use(&counts->purged);
 }
 
@@ -294,9 +301,10 @@ static PyObject *table_scan(TableObject *self, PyObject *args) {
     return Py_BuildValue("(NK)", keys, (unsigned long long)index);
 }
 
-static PyObject *table_hit(TableObject *self, PyObject *unused) {
-    (void)unused;
-    count_use(&((struct hints_header *)self->hints)->hits);
+static PyObject *table_hit(TableObject *self, PyObject *cost) {
+    long class = PyLong_AsLong(cost);
+    if (PyErr_Occurred()) return NULL;
+    count_hit((struct hints_header *)self->hints, (uint8_t)class);
     Py_RETURN_NONE;
 }
 
@@ -310,6 +318,10 @@ static PyObject *get_counts(TableObject *self, void *unused) {
     (void)unused;
     struct hints_header *counts = (struct hints_header *)self->hints;
     return Py_BuildValue("(KKK)", (unsigned long long)counts->hits, (unsigned long long)counts->misses, (unsigned long long)counts->purged);
+}
+static PyObject *get_saved(TableObject *self, void *unused) {
+    (void)unused;
+    return PyFloat_FromDouble(((struct hints_header *)self->hints)->saved);
 }
 static PyObject *get_moved(TableObject *self, void *unused) {
     (void)unused;
@@ -337,7 +349,7 @@ static PyMethodDef table_methods[] = {
      "probe($self, key, /)\n--\n\n(version, expires) if a read would find all of it, or why not. Counts as no use."},
     {"scan", (PyCFunction)table_scan, METH_VARARGS,
      "scan($self, start, most, /)\n--\n\n(encoded keys, where to go on), from slot `start` on; or why that cannot be."},
-    {"hit", (PyCFunction)table_hit, METH_NOARGS, "hit($self, /)\n--\n\nCount a hit that was not by this table."},
+    {"hit", (PyCFunction)table_hit, METH_O, "hit($self, cost, /)\n--\n\nCount a hit that was not by this table, of a value of that class of cost."},
     {"missed", (PyCFunction)table_missed, METH_NOARGS, "missed($self, /)\n--\n\nCount a miss."},
     {NULL, NULL, 0, NULL},
 };
@@ -346,6 +358,7 @@ static PyGetSetDef table_getset[] = {
     {"capacity", (getter)table_get_capacity, NULL, "Slots.", NULL},
     {"used", (getter)table_get_used, NULL, "Slots that have an entry.", NULL},
     {"counts", (getter)get_counts, NULL, "(hits, misses, purged) of this process, through this table.", NULL},
+    {"saved", (getter)get_saved, NULL, "Seconds of making that the hits saved.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 static PyType_Slot table_slots[] = {

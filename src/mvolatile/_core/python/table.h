@@ -23,6 +23,7 @@ typedef struct {
 /* What the keeper may read in each client's hints, before a byte a slot. They are counts of one process, and may lose some. */
 struct hints_header {
     _Atomic uint64_t hits, misses, purged;
+    _Atomic double saved; /* seconds of making */
 };
 
 /* A hint is the uses of a slot since the keeper forgot them. Threads of the client and the keeper write to it without a word; some are lost. */

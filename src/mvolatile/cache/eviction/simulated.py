@@ -11,7 +11,7 @@ from ..store import segment_bytes
 from .evictor import Evictor
 from .policy import Figures, Policy
 
-__all__ = ["Simulated"]
+__all__ = ["Simulated", "SimulatedRegion"]
 
 
 class SimulatedRegion:

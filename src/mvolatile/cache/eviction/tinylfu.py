@@ -1,10 +1,12 @@
 """W-TinyLFU (Einziger, Friedman and Manes, 2017), a region at a time, with a window as large as is best now.
 
-New values are in the window. There CLOCK gives those that are used a second turn; the others are candidates for the
-main part, where most values are. The next one to go there, by CLOCK too, is the victim. The candidate takes its place
-if it was asked for more often lately, and else goes: so what is read once, or in a loop longer than the cache, leaves
-what is used alone. `Sketch` says how often: it counts stores, and visits when the evictor passes. So a hit costs
-nothing, and keys that are gone are known again.
+New values are in the window. There CLOCK gives what was used once a second turn, and what was used twice or more enters
+the main part, as in S3-FIFO (Yang et al., SOSP 2023): beside victims that gathered counts for long, what has just
+become popular would never win. The others are candidates for the main part, where most values are. The next one to go
+there is the victim: by CLOCK with counters, so that what was used often stays for up to three passes. The candidate
+takes its place if it was asked for more often lately, and else goes: so what is read once, or in a loop longer than the
+cache, leaves what is used alone. `Sketch` says how often: it counts stores, and visits when the evictor passes. So a
+hit costs nothing, and keys that are gone are known again.
 
 A large window follows what is new, a small one keeps what is used often, and neither is best everywhere: see
 `miniature.py`. With a window of all there is, this is CLOCK.
@@ -16,13 +18,19 @@ from collections.abc import Hashable
 from contextlib import suppress
 
 from ..._core import Sketch
-from .miniature import Sample, stubbornness
+from .miniature import Sample
 from .policy import FRESH, KEPT, Figures, Policy, Queue, Region, Stay
 from .worth import Worth
 
 __all__ = ["WindowTinyLFU"]
 
 AGAIN_IN_WINDOW, AGAIN_IN_MAIN = Stay(FRESH, 0), Stay(KEPT, 0)
+PROVED = 2
+"""So many visits in one turn of the window, and a value enters the main part without being compared."""
+HALVED = tuple(Stay(KEPT, visits) for visits in range(4))
+"""In the main part half of the visits stay, at most three: or a store might have to wait until all are passed eight
+times over.
+"""
 TURNS = 4
 """Victims that were visited and stay, for each candidate: all might have been."""
 ROUGHLY = 1 / 64
@@ -94,7 +102,7 @@ class WindowTinyLFU(Policy):
         """The window's oldest, if it is too large or there is a candidate to be compared; else the main part's."""
         main, window = self._oldest(KEPT), self._oldest(FRESH)
         total = self.figures.nbytes
-        self._over = total - self._bytes_of_main(main) - self._sample.share * total
+        self._over = total - self._bytes_of_main(main) - self._sample.choice.share * total
         if self._over >= ROUGHLY * total and self._shrink(ROUGHLY * total):
             main, window = self._oldest(KEPT), self._oldest(FRESH)
         if main is None or window is None:
@@ -110,20 +118,32 @@ class WindowTinyLFU(Policy):
         """Those that were visited stay where they are; a candidate may be better than the victim."""
         key, visits = region.keys[slot], region.visits(slot)
         key_hash = _hash_of(key)
-        count = self._count(key_hash, visits)
+        stay = self._verdict(region, slot, visits, self._count(key_hash, visits))
         if (number := self._sample.samples(key_hash)) is not None:
-            self._sample.passed(key, number, visits)
+            self._sample.passed(key, number, visits, 0 if stay is None else stay.visits)
+        return stay
+
+    def _verdict(self, region: Region, slot: int, visits: int, count: int) -> Stay | None:
         in_window = region.queue == FRESH and (region.is_open or region.number in self._queues[FRESH])
         worth = self._worth.see(region, slot)
         if self._worth.differs:
             return self._by_worth(self._worth.of(worth, count), visits > 0, in_window)
+        if visits and in_window:
+            return AGAIN_IN_MAIN if visits >= PROVED and self._sample.choice.share < 1 else AGAIN_IN_WINDOW
         if visits:
-            return AGAIN_IN_WINDOW if in_window else AGAIN_IN_MAIN
+            return HALVED[min(visits // 2, len(HALVED) - 1)]
         if in_window and (
-            self._over >= ROUGHLY * self.figures.nbytes + region.size(slot) or count > self._count_of_victim()
+            self._over >= ROUGHLY * self.figures.nbytes + region.size(slot) or self._is_better(count)
         ):
             return AGAIN_IN_MAIN
         return None
+
+    def _is_better(self, count: int) -> bool:
+        """A candidate, than the next victim."""
+        choice = self._sample.choice
+        return (
+            count >= choice.enough if choice.enough else count > self._count_of_victim() + choice.stubbornness
+        )
 
     def _count(self, key_hash: int, times: int) -> int:
         if self._sketch is None:
@@ -144,14 +164,14 @@ class WindowTinyLFU(Policy):
         return AGAIN_IN_MAIN if self._worth.enters(worth) else None
 
     def _count_of_victim(self) -> int:
-        """At least one, and a little more where a tie is not trusted."""
+        """At least one."""
         region = self._oldest(KEPT)
         if region is not None:
             for slot in range(region.passed, len(region.keys)):
                 if self.figures.lives(region, slot):
                     count = self._count(_hash_of(region.keys[slot]), 0)
-                    return max(1, count) + region.visits(slot) + stubbornness(self._sample.share)
-        return -1
+                    return max(1, count) + region.visits(slot)
+        return -2  # there is none: whoever comes is better
 
     def _shrink(self, roughly: float) -> bool:
         """The window is far too large: what is in its oldest regions is in the main part from now on, without a copy.

@@ -7,11 +7,14 @@ nothing, or what is not older than the last change that had returned when he beg
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-__all__ = ["Broken", "World", "check", "initial", "races", "switches"]
+from . import acts
+from .acts import Act, Model, do, newest, see
+
+__all__ = ["MODEL", "Broken", "World"]
 
 NOTHING, DELETE, CLEAR = -1, 0, -2
 """What may be due, beside the number of a value to be written."""
@@ -61,41 +64,8 @@ class Broken:
     """A reader does not ask whether a clearing is due."""
 
 
-def switches() -> tuple[str, ...]:
-    """The names of all deliberate faults."""
-    return tuple(field.name for field in fields(Broken))
-
-
-_ALL = frozenset(World._fields)
-
-
-@dataclass(frozen=True, slots=True)
-class Act:
-    """One atomic step."""
-
-    label: str
-    change: Callable[[World], tuple[World, Any]]
-    reads: frozenset[str] = _ALL
-    writes: frozenset[str] = _ALL
-
-    def ready(self, world: World) -> bool:
-        """Always."""
-        return True
-
-    def perform(self, world: World) -> tuple[World, Any]:
-        """The world after it, and its result."""
-        return self.change(world)
-
-
-Steps = Generator[Act, Any, None]
-
-
-def _do(label: str, change: Callable[[World], World]) -> Act:
-    return Act(label, lambda world: (change(world), None))
-
-
-def _see(label: str, look: Callable[[World], Any]) -> Act:
-    return Act(label, lambda world: (world, look(world)), writes=frozenset())
+Steps = acts.Steps[World]
+Program = Callable[[Broken], Steps]
 
 
 def _replaced(values: tuple[bool, ...], at: int, value: bool) -> tuple[bool, ...]:
@@ -118,13 +88,13 @@ def _set(broken: Broken, number: int, full: bool = False, waits: bool = False) -
         return _noted(world, DELETE if full else number, broken)
 
     if waits and broken.waits_midway:
-        yield _do(f"store {number} in memory", lambda world: world._replace(memory=number))
-        yield _do("find room in the queue", lambda world: _noted(world, number, broken))
+        yield do(f"store {number} in memory", lambda world: world._replace(memory=number))
+        yield do("find room in the queue", lambda world: _noted(world, number, broken))
     else:
         if waits:
-            yield _see("wait for room in the queue", lambda world: None)
-        yield _do(f"store {number}", change)
-    yield _do("return", lambda world: world._replace(returned=number))
+            yield see("wait for room in the queue", lambda _: None)
+        yield do(f"store {number}", change)
+    yield do("return", lambda world: world._replace(returned=number))
 
 
 def _delete(broken: Broken, number: int) -> Steps:
@@ -133,8 +103,8 @@ def _delete(broken: Broken, number: int) -> Steps:
             return _noted(world, world.due, broken)._replace(memory=0, behind=0)
         return _noted(world._replace(memory=0), DELETE, broken)
 
-    yield _do("delete", change)
-    yield _do("return", lambda world: world._replace(returned=number))
+    yield do("delete", change)
+    yield do("return", lambda world: world._replace(returned=number))
 
 
 def _clear(broken: Broken, number: int) -> Steps:
@@ -142,8 +112,8 @@ def _clear(broken: Broken, number: int) -> Steps:
         world = _noted(world._replace(memory=0), NOTHING, broken)
         return world._replace(behind=0) if broken.cleared_beside else world._replace(clear=True)
 
-    yield _do("clear", change)
-    yield _do("return", lambda world: world._replace(returned=number))
+    yield do("clear", change)
+    yield do("return", lambda world: world._replace(returned=number))
 
 
 def sets_and_deletes(broken: Broken) -> Steps:
@@ -200,10 +170,10 @@ def _write(broken: Broken, fails: bool = False) -> Steps:
     if what == NOTHING:
         return
     if broken.hand_late:
-        yield _do("take it in hand", lambda world: world._replace(hand=what))
+        yield do("take it in hand", lambda world: world._replace(hand=what))
     if not fails:
-        yield _do("write it", write)
-    yield _do("it is over", over)
+        yield do("write it", write)
+    yield do("it is over", over)
 
 
 def writer(broken: Broken) -> Steps:
@@ -223,15 +193,15 @@ def failing(broken: Broken) -> Steps:
 
 def reader(broken: Broken, who: int = 0) -> Steps:
     """A get. What it reads behind it stores in memory, if that is what the key has still."""
-    begun = yield _see("begin", lambda world: world.returned)
-    value = yield _see("look in memory", lambda world: world.memory)
+    begun = yield see("begin", lambda world: world.returned)
+    value = yield see("look in memory", lambda world: world.memory)
     if not value:
         value = yield Act("ask what is due", lambda world: _begin(world, who, broken))
         if value == NOTHING:
-            value = yield _see("read behind", lambda world: world.behind)
-        yield _do("store it in memory", lambda world: _end(world, who, value))
+            value = yield see("read behind", lambda world: world.behind)
+        yield do("store it in memory", lambda world: _end(world, who, value))
     if value and value < begun:
-        yield _do("return it", lambda world: world._replace(wrong=f"newest: {value}, and {begun} was there"))
+        yield acts.assign("return it", wrong=newest(value, begun))
 
 
 def _begin(world: World, who: int, broken: Broken) -> tuple[World, int]:
@@ -267,7 +237,7 @@ def another(broken: Broken) -> Steps:
 def kernel(broken: Broken) -> Steps:
     """What is in memory is taken."""
     for _ in range(2):
-        yield _do("take it", lambda world: world._replace(memory=0))
+        yield do("take it", lambda world: world._replace(memory=0))
 
 
 def forks(broken: Broken) -> Steps:
@@ -281,34 +251,24 @@ def forks(broken: Broken) -> Steps:
         return world._replace(doubted=due, hand=NOTHING, due=NOTHING, clear=False)
 
     yield from _set(broken, 2)
-    yield _do("fork", fork)
+    yield do("fork", fork)
     yield from reader(broken, 0)
 
 
-Program = Callable[[Broken], Steps]
+_AROUND: dict[str, Program] = {"kernel": kernel, "reader": reads_twice}
 
-
-def races() -> Mapping[str, Mapping[str, Program]]:
-    """Programs by race."""
-    around: dict[str, Program] = {"kernel": kernel, "reader": reads_twice}
-    return {
-        "set and deleted": {"changer": sets_and_deletes, "writer": writer, **around},
-        "set twice": {"changer": sets_twice, "writer": writer, **around},
-        "a write fails": {"changer": sets_twice, "writer": failing, **around},
-        "a deletion fails": {"changer": sets_and_deletes, "writer": failing, **around},
-        "no room": {"changer": sets_where_it_is_full, "writer": writer, **around},
-        "waits for room": {"changer": sets_when_there_is_room, "writer": writer, **around},
-        "cleared": {"changer": sets_and_clears, "writer": writer, **around},
-        "two readers": {"changer": sets_and_deletes, "other": another, "writer": writer, **around},
+MODEL = Model(
+    World(stale=(False, False), reading=(False, False)),
+    Broken,
+    {
+        "set and deleted": {"changer": sets_and_deletes, "writer": writer, **_AROUND},
+        "set twice": {"changer": sets_twice, "writer": writer, **_AROUND},
+        "a write fails": {"changer": sets_twice, "writer": failing, **_AROUND},
+        "a deletion fails": {"changer": sets_and_deletes, "writer": failing, **_AROUND},
+        "no room": {"changer": sets_where_it_is_full, "writer": writer, **_AROUND},
+        "waits for room": {"changer": sets_when_there_is_room, "writer": writer, **_AROUND},
+        "cleared": {"changer": sets_and_clears, "writer": writer, **_AROUND},
+        "two readers": {"changer": sets_and_deletes, "other": another, "writer": writer, **_AROUND},
         "a child": {"child": forks, "kernel": kernel},
-    }
-
-
-def initial() -> World:
-    """Nobody reads yet."""
-    return World(stale=(False, False), reading=(False, False))
-
-
-def check(world: World) -> str | None:
-    """What must never be."""
-    return world.wrong or None
+    },
+)

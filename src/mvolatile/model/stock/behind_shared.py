@@ -8,11 +8,14 @@ began. The tier does what it is told, when it is told, by whomever.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass, fields
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
 
-__all__ = ["Broken", "World", "check", "initial", "races", "switches"]
+from . import acts
+from .acts import Act, Model, do, newest, see
+
+__all__ = ["MODEL", "Broken", "World"]
 
 NOBODY = -1
 B, A = 0, 1
@@ -73,41 +76,8 @@ class Broken:
     """All is cleared while somebody is at the key."""
 
 
-def switches() -> tuple[str, ...]:
-    """The names of all deliberate faults."""
-    return tuple(field.name for field in fields(Broken))
-
-
-_ALL = frozenset(World._fields)
-
-
-@dataclass(frozen=True, slots=True)
-class Act:
-    """One atomic step."""
-
-    label: str
-    change: Callable[[World], tuple[World, Any]]
-    reads: frozenset[str] = _ALL
-    writes: frozenset[str] = _ALL
-
-    def ready(self, world: World) -> bool:
-        """Always."""
-        return True
-
-    def perform(self, world: World) -> tuple[World, Any]:
-        """The world after it, and its result."""
-        return self.change(world)
-
-
-Steps = Generator[Act, Any, None]
-
-
-def _do(label: str, change: Callable[[World], World]) -> Act:
-    return Act(label, lambda world: (change(world), None))
-
-
-def _see(label: str, look: Callable[[World], Any]) -> Act:
-    return Act(label, lambda world: (world, look(world)), writes=frozenset())
+Steps = acts.Steps[World]
+Program = Callable[[Broken], Steps]
 
 
 def _queued(world: World, who: int, items: tuple[Item, ...]) -> World:
@@ -129,12 +99,12 @@ def _change(broken: Broken, who: int, what: str) -> Steps:
             return world._replace(due=0, all_due=number), number
         return world._replace(due=number), number
 
-    if not (yield _see("be there", lambda world: world.alive[who])):
+    if not (yield see("be there", lambda world: world.alive[who])):
         return
     number = yield Act(what, hear)
     item = Item(number, number if what == "set" else 0, what == "clear")
-    yield _do("queue it", lambda world: _queued(world, who, (*world.queues[who], item)))
-    yield _do(
+    yield do("queue it", lambda world: _queued(world, who, (*world.queues[who], item)))
+    yield do(
         "return",
         lambda world: world._replace(returned=max(world.returned, number)) if world.alive[who] else world,
     )
@@ -214,10 +184,10 @@ def _bring(broken: Broken, who: int, item: Item) -> Steps:
     answer = yield Act(f"ask for {item.number}", lambda world: _take(world, who, item, broken))
     if answer == "busy":
         return
-    yield _do("take it", lambda world: _queued(world, who, world.queues[who][1:]))
+    yield do("take it", lambda world: _queued(world, who, world.queues[who][1:]))
     if answer == "ok":
-        yield _do("write it", lambda world: _written(world, who, item))
-        yield _do("it is over", lambda world: _over(world, who, item, broken))
+        yield do("write it", lambda world: _written(world, who, item))
+        yield do("it is over", lambda world: _over(world, who, item, broken))
 
 
 def _written(world: World, who: int, item: Item) -> World:
@@ -229,15 +199,15 @@ def _written(world: World, who: int, item: Item) -> World:
 
 def reader(broken: Broken) -> Steps:
     """A get. What it reads behind it stores in memory, if that is what the key has still."""
-    begun = yield _see("begin", lambda world: world.returned)
-    value = yield _see("look in memory", lambda world: world.memory)
+    begun = yield see("begin", lambda world: world.returned)
+    value = yield see("look in memory", lambda world: world.memory)
     if not value:
         if not (yield Act("begin a reading", lambda world: _begin(world, broken))):
             return
-        value = yield _see("read behind", lambda world: world.behind)
-        yield _do("store it in memory", lambda world: _kept(world, value))
+        value = yield see("read behind", lambda world: world.behind)
+        yield do("store it in memory", lambda world: _kept(world, value))
     if value and value < begun:
-        yield _do("return it", lambda world: world._replace(wrong=f"newest: {value}, and {begun} was there"))
+        yield acts.assign("return it", wrong=newest(value, begun))
 
 
 def _begin(world: World, broken: Broken) -> tuple[World, bool]:
@@ -263,7 +233,7 @@ def reads_twice(broken: Broken) -> Steps:
 
 def kernel(_broken: Broken) -> Steps:
     """What is in memory is taken."""
-    yield _do("take it", lambda world: world._replace(memory=0))
+    yield do("take it", lambda world: world._replace(memory=0))
 
 
 def kills_b(broken: Broken) -> Steps:
@@ -273,7 +243,7 @@ def kills_b(broken: Broken) -> Steps:
         world = world._replace(alive=(False, world.alive[A]), queues=((), world.queues[A]))
         return world._replace(due=0) if broken.duty_dies and world.owner == B else world
 
-    yield _do("kill B", kill)
+    yield do("kill B", kill)
 
 
 def kills_keeper(broken: Broken) -> Steps:
@@ -285,46 +255,36 @@ def kills_keeper(broken: Broken) -> Steps:
             return world._replace(due=0, all_due=0, hand=NOBODY, in_hand=0, owner=NOBODY)
         return world._replace(hand=NOBODY, in_hand=0) if broken.hand_unfiled else world
 
-    yield _do("kill the keeper", kill)
+    yield do("kill the keeper", kill)
 
 
-Program = Callable[[Broken], Steps]
+_B: dict[str, Program] = {"B": sets(B), "B_writes": writer(B)}
+_A: dict[str, Program] = {"A": deletes(A), "A_writes": writer(A)}
+_AROUND: dict[str, Program] = {"kernel": kernel, "reader": reader}
 
-
-def races() -> Mapping[str, Mapping[str, Program]]:
-    """Programs by race."""
-    b: dict[str, Program] = {"B": sets(B), "B_writes": writer(B)}
-    a: dict[str, Program] = {"A": deletes(A), "A_writes": writer(A)}
-    around: dict[str, Program] = {"kernel": kernel, "reader": reader}
-    return {
-        "set and deleted": {**b, **a, **around},
-        "set twice": {**b, "A": sets(A), "A_writes": writer(A), **around},
-        "a client is killed": {**b, "killer": kills_b, "A_writes": writer(A), **around},
-        "the keeper is killed": {**b, **a, "killer": kills_keeper, "reader": reader},
+MODEL = Model(
+    World(),
+    Broken,
+    {
+        "set and deleted": {**_B, **_A, **_AROUND},
+        "set twice": {**_B, "A": sets(A), "A_writes": writer(A), **_AROUND},
+        "a client is killed": {**_B, "killer": kills_b, "A_writes": writer(A), **_AROUND},
+        "the keeper is killed": {**_B, **_A, "killer": kills_keeper, "reader": reader},
         "both are killed": {
-            **b,
+            **_B,
             "killer": kills_b,
             "killer_too": kills_keeper,
             "A_writes": writer(A),
             "reader": reader,
         },
-        "read and deleted": {**a, "kernel": kernel, "reader": reads_twice},
-        "cleared": {**b, "A": clears(A), "A_writes": writer(A), **around},
+        "read and deleted": {**_A, "kernel": kernel, "reader": reads_twice},
+        "cleared": {**_B, "A": clears(A), "A_writes": writer(A), **_AROUND},
         "cleared and killed": {
             "B": clears(B),
             "B_writes": writer(B),
             "killer": kills_b,
             "A_writes": writer(A),
-            **around,
+            **_AROUND,
         },
-    }
-
-
-def initial() -> World:
-    """Nothing is due."""
-    return World()
-
-
-def check(world: World) -> str | None:
-    """What must never be."""
-    return world.wrong or None
+    },
+)

@@ -7,11 +7,14 @@ end does, not how soon.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-__all__ = ["Act", "Broken", "World", "check", "races", "switches"]
+from . import acts
+from .acts import Act, Model, assign, do, see, wait
+
+__all__ = ["MODEL", "Broken", "World"]
 
 
 class World(NamedTuple):
@@ -79,41 +82,11 @@ class Broken:
     """Who is told does not look whether somebody forks."""
 
 
-def switches() -> tuple[str, ...]:
-    """The names of all deliberate faults."""
-    return tuple(field.name for field in fields(Broken))
+Steps = acts.Steps[World]
+Program = Callable[[Broken], Steps]
 
 
-_ALL = frozenset(World._fields)
-
-
-@dataclass(frozen=True, slots=True)
-class Act:
-    """One atomic step."""
-
-    label: str
-    change: Callable[[World], tuple[World, Any]]
-    ready: Callable[[World], bool] = lambda world: True
-    reads: frozenset[str] = _ALL
-    writes: frozenset[str] = _ALL
-
-    def perform(self, world: World) -> tuple[World, Any]:
-        """The world after it, and its result."""
-        return self.change(world)
-
-
-Steps = Generator[Act, Any, None]
-
-
-def _set(label: str, ready: Callable[[World], bool] = lambda world: True, **values: Any) -> Act:
-    return Act(label, lambda world: (world._replace(**values), None), ready)
-
-
-def _see(label: str, look: Callable[[World], Any]) -> Act:
-    return Act(label, lambda world: (world, look(world)), writes=frozenset())
-
-
-def _by_number(what: str) -> Act:
+def _by_number(what: str) -> Act[World]:
     def use(world: World) -> tuple[World, Any]:
         return (world._replace(touched=what) if world.number == "the program" else world), None
 
@@ -127,43 +100,37 @@ def _first_table(world: World, broken: Broken) -> frozenset[str]:
 def watcher(broken: Broken) -> Steps:
     """`watch()`."""
     if broken.shared_table:
-        yield _set("open the sources", number="ours", opened=1)
+        yield assign("open the sources", number="ours", opened=1)
     else:
-        yield Act("a table of its own", lambda world: (world._replace(own=_first_table(world, broken)), None))
-        yield Act(
-            "open the sources", lambda world: (world._replace(own=world.own | {"source"}, opened=1), None)
-        )
+        yield do("a table of its own", lambda world: world._replace(own=_first_table(world, broken)))
+        yield do("open the sources", lambda world: world._replace(own=world.own | {"source"}, opened=1))
     while True:
-        yield Act(
-            "poll",
-            lambda world: (world, None),
-            lambda w: bool(w.pressure or (w.ended and not broken.end_unseen)),
-        )
-        if (yield _see("look at the word", lambda world: world.ended)):
+        yield wait("poll", lambda w: bool(w.pressure or (w.ended and not broken.end_unseen)))
+        if (yield see("look at the word", lambda world: world.ended)):
             break
         if broken.shared_table:
             yield _by_number("read")
-        yield _set("take the event", pressure=0)
+        yield assign("take the event", pressure=0)
         if broken.woken_before_told:
-            yield _set("wake", asleep=0)
-        yield _set("set the bit", pressed=1)
+            yield assign("wake", asleep=0)
+        yield assign("set the bit", pressed=1)
         if not broken.woken_before_told:
-            yield _set("wake", asleep=0)
+            yield assign("wake", asleep=0)
     if broken.shared_table:
         yield _by_number("close")
-    yield _set("empty the table", own=frozenset())
+    yield assign("empty the table", own=frozenset())
 
 
 def waiter(broken: Broken, once: bool = False) -> Steps:
     """`listener_wait()` in a loop, and the telling of a cache; `once`: until it is told."""
     while True:
-        seen = yield _see("look at the word", lambda world: (world.pressed, world.ended))
+        seen = yield see("look at the word", lambda world: (world.pressed, world.ended))
         if seen[1]:
             break
         if seen[0]:
-            yield _set("take the bit", pressed=0)
-            yield _set("take the cache's lock", lambda world: not world.lock, lock=1)
-            yield _set("let go of it", lock=0)
+            yield assign("take the bit", pressed=0)
+            yield assign("take the cache's lock", lambda world: not world.lock, lock=1)
+            yield assign("let go of it", lock=0)
             if once:
                 break
             continue
@@ -173,95 +140,96 @@ def waiter(broken: Broken, once: bool = False) -> Steps:
             return world._replace(asleep=1 if same else 0), None
 
         yield Act("fall asleep", fall_asleep)
-        yield Act("sleep", lambda world: (world, None), lambda world: not world.asleep)
-    yield _set("end", waiter_gone=1)
+        yield wait("sleep", lambda world: not world.asleep)
+    yield assign("end", waiter_gone=1)
 
 
 def kernel(broken: Broken) -> Steps:
     """Pressure, once there is who is told."""
-    yield _set("pressure", lambda world: bool(world.opened), pressure=1)
+    yield assign("pressure", lambda world: bool(world.opened), pressure=1)
 
 
 def program(broken: Broken) -> Steps:
     """Closes all descriptors, opens a file of its own, and reads what it wrote to the pipe until it ends."""
-    yield Act("close all", lambda world: (world._replace(number="", pipe=0), None), lambda w: bool(w.opened))
-    yield _set("open a file", number="the program")
-    yield Act(
-        "read to the end of the pipe",
-        lambda world: (world, None),
-        lambda w: not w.pipe and "pipe" not in w.own,
-    )
+    yield assign("close all", lambda world: bool(world.opened), number="", pipe=0)
+    yield assign("open a file", number="the program")
+    yield wait("read to the end of the pipe", lambda w: not w.pipe and "pipe" not in w.own)
 
 
 def closer(broken: Broken) -> Steps:
     """`ignore()` of the last cache, which waits."""
     yield from _end(broken)
-    yield Act("join", lambda world: (world, None), lambda world: bool(world.waiter_gone))
+    yield wait("join", lambda world: bool(world.waiter_gone))
 
 
 def finalizer(broken: Broken) -> Steps:
     """The same in the middle of a change."""
-    yield _set("take the cache's lock", lambda world: not world.lock, lock=1)
+    yield assign("take the cache's lock", lambda world: not world.lock, lock=1)
     yield from _end(broken)
     if broken.finalizer_waits:
-        yield Act("join", lambda world: (world, None), lambda world: bool(world.waiter_gone))
-    yield _set("let go of it", lock=0)
+        yield wait("join", lambda world: bool(world.waiter_gone))
+    yield assign("let go of it", lock=0)
 
 
 def _end(broken: Broken) -> Steps:
-    yield _set("set the end", ended=1)
+    yield assign("set the end", ended=1)
     if broken.ended_by_number:
         yield _by_number("write")
-    yield _set("wake", asleep=0)
+    yield assign("wake", asleep=0)
 
 
 def child(broken: Broken) -> Steps:
     """Forked in C at any moment; it changes its cache, and asks the monitor that it has a copy of."""
-    yield Act("fork", lambda world: (world._replace(born=1, child_lock=world.lock), None))
+    yield do("fork", lambda world: world._replace(born=1, child_lock=world.lock))
     if not broken.child_keeps_lock:
-        yield _set("catch_up()", child_lock=0)
-    yield _set("take its lock", lambda world: not world.child_lock, child_lock=1)
-    yield _set("let go of it", child_lock=0)
+        yield assign("catch_up()", child_lock=0)
+    yield assign("take its lock", lambda world: not world.child_lock, child_lock=1)
+    yield assign("let go of it", child_lock=0)
     if broken.child_sleeps:
-        yield Act("sleep", lambda world: (world, None), lambda world: False)
+        yield wait("sleep", lambda world: False)
 
 
 def told(broken: Broken) -> Steps:
     """`begin_work()`, what is done then, and `end_work()`, of the caches' thread."""
     while True:
-        yield _set("work", working=1)
-        if broken.told_unlooked or not (yield _see("look who forks", lambda world: world.forking)):
+        yield assign("work", working=1)
+        if broken.told_unlooked or not (yield see("look who forks", lambda world: world.forking)):
             break
-        yield _set("do not", working=0)
-        yield Act("wait for the fork", lambda world: (world, None), lambda world: not world.forking)
-    yield _set("want Python's lock", wanted=1)
-    yield _set("take it", lambda world: not world.python, python="told", wanted=0)
-    yield _set("let go of it", python="")
-    yield _set("wait again", working=0)
+        yield assign("do not", working=0)
+        yield wait("wait for the fork", lambda world: not world.forking)
+    yield assign("want Python's lock", wanted=1)
+    yield assign("take it", lambda world: not world.python, python="told", wanted=0)
+    yield assign("let go of it", python="")
+    yield assign("wait again", working=0)
 
 
 def forker(broken: Broken) -> Steps:
     """`quiet()`, a fork in C by a thread that has Python's lock, and `loud()`."""
-    yield _set("take Python's lock", lambda world: not world.python, python="forker")
+    yield assign("take Python's lock", lambda world: not world.python, python="forker")
     if not broken.fork_unquiet:
-        yield _set("begin to fork", forking=1)
-        if (yield _see("look who works", lambda world: world.working)):
+        yield assign("begin to fork", forking=1)
+        if (yield see("look who works", lambda world: world.working)):
             if not broken.fork_holds_lock:
-                yield _set("let go of Python's lock", python="")
-            yield Act("wait for who works", lambda world: (world, None), lambda world: not world.working)
+                yield assign("let go of Python's lock", python="")
+            yield wait("wait for who works", lambda world: not world.working)
             if not broken.fork_holds_lock:
-                yield _set("take it again", lambda world: not world.python, python="forker")
-    yield Act("fork", lambda world: (world._replace(child_wanted=world.wanted), None))
-    yield _set("have forked", forking=0)
-    yield _set("let go of Python's lock", python="")
+                yield assign("take it again", lambda world: not world.python, python="forker")
+    yield do("fork", lambda world: world._replace(child_wanted=world.wanted))
+    yield assign("have forked", forking=0)
+    yield assign("let go of Python's lock", python="")
 
 
-Program = Callable[[Broken], Steps]
+def check(world: World) -> str | None:
+    """What must never be."""
+    if world.child_wanted:
+        return "no_phantom: the child gives way to a thread that it has not"
+    return f"no_foreign_touch: {world.touched} of the program's file" if world.touched else None
 
 
-def races() -> Mapping[str, Mapping[str, Program]]:
-    """Programs by race; a watcher that nobody ends may wait for ever."""
-    return {
+MODEL = Model(
+    World(),
+    Broken,
+    {
         "told": {"watcher": watcher, "waiter": lambda broken: waiter(broken, once=True), "kernel": kernel},
         "all closed": {
             "watcher": watcher,
@@ -279,11 +247,7 @@ def races() -> Mapping[str, Mapping[str, Program]]:
             "child": child,
         },
         "forked in C beside who is told": {"told": told, "forker": forker},
-    }
-
-
-def check(world: World) -> str | None:
-    """What must never be."""
-    if world.child_wanted:
-        return "no_phantom: the child gives way to a thread that it has not"
-    return f"no_foreign_touch: {world.touched} of the program's file" if world.touched else None
+    },
+    check,
+    daemons={"told": ("watcher",)},  # nobody ends it
+)

@@ -7,11 +7,15 @@ making began. Segments have numbers; what is sealed is volatile, and a child has
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
-__all__ = ["Broken", "World", "check", "races", "switches"]
+from . import acts
+from .acts import Act, Model, assign, do, newest, see
+
+__all__ = ["MODEL", "Broken", "World"]
 
 
 class World(NamedTuple):
@@ -55,54 +59,16 @@ class Broken:
     """A child stores before it has caught up."""
 
 
-def switches() -> tuple[str, ...]:
-    """The names of all deliberate faults."""
-    return tuple(field.name for field in fields(Broken))
-
-
-_ALL = frozenset(World._fields)
-
-
-def _always(_: World) -> bool:
-    return True
-
-
-@dataclass(frozen=True, slots=True)
-class Act:
-    """One atomic step."""
-
-    label: str
-    change: Callable[[World], tuple[World, Any]]
-    when: Callable[[World], bool] = _always
-    reads: frozenset[str] = _ALL
-    writes: frozenset[str] = _ALL
-
-    def ready(self, world: World) -> bool:
-        """Whether it can be made now."""
-        return self.when(world)
-
-    def perform(self, world: World) -> tuple[World, Any]:
-        """The world after it, and its result."""
-        return self.change(world)
-
-
-Steps = Generator[Act, Any, None]
-
-
-def _do(label: str, change: Callable[[World], World], when: Callable[[World], bool] = _always) -> Act:
-    return Act(label, lambda world: (change(world), None), when)
-
-
-def _see(label: str, look: Callable[[World], Any]) -> Act:
-    return Act(label, lambda world: (world, look(world)), writes=frozenset())
+Steps = acts.Steps[World]
+Program = Callable[[Broken], Steps]
 
 
 # ---- a store
 
 
-def _put(broken: Broken, who: str, number: int, call: bool = False) -> Generator[Act, Any, bool]:
+def _put(broken: Broken, who: str, number: int, call: bool = False) -> Generator[Act[World], Any, bool]:
     """`put_bytes`; False where the long way is to be gone."""
-    seen = yield _see("is it armed", lambda world: (world.armed, world.forks == world.known))
+    seen = yield see("is it armed", lambda world: (world.armed, world.forks == world.known))
     if not seen[0] or not (seen[1] or broken.forks_unasked):
         return False
     if not broken.lock_unasked:
@@ -111,11 +77,11 @@ def _put(broken: Broken, who: str, number: int, call: bool = False) -> Generator
             return False
     table = yield Act("is all as usual", lambda world: _usual(world, broken, seen[0], call))
     if table:
-        yield _do("copy it into the segment", lambda world: _written(world, table))
-        yield _do("publish it", lambda world: world._replace(value=number, stored=max(number, world.stored)))
-        yield _do("it is whole", lambda world: world._replace(torn=False))
+        yield do("copy it into the segment", lambda world: _written(world, table))
+        yield do("publish it", lambda world: world._replace(value=number, stored=max(number, world.stored)))
+        yield do("it is whole", lambda world: world._replace(torn=False))
     if not broken.lock_unasked:
-        yield _do("unlock", lambda world: world._replace(owner=""))
+        yield do("unlock", lambda world: world._replace(owner=""))
     return bool(table)
 
 
@@ -153,7 +119,7 @@ def _free(world: World) -> bool:
 
 def _long(broken: Broken, who: str, number: int, call: bool = False) -> Steps:
     """`store_carefully`, and `store_made`."""
-    yield _do("begin the change", lambda world: _begin(world, who, broken), _free)
+    yield do("begin the change", lambda world: _begin(world, who, broken), _free)
 
     def store(world: World) -> World:
         if call and world.stale and not broken.stale_unasked:
@@ -162,16 +128,16 @@ def _long(broken: Broken, who: str, number: int, call: bool = False) -> Steps:
         stale, stored = world.stale or (world.call and not call), max(number, world.stored)
         return world._replace(open=opened, value=number, stale=stale, stored=stored)
 
-    yield _do("store it", store)
-    yield _do("arm", lambda world: world._replace(armed=world.open, torn=False))
-    yield _do("unlock", lambda world: world._replace(owner=""))
+    yield do("store it", store)
+    yield do("arm", lambda world: world._replace(armed=world.open, torn=False))
+    yield do("unlock", lambda world: world._replace(owner=""))
 
 
 def _set(broken: Broken, number: int) -> Steps:
     plain = yield from _put(broken, "setter", number)
     if not plain:
         yield from _long(broken, "setter", number)
-    yield _do("return", lambda world: world._replace(returned=number))
+    yield do("return", lambda world: world._replace(returned=number))
 
 
 def sets_twice(broken: Broken) -> Steps:
@@ -185,14 +151,14 @@ def sets_twice(broken: Broken) -> Steps:
 
 def seals(broken: Broken) -> Steps:
     """A change that seals the segment, and opens none; and one that opens the next, and gives up the value."""
-    yield _do("begin the change", lambda world: _begin(world, "other", broken), _free)
-    yield _do("seal", lambda world: world._replace(open=0))
-    yield _do("it is whole", lambda world: world._replace(torn=False))
-    yield _do("unlock", lambda world: world._replace(owner=""))
-    yield _do("begin the change", lambda world: _begin(world, "other", broken), _free)
-    yield _do("evict, and open the next", lambda world: world._replace(open=2, value=0))
-    yield _do("arm", lambda world: world._replace(armed=2, torn=False))
-    yield _do("unlock", lambda world: world._replace(owner=""))
+    yield do("begin the change", lambda world: _begin(world, "other", broken), _free)
+    yield do("seal", lambda world: world._replace(open=0))
+    yield do("it is whole", lambda world: world._replace(torn=False))
+    yield do("unlock", lambda world: world._replace(owner=""))
+    yield do("begin the change", lambda world: _begin(world, "other", broken), _free)
+    yield do("evict, and open the next", lambda world: world._replace(open=2, value=0))
+    yield do("arm", lambda world: world._replace(armed=2, torn=False))
+    yield do("unlock", lambda world: world._replace(owner=""))
 
 
 def makes(broken: Broken) -> Steps:
@@ -206,52 +172,50 @@ def makes(broken: Broken) -> Steps:
     number = yield Act("look, or begin to make it", begin, _free)
     if not number:
         return
-    yield _do("it is made", lambda world: world)
+    yield do("it is made", lambda world: world)
     plain = yield from _put(broken, "maker", number, call=True)
     if not plain:
         yield from _long(broken, "maker", number, call=True)
-    yield _do("the call is over", lambda world: world._replace(call=False), _free)
+    yield do("the call is over", lambda world: world._replace(call=False), _free)
 
 
 def takes(broken: Broken) -> Steps:
     """The kernel takes what is sealed; here, the value goes for whatever reason."""
-    yield _do("take it", lambda world: world._replace(value=0))
+    yield do("take it", lambda world: world._replace(value=0))
 
 
 def reads(broken: Broken) -> Steps:
     """A get: nothing, or what is not older than the last store that had returned when it began."""
     for _ in range(2):
-        begun = yield _see("begin", lambda world: world.returned)
-        value = yield _see("read", lambda world: world.value)
+        begun = yield see("begin", lambda world: world.returned)
+        value = yield see("read", lambda world: world.value)
         if value and value < begun:
-            found = f"newest: {value}, and {begun} was there"
-            yield _do("return it", lambda world, found=found: world._replace(wrong=found))  # type: ignore[misc]
+            yield assign("return it", wrong=newest(value, begun))
 
 
 def forks(broken: Broken) -> Steps:
     """The setter forks, whatever others are in the middle of; we are the child, which has none of them."""
-    yield _do("fork", lambda world: world._replace(forks=1))
+    yield do("fork", lambda world: world._replace(forks=1))
     yield from _set(broken, 2)
+
+
+def _in_the_parent(act: Act[World], world: World) -> bool:
+    return not world.forks and act.ready(world)
 
 
 def left_behind(broken: Broken) -> Steps:
     """A thread of the parent's, which stops where it is."""
     for act in seals(broken):
-        yield Act(act.label, act.change, lambda world, act=act: not world.forks and act.when(world))  # type: ignore[misc]
+        yield Act(act.label, act.perform, partial(_in_the_parent, act))
 
 
-Program = Callable[[Broken], Steps]
-
-
-def races() -> Mapping[str, Mapping[str, Program]]:
-    """Programs by race; ``left`` is a thread that a child does not have."""
-    return {
+MODEL = Model(
+    World(),
+    Broken,
+    {
         "sealed": {"setter": sets_twice, "other": seals, "reader": reads},
         "made": {"setter": sets_twice, "maker": makes, "kernel": takes, "reader": reads},
         "a child": {"child": forks, "left": left_behind},
-    }
-
-
-def check(world: World) -> str | None:
-    """What must never be."""
-    return world.wrong or None
+    },
+    daemons={"a child": ("left",)},
+)

@@ -7,12 +7,15 @@ of one version throughout, and not older than what had been stored when the read
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
-__all__ = ["Act", "Broken", "World", "check", "races", "switches"]
+from . import acts
+from .acts import Act, Model, assign, newest, see, wait
+
+__all__ = ["MODEL", "Broken", "World"]
 
 GONE, ZEROS, FOREIGN = -1, 0, -2
 """A page that faults; one that reads as zeros; one of a process that has the keeper's number, or of its other data."""
@@ -77,45 +80,11 @@ class Broken:
     """Each keeper begins its versions at the same number."""
 
 
-def switches() -> tuple[str, ...]:
-    """The names of all deliberate faults."""
-    return tuple(field.name for field in fields(Broken))
+Steps = acts.Steps[World]
+Program = Callable[[Broken], Steps]
 
 
-_ALL = frozenset(World._fields)
-
-
-@dataclass(frozen=True, slots=True)
-class Act:
-    """One atomic step."""
-
-    label: str
-    change: Callable[[World], tuple[World, Any]]
-    ready: Callable[[World], bool] = lambda world: True
-    reads: frozenset[str] = _ALL
-    writes: frozenset[str] = _ALL
-
-    def perform(self, world: World) -> tuple[World, Any]:
-        """The world after it, and its result."""
-        return self.change(world)
-
-
-Steps = Generator[Act, Any, None]
-
-
-def _set(label: str, ready: Callable[[World], bool] = lambda world: True, **values: Any) -> Act:
-    return Act(label, lambda world: (world._replace(**values), None), ready)
-
-
-def _see(label: str, look: Callable[[World], Any]) -> Act:
-    return Act(label, lambda world: (world, look(world)), writes=frozenset())
-
-
-def _see_when(label: str, ready: Callable[[World], bool]) -> Act:
-    return Act(label, lambda world: (world, None), ready, writes=frozenset())
-
-
-def _write(page: int, what: int) -> Act:
+def _write(page: int, what: int) -> Act[World]:
     def change(world: World) -> tuple[World, Any]:
         if world.lives != 1:
             return world, None
@@ -126,20 +95,20 @@ def _write(page: int, what: int) -> Act:
 
 def reader(broken: Broken, stamped: bool = False) -> Steps:
     """`read_value()`; what is not believed is a miss, or is tried again, which is a read of its own."""
-    begun = yield _see("begin", lambda world: world.returned)
-    if (yield _see("look whether the table has moved", lambda world: world.moved)):
+    begun = yield see("begin", lambda world: world.returned)
+    if (yield see("look whether the table has moved", lambda world: world.moved)):
         return
-    version = yield _see("look at the version", lambda world: world.version)
+    version = yield see("look at the version", lambda world: world.version)
     if version % 2 or not version:
         return
-    address = yield _see("look at the address", lambda world: world.address)
-    length = yield _see("look at the length", lambda world: world.length)
+    address = yield see("look at the address", lambda world: world.address)
+    length = yield see("look at the length", lambda world: world.length)
     # slots_find() looks at the version here, too: no length is allocated that no record had. It decides nothing.
-    whose = yield _see("find the process", lambda world: world.lives)
+    whose = yield see("find the process", lambda world: world.lives)
     copied = []
     for page in (address, address + 1):
         copy = partial(_seen, page=page, whose=whose)
-        copied.append((yield _see(f"copy page {page}", copy)))
+        copied.append((yield see(f"copy page {page}", copy)))
     if GONE in copied or not whose:
         return
     proofs = copied if stamped and not broken.first_page_alone else copied[:1]
@@ -147,17 +116,17 @@ def reader(broken: Broken, stamped: bool = False) -> Steps:
         return
     if (
         not broken.version_unchecked
-        and (yield _see("look at the version", lambda world: world.version)) != version
+        and (yield see("look at the version", lambda world: world.version)) != version
     ):
         return
-    if not broken.moved_unseen and (yield _see("look whether it has moved", lambda world: world.moved)):
+    if not broken.moved_unseen and (yield see("look whether it has moved", lambda world: world.moved)):
         return
     if set(copied) != {copied[0]} or copied[0] <= 0:
-        yield _set("believe what is none", wrong=f"whole: {copied} for version {version}")
+        yield assign("believe what is none", wrong=f"whole: {copied} for version {version}")
     elif length != copied[0]:
-        yield _set("believe what is cut", wrong=f"whole: {copied[0]} with the length of {length}")
+        yield assign("believe what is cut", wrong=f"whole: {copied[0]} with the length of {length}")
     elif copied[0] < begun:
-        yield _set("believe what is old", wrong=f"newest: {copied[0]}, and {begun} was there")
+        yield assign("believe what is old", wrong=newest(copied[0], begun))
 
 
 def _seen(world: World, page: int, whose: int) -> int:
@@ -170,15 +139,15 @@ def _seen(world: World, page: int, whose: int) -> int:
 def _store(broken: Broken, version: int, address: int) -> Steps:
     """`put()`: the record, the slot, the answer."""
     if broken.answered_early:
-        yield _set("answer", returned=version)
+        yield assign("answer", returned=version)
     yield _write(address, version)
     yield _write(address + 1, version)
     if not broken.words_unannounced:
-        yield _set("make the version odd", version=version | 1)
-    yield _set("write the address", address=address)
-    yield _set("write the length", length=version)
-    yield _set("write the version", version=version)
-    yield _set("answer", returned=version)
+        yield assign("make the version odd", version=version | 1)
+    yield assign("write the address", address=address)
+    yield assign("write the length", length=version)
+    yield assign("write the version", version=version)
+    yield assign("answer", returned=version)
 
 
 def overwriter(broken: Broken) -> Steps:
@@ -190,12 +159,12 @@ def overwriter(broken: Broken) -> Steps:
 def mover(broken: Broken) -> Steps:
     """The table moves; then the newer one tells of another record, and the old one's memory is used anew."""
     if not broken.moved_late:
-        yield _set("say that it has moved", moved=1)
+        yield assign("say that it has moved", moved=1)
     yield _write(2, 4)
     yield _write(3, 4)
-    yield _set("answer", returned=4)
+    yield assign("answer", returned=4)
     if broken.moved_late:
-        yield _set("say that it has moved", moved=1)
+        yield assign("say that it has moved", moved=1)
     yield _write(0, FOREIGN)
     yield _write(1, FOREIGN)
 
@@ -208,19 +177,19 @@ def purger(broken: Broken, left: int = GONE) -> Steps:
 
 def huge_purger(broken: Broken) -> Steps:
     """The kernel takes a huge page: all that lies on it in one step, of whatever record."""
-    yield Act("take the huge page", lambda world: (world._replace(pages=(GONE,) * 4), None))
+    yield assign("take the huge page", pages=(GONE,) * 4)
 
 
 def giver_up(broken: Broken) -> Steps:
     """A client stores over one connection, gives up its next store over another, and stores over the first again."""
     yield _send(0, 4)
-    yield _set("have the answer", lambda world: world.returned == 4)
+    yield assign("have the answer", lambda world: world.returned == 4)
     yield _send(1, 6)
     yield _send(0, 8)
-    yield _set("have the answer", lambda world: world.returned == 8, over=1)
+    yield assign("have the answer", lambda world: world.returned == 8, over=1)
 
 
-def _send(line: int, version: int) -> Act:
+def _send(line: int, version: int) -> Act[World]:
     def change(world: World) -> tuple[World, Any]:
         sent = (version, world.sent[1]) if not line else (world.sent[0], version)
         queue = world.queue if line in world.queue else (*world.queue, line)
@@ -264,41 +233,41 @@ def toucher(broken: Broken) -> Steps:
 def killer(broken: Broken) -> Steps:
     """The keeper dies, its memory goes before its lock does, and another process has its number then."""
     if broken.unlocked_first:
-        yield _set("let the lock go", locked=0)
-    yield _set("the memory goes", lives=0)
-    yield _set("let the lock go", locked=0)
-    yield _set("another process of that number", lives=2)
+        yield assign("let the lock go", locked=0)
+    yield assign("the memory goes", lives=0)
+    yield assign("let the lock go", locked=0)
+    yield assign("another process of that number", lives=2)
 
 
 def successor(broken: Broken) -> Steps:
     """A new keeper, which has another table, and a store that returns."""
-    yield _set("take the lock", lambda world: not world.locked, locked=1)
-    yield _set("answer", returned=100)
+    yield assign("take the lock", lambda world: not world.locked, locked=1)
+    yield assign("answer", returned=100)
 
 
 def attacher(broken: Broken) -> Steps:
     """A thread of a client attaches to the next keeper."""
-    yield _set("attach", lambda world: world.returned == 100, attached=1)
+    yield assign("attach", lambda world: world.returned == 100, attached=1)
 
 
 def looker(broken: Broken) -> Steps:
     """Another thread of it looks for the key, which the dead keeper's table has not, and the next one's may have."""
-    begun = yield _see("begin", lambda world: world.returned)
-    if (yield _see("take the table", lambda world: world.attached)):
+    begun = yield see("begin", lambda world: world.returned)
+    if (yield see("take the table", lambda world: world.attached)):
         return  # it has what there is
     if (
         not broken.dead_table_believed
-        and (yield _see("look whether its keeper lives", lambda world: world.lives)) != 1
+        and (yield see("look whether its keeper lives", lambda world: world.lives)) != 1
     ):
-        yield _see_when("wait for who attaches", lambda world: world.attached == 1)
+        yield wait("wait for who attaches", lambda world: world.attached == 1)
         return
     if begun == 100:
-        yield _set("believe that there is none", wrong="newest: a miss, and 100 was there")
+        yield assign("believe that there is none", wrong="newest: a miss, and 100 was there")
 
 
 def changer(broken: Broken) -> Steps:
     """A client reads, and has the value changed if it is the one still (`incr`, `pop`)."""
-    version, value = yield _see("read", lambda world: (world.version, world.returned))
+    version, value = yield see("read", lambda world: (world.version, world.returned))
 
     def change(world: World) -> tuple[World, Any]:
         if world.version == version and world.returned != value:
@@ -310,16 +279,14 @@ def changer(broken: Broken) -> Steps:
 
 def storing_successor(broken: Broken) -> Steps:
     """A new keeper, and what somebody stores there."""
-    yield _set("take the lock", lambda world: not world.locked, locked=1)
-    yield _set("store", version=2 if broken.versions_anew else 100, returned=100)
+    yield assign("take the lock", lambda world: not world.locked, locked=1)
+    yield assign("store", version=2 if broken.versions_anew else 100, returned=100)
 
 
-Program = Callable[[Broken], Steps]
-
-
-def races() -> Mapping[str, Mapping[str, Program]]:
-    """Programs by race."""
-    return {
+MODEL = Model(
+    World(),
+    Broken,
+    {
         "overwritten": {"keeper": overwriter, "reader": reader},
         "overwritten, two readers": {"keeper": overwriter, "reader": reader, "other": reader},
         "purged": {"kernel": purger, "keeper": toucher, "reader": reader},
@@ -340,9 +307,5 @@ def races() -> Mapping[str, Mapping[str, Program]]:
         "changed at a version": {"kernel": killer, "successor": storing_successor, "client": changer},
         "death": {"kernel": killer, "successor": successor, "reader": reader},
         "overwritten and killed": {"keeper": overwriter, "kernel": killer, "reader": reader},
-    }
-
-
-def check(world: World) -> str | None:
-    """What must never be."""
-    return world.wrong or None
+    },
+)

@@ -8,11 +8,14 @@ last deletion that had returned when he asked. `shared/storage.py`, `leases.py`,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass, fields
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
 
-__all__ = ["Act", "Broken", "World", "check", "initial", "races", "switches"]
+from . import acts
+from .acts import Act, Model, do, newest, see, wait
+
+__all__ = ["MODEL", "Broken", "World"]
 
 
 class World(NamedTuple):
@@ -57,45 +60,15 @@ class Broken:
     """What a refresh makes is stored whatever was changed since."""
 
 
-def switches() -> tuple[str, ...]:
-    """The names of all deliberate faults."""
-    return tuple(field.name for field in fields(Broken))
+Steps = acts.Steps[World]
+Program = Callable[[Broken], Steps]
 
 
-_ALL = frozenset(World._fields)
-
-
-@dataclass(frozen=True, slots=True)
-class Act:
-    """One atomic step."""
-
-    label: str
-    change: Callable[[World], tuple[World, Any]]
-    ready: Callable[[World], bool] = lambda world: True
-    reads: frozenset[str] = _ALL
-    writes: frozenset[str] = _ALL
-
-    def perform(self, world: World) -> tuple[World, Any]:
-        """The world after it, and its result."""
-        return self.change(world)
-
-
-Steps = Generator[Act, Any, None]
-
-
-def _do(label: str, change: Callable[[World], World]) -> Act:
-    return Act(label, lambda world: (change(world), None))
-
-
-def _see(label: str, look: Callable[[World], Any]) -> Act:
-    return Act(label, lambda world: (world, look(world)), writes=frozenset())
-
-
-def _returns(value: int, begun: int) -> Act:
+def _returns(value: int, begun: int) -> Act[World]:
     def judge(world: World) -> World:
-        return world._replace(wrong=f"newest: {value}, and {begun} was deleted") if value < begun else world
+        return world._replace(wrong=newest(value, begun)) if value < begun else world
 
-    return _do("return it", judge)
+    return do("return it", judge)
 
 
 # ---- who deletes: another process
@@ -110,8 +83,8 @@ def _deletion(broken: Broken, by_tag: bool) -> Steps:
         return world._replace(memory=0, tagged=False) if reached else world
 
     number = yield Act("change the data", lambda world: (world._replace(data=world.data + 1), world.data + 1))
-    yield _do("delete", hear)
-    yield _do("return", lambda world: world._replace(deleted=number))
+    yield do("delete", hear)
+    yield do("return", lambda world: world._replace(deleted=number))
 
 
 def deletes(broken: Broken) -> Steps:
@@ -129,9 +102,9 @@ def deletes_its_tag(broken: Broken) -> Steps:
 
 def _make(broken: Broken, stores: bool = True, whatever: bool = False) -> Steps:
     """Under a lease. It is stored; or it is not to be, and left for those who wait."""
-    begun = yield _see("ask", lambda world: world.deleted)
-    yield _do("have a lease", lambda world: world._replace(lease=True, lease_stale=False, call=1))
-    made = yield _see("read the data", lambda world: world.data)
+    begun = yield see("ask", lambda world: world.deleted)
+    yield do("have a lease", lambda world: world._replace(lease=True, lease_stale=False, call=1))
+    made = yield see("read the data", lambda world: world.data)
 
     def end(world: World) -> tuple[World, bool]:
         stale = world.lease_stale
@@ -141,12 +114,12 @@ def _make(broken: Broken, stores: bool = True, whatever: bool = False) -> Steps:
         return world._replace(memory=made, expired=False, tagged=not broken.tag_noted_late), stale
 
     if not broken.joined_to_the_end:
-        yield _do("have nobody join", lambda world: world._replace(call=2))
+        yield do("have nobody join", lambda world: world._replace(call=2))
     stale = yield Act("store it, or say that it is not to be", end)
     if broken.tag_noted_late:
-        yield _do("have its tag noted", lambda world: world._replace(tagged=bool(world.memory)))
+        yield do("have its tag noted", lambda world: world._replace(tagged=bool(world.memory)))
     left = made if broken.layout_left or not (stale or stores) else 0
-    yield _do("tell who waits", lambda world: world._replace(call=3, layout=left))
+    yield do("tell who waits", lambda world: world._replace(call=3, layout=left))
     yield _returns(made, begun)
 
 
@@ -167,12 +140,12 @@ def refreshes(broken: Broken) -> Steps:
 
 def joins(broken: Broken) -> Steps:
     """A thread of the maker's process, whose process hears nothing of deletions elsewhere."""
-    begun = yield _see("ask", lambda world: world.deleted)
-    value = yield _see("look in memory", lambda world: 0 if world.expired else world.memory)
-    if not value and (yield _see("look who makes it here", lambda world: world.call == 1)):
-        yield Act("wait", lambda world: (world, None), ready=lambda world: world.call == 3)
-        value = yield _see("look in memory again", lambda world: 0 if world.expired else world.memory)
-        value = value or (yield _see("look what was left", lambda world: world.layout))
+    begun = yield see("ask", lambda world: world.deleted)
+    value = yield see("look in memory", lambda world: 0 if world.expired else world.memory)
+    if not value and (yield see("look who makes it here", lambda world: world.call == 1)):
+        yield wait("wait", lambda world: world.call == 3)
+        value = yield see("look in memory again", lambda world: 0 if world.expired else world.memory)
+        value = value or (yield see("look what was left", lambda world: world.layout))
     if value:
         yield _returns(value, begun)
 
@@ -180,48 +153,37 @@ def joins(broken: Broken) -> Steps:
 def asks_late(broken: Broken) -> Steps:
     """A process that takes what has expired."""
     for _ in range(2):
-        begun = yield _see("ask", lambda world: world.deleted)
-        value = yield _see("look in memory, also for what has expired", lambda world: world.memory)
+        begun = yield see("ask", lambda world: world.deleted)
+        value = yield see("look in memory, also for what has expired", lambda world: world.memory)
         if value:
             yield _returns(value, begun)
 
 
 def expires(broken: Broken) -> Steps:
     """Time passes."""
-    yield _do("expire", lambda world: world._replace(expired=True))
+    yield do("expire", lambda world: world._replace(expired=True))
 
 
-Program = Callable[[Broken], Steps]
-
-
-def races() -> Mapping[str, Mapping[str, Program]]:
-    """Programs by race."""
-    return {
+MODEL = Model(
+    World(),
+    Broken,
+    {
         "expired and deleted": {"deleter": deletes, "time": expires, "reader": asks_late},
         "expired, and its tag deleted": {"deleter": deletes_its_tag, "time": expires, "reader": asks_late},
-        "made and deleted": {"deleter": deletes, "maker": makes, "joiner": joins, "reader": asks_late},
-        "made in vain": {"deleter": deletes, "maker": makes_in_vain, "joiner": joins},
-        "made in vain with a tag": {"deleter": deletes_its_tag, "maker": makes_in_vain, "joiner": joins},
-        "made, and its tag deleted": {
-            "deleter": deletes_its_tag,
-            "maker": makes,
-            "joiner": joins,
-            "reader": asks_late,
-        },
         "refreshed and deleted": {
             "deleter": deletes,
             "time": expires,
             "refresher": refreshes,
             "reader": asks_late,
         },
-    }
-
-
-def initial(race: str) -> World:
-    """There is a value where it is to be deleted, and none where it is to be made."""
-    return World(memory=0, tagged=False) if race.startswith("made") else World()
-
-
-def check(world: World) -> str | None:
-    """What must never be."""
-    return world.wrong or None
+        "made and deleted": {"deleter": deletes, "maker": makes, "joiner": joins, "reader": asks_late},
+        "made, and its tag deleted": {
+            "deleter": deletes_its_tag,
+            "maker": makes,
+            "joiner": joins,
+            "reader": asks_late,
+        },
+        "made in vain": {"deleter": deletes, "maker": makes_in_vain, "joiner": joins},
+        "made in vain with a tag": {"deleter": deletes_its_tag, "maker": makes_in_vain, "joiner": joins},
+    },
+)

@@ -8,11 +8,14 @@ or that a value is stored by two who make it at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-__all__ = ["Act", "Broken", "World", "check", "races", "switches"]
+from . import acts
+from .acts import Act, Model, do
+
+__all__ = ["MODEL", "Broken", "World"]
 
 NOBODY, STORED = -1, -2
 
@@ -43,30 +46,8 @@ class Broken:
     """Who makes its own, since it would close a circle, stores it."""
 
 
-def switches() -> tuple[str, ...]:
-    """The names of all deliberate faults."""
-    return tuple(field.name for field in fields(Broken))
-
-
-_ALL = frozenset(World._fields)
-
-
-@dataclass(frozen=True, slots=True)
-class Act:
-    """One atomic step."""
-
-    label: str
-    change: Callable[[World], tuple[World, Any]]
-    ready: Callable[[World], bool] = lambda world: True
-    reads: frozenset[str] = _ALL
-    writes: frozenset[str] = _ALL
-
-    def perform(self, world: World) -> tuple[World, Any]:
-        """The world after it, and its result."""
-        return self.change(world)
-
-
-Steps = Generator[Act, Any, None]
+Steps = acts.Steps[World]
+Program = Callable[[Broken], Steps]
 
 
 def _with(what: tuple[int, ...], at: int, value: int) -> tuple[int, ...]:
@@ -85,7 +66,7 @@ def _leads_to(edges: tuple[int, ...], owners: tuple[int, ...], key: int, me: int
     return False
 
 
-def _call(me: int, key: int) -> Act:
+def _call(me: int, key: int) -> Act[World]:
     """`Calls.join`: our own call, or another thread's; a circle within the process is seen here."""
 
     def change(world: World) -> tuple[World, Any]:
@@ -98,7 +79,7 @@ def _call(me: int, key: int) -> Act:
     return Act(f"join the call of k{key}", change)
 
 
-def _ask(me: int, key: int, broken: Broken) -> Act:
+def _ask(me: int, key: int, broken: Broken) -> Act[World]:
     """`Leases.ask`."""
 
     def change(world: World) -> tuple[World, Any]:
@@ -123,21 +104,21 @@ def _make(me: int, key: int, broken: Broken, needs: int | None) -> Steps:
             return
         if joined == "another's" and (broken.waits_within or needs is not None):
             # One that has no lease may wait here: nobody waits for it at the keeper.
-            yield Act(
+            yield do(
                 f"wait for the call of k{key}",
-                lambda world: (world._replace(waits_within=_with(world.waits_within, me, key)), None),
+                lambda world: world._replace(waits_within=_with(world.waits_within, me, key)),
             )
-            yield Act(
+            yield do(
                 f"the call of k{key} is over",
-                lambda world: (world._replace(waits_within=_with(world.waits_within, me, NOBODY)), None),
+                lambda world: world._replace(waits_within=_with(world.waits_within, me, NOBODY)),
                 lambda world: world.called[key] == NOBODY,
             )
             return
     answer = yield _ask(me, key, broken)
     if answer == "wait":
-        yield Act(
+        yield do(
             f"k{key} is there",
-            lambda world: (world._replace(waits=_with(world.waits, me, NOBODY)), None),
+            lambda world: world._replace(waits=_with(world.waits, me, NOBODY)),
             lambda world: world.leased[key] == STORED,
         )
     elif answer == "lease":
@@ -147,16 +128,15 @@ def _make(me: int, key: int, broken: Broken, needs: int | None) -> Steps:
     elif answer == "own" and broken.owner_stores:
         yield _store(me, key)
     if has_company:
-        yield Act(
+        yield do(
             f"the call of k{key} ends",
             lambda world: (
-                world._replace(called=_with(world.called, key, NOBODY)) if world.called[key] == me else world,
-                None,
+                world._replace(called=_with(world.called, key, NOBODY)) if world.called[key] == me else world
             ),
         )
 
 
-def _store(me: int, key: int) -> Act:
+def _store(me: int, key: int) -> Act[World]:
     def change(world: World) -> tuple[World, Any]:
         if world.leased[key] != me:
             return world._replace(wrong=f"lease: maker {me} stores k{key} without it"), None
@@ -165,19 +145,12 @@ def _store(me: int, key: int) -> Act:
     return Act(f"store k{key}", change)
 
 
-Program = Callable[[Broken], Steps]
-
-
 def _maker(me: int) -> Program:
     return lambda broken: _make(me, me, broken, (me + 1) % 3)
 
 
-def races() -> Mapping[str, Mapping[str, Program]]:
-    """Programs by race."""
-    names = ("thread", "sibling", "stranger")
-    return {"a circle through two processes": {name: _maker(at) for at, name in enumerate(names)}}
+_WHO = ("thread", "sibling", "stranger")
 
-
-def check(world: World) -> str | None:
-    """What must never be."""
-    return world.wrong or None
+MODEL = Model(
+    World(), Broken, {"a circle through two processes": {name: _maker(at) for at, name in enumerate(_WHO)}}
+)

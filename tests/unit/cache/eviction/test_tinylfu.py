@@ -13,8 +13,9 @@ from mvolatile import VolatileCache
 from mvolatile._core import Miniatures, Sketch
 from mvolatile.cache.engine import engine_of
 from mvolatile.cache.eviction import make_policy
-from mvolatile.cache.eviction.miniature import SHARES, stubbornness
-from mvolatile.cache.eviction.simulated import Simulated
+from mvolatile.cache.eviction.miniature import CHOICES
+from mvolatile.cache.eviction.policy import KEPT
+from mvolatile.cache.eviction.simulated import Simulated, SimulatedRegion
 
 from ..helpers import is_valid
 
@@ -83,6 +84,31 @@ def test_never_far_behind_lru(
 ) -> None:
     trace = kind(random.Random(seed), 30_000)
     assert our_hits(trace, entries) > lru_hits(trace, entries) - 0.03 * len(trace)
+
+
+def test_what_is_used_twice_at_once_is_not_compared() -> None:
+    """Against those that gathered counts for long it would lose."""
+    cache = Simulated(make_policy, maxsize=200)
+    for key in list(range(200)) * 10:
+        cache.access(key)
+    for key in range(1000, 1100):
+        for _ in range(3):
+            cache.access(key)
+    for key in range(2000, 2400):
+        cache.access(key)
+    assert sum(key in cache.index for key in range(1000, 1100)) > 50
+
+
+def test_what_is_used_often_is_passed_over_more_than_once() -> None:
+    """But not so often that a store would wait for it."""
+    cache = Simulated(make_policy, maxsize=200)
+    for visits, left in [(1, 0), (2, 1), (5, 2), (255, 3)]:
+        region = SimulatedRegion(1, KEPT)
+        region.append("key", 1, visits, 0)
+        assert cache.policy.visited(region, 0) == (KEPT, left)
+    unused = SimulatedRegion(1, KEPT)
+    unused.append("key", 1, 0, 0)
+    assert cache.policy.visited(unused, 0) is None
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -200,24 +226,34 @@ def test_a_sketch_forgets() -> None:
     assert sketch.estimate(1) == 7
 
 
-def best_share(trace: list[int], entries: int) -> float:
-    miniatures = Miniatures(tuple((share, stubbornness(share)) for share in SHARES))
+def best_choice(trace: list[int], entries: int) -> int:
+    miniatures = Miniatures(CHOICES)
     for key in trace:
         miniatures.request(key, 1, entries)
     hits = miniatures.hits()
-    return SHARES[hits.index(max(hits))]
+    return hits.index(max(hits))
 
 
 def test_miniatures_know_loops_from_recency() -> None:
     rng = random.Random(2)
-    assert best_share([step % 300 for step in range(10_000)], 100) == SHARES[0]
-    assert best_share(drifting(rng, 20_000), 200) == SHARES[-1]
+    assert best_choice([step % 300 for step in range(10_000)], 100) == 0
+    assert best_choice(drifting(rng, 20_000), 200) == len(CHOICES) - 1
+
+
+def test_miniatures_know_when_others_become_popular() -> None:
+    """There what comes back is let in, whatever the others were once."""
+    rng = random.Random(2)
+    weights = [1 / (rank + 1) ** 0.9 for rank in range(2000)]
+    trace: list[int] = []
+    for _ in range(12):
+        trace += rng.choices(rng.sample(range(2000), 2000), weights, k=4000)
+    assert CHOICES[best_choice(trace, 200)].enough
 
 
 def test_miniatures_of_fewer_keys() -> None:
     """Those that are sampled no more are gone, whatever is done to them; the rest go on."""
     rng = random.Random(3)
-    miniatures = Miniatures(((0.1, 0), (1.0, 0)))
+    miniatures = Miniatures(((0.1, 0, 0), (0.1, 0, 2), (1.0, 0, 0)))
     below = 1 << 32
     for step in range(50_000):
         if step % 10_000 == 9999:
@@ -227,7 +263,7 @@ def test_miniatures_of_fewer_keys() -> None:
         if number < below:
             miniatures.request(number, rng.randrange(4), rng.choice([2, 50, 499, 1000.0, float("inf")]))
     assert all(hits > 0 for hits in miniatures.hits())
-    with pytest.raises(ValueError, match="shares"):
+    with pytest.raises(ValueError, match="choices"):
         Miniatures(())
     with pytest.raises(OverflowError):
         miniatures.keep(-1)

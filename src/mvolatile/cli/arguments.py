@@ -1,12 +1,13 @@
-"""Sizes as arguments of commands."""
+"""What commands are given: sizes, processes, names of caches."""
 
 from __future__ import annotations
 
 import argparse
 
 from ..residence import Share, size_or_share
+from ..shared.place import checked_name
 
-__all__ = ["limit", "size"]
+__all__ = ["cache_name", "limit", "process_id", "size"]
 
 
 def limit(text: str) -> str:
@@ -28,3 +29,22 @@ def _checked(text: str) -> int | Share:
         return size_or_share(text, "SIZE")
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def cache_name(text: str) -> str:
+    """Of a shared cache."""
+    try:
+        return checked_name(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def process_id(text: str) -> int:
+    """A number from 1 on."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"a process id is 1 or more, not {text}")
+    return number
+
+
+process_id.__name__ = "process id"  # argparse names the type of what is no number
