@@ -362,10 +362,11 @@ class VolatileCache(Verbs[K, V], MutableMapping[K, V]):
         """
         self._engine.close()
 
-    def __del__(self) -> None:
-        # At the interpreter's end the thread stands still for good, and may hold what closing waits for.
+    def __del__(self, ends: Callable[[], bool] = sys.is_finalizing) -> None:
+        # At the interpreter's end the thread stands still for good, and may hold what closing waits for. Without a GIL
+        # the module's own names may be gone by then.
         engine = getattr(self, "_engine", None)
-        if engine is not None and engine.listening and not sys.is_finalizing():
+        if engine is not None and engine.listening and not ends():
             pressure.ignore(engine, wait=False)
             give_back_kept()
 

@@ -76,9 +76,7 @@ class Storing:
         if until is not None:
             expires = None if until == math.inf else until
         guard, entries, guarded = parts.guard, len(parts.index), self._may_be_refused(call, cost)
-        if guarded and guard.share < 1 and not guard.admits(key_hash, parts.policy.wanted(key), entries):
-            if key in parts.index or not isinstance(call, Call):
-                parts.change(self._put_nothing, key, call)
+        if guarded and guard.share < 1 and not isinstance(call, Call) and self._is_refused(key, call):
             return
         if cost:
             cost = parts.costs.smoothed(key_hash, cost, entries)
@@ -86,6 +84,15 @@ class Storing:
         self._put_bytes(key, value, expires, call, cost)
         if guarded:
             guard.stored(perf_counter() - began, self._departed() > before, entries)
+
+    def _is_refused(self, key: Any, call: Any) -> bool:
+        """By the guard; if so, what was there goes."""
+        parts = self._parts
+        if parts.guard.admits(hash(key), parts.policy.wanted(key), len(parts.index)):
+            return False
+        if key in parts.index or not isinstance(call, Call):
+            parts.change(self._put_nothing, key, call)
+        return True
 
     def _may_be_refused(self, call: Any, cost: int) -> bool:
         """What was made here, for its maker has it; and what a program sets of which it told the cost, where the kernel
@@ -181,13 +188,16 @@ class Storing:
             parts.expirer.needed = True
         if call.tag is not None:
             parts.change(parts.begin_tags)
-        cost = UNKNOWN
-        if terms.timed and call.seconds is not None:
-            cost = class_of(call.seconds)
-            parts.lookup.spend(call.seconds)
+        seconds = call.seconds if terms.timed else None
+        if seconds is not None:
+            parts.lookup.spend(seconds)
         if parts.closed:
             return
         try:
+            # First of all: where the guard refuses most, what is done here before is what the cache costs.
+            if parts.guard.share < 1 and parts.tier is None and self._is_refused(key, call):
+                return
+            cost = UNKNOWN if seconds is None else class_of(seconds)
             if lives is not None or terms.weak or not parts.lookup.put(key, value, call, cost):
                 self.store(key, value, lives, call, cost=cost)
         except TooLargeError:

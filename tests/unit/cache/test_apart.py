@@ -255,6 +255,23 @@ def test_a_store_at_the_interpreters_end(fifo: str, where: str) -> None:
     assert done.stderr == "", done
 
 
+def test_a_cache_that_goes_after_the_names_of_its_module() -> None:
+    """As at the end of an interpreter without a GIL, which clears modules first."""
+
+    def child() -> None:
+        import mvolatile as mv
+        from mvolatile.cache import cache as module
+
+        cache = mv.VolatileCache()
+        cache["k"] = b"v"
+        for name in [name for name in vars(module) if not name.startswith("__")]:
+            if name not in ("pressure", "give_back_kept"):  # before the end these are asked
+                vars(module)[name] = None
+        del cache
+
+    assert run_python(child).check().stderr == ""
+
+
 def test_what_one_cache_raises_is_not_the_others_affair(monkeypatch: pytest.MonkeyPatch) -> None:
     import threading
 

@@ -1,9 +1,10 @@
-/* A copy that the processor who makes it does not read again soon: a large value for another process, or a record for who asks some day. */
+/* Copies of large values that the processor who makes them does not read again soon. */
 #ifndef MVOLATILE_PLATFORM_STREAM_H
 #define MVOLATILE_PLATFORM_STREAM_H
 
 #include <stddef.h>
 
-void stream_copy(void *to, const void *from, size_t nbytes);
+void stream_copy(void *to, const void *from, size_t nbytes);  /* to memory that somebody reads some day */
+void stream_hand_over(void *to, const void *from, size_t nbytes); /* to what another processor reads next */
 
 #endif

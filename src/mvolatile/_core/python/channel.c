@@ -215,10 +215,10 @@ static PyObject *file_write(FileObject *self, PyObject *args) {
     if (!PyArg_ParseTuple(args, "ny*:write", &at, &data)) return NULL;
     bool fits = at >= 0 && data.len <= self->nbytes && at <= self->nbytes - data.len;
     char *to = (char *)self->base + (fits ? at : 0);
-    if (fits && data.len < WITHOUT_LOCK) stream_copy(to, data.buf, (size_t)data.len);
+    if (fits && data.len < WITHOUT_LOCK) stream_hand_over(to, data.buf, (size_t)data.len);
     else if (fits) {
         Py_BEGIN_ALLOW_THREADS
-        stream_copy(to, data.buf, (size_t)data.len);
+        stream_hand_over(to, data.buf, (size_t)data.len);
         Py_END_ALLOW_THREADS
     }
     PyBuffer_Release(&data);
@@ -229,7 +229,7 @@ static PyObject *file_write(FileObject *self, PyObject *args) {
 
 static PyMethodDef file_methods[] = {
     {"write", (PyCFunction)file_write, METH_VARARGS,
-     "write($self, at, data, /)\n--\n\nCopy contiguous bytes to there, for another process: past this one's caches, if they are many."},
+     "write($self, at, data, /)\n--\n\nCopy contiguous bytes to there, for another process."},
     {"fileno", (PyCFunction)file_fileno, METH_NOARGS, "fileno($self, /)\n--\n\nThe descriptor, or -1 if it is closed or not ours any more."},
     {"close", (PyCFunction)file_close, METH_NOARGS, "close($self, /)\n--\n\nThe descriptor alone: the memory stays."},
     {"empty", (PyCFunction)file_empty, METH_NOARGS, "empty($self, /)\n--\n\nGive its pages back; it reads as zeros."},

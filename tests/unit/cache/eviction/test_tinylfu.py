@@ -111,6 +111,12 @@ def test_what_is_used_often_is_passed_over_more_than_once() -> None:
     assert cache.policy.visited(unused, 0) is None
 
 
+def test_equals_do_not_take_turns() -> None:
+    """Forward and back the smallest window and none at all are as good, and ahead by turns. Each change is paid for."""
+    there_and_back = [*range(2000), *reversed(range(2000))] * 10
+    assert our_hits(there_and_back, 200) > lru_hits(there_and_back, 200) - 0.01 * len(there_and_back)
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_one_kind_after_another(seed: int) -> None:
     rng = random.Random(seed)
