@@ -120,9 +120,9 @@ class Calls(dict[Hashable, Call]):
             self.forget(call)
         return call
 
-    def forget(self, call: Call) -> None:
+    def forget(self, call: Call | None) -> None:
         """Whoever comes now finds what was stored, or makes it."""
-        if self.get(call.key) is call:
+        if call is not None and self.get(call.key) is call:
             del self[call.key]
 
     def invalidate(self, key: Hashable) -> None:

@@ -15,7 +15,7 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast, overloa
 from .._core import MISSING, Memoized
 from .behind import Mode
 from .cache import VolatileCache
-from .checks import TimeToLive, Unstorable, checked_condition, checked_tag
+from .checks import TimeToLive, Unstorable, checked_condition, checked_grace, checked_tag
 from .clock import lifetime
 from .departures import Why
 from .engine import NO_TAGS, engine_of
@@ -277,9 +277,8 @@ def volatile_cache(
     a call raises is not stored. What cannot be stored is returned, and told once by a `VolatilityWarning`.
 
     With ``shared="name"`` it is a `SharedCache` of that name: one for all processes of a host, and each value is made
-    once there. Arguments must be what can be its keys; `key`, `typed`, `ttl`, `condition`, `max_bytes`, `name`,
-    `codec`, `on_lost`, `unstorable` and `behind` may be given beside it. Functions that share one have keys of their
-    own.
+    once there. Arguments must be what can be its keys, and tags too; all that it takes may be given beside it, and
+    `key`, `typed`, `condition`, `tag` and `name`. Functions that share one have keys of their own.
 
     There and `behind`, values are found again by the function's module, name, code and defaults: by a changed function
     none of the old ones. `name` stands in place of all these: it is needed for a function that is made within another
@@ -298,14 +297,7 @@ def volatile_cache(
     if callable(maxsize):
         return volatile_cache(None, typed)(maxsize)
     if shared is not None:
-        own = {
-            "maxsize": maxsize,
-            "max_resident": max_resident,
-            "copy": copy,
-            "on_evict": on_evict,
-            "stale": stale,
-        }
-        own |= {"stale_if_error": stale_if_error, "tag": tag}
+        own = {"maxsize": maxsize, "max_resident": max_resident, "copy": copy, "on_evict": on_evict}
         changed = [
             *(what for what, value in own.items() if value is not None),
             *(["dump"] if not dump else []),
@@ -320,9 +312,13 @@ def volatile_cache(
             "codec": codec,
             "on_lost": on_lost,
             "unstorable": unstorable,
+            "stale": checked_grace(stale, "stale"),
+            "stale_if_error": checked_grace(stale_if_error, "stale_if_error"),
         }
         given |= {"behind": behind, "behind_mode": behind_mode}
-        return share(shared, name, typed, key, ttl, condition, given)
+        if tag is not None and behind is not None:
+            raise ValueError(NO_TAGS)
+        return share(shared, name, typed, key, ttl, condition, _tag_of(tag), given)
     if maxsize is not None and not isinstance(maxsize, int):
         raise TypeError("maxsize must be an integer, None, or the function to decorate")
     if key is not None and not callable(key):

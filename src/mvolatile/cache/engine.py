@@ -48,9 +48,10 @@ class Engine(Parts):
         self.past: dict[str, Any] = {}  # what was counted before the cache was cleared; seconds as well
         self._told_last = self.past
 
-    def store_made(self, key: Any, value: Any, terms: Terms, call: Call) -> None:
-        """See `Storing.store_made`."""
+    def store_made(self, key: Any, value: Any, terms: Terms, call: Call) -> bool:
+        """See `Storing.store_made`. Who asked after a change does not wait for what was begun before it."""
         self.storing.store_made(key, value, terms, call)
+        return True
 
     def holds(self, key: Any) -> bool:
         """Whether there is an entry, perhaps one that is lost already."""

@@ -18,8 +18,8 @@ import threading
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
-from contextvars import Context, copy_context
-from typing import Any
+from contextvars import Context, ContextVar, copy_context
+from typing import Any, Protocol
 
 from .._core import MISSING, forks
 from ..kernel.threads import start_thread, tell_once
@@ -27,7 +27,6 @@ from .calls import Calls
 from .circles import making
 from .fork import catch_up
 from .loops import is_closed, running, spawn
-from .reading import Reading
 from .rebuild import Rebuilds
 from .singleflight import Cache, SingleFlight, Terms
 from .stopped import raise_if_stopped
@@ -40,17 +39,34 @@ MOST_THREADS = 4
 CURRENT = 0.0
 
 
+class Late(Protocol):
+    """Where old values are found."""
+
+    def find_late(self, key: Any, late: float, /) -> Any:
+        """The value, if it expired less than `late` seconds ago; or `MISSING`. Counts nothing."""
+        ...
+
+
 class Job:
-    """One refresh: of a thread, or of a task of `loop`."""
+    """One refresh: of a thread, or of a task of `loop`. `alone` is called in place of `factory` by who may not wait."""
 
-    __slots__ = ("context", "factory", "forks", "key", "loop", "task", "terms")
+    __slots__ = ("alone", "context", "factory", "forks", "key", "loop", "task", "terms")
 
-    def __init__(self, key: Hashable, factory: Callable[[], Any], terms: Terms, loop: Any = None) -> None:
-        self.key, self.factory, self.terms, self.loop = key, factory, terms, loop
+    def __init__(
+        self,
+        key: Hashable,
+        factory: Callable[[], Any],
+        terms: Terms,
+        alone: Callable[[], Any] | None,
+        works_for: tuple[ContextVar[tuple[Any, ...]], ...],
+        loop: Any = None,
+    ) -> None:
+        self.key, self.factory, self.terms, self.alone, self.loop = key, factory, terms, alone, loop
         self.forks = forks()
         self.context: Context = copy_context()
         # Nobody waits for it: it works for none of those whom it would be taken to work for.
-        self.context.run(making.set, ())
+        for variable in works_for:
+            self.context.run(variable.set, ())
         self.task: Any = None  # an event loop holds its tasks weakly
 
     @property
@@ -60,20 +76,24 @@ class Job:
 
 
 class Refreshing(SingleFlight):
-    """Makes the values of one cache that keeps old ones: `stale` seconds, or `stale_if_error`."""
+    """Makes the values of one cache that keeps old ones: `stale` seconds, or `stale_if_error`. `works_for` has the
+    variables of the context that name those for whom a caller makes something.
+    """
 
-    __slots__ = ("_due", "_if_error", "_jobs", "_reading", "_stale", "_threads")
+    __slots__ = ("_due", "_if_error", "_jobs", "_reading", "_stale", "_threads", "_works_for")
 
     def __init__(
         self,
         cache: Cache,
         calls: Calls,
         rebuilds: Rebuilds,
-        reading: Reading,
+        reading: Late,
         stale: float,
         stale_if_error: float,
+        works_for: tuple[ContextVar[tuple[Any, ...]], ...] = (),
     ) -> None:
         super().__init__(cache, calls, rebuilds)
+        self._works_for = (making, *works_for)
         self._reading, self._stale, self._if_error = reading, stale, stale_if_error
         self.after_fork()
 
@@ -93,7 +113,7 @@ class Refreshing(SingleFlight):
     ) -> Any:
         """As `SingleFlight.make`, but for old values."""
         catch_up()
-        old, job = self._late(key, factory, terms)
+        old, job = self._late(key, factory, terms, alone)
         if job is not None:
             self._run(job)
             return self._newer(key, old)
@@ -114,7 +134,7 @@ class Refreshing(SingleFlight):
     ) -> Any:
         """As `make`, for tasks."""
         catch_up()
-        old, job = self._late(key, factory, terms, running)
+        old, job = self._late(key, factory, terms, alone, running)
         if job is not None:
             await self._arun(job)
             return self._newer(key, old)
@@ -140,6 +160,7 @@ class Refreshing(SingleFlight):
         key: Hashable,
         factory: Callable[[], Any],
         terms: Terms,
+        alone: Callable[[], Any] | None,
         loop_of: Callable[[], Any] | None = None,
     ) -> tuple[Any, Job | None]:
         """The old value, or `MISSING`; and its refresh, where the caller has to make that itself."""
@@ -147,7 +168,8 @@ class Refreshing(SingleFlight):
         if old is MISSING:
             return MISSING, None
         self.cache.count_hit()
-        job = self._begin(Job(key, factory, terms, None if loop_of is None else loop_of()))
+        loop = None if loop_of is None else loop_of()
+        job = self._begin(Job(key, factory, terms, alone, self._works_for, loop))
         beside = self._in_a_thread if loop_of is None else self._in_a_task
         return old, None if job is None or beside(job) else job
 
@@ -180,12 +202,12 @@ class Refreshing(SingleFlight):
     def _run(self, job: Job) -> None:
         with self._nobodys(job):
             if self._is_due(job):
-                job.context.run(SingleFlight.make, self, job.key, job.factory, job.terms)
+                job.context.run(SingleFlight.make, self, job.key, job.factory, job.terms, job.alone)
 
     async def _arun(self, job: Job) -> None:
         with self._nobodys(job):
             if self._is_due(job):
-                await SingleFlight.amake(self, job.key, job.factory, job.terms)
+                await SingleFlight.amake(self, job.key, job.factory, job.terms, job.alone)
 
     def _is_due(self, job: Job) -> bool:
         return self._reading.find_late(job.key, CURRENT) is MISSING

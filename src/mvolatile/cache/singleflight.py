@@ -67,8 +67,8 @@ class Cache(Protocol):
         """One more."""
         ...
 
-    def store_made(self, key: Any, value: Any, terms: Terms, call: Call, /) -> None:
-        """Unless something is against it."""
+    def store_made(self, key: Any, value: Any, terms: Terms, call: Call, /) -> bool:
+        """Unless something is against it. Whether those who wait may have it if it was not stored."""
         ...
 
     def holds(self, key: Any, /) -> bool:
@@ -158,13 +158,20 @@ class _Making:
         its maker may change under them.
         """
         cache, call = self._flight.cache, self._call
-        cache.store_made(call.key, value, terms, call)
+        fit = cache.store_made(call.key, value, terms, call)
         if not call.waiters:
             return
         self._flight.calls.forget(call)
-        if not cache.holds(call.key):
+        if fit and not cache.holds(call.key):
             layout = cache.lay_out(value)
             self._layout = NOTHING if layout is None else layout
+
+    async def amade(self, value: Any, terms: Terms) -> None:
+        """As `made`, for tasks: where what is stored is written behind too, that has room for it first."""
+        tier = self._flight.cache.tier
+        if tier is not None:
+            await tier.room.await_more()
+        self.made(value, terms)
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         flight, caller, call = self._flight, self._caller, self._call
@@ -278,7 +285,7 @@ class SingleFlight:
                     if value is MISSING:
                         with maker.working():
                             value = await _made(factory)
-                        maker.made(value, terms)
+                        await maker.amade(value, terms)
                     return value
             if caller.must_not_wait():
                 self.cache.count_miss()

@@ -49,12 +49,12 @@ class Tiers:
 
     def written(self, key: Hashable, encoded: Encoded, expires: float | None, call: Any, cost: int) -> Any:
         """What a store of `encoded` has in place of `call`, so that it goes behind."""
-        tier = self._tier
+        tier, nbytes = self._tier, encoded.nbytes
         there = tier.key(key)
         if there is None:
             return call
         record: Record | None = None
-        if tier.pending.has_room(encoded.nbytes):
+        if tier.pending.has_room(nbytes) if self._parts.change.is_ours else tier.room.wait(nbytes):
             ends = NO_END
             if expires is not None and expires != math.inf:
                 ends = time.time() + expires - self._parts.timer()

@@ -10,18 +10,23 @@ from .._core import MISSING, boot_seconds
 from ..errors import NoRoomError, TooLargeError
 from . import keys
 from .connection import Connections, Line
+from .lease import HELD, aleased, doubt, holds_leases, leased, tag_in
 from .reading import Reader
 from .second import Second
 from .values import (
     UNKNOWN,
+    Call,
     Calls,
     Codec,
     Costs,
     Mode,
+    Refreshing,
     SingleFlight,
     Terms,
     TimeToLive,
     Unstorable,
+    checked_condition,
+    checked_tag,
     checked_ttl,
     class_of,
     decode,
@@ -31,10 +36,11 @@ from .values import (
     raise_if_stopped,
     seconds_to_live,
 )
-from .wire import ABSENT, ANY, COST_SHIFT, INLINE, Flag, Op, Reply, Request, Status
+from .wire import ABSENT, ANY, COST_SHIFT, INLINE, Flag, Op, Reply, Request, Status, tag_of
 
 __all__ = ["Access", "check"]
 
+NO_TAGS = "a cache with something behind it has no tags: what is there alone would keep its value"
 
 MOST_COSTS = 1 << 12
 """Keys of which is remembered what making them took, so that one measurement is not believed alone."""
@@ -53,6 +59,8 @@ class Access(Reader):
         unstorable: Unstorable = "warn",
         behind: MutableMapping[str, Any] | None = None,
         behind_mode: Mode = "back",
+        stale: float = 0.0,
+        stale_if_error: float = 0.0,
     ) -> None:
         super().__init__(connections, codec, on_lost)
         self.name = name
@@ -63,7 +71,9 @@ class Access(Reader):
         self._unstorable = unstorable
         self.calls = Calls()
         self._costs = Costs()
-        self.flight = SingleFlight(self, self.calls, self.rebuilds)
+        self._flight = SingleFlight(self, self.calls, self.rebuilds)
+        if stale or stale_if_error:
+            self._flight = Refreshing(self, self.calls, self.rebuilds, self, stale, stale_if_error, (HELD,))
         follow(self)
 
     def __repr__(self) -> str:
@@ -81,9 +91,11 @@ class Access(Reader):
         flags: int = 0,
         cost: int = UNKNOWN,
         until: float | None = None,
+        tag: bytes = b"",
     ) -> Reply | None:
         """Store it if the key is at `version`. None if there is no keeper to be had. `cost` is the class of what it
-        took to make; `until` the end of its life, by the keeper's clock, if that is to stay as it is (0: never).
+        took to make; `until` the end of its life, by the keeper's clock, if that is to stay as it is (0: never);
+        `tag` what `use_tag` made of one.
         """
         if self.connections.closed:
             raise ValueError(f"{self!r} is closed: nothing can be stored")
@@ -109,6 +121,7 @@ class Access(Reader):
             seconds,
             version,
             lease,
+            tag,
         )
         if not lease:
             self.calls.invalidate(key)
@@ -150,6 +163,49 @@ class Access(Reader):
         reply = self.connections.change(lambda line: line.ask(request), start=self.second is not None)
         if self.second is not None:
             self.second.cleared(reply)
+
+    # ---- tags
+
+    def use_tag(self, tag: Any) -> bytes:
+        """What stands for it with the keeper: nothing for None."""
+        if tag is None:
+            return b""
+        if self.second is not None:
+            raise ValueError(NO_TAGS)
+        return tag_of(keys.encode(tag))
+
+    def terms(self, ttl: Any, condition: Any, tag: Any) -> Terms:
+        """Those of one making."""
+        self.use_tag(tag)
+        return Terms(checked_ttl(ttl), checked_condition(condition), tag_of=checked_tag(tag))
+
+    def delete_tag(self, tag: Any) -> int:
+        """How many values were deleted. When it returns nobody reads them any more."""
+        there = self.use_tag(tag)
+        self.calls.invalidate_tagged(there)
+        reply = self.connections.tell(Request(Op.DELETE_TAG, tag=there)) if there else None
+        return 0 if reply is None else reply.length
+
+    # ---- making once
+
+    def make(self, key: Any, factory: Callable[[], Any], terms: Terms) -> Any:
+        """What memory has not: of another, or of ``factory()``, which is stored."""
+        terms = self._tagged(terms, factory)
+        made = leased(self, key, factory, terms)
+        return self._flight.make(key, made, terms, factory, not holds_leases())
+
+    async def amake(self, key: Any, factory: Callable[[], Any], terms: Terms) -> Any:
+        """As `make`, for tasks."""
+        terms = self._tagged(terms, factory)
+        made = aleased(self, key, factory, terms)
+        return await self._flight.amake(key, made, terms, factory, not holds_leases())
+
+    def _tagged(self, terms: Terms, factory: Callable[[], Any]) -> Terms:
+        """With the tag of this call, which stands from before its making on."""
+        if terms.tag_of is None:
+            return terms
+        tag = self.use_tag(terms.tag(factory))
+        return terms._replace(tag_of=lambda _: tag)
 
     @property
     def _flag(self) -> int:
@@ -196,6 +252,7 @@ class Access(Reader):
         if self.second is not None:
             self.second.behind.after_fork()
         self.calls.forget_other_threads()
+        self._flight.after_fork()
         self.start_over()
         self.rebuilds.after_fork()
         if self.notices is not None:
@@ -216,7 +273,7 @@ class Access(Reader):
         self.found_by_waiting += 1
 
     def store_leased(
-        self, key: Any, value: Any, terms: Terms, lease: int, line: Line, seconds: float
+        self, key: Any, value: Any, terms: Terms, lease: int, line: Line, seconds: float, call: Call | None
     ) -> bool:
         """Store what was made under a lease; whether it is stored, or was stale. Raises nothing, unless asked to."""
         cost = UNKNOWN
@@ -226,7 +283,10 @@ class Access(Reader):
         if terms.condition is not None and not terms.condition(value):
             return False
         try:
-            reply = self.store(key, value, terms.ttl, lease=lease, line=line, cost=cost)
+            tag = tag_in(terms)
+            reply = self.store(key, value, terms.ttl, lease=lease, line=line, cost=cost, tag=tag)
+            if reply is None or reply.status in (Status.OK, Status.STALE):
+                doubt(call)  # memory says what there is
             if self._unstorable == "raise":
                 check(reply)
             return reply is None or reply.status in (
@@ -243,8 +303,9 @@ class Access(Reader):
                 self.tell_trouble(f"a value was made and cannot be stored: {error!r}")
             return False
 
-    def store_made(self, key: Any, value: Any, terms: Terms, call: Any, /) -> None:
-        """Nothing: who made it under a lease has stored it."""
+    def store_made(self, key: Any, value: Any, terms: Terms, call: Any, /) -> bool:
+        """Who made it under a lease has stored it, or knows why not: `lease.py`."""
+        return not call.stale
 
     def holds(self, key: Any) -> bool:
         """Whether there is a value."""
@@ -264,6 +325,7 @@ class Access(Reader):
 
     def close(self) -> None:
         """What is due behind is done first."""
+        self._flight.drop()
         if self.second is not None and not self.connections.closed:
             self.second.behind.close()
         self.let_go()

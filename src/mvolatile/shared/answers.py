@@ -71,7 +71,11 @@ class Answers:
         if op == Op.HELLO:
             if request.length != PROTOCOL:
                 raise NonsenseError
+            if not request.seconds >= 0:
+                raise NonsenseError
             client.greeted = True
+            reclaimer = self.storage.reclaimer
+            reclaimer.grace = max(reclaimer.grace, request.seconds)
             most = self.storage.max_bytes
             length = ANY if most is None else most
             return Reply(
@@ -160,6 +164,8 @@ class Answers:
         finally:
             if isinstance(source, memoryview):
                 source.release()
+        if not request.flags & Flag.KEEP_EXPIRY:  # what counts on keeps its tag, too
+            self.storage.note_tag(key, request.tag)
         if lease:
             self._tell(self.leases.end(lease, number, Status.OWN if status else Status.LOOK))
         elif not is_found:
@@ -181,8 +187,17 @@ class Answers:
         due = self._noted(client, request)
         if slot >= 0:
             self.storage.remove(slot)
+        else:
+            self.storage.forget(request.key)
         self._tell(self.leases.changed(request.key))
         return Reply(Status.OK if slot >= 0 else Status.NO, length=due)
+
+    def _delete_tag(self, client: Client, request: Request) -> Reply:
+        """Nothing of a tag is behind: who has something there gives none, and what others store is deleted there."""
+        if not request.tag:
+            raise NonsenseError
+        self._tell(self.leases.tag_changed(request.tag))
+        return Reply(Status.OK, length=self.storage.delete_tagged(request.tag))
 
     def _clear(self, client: Client, request: Request) -> Reply:
         due = 0
@@ -205,19 +220,23 @@ class Answers:
         if self.storage.whole_slot(request.key) >= 0:
             return Reply(Status.LOOK)
         held = struct.unpack(f"<{len(request.body) // 8}Q", request.body)
-        status, number = self.leases.ask(client.socket.fileno(), request.key, held)
+        status, number = self.leases.ask(client.socket.fileno(), request.key, held, request.tag)
         if status == Status.OK and request.flags & Flag.BEHIND:
             due = self.duties.due(digest_of(request.key))
             return Reply(status, version=number, kind=KNOWN if due is None else DUE, length=due or 0)
         return Reply(status, version=number)
 
     def _release(self, client: Client, request: Request) -> Reply:
-        status = Status.NO if request.flags & Flag.FAILED else Status.OWN
-        self._tell(self.leases.end(request.lease, client.socket.fileno(), status))
-        return Reply(Status.OK)
+        status, who = Status.NO if request.flags & Flag.FAILED else Status.OWN, client.socket.fileno()
+        valid = self.leases.valid(request.lease, who) is not None
+        self._tell(self.leases.end(request.lease, who, status))
+        return Reply(Status.OK if valid else Status.STALE)
 
     def _fetch(self, client: Client, request: Request) -> Reply:
-        slot = self.storage.slot(request.key)
+        if request.flags & Flag.LATE:
+            slot = self.storage.late_slot(request.key, request.seconds)
+        else:
+            slot = self.storage.slot(request.key)
         if slot < 0:
             return Reply(Status.NO)
         version, _, _, length, kind, expires, cost = self.storage.index.slots.get(slot)
@@ -280,6 +299,8 @@ class Answers:
             "lost_seconds": reclaimer.lost_seconds,
             "stores": storage.stores,
             "making": len(self.leases),
+            "waiting": self.leases.waiting,
+            "tagged": self.storage.tagged,
             "linger": self.linger,
             "due": len(self.duties),
         }
@@ -304,6 +325,7 @@ class Answers:
         Op.INFO: _info,
         Op.RESIZE: _resize,
         Op.PURGE: _purge,
+        Op.DELETE_TAG: _delete_tag,
     }
 
     def tick(self) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copyreg
 from collections.abc import (
-    Awaitable,
     Callable,
     Hashable,
     ItemsView,
@@ -14,6 +13,7 @@ from collections.abc import (
     MutableMapping,
     ValuesView,
 )
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 from .._core import MISSING
@@ -21,18 +21,17 @@ from . import keys
 from .access import Access, check
 from .connection import Connections
 from .here import Here, enter
-from .lease import aleased, holds_leases, leased
+from .making import Making
 from .values import (
     CacheInfo,
     Codec,
     Mode,
-    Terms,
     TimeToLive,
     Unstorable,
     checked_behind,
     checked_bound,
-    checked_condition,
     checked_cost,
+    checked_grace,
     checked_ttl,
     checked_unstorable,
     packed,
@@ -57,7 +56,7 @@ T = TypeVar("T")
 LINGER = 60.0
 
 
-class SharedCache(Verbs[K, V], MutableMapping[K, V]):
+class SharedCache(Making[K, V], Verbs[K, V], MutableMapping[K, V]):
     """A mapping that all processes of this user on this host have in common, by its `name`, and that gives way when
     the kernel needs the memory.
 
@@ -76,6 +75,9 @@ class SharedCache(Verbs[K, V], MutableMapping[K, V]):
     on_lost: called with a list of keys that this process asked for and that the kernel had taken, in a thread of its
         own.
     unstorable: what `get_or_set` and the decorator do with a made value that cannot be stored, as of `VolatileCache`.
+    stale: for so many seconds (or a `timedelta`) after it expired, `get_or_set` and the decorator give a value at
+        once, and one maker on the host makes it anew, beside who asked; as of `VolatileCache`.
+    stale_if_error: for so many seconds after it expired, they give it where making a new one raised an `Exception`.
     behind: a mutable mapping of strings to bytes, where values are kept too, and read when memory has them no more; see
         the guide to it. All who share a cache give the same.
     behind_mode: ``"back"``: a thread writes there, and what waits for it is bounded; ``"through"``: stores wait.
@@ -105,6 +107,8 @@ class SharedCache(Verbs[K, V], MutableMapping[K, V]):
         linger: float = LINGER,
         on_lost: Callable[[list[Any]], object] | None = None,
         unstorable: Unstorable = "warn",
+        stale: float | timedelta | None = None,
+        stale_if_error: float | timedelta | None = None,
         behind: MutableMapping[str, Any] | None = None,
         behind_mode: Mode = "back",
     ) -> None:
@@ -122,12 +126,15 @@ class SharedCache(Verbs[K, V], MutableMapping[K, V]):
             "linger": float(linger),
             "on_lost": on_lost,
             "unstorable": checked_unstorable(unstorable),
+            "stale": checked_grace(stale, "stale"),
+            "stale_if_error": checked_grace(stale_if_error, "stale_if_error"),
             "behind": checked_behind(behind, behind_mode),
             "behind_mode": behind_mode,
         }
-        connections = Connections(name, self._given["max_bytes"], self._given["linger"])
+        old = self._given["stale"], self._given["stale_if_error"]
+        connections = Connections(name, self._given["max_bytes"], self._given["linger"], max(old))
         self._access = Access(
-            name, connections, codec, self._given["ttl"], on_lost, unstorable, behind, behind_mode
+            name, connections, codec, self._given["ttl"], on_lost, unstorable, behind, behind_mode, *old
         )
         self._find = self._access.find
         enter(self)
@@ -183,9 +190,11 @@ class SharedCache(Verbs[K, V], MutableMapping[K, V]):
 
     # ---- writing
 
-    def set(self, key: K, value: V, *, ttl: TimeToLive = None, cost: float | None = None) -> None:
-        """Store `value`, for `ttl` (default: the cache's; `math.inf` for ever; 0 stores nothing). `cost`: seconds that
-        it took to make, if known; what is dear stays longer. When it returns, no
+    def set(
+        self, key: K, value: V, *, ttl: TimeToLive = None, tag: Hashable = None, cost: float | None = None
+    ) -> None:
+        """Store `value`, for `ttl` (default: the cache's; `math.inf` for ever; 0 stores nothing), with `tag` for
+        `delete_tag`. `cost`: seconds that it took to make, if known; what is dear stays longer. When it returns, no
         read that begins anywhere finds an older value.
 
         `TypeError` for a value that cannot be stored or a key that cannot be encoded. `TooLargeError` for one larger
@@ -193,7 +202,8 @@ class SharedCache(Verbs[K, V], MutableMapping[K, V]):
         gone too. `OSError` where this process has no descriptor left to tell the keeper: an older value may be there
         still. Where no keeper can be started nothing is stored, and a `VolatilityWarning` says so once.
         """
-        check(self._access.store(key, value, ttl, cost=checked_cost(cost)))
+        access = self._access
+        check(access.store(key, value, ttl, cost=checked_cost(cost), tag=access.use_tag(tag)))
 
     def __setitem__(self, key: K, value: V) -> None:
         self.set(key, value)
@@ -242,64 +252,6 @@ class SharedCache(Verbs[K, V], MutableMapping[K, V]):
     def update(self, other: Any = (), /, **more: Any) -> None:
         """Store every pair of a mapping or an iterable; what is gone from another cache meanwhile is left out."""
         super().update(other.items() if isinstance(other, Mapping) else other, **more)
-
-    @overload
-    def setdefault(self: SharedCache[K, T | None], key: K, default: None = None) -> T | None: ...
-    @overload
-    def setdefault(self, key: K, default: V) -> V: ...
-    def setdefault(self, key: K, default: Any = None) -> Any:
-        """The value; if there is none, `default` is stored and returned."""
-        value = self._find(key)
-        if value is MISSING:
-            value = self._make(key, lambda: default, Terms(timed=False))
-        return value
-
-    # ---- making once
-
-    def get_or_set(
-        self,
-        key: K,
-        factory: Callable[[], V],
-        *,
-        ttl: TimeToLive = None,
-        condition: Callable[[V], object] | None = None,
-    ) -> V:
-        """The value; on a miss that of ``factory()``, which is stored.
-
-        Single-flight on the whole host: while one thread of one process makes the value, all others that want it
-        wait, and get one like it. If the maker fails or dies another takes over. If the key is set, deleted or cleared
-        meanwhile, the made value is returned and not stored; so is one that `condition(value)` finds false or that
-        cannot be stored. A factory may use the cache. Makers that need each other's values in a circle make their own.
-        """
-        terms = Terms(checked_ttl(ttl), checked_condition(condition))
-        value = self._find(key)
-        if value is not MISSING:
-            return cast(V, value)
-        return cast(V, self._make(key, factory, terms))
-
-    def _make(self, key: K, factory: Callable[[], Any], terms: Terms) -> Any:
-        made = leased(self._access, key, factory, terms)
-        return self._access.flight.make(key, made, terms, factory, not holds_leases())
-
-    async def aget_or_set(
-        self,
-        key: K,
-        factory: Callable[[], V | Awaitable[V]],
-        *,
-        ttl: TimeToLive = None,
-        condition: Callable[[V], object] | None = None,
-    ) -> V:
-        """As `get_or_set` for coroutines, under asyncio, trio or anyio: `factory` may return an awaitable."""
-        terms = Terms(checked_ttl(ttl), checked_condition(condition))
-        value = self._find(key)
-        if value is not MISSING:
-            return cast(V, value)
-        return cast(
-            V,
-            await self._access.flight.amake(
-                key, aleased(self._access, key, factory, terms), terms, factory, not holds_leases()
-            ),
-        )
 
     # ---- the whole
 

@@ -53,9 +53,9 @@ class Line:
         self.nbytes = 0
         self.waits = False  # for what the keeper will say by itself
 
-    def hello(self) -> Reply | None:
-        """What the keeper tells of itself; None if it is none of ours."""
-        reply = self.ask(Request(Op.HELLO, length=PROTOCOL))
+    def hello(self, grace: float = 0.0) -> Reply | None:
+        """What the keeper tells of itself; None if it is none of ours. It keeps what expired for `grace` seconds."""
+        reply = self.ask(Request(Op.HELLO, length=PROTOCOL, seconds=grace))
         return reply if reply is not None and reply.status == Status.OK else None
 
     def ask(self, request: Request, descriptor: int = -1) -> Reply | None:
@@ -154,10 +154,11 @@ class Attachment(NamedTuple):
 class Connections:
     """Those of one client. Threads: any."""
 
-    def __init__(self, name: str, max_bytes: int | None, linger: float) -> None:
+    def __init__(self, name: str, max_bytes: int | None, linger: float, grace: float = 0.0) -> None:
         self.place = Place(name)
         self.max_bytes = max_bytes
         self.linger = linger
+        self.grace = grace
         self.by_message = os.environ.get("MVOLATILE_SHARED_READ") == "message"
         self.attachment: Attachment | None = None
         self.closed = False
@@ -186,7 +187,7 @@ class Connections:
                     self._refused_until = time.monotonic() + AGAIN
                     return None
             line = Line(channel)
-            if (hello := line.hello()) is not None:
+            if (hello := line.hello(self.grace)) is not None:
                 self.place.trouble = None
                 return line, hello
         self.place.trouble = ConnectionResetError(

@@ -7,8 +7,11 @@ from collections.abc import Callable, Hashable
 from functools import partial, update_wrapper
 from typing import Any
 
+from .._core import MISSING
 from .client import SharedCache
+from .making import access_of
 from .values import (
+    Terms,
     TimeToLive,
     checked_condition,
     checked_key,
@@ -29,7 +32,10 @@ def _cache_of(name: str, given: dict[str, Any]) -> SharedCache[Any, Any]:
     """What is in there keeps all that it was made with alive, so that a number is of one thing."""
     made_with = (
         name,
-        *((what, value if isinstance(value, int | str) else id(value)) for what, value in given.items()),
+        *(
+            (what, value if isinstance(value, int | float | str) else id(value))
+            for what, value in given.items()
+        ),
     )
     found = _caches.get(made_with)
     if found is None or found.closed:
@@ -44,13 +50,13 @@ def shared_cache(
     key: Callable[..., Hashable] | None,
     ttl: TimeToLive,
     condition: Callable[[Any], object] | None,
+    tag_of: Callable[[Any], Hashable] | None,
     given: dict[str, Any],
 ) -> Callable[[Callable[..., Any]], Any]:
-    """The decorator; see `mvolatile.volatile_cache`. `given` is for the cache. `TypeError` for methods without `key`:
-    an object is no key.
+    """The decorator; see `mvolatile.volatile_cache`. `tag_of` tells the tag of a factory, `given` is for the cache.
+    `TypeError` for methods without `key`: an object is no key.
     """
-    checked_condition(condition)
-    ttl = checked_ttl(ttl)
+    terms = Terms(checked_ttl(ttl), checked_condition(condition), tag_of=tag_of)
 
     def decorate(function: Callable[..., Any]) -> Any:
         if (
@@ -68,13 +74,21 @@ def shared_cache(
         def key_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Hashable:
             return whose, make(args, kwargs)
 
+        access = access_of(cache)
+
         def cached(*args: Any, **kwargs: Any) -> Any:
-            wanted, factory = key_of(args, kwargs), partial(function, *args, **kwargs)
-            return cache.get_or_set(wanted, factory, ttl=ttl, condition=condition)
+            wanted = key_of(args, kwargs)
+            value = access.find(wanted)
+            if value is not MISSING:
+                return value
+            return access.make(wanted, partial(function, *args, **kwargs), terms)
 
         async def cached_coroutine(*args: Any, **kwargs: Any) -> Any:
-            wanted, factory = key_of(args, kwargs), partial(function, *args, **kwargs)
-            return await cache.aget_or_set(wanted, factory, ttl=ttl, condition=condition)
+            wanted = key_of(args, kwargs)
+            value = access.find(wanted)
+            if value is not MISSING:
+                return value
+            return await access.amake(wanted, partial(function, *args, **kwargs), terms)
 
         made: Any = cached_coroutine if inspect.iscoroutinefunction(function) else cached
         update_wrapper(made, function)

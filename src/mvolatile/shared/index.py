@@ -26,6 +26,13 @@ class Index:
         self.generation = 0
         self.slots, self.descriptor = self._new(LEAST_SLOTS)
 
+    def __contains__(self, key: object) -> bool:
+        """Whether there is a record of a key, by its hash."""
+        return isinstance(key, int) and self.slots.find(key) >= 0
+
+    def __len__(self) -> int:
+        return self.slots.used
+
     @property
     def nbytes(self) -> int:
         """Of the table."""

@@ -18,38 +18,51 @@ from typing import TYPE_CHECKING, Any
 from .._core import MISSING
 from . import keys
 from .connection import Line
-from .values import Terms, can_wait, in_thread, making, running
+from .values import Call, Terms, can_wait, in_thread, making, running
 from .wire import Flag, Op, Reply, Request, Status
 
 if TYPE_CHECKING:
     from .access import Access
 
-__all__ = ["aleased", "holds_leases", "leased"]
+__all__ = ["HELD", "aleased", "doubt", "holds_leases", "leased", "tag_in"]
 
 MOST_HELD = 64
 LOOKS = 8
 """Times that a value is looked for which is said to be there, and is gone when it is looked for."""
 
-_held: ContextVar[tuple[int, ...]] = ContextVar("mvolatile_leases", default=())
+HELD: ContextVar[tuple[int, ...]] = ContextVar("mvolatile_leases", default=())
+"""The leases under which the caller makes something."""
 
 
 def holds_leases() -> bool:
     """Whether what this caller makes, others wait for at the keeper. Then it must wait there itself, or a circle
     through several processes has a piece that nobody sees.
     """
-    return bool(_held.get())
+    return bool(HELD.get())
+
+
+def doubt(call: Call | None) -> None:
+    """Those who wait for `call` in this process are given nothing, and look for themselves.
+
+    The bad schedule: one of them asked after another process had deleted the key, of which this one hears nothing; what
+    is being made was begun before. So what was not stored is given to them only if the lease was not stale at its end,
+    and before it ends nobody joins them any more.
+    """
+    if call is not None:
+        call.stale = True
 
 
 def leased(cache: Access, key: Any, factory: Callable[[], Any], terms: Terms) -> Callable[[], Any]:
     """``factory()`` under a lease, stored; or the value that another made meanwhile."""
 
     def make() -> Any:
+        call = cache.calls.get(key)
         for _ in range(LOOKS):
             line = _line(cache)
             if line is None:
                 return factory()  # there is no keeper to be had
             try:
-                reply = _ask(cache, line, key)
+                reply = _ask(cache, line, key, terms)
                 if reply is not None and reply.status == Status.WAIT:
                     reply = line.wait()
                 if reply is None or reply.status == Status.LOOK:
@@ -58,15 +71,20 @@ def leased(cache: Access, key: Any, factory: Callable[[], Any], terms: Terms) ->
                         return value
                     continue
                 if reply.status != Status.OK:
+                    doubt(call)
                     return factory()
-                with _holding(cache, line, reply.version) as lease:
+                with _holding(cache, line, call, reply.version) as lease:
                     value = cache.find_leased((key, reply, line))
                     if value is not MISSING:
                         lease.stored = True
+                        doubt(call)
                         return value
                     with _Timed() as took:
                         value = factory()
-                    lease.stored = cache.store_leased(key, value, terms, reply.version, line, took.seconds)
+                    cache.calls.forget(call)
+                    lease.stored = cache.store_leased(
+                        key, value, terms, reply.version, line, took.seconds, call
+                    )
                     lease.failed = False
                     return value
             finally:
@@ -80,12 +98,13 @@ def aleased(cache: Access, key: Any, factory: Callable[[], Any], terms: Terms) -
     """As `leased`, for tasks."""
 
     async def make() -> Any:
+        call = cache.calls.get(key)
         for _ in range(LOOKS):
             line = _line(cache) if can_wait(running()) else None
             if line is None:
                 return await _made(factory)
             try:
-                reply = _ask(cache, line, key)
+                reply = _ask(cache, line, key, terms)
                 if reply is not None and reply.status == Status.WAIT:
                     await _readable(line)
                     reply = line.wait()
@@ -95,17 +114,24 @@ def aleased(cache: Access, key: Any, factory: Callable[[], Any], terms: Terms) -
                         return value
                     continue
                 if reply.status != Status.OK:
+                    doubt(call)
                     return await _made(factory)
-                with _holding(cache, line, reply.version) as lease:
+                with _holding(cache, line, call, reply.version) as lease:
                     value = MISSING
                     if cache.second is not None:
                         value = await in_thread(running(), cache.find_leased, (key, reply, line))
                     if value is not MISSING:
                         lease.stored = True
+                        doubt(call)
                         return value
                     with _Timed() as took:
                         value = await _made(factory)
-                    lease.stored = cache.store_leased(key, value, terms, reply.version, line, took.seconds)
+                    if cache.second is not None:
+                        await cache.second.behind.room.await_more()
+                    cache.calls.forget(call)
+                    lease.stored = cache.store_leased(
+                        key, value, terms, reply.version, line, took.seconds, call
+                    )
                     lease.failed = False
                     return value
             finally:
@@ -127,10 +153,17 @@ def _line(cache: Access) -> Line | None:
         return None
 
 
-def _ask(cache: Access, line: Line, key: Any) -> Reply | None:
-    held = _held.get()[-MOST_HELD:]
+def _ask(cache: Access, line: Line, key: Any, terms: Terms) -> Reply | None:
+    held = HELD.get()[-MOST_HELD:]
     flags = Flag.BEHIND if cache.second is not None else 0
-    return line.ask(Request(Op.LEASE, keys.encode(key), struct.pack(f"<{len(held)}Q", *held), flags=flags))
+    body = struct.pack(f"<{len(held)}Q", *held)
+    return line.ask(Request(Op.LEASE, keys.encode(key), body, flags=flags, tag=tag_in(terms)))
+
+
+def tag_in(terms: Terms) -> bytes:
+    """What stands for the tag of a making, of which that was asked at its beginning (`Access.make`)."""
+    tag = terms.tag(None)
+    return tag if isinstance(tag, bytes) else b""
 
 
 def _look(cache: Access, line: Line, key: Any, reply: Reply | None) -> Any:
@@ -151,17 +184,19 @@ class _Lease:
 
 
 @contextmanager
-def _holding(cache: Access, line: Line, number: int) -> Iterator[_Lease]:
+def _holding(cache: Access, line: Line, call: Call | None, number: int) -> Iterator[_Lease]:
     """The lease ends when the block does, however that ends; and with the line, if it cannot be said."""
     lease = _Lease()
-    token = _held.set((*_held.get(), number))
+    token = HELD.set((*HELD.get(), number))
     try:
         yield lease
     finally:
         with suppress(ValueError):  # a dead task is closed in whatever context the collector finds it
-            _held.reset(token)
+            HELD.reset(token)
         if not lease.stored:
-            line.ask(Request(Op.RELEASE, lease=number, flags=Flag.FAILED if lease.failed else 0))
+            reply = line.ask(Request(Op.RELEASE, lease=number, flags=Flag.FAILED if lease.failed else 0))
+            if reply is None or reply.status != Status.OK:
+                doubt(call)
 
 
 class _Timed:

@@ -2,7 +2,8 @@
 
 A lease ends with a store, with a failure or the death of whoever has it (then the next who waits gets it), or with
 the word that what was made is not to be stored (then all who wait make their own). A change of the key makes it
-stale: who waits looks again, and what is made under it is not stored.
+stale: who waits looks again, and what is made under it is not stored. So does the deletion of the tag that it is made
+with, which stands in the lease from its beginning on.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ class Waiter:
 
     who: Hashable
     holding: frozenset[int]
+    tag: bytes = b""
 
 
 @dataclass(slots=True)
@@ -35,6 +37,7 @@ class Lease:
     number: int
     key: bytes
     who: Hashable
+    tag: bytes = b""
     stale: bool = False
     waiters: deque[Waiter] = field(default_factory=deque)
 
@@ -50,20 +53,25 @@ class Leases:
     def __len__(self) -> int:
         return len(self._of_number)
 
-    def ask(self, who: Hashable, key: bytes, holding: Iterable[int]) -> tuple[Status, int]:
+    @property
+    def waiting(self) -> int:
+        """Clients that wait for one."""
+        return sum(len(lease.waiters) for lease in self._of_number.values())
+
+    def ask(self, who: Hashable, key: bytes, holding: Iterable[int], tag: bytes = b"") -> tuple[Status, int]:
         """`OK` and a lease; `WAIT`; or `OWN`, since to wait would close a circle."""
         lease = self._of_key.get(key)
         if lease is None:
-            return Status.OK, self._grant(who, key).number
+            return Status.OK, self._grant(who, key, tag).number
         mine = frozenset(holding)
         if self._leads_to(lease, mine):
             return Status.OWN, 0
-        lease.waiters.append(Waiter(who, mine))
+        lease.waiters.append(Waiter(who, mine, tag))
         return Status.WAIT, 0
 
-    def _grant(self, who: Hashable, key: bytes) -> Lease:
+    def _grant(self, who: Hashable, key: bytes, tag: bytes) -> Lease:
         self._last += 1
-        lease = self._of_key[key] = self._of_number[self._last] = Lease(self._last, key, who)
+        lease = self._of_key[key] = self._of_number[self._last] = Lease(self._last, key, who, tag)
         return lease
 
     def _leads_to(self, lease: Lease, holding: frozenset[int]) -> bool:
@@ -96,6 +104,11 @@ class Leases:
         """As `changed`, for all keys."""
         return [told for key in list(self._of_key) for told in self.changed(key)]
 
+    def tag_changed(self, tag: bytes) -> Told:
+        """As `changed`, for all keys that are made with that tag."""
+        keys = [key for key, lease in self._of_key.items() if lease.tag == tag]
+        return [told for key in keys for told in self.changed(key)]
+
     def end(self, number: int, who: Hashable, status: Status) -> Told:
         """`LOOK`: it is stored; `OWN`: it will not be; `NO`: it failed, and the next one tries."""
         lease = self._of_number.get(number)
@@ -106,7 +119,8 @@ class Leases:
             del self._of_key[lease.key]
         if status != Status.NO or not lease.waiters:
             return self._tell_all(lease, status if status != Status.NO else Status.LOOK)
-        heir = self._grant(lease.waiters.popleft().who, lease.key)
+        first = lease.waiters.popleft()
+        heir = self._grant(first.who, lease.key, first.tag)
         heir.waiters = lease.waiters
         return [(heir.who, Status.OK, heir.number)]
 

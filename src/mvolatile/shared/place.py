@@ -1,7 +1,7 @@
 """Where clients and keepers of a user meet: a directory of the user's own, a socket and two lock files a name.
 
-``NAME.2.lock`` is the keeper's for as long as it lives, so there are never two. ``NAME.2.start`` is held by who
-starts one, so that a thousand first clients do not start a thousand. ``NAME.2.due`` has what is to be done behind.
+``NAME.3.lock`` is the keeper's for as long as it lives, so there are never two. ``NAME.3.start`` is held by who
+starts one, so that a thousand first clients do not start a thousand. ``NAME.3.due`` has what is to be done behind.
 """
 
 from __future__ import annotations

@@ -53,13 +53,19 @@ class Queue:
         """That change is ours to bring there: with None a deletion."""
         with self._lock:
             nbytes = 0 if record is None else len(record.data)
-            if self._nbytes and self._nbytes + nbytes > self._most:
-                self.dropped += 1
-                record, nbytes = None, 0  # what it is to replace leaves
             self._nbytes += nbytes
             self._due[number] = digest, record
             if len(self._due) > MOST:  # nobody writes there; the keeper does not believe those keys, or any
                 self._leave(next(iter(self._due)))
+
+    def has_room(self, nbytes: int) -> bool:
+        """Whether so many bytes may wait as well. One value may be of any size."""
+        return not self._nbytes or self._nbytes + nbytes <= self._most
+
+    @property
+    def is_half_empty(self) -> bool:
+        """Whether room is to be hoped for again."""
+        return 2 * self._nbytes <= self._most
 
     def get(self, number: int) -> Record | None:
         """The value that waits under that number: what its key has, as long as the keeper says that it is due."""

@@ -12,7 +12,7 @@ from ..errors import VolatilityWarning
 from . import keys
 from .connection import Attachment, Connections, Line
 from .values import Codec, Notices, Rebuilds, decode, raise_if_stopped
-from .wire import INLINE, Op, Reply, Request, Status
+from .wire import INLINE, Flag, Op, Reply, Request, Status
 
 __all__ = ["Reader"]
 
@@ -126,17 +126,28 @@ class Reader:
             self.notices.due.append(key)
             self.notices.deliver()
 
-    def _fetch(self, key: Any) -> tuple[Reply, Any] | None:
-        encoded = keys.encode(key)
+    def find_late(self, key: Any, late: float, /) -> Any:
+        """The value, if it expired less than `late` seconds ago; or `MISSING`. Counts nothing. What has expired the
+        keeper is asked for: to all who read by themselves it is gone.
+        """
+        try:
+            entry = self._fetch_entry(key, late) if late else self.entry(key)
+        except (MemoryError, OSError) as error:
+            self.tell_trouble(f"an old value cannot be read: {error!r}")
+            return MISSING
+        return MISSING if entry is None else self.decoded(key, entry[2], entry[3])
+
+    def _fetch(self, key: Any, late: float = 0.0) -> tuple[Reply, Any] | None:
+        request = Request(Op.FETCH, keys.encode(key), flags=Flag.LATE if late else 0, seconds=late)
         data: Any = None
 
         def fetch(line: Line) -> Reply | None:
             nonlocal data
-            reply = line.ask(Request(Op.FETCH, encoded))
+            reply = line.ask(request)
             while reply is not None and reply.status == Status.NEED:
                 if line.with_mailbox(reply.length) is None:
                     return None
-                reply = line.ask(Request(Op.FETCH, encoded))
+                reply = line.ask(request)
             if reply is not None and reply.status == Status.OK:
                 data = reply.body
                 if reply.length > INLINE:
@@ -155,8 +166,8 @@ class Reader:
             return None
         return reply, data if reply.kind < 2 else bytearray(data)
 
-    def _fetch_entry(self, key: Any) -> tuple[int, float, int, Any] | None:
-        fetched = self._fetch(key)
+    def _fetch_entry(self, key: Any, late: float = 0.0) -> tuple[int, float, int, Any] | None:
+        fetched = self._fetch(key, late)
         if fetched is None:
             return None
         reply, data = fetched

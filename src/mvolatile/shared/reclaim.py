@@ -45,6 +45,8 @@ class Reclaimer:
         self.budget = Budget(self, max_bytes, None)
         self.purged = self.expired = 0
         self.lost_seconds = 0.0
+        self.grace = 0.0
+        """Seconds for which what has expired is kept."""
         self.evictable = Evictable(index, segments, visits, self.budget)
         self._index, self._segments, self._visits = index, segments, visits
         self._policy = make_policy(self.evictable)
@@ -120,7 +122,7 @@ class Reclaimer:
         record = slots.read(at)
         if record is None:
             self.purged += 1
-        elif expires and boot_seconds() >= expires:
+        elif expires and boot_seconds() >= expires + self.grace:
             self.expired += 1
         else:
             key, value = record

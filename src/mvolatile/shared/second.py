@@ -82,6 +82,9 @@ class Second:
             self._bring(ALL, reply.length, None)
 
     def _bring(self, digest: bytes, number: int, record: Record | None) -> None:
+        if record is not None and not self.behind.room.wait(len(record.data)):
+            self._queue.dropped += 1
+            record = None  # what it is to replace leaves
         self._queue.note(digest, number, record)
         writer = self.behind.writer
         writer.changed()

@@ -1,11 +1,15 @@
 """What the keeper keeps: records in volatile memory, and their index.
 
 Records are read as clients read them, since whoever touched one would fill what was purged of it (`segment.py`).
+
+What has expired is there for nobody, but for who asks how late it is. It is kept as long as any client has said that it
+may ask (`grace`), and leaves at once when its key is set, deleted or cleared: it must not be given in place of that.
 """
 
 from __future__ import annotations
 
 from contextlib import suppress
+from typing import Any
 
 from .._core import boot_seconds
 from ..errors import NoRoomError, TooLargeError
@@ -14,6 +18,7 @@ from .index import Index
 from .reclaim import Reclaimer
 from .segment import ALIGNMENT
 from .segments import Segments
+from .values import Tags
 from .visits import Uses, Visits
 
 __all__ = ["Storage"]
@@ -34,6 +39,7 @@ class Storage:
         self.segments = Segments(name, self.index, visits)
         self.reclaimer = Reclaimer(self.index, self.segments, visits, max_bytes)
         self.stores = 0
+        self._tags: Tags | None = None  # until the first record has one
         self._expiring = False
         self._swept = 0
 
@@ -49,10 +55,19 @@ class Storage:
         slots = self.index.slots
         slot = slots.find(slots.hash(key))
         if slot >= 0 and self.is_over(slots.get(slot)[5]):
-            self.remove(slot)
-            self.reclaimer.expired += 1
+            self._leave_expired(slot)
             return -1
         return slot
+
+    def late_slot(self, key: bytes, late: float) -> int:
+        """As `slot`, also of one that expired less than `late` seconds ago."""
+        slot = self.index.slots.find(self.index.slots.hash(key))
+        return -1 if slot < 0 or self.is_over(self.index.slots.get(slot)[5], late) else slot
+
+    def _leave_expired(self, slot: int) -> None:
+        if self.is_over(self.index.slots.get(slot)[5], self.reclaimer.grace):
+            self.remove(slot)
+            self.reclaimer.expired += 1
 
     def whole_slot(self, key: bytes) -> int:
         """Of a key whose value is all there, or -1. What is lost leaves."""
@@ -63,9 +78,9 @@ class Storage:
         return slot
 
     @staticmethod
-    def is_over(expires: float) -> bool:
-        """Whether a life that ends then has ended."""
-        return expires != 0 and boot_seconds() >= expires
+    def is_over(expires: float, late: float = 0.0) -> bool:
+        """Whether a life that ends then ended `late` seconds ago, or earlier."""
+        return expires != 0 and boot_seconds() >= expires + late
 
     # ---- changes
 
@@ -126,6 +141,38 @@ class Storage:
         self.remove(slot)
         self.reclaimer.purged += 1
 
+    def forget(self, key: bytes) -> None:
+        """What expired is not to be given in place of what its key has now."""
+        slots = self.index.slots
+        slot = slots.find(slots.hash(key))
+        if slot >= 0 and slots.probe(slot) == key:
+            self.remove(slot)
+
+    def note_tag(self, key: bytes, tag: bytes) -> None:
+        """What `key` has was stored with `tag`, or with none."""
+        if self._tags is None and tag:
+            self._tags = Tags(self.index)
+        if self._tags is not None:
+            self._tags.note(self.index.slots.hash(key), tag or None)
+
+    @property
+    def tagged(self) -> int:
+        """Keys of which is known with what tag they were stored; some may have left."""
+        return 0 if self._tags is None else len(self._tags)
+
+    def delete_tagged(self, tag: bytes) -> int:
+        """How many values were deleted."""
+        slots, deleted = self.index.slots, 0
+        tagged: Any = () if self._tags is None else self._tags.take(tag)  # hashes
+        for hash_ in tagged:
+            slot = slots.find(hash_)
+            if slot >= 0 and slots.probe(slot) is None:
+                self.lose(slot)
+            elif slot >= 0:
+                deleted += not self.is_over(slots.get(slot)[5])
+                self.remove(slot)
+        return deleted
+
     def touch(self, slot: int, expires: float) -> None:
         """It ends at `expires`; 0: never."""
         self._expiring |= expires != 0
@@ -134,6 +181,7 @@ class Storage:
     def clear(self) -> None:
         """Forget everything."""
         self.index.slots.clear()
+        self._tags = None
         self.segments.clear()
         self.reclaimer.lift()
 
@@ -156,9 +204,7 @@ class Storage:
             return
         slots, self._swept = self.index.slots.scan(self._swept, most)
         for slot in slots:
-            if self.is_over(self.index.slots.get(slot)[5]):
-                self.remove(slot)
-                self.reclaimer.expired += 1
+            self._leave_expired(slot)
         if self._swept >= self.index.slots.capacity:
             self._swept = 0
 

@@ -13,13 +13,15 @@ from typing import Any
 from .._core import SharedFile
 from ..cache.behind import CLEAR, NO_END, QUEUE, Behind, Mode, Record, checked_behind, prefix_of
 from ..cache.budget import Budget
-from ..cache.calls import Calls
+from ..cache.calls import Call, Calls
 from ..cache.carry import packed, unpacked
 from ..cache.checks import (
     TimeToLive,
     Unstorable,
     checked_bound,
     checked_condition,
+    checked_grace,
+    checked_tag,
     checked_ttl,
     checked_unstorable,
     seconds_to_live,
@@ -35,11 +37,13 @@ from ..cache.loops import can_wait, in_thread, running
 from ..cache.memoryviews import restore
 from ..cache.notices import Notices
 from ..cache.rebuild import RebuildPressure, Rebuilds
+from ..cache.refreshing import Refreshing
 from ..cache.registry import Known
 from ..cache.singleflight import SingleFlight, Terms
 from ..cache.statistics import CacheInfo
 from ..cache.stopped import raise_if_stopped
 from ..cache.store import KEPT
+from ..cache.tags import Tags
 from ..cache.values import (
     ARRAY,
     BYTEARRAY,
@@ -70,6 +74,7 @@ __all__ = [
     "Behind",
     "Budget",
     "CacheInfo",
+    "Call",
     "Calls",
     "Codec",
     "Costs",
@@ -82,7 +87,9 @@ __all__ = [
     "RebuildPressure",
     "Rebuilds",
     "Record",
+    "Refreshing",
     "SingleFlight",
+    "Tags",
     "Terms",
     "TimeToLive",
     "Unstorable",
@@ -93,7 +100,9 @@ __all__ = [
     "checked_bound",
     "checked_condition",
     "checked_cost",
+    "checked_grace",
     "checked_key",
+    "checked_tag",
     "checked_ttl",
     "checked_unstorable",
     "class_of",

@@ -29,7 +29,9 @@ class Verbs(Generic[K, V]):
 
     if TYPE_CHECKING:
 
-        def set(self, key: K, value: V, *, ttl: TimeToLive = None, cost: float | None = None) -> None:
+        def set(
+            self, key: K, value: V, *, ttl: TimeToLive = None, tag: Hashable = None, cost: float | None = None
+        ) -> None:
             """See `SharedCache.set`."""
 
     def ttl(self, key: K) -> float | None:
@@ -75,10 +77,14 @@ class Verbs(Generic[K, V]):
                 return reply is not None
         return False
 
-    def add(self, key: K, value: V, *, ttl: TimeToLive = None, cost: float | None = None) -> bool:
+    def add(
+        self, key: K, value: V, *, ttl: TimeToLive = None, tag: Hashable = None, cost: float | None = None
+    ) -> bool:
         """Store `value` if the key has none: of all processes that add at once one gets True."""
-        self._access.bring(key)
-        reply = self._access.store(key, value, ttl, version=ABSENT, cost=checked_cost(cost))
+        access = self._access
+        there = access.use_tag(tag)
+        access.bring(key)
+        reply = access.store(key, value, ttl, version=ABSENT, cost=checked_cost(cost), tag=there)
         check(reply)
         return reply is None or reply.status == Status.OK
 
@@ -126,6 +132,7 @@ class Verbs(Generic[K, V]):
         values: Mapping[K, V] | Iterable[tuple[K, V]],
         *,
         ttl: TimeToLive = None,
+        tag: Hashable = None,
         cost: float | None = None,
     ) -> None:
         """Store every pair of a mapping or an iterable, as `set`, one after the other. `cost`: seconds that each
@@ -133,4 +140,4 @@ class Verbs(Generic[K, V]):
         """
         pairs: Any = values.items() if isinstance(values, Mapping) else values
         for key, value in pairs:
-            self.set(key, value, ttl=ttl, cost=cost)
+            self.set(key, value, ttl=ttl, tag=tag, cost=cost)

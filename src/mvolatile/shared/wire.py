@@ -22,6 +22,7 @@ __all__ = [
     "KNOWN",
     "LONGEST",
     "PROTOCOL",
+    "TAG",
     "Flag",
     "NonsenseError",
     "Op",
@@ -30,6 +31,7 @@ __all__ = [
     "Status",
     "digest_of",
     "packed_duties",
+    "tag_of",
     "unpacked_duties",
 ]
 
@@ -47,11 +49,13 @@ DIGEST = 20
 """Bytes that stand for a key, in what is said of the second tier, and there."""
 ALL = bytes(DIGEST)
 """In place of a key's: all of them."""
+TAG = 16
+"""Bytes that stand for a tag."""
 KNOWN, DUE = 0, 1
 """What is behind may be believed, or something is still to be done there; in place of a kind."""
 
 _DUTY = struct.Struct(f"<{DIGEST}sQ")
-_REQUEST = struct.Struct("<BBHIQdQQ")
+_REQUEST = struct.Struct("<BBHIQdQQB")
 _REPLY = struct.Struct("<BBHIQdQ")
 
 
@@ -86,6 +90,7 @@ class Op(IntEnum):
     DONE = 19
     ORPHANS = 20
     """Duties of those who are gone."""
+    DELETE_TAG = 21
 
 
 class Flag(IntEnum):
@@ -100,6 +105,8 @@ class Flag(IntEnum):
     """It was found there; `lease` is the reading's."""
     FOUND_BEHIND = 32
     """It was found there, by who has the lease."""
+    LATE = 64
+    """What expired less than so many seconds ago is wanted, too."""
 
 
 COST_SHIFT = 24
@@ -124,7 +131,9 @@ class Status(IntEnum):
 
 
 class Request(NamedTuple):
-    """`version`: what the entry must have; `lease`: the caller's, or another number of the operation's."""
+    """`version`: what the entry must have; `lease`: the caller's, or another number of the operation's; `seconds`: how
+    long it is to live; of `HELLO` for how long what expired is kept, since somebody may ask for it.
+    """
 
     op: int
     key: bytes = b""
@@ -135,24 +144,28 @@ class Request(NamedTuple):
     seconds: float = 0.0
     version: int = ANY
     lease: int = 0
+    tag: bytes = b""
 
     def packed(self) -> bytes:
         """As it goes out."""
-        head = _REQUEST.pack(
-            self.op, self.kind, len(self.key), self.flags, self.length, self.seconds, self.version, self.lease
-        )
-        return b"".join((head, self.key, self.body))
+        key, tag, body = self.key, self.tag, self.body
+        numbers = self.flags, self.length, self.seconds, self.version, self.lease
+        return b"".join((_REQUEST.pack(self.op, self.kind, len(key), *numbers, len(tag)), key, tag, body))
 
     @classmethod
     def unpacked(cls, data: bytes) -> Request:
         """Of what came in; `ValueError` if it is none."""
         if len(data) < _REQUEST.size:
             raise ValueError("too short")
-        op, kind, key_length, flags, length, seconds, version, lease = _REQUEST.unpack_from(data)
+        op, kind, key_length, flags, length, seconds, version, lease, tag_length = _REQUEST.unpack_from(data)
         end = _REQUEST.size + key_length
-        if end > len(data):
+        body = end + tag_length
+        if body > len(data):
             raise ValueError("the key is longer than the message")
-        return cls(op, data[_REQUEST.size : end], data[end:], kind, flags, length, seconds, version, lease)
+        if tag_length not in (0, TAG):
+            raise ValueError("no tag is so long")
+        key, tag = data[_REQUEST.size : end], data[end:body]
+        return cls(op, key, data[body:], kind, flags, length, seconds, version, lease, tag)
 
 
 class Reply(NamedTuple):
@@ -183,6 +196,11 @@ class Reply(NamedTuple):
 def digest_of(key: bytes) -> bytes:
     """What stands for an encoded key."""
     return blake2b(key, digest_size=DIGEST).digest()
+
+
+def tag_of(encoded: bytes) -> bytes:
+    """What stands for an encoded tag."""
+    return blake2b(encoded, digest_size=TAG).digest()
 
 
 def packed_duties(duties: Iterable[tuple[bytes, int]]) -> bytes:

@@ -9,7 +9,15 @@ from typing import Any
 import pytest
 
 from mvolatile.explore import ThreadedSystem, explore
-from mvolatile.model.stock import behind, behind_shared, listener, put, shared, shared_makers
+from mvolatile.model.stock import (
+    behind,
+    behind_shared,
+    listener,
+    put,
+    shared,
+    shared_deletions,
+    shared_makers,
+)
 from mvolatile.model.stock.acts import Model
 
 MODELS: dict[str, Model[Any, Any]] = {
@@ -19,6 +27,7 @@ MODELS: dict[str, Model[Any, Any]] = {
     "put": put.MODEL,
     "shared": shared.MODEL,
     "makers": shared_makers.MODEL,
+    "deletions": shared_deletions.MODEL,
 }
 SLOW = "two readers"
 
@@ -33,6 +42,7 @@ FOUND_IN = {
         "failure_forgotten": ("a write fails", "newest"),
         "load_unmarked": ("set and deleted", "newest"),
         "left_out": ("no room", "newest"),
+        "waits_midway": ("waits for room", "newest"),
         "child_believes": ("a child", "newest"),
         "cleared_beside": ("cleared", "newest"),
         "clear_unseen": ("cleared", "newest"),
@@ -85,6 +95,15 @@ FOUND_IN = {
         "place_kept": ("two connections", "newest"),
         "dead_table_believed": ("another thread attaches", "newest"),
         "versions_anew": ("changed at a version", "newest"),
+    },
+    "deletions": {
+        "late_kept": ("expired and deleted", "newest"),
+        "lease_untagged": ("made, and its tag deleted", "newest"),
+        "lease_kept": ("made and deleted", "newest"),
+        "tag_noted_late": ("made, and its tag deleted", "newest"),
+        "layout_left": ("made and deleted", "newest"),
+        "joined_to_the_end": ("made in vain", "newest"),
+        "refresh_unleased": ("refreshed and deleted", "newest"),
     },
     "makers": {
         "waits_within": (CIRCLE, "deadlock"),

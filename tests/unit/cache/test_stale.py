@@ -280,6 +280,9 @@ def test_wrong_arguments() -> None:
         VolatileCache(stale=-1)
     with pytest.raises(TypeError, match="stale_if_error must be a number of seconds"):
         VolatileCache(stale_if_error="5")  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="a shared cache has no stale, stale_if_error, tag"):
-        volatile_cache(shared="x", stale=5, stale_if_error=5, tag="t")
+    for shared in (None, "x"):
+        with pytest.raises(ValueError, match="stale must not be negative"):
+            volatile_cache(shared=shared, stale=-1)(bytes)
+    with pytest.raises(TypeError, match="a shared cache has no on_evict"):
+        volatile_cache(shared="x", on_evict=print)
     assert engine_of(VolatileCache(stale=5, stale_if_error=7)).grace == 7

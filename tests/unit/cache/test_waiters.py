@@ -127,10 +127,11 @@ def test_what_is_lost_at_once_is_not_made_one_after_the_other() -> None:
 
     real = engine_of(cache).store_made
 
-    def lost_at_once(key: Any, value: Any, terms: Any, call: Any) -> None:
-        real(key, value, terms, call)
+    def lost_at_once(key: Any, value: Any, terms: Any, call: Any) -> bool:
+        fit = real(key, value, terms, call)
         engine_of(cache).holds = lambda key: True  # type: ignore[method-assign]
         engine_of(cache).change(engine_of(cache).store.remove, key, None, "deleted")
+        return fit
 
     engine_of(cache).store_made = lost_at_once  # type: ignore[method-assign]
     assert burst(lambda: cache.get_or_set("k", make)) == [b"value"] * (WAITERS + 1)

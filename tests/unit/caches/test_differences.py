@@ -24,7 +24,7 @@ HOWTO = Path(__file__).resolve().parents[3] / "docs" / "howto" / "shared.md"
 def test_the_table_is_there() -> None:
     """Whoever adds a row adds a test here, and counts it."""
     table = HOWTO.read_text().split("| | `VolatileCache` | `SharedCache` |\n|---|---|---|\n")[1]
-    assert len(table.split("\n\n")[0].splitlines()) == 20
+    assert len(table.split("\n\n")[0].splitlines()) == 22
 
 
 def test_what_a_hit_gives(cache: Any, kind: str) -> None:
@@ -85,16 +85,6 @@ def test_options_that_only_one_has(option: str) -> None:
         SharedCache("x", **{option: given[option]})
     with pytest.raises(TypeError, match="name"):
         SharedCache()  # type: ignore[call-arg]
-
-
-def test_old_values_and_tags(cache_factory: Factory, kind: str) -> None:
-    for options in ({"stale": 5, "ttl": 1}, {"stale_if_error": 5, "ttl": 1}):
-        if kind == "private":
-            cache_factory(**options)
-        else:
-            with pytest.raises(TypeError, match="stale"):
-                cache_factory(**options)
-    assert hasattr(cache_factory(), "delete_tag") == (kind == "private")
 
 
 def test_what_is_behind(cache_factory: Factory, kind: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import os
+import threading
 import time
 from collections.abc import Callable
 from functools import partial
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 from mvolatile import SharedCache, VolatilityWarning, volatile_cache
+from mvolatile.cache.behind import room
 from mvolatile.shared.place import Place
 from support.keepers import end_keepers, in_child, until
 from support.mappings import Behind, kinds
@@ -171,8 +173,35 @@ def test_errors_are_counted_and_told_once(client: Make, behind: Behind) -> None:
     behind.before = lambda what, key: None
 
 
-def test_a_queue_that_is_full(client: Make, behind: Behind, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_waits_where_the_queue_is_full(
+    client: Make, behind: Behind, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("mvolatile.shared.second.QUEUE", 1000)
+    monkeypatch.setattr(room, "SECONDS", 600.0)
+    cache = client()
+    came, go = behind.stop("set")
+    done: list[int] = []
+
+    def store() -> None:
+        for n in range(30):
+            cache[n] = bytes(100)
+            done.append(n)
+
+    thread = threading.Thread(target=store)
+    thread.start()
+    assert came.wait(60)
+    until(lambda: len(done) == 11)  # one in hand, and ten
+    assert cache[11] == bytes(100), "memory has it already"
+    go.set()
+    thread.join(60)
+    written(cache)
+    assert cache.cache_info().behind_dropped == 0
+    assert len(behind) == 30
+
+
+def test_a_queue_that_stays_full(client: Make, behind: Behind, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mvolatile.shared.second.QUEUE", 1000)
+    monkeypatch.setattr(room, "SECONDS", 0.01)
     cache = client()
     cache["k"] = b"old"
     written(cache)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mvolatile import SharedCache
-from mvolatile.shared.wire import ANY, INLINE, LONGEST, Flag, Op, Reply, Request
+from mvolatile.shared.wire import ANY, INLINE, LONGEST, TAG, Flag, Op, Reply, Request
 from support.keepers import keeper_pid, until
 from support.strangers import Stranger
 
@@ -34,6 +34,7 @@ REQUESTS = st.builds(
     st.floats(),
     NUMBERS,
     NUMBERS,
+    st.one_of(st.just(b""), st.binary(min_size=TAG, max_size=TAG)),
 )
 MESSAGES = st.one_of(
     REQUESTS.map(Request.packed),

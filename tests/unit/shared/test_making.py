@@ -84,6 +84,33 @@ def test_a_maker_that_fails_has_an_heir(cache: Cache, make: Make) -> None:
     assert (len(caught), got, cache["k"]) == (1, [2], 2)
 
 
+def test_who_asks_after_another_process_deleted_does_not_get_what_was_begun_before(
+    cache: Cache, make: Make
+) -> None:
+    """52. Two clients are as two processes: neither knows whom the other has wait."""
+    other, began, go = make(), threading.Event(), threading.Event()
+
+    def factory() -> Any:
+        began.set()
+        go.wait(100)
+        return b"old"
+
+    maker = threading.Thread(target=cache.get_or_set, args=("k", factory))
+    maker.start()
+    assert began.wait(100)
+    other.delete_many(["k"])
+    got: list[Any] = []
+    late = threading.Thread(target=lambda: got.append(cache.get_or_set("k", lambda: b"new")))
+    late.start()
+    call = cache._access.calls["k"]
+    until(lambda: bool(call.waiters))
+    go.set()
+    maker.join(100)
+    late.join(100)
+    assert got == [b"new"]
+    assert other["k"] == b"new"
+
+
 @pytest.mark.parametrize("change", ["set", "delete", "clear"])
 def test_what_is_changed_meanwhile_is_not_stored(cache: Cache, make: Make, change: str) -> None:
     """31."""

@@ -12,8 +12,9 @@ The bad schedules, which `model/stock/behind.py` tries in all orders:
 3. A write fails, and behind is what the key had before. So due is a deletion then, until one succeeds.
 4. A reader has read, and rests; *k* is deleted, in memory and behind; the reader stores in memory what it read. So each
    reading is known here, and what is noted for its key makes it stale (`Load`).
-5. There is no room in the queue: to leave a write out would leave an older value there. So a deletion is due instead,
-   which takes no room. If even those are too many, nothing there is believed until all of it was cleared.
+5. There is no room in the queue, and a store waits for it no more (`room.py`): to leave a write out would leave an
+   older value there. So a deletion is due instead, which takes no room. If even those are too many, nothing there is
+   believed until all of it was cleared.
 6. A child is forked while things are due: they are its parent's. It writes none of them, and believes nothing that is
    there of those keys until it has stored its own.
 7. All is cleared while a write is in hand. The clearing comes after it, and until it is over nothing is there.
@@ -87,9 +88,6 @@ class Pending:
                 load.stale = True
             self._doubted.pop(key, None)
             self._leave(self._due.pop(key, None))
-            if record is not None and self.nbytes and self.nbytes + len(record.data) > self.most:
-                self.dropped += 1
-                record = None
             if len(self._due) >= MOST:
                 self._empty()
                 self._clear = True
@@ -115,8 +113,13 @@ class Pending:
         self.nbytes -= 0 if record is None else len(record.data)
 
     def has_room(self, nbytes: int) -> bool:
-        """Whether so many bytes would be written, were they noted now."""
+        """Whether so many bytes may wait as well. One value may be of any size."""
         return not self.nbytes or self.nbytes + nbytes <= self.most
+
+    @property
+    def is_half_empty(self) -> bool:
+        """Whether room is to be hoped for again."""
+        return 2 * self.nbytes <= self.most
 
     # ---- what a reader asks
 

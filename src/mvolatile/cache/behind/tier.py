@@ -14,6 +14,7 @@ from ..fork import catch_up
 from ..stopped import raise_if_stopped
 from .pending import ABSENT, UNKNOWN, Load, Pending
 from .records import Record, unpacked
+from .room import Room
 from .writer import Due, Writer
 
 __all__ = ["QUEUE", "Behind", "Mode", "Tier", "Written", "checked_behind", "prefix_of"]
@@ -54,6 +55,7 @@ class Behind:
         self.prefix = prefix_of(name)
         self._told: set[str] = set()
         self.writer = Writer(mapping, due, self.prefix, mode == "through", self.failed)
+        self.room = Room(due, self.writer)
 
     def __repr__(self) -> str:
         return f"what is behind {self._name!r}"
@@ -126,6 +128,7 @@ class Behind:
         """In the child."""
         self._due.after_fork()
         self.writer.after_fork()
+        self.room.after_fork()
 
 
 class Tier(Behind):

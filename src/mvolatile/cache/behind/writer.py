@@ -44,6 +44,15 @@ class Due(Protocol):
     dropped: int
     """Values for which there was no room."""
 
+    @property
+    def is_half_empty(self) -> bool:
+        """Whether room is to be hoped for again."""
+        ...
+
+    def has_room(self, nbytes: int, /) -> bool:
+        """Whether so many bytes more may wait."""
+        ...
+
     def __len__(self) -> int: ...
 
     def take(self) -> tuple[str, Record | None] | None:
@@ -89,6 +98,11 @@ class Writer:
         """Whether something failed just now."""
         return bool(self._paused_until) and time.monotonic() < self._paused_until
 
+    @property
+    def is_ours(self) -> bool:
+        """Whether this thread is in the middle of a write."""
+        return self.writing._is_owned()  # type: ignore[attr-defined, no-any-return]
+
     def pause(self) -> None:
         """Something failed."""
         self._paused_until = time.monotonic() + PAUSE
@@ -98,7 +112,7 @@ class Writer:
         if not len(self._pending) or self.pauses:
             return
         if self._through:
-            if not self.writing._is_owned():  # type: ignore[attr-defined]  # a finalizer, in the middle of a write
+            if not self.is_ours:  # a finalizer, in the middle of a write
                 self._write_all()
         elif self._waits:
             self._wake.put(None)
@@ -117,7 +131,7 @@ class Writer:
             if not isinstance(failure, RuntimeError | MemoryError):
                 raise
             tell_once("what is stored is written behind by who stores it", failure)
-            if not self.writing._is_owned():  # type: ignore[attr-defined]
+            if not self.is_ours:
                 self._write_all()
 
     def _run(self) -> None:
@@ -190,7 +204,7 @@ class Writer:
 
     def flush(self, seconds: float | None = None) -> None:
         """Until all that is due was tried, or for so long. What fails again stays due."""
-        if self.writing._is_owned():  # type: ignore[attr-defined]
+        if self.is_ours:
             return
         thread = self._thread
         if thread is not None and thread is not threading.current_thread() and thread.is_alive():

@@ -54,6 +54,8 @@ class Broken:
     """A change does not tell those who are reading."""
     left_out: bool = False
     """What the queue has no room for is as if it had not been."""
+    waits_midway: bool = False
+    """A store waits for room when the value is in memory already."""
     child_believes: bool = False
     """A child believes what is behind of what its parent had due."""
     cleared_beside: bool = False
@@ -78,14 +80,20 @@ def _noted(world: World, due: int, broken: Broken) -> World:
     return world._replace(due=due, doubted=False, stale=stale)
 
 
-def _set(broken: Broken, number: int, full: bool = False) -> Steps:
+def _set(broken: Broken, number: int, full: bool = False, waits: bool = False) -> Steps:
     def change(world: World) -> World:
         world = world._replace(memory=number)
         if full and broken.left_out:
             return world
         return _noted(world, DELETE if full else number, broken)
 
-    yield do(f"store {number}", change)
+    if waits and broken.waits_midway:
+        yield do(f"store {number} in memory", lambda world: world._replace(memory=number))
+        yield do("find room in the queue", lambda world: _noted(world, number, broken))
+    else:
+        if waits:
+            yield see("wait for room in the queue", lambda _: None)
+        yield do(f"store {number}", change)
     yield do("return", lambda world: world._replace(returned=number))
 
 
@@ -123,6 +131,11 @@ def sets_twice(broken: Broken) -> Steps:
 def sets_where_it_is_full(broken: Broken) -> Steps:
     """The queue has no room."""
     yield from _set(broken, 2, full=True)
+
+
+def sets_when_there_is_room(broken: Broken) -> Steps:
+    """The queue has no room at first."""
+    yield from _set(broken, 2, waits=True)
 
 
 def sets_and_clears(broken: Broken) -> Steps:
@@ -253,6 +266,7 @@ MODEL = Model(
         "a write fails": {"changer": sets_twice, "writer": failing, **_AROUND},
         "a deletion fails": {"changer": sets_and_deletes, "writer": failing, **_AROUND},
         "no room": {"changer": sets_where_it_is_full, "writer": writer, **_AROUND},
+        "waits for room": {"changer": sets_when_there_is_room, "writer": writer, **_AROUND},
         "cleared": {"changer": sets_and_clears, "writer": writer, **_AROUND},
         "two readers": {"changer": sets_and_deletes, "other": another, "writer": writer, **_AROUND},
         "a child": {"child": forks, "kernel": kernel},

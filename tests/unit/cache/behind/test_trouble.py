@@ -238,34 +238,6 @@ def test_what_was_read_before_a_change_is_not_stored_after_it(behind: Behind, ho
     cache.close()
 
 
-def test_a_full_queue_keeps_no_store_waiting(behind: Behind) -> None:
-    cache = make(behind)
-    tier = engine_of(cache).tier
-    assert tier is not None
-    tier.pending.most = 1000
-    cache["last"] = b"old"
-    written(cache)
-    came, go = behind.stop("set")
-    for n in range(20):
-        cache[str(n)] = bytes(100)
-    assert came.wait(60)
-    cache["last"] = b"new, and left out"
-    cache["large"] = bytes(5000)
-    info = cache.cache_info()
-    assert info.behind_dropped >= 10
-    purge(cache)
-    assert cache.get("last") is None
-    go.set()
-    cache.close()
-    assert 9 <= len(behind) <= 12
-    other = make(behind)
-    assert other.get("last") is None
-    assert other.get("0") == bytes(100)
-    other["large"] = bytes(5000)
-    other.close()
-    assert make(behind)["large"] == bytes(5000), "alone it is let in"
-
-
 def test_more_than_can_be_remembered(behind: Behind, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pending, "MOST", 50)
     cache = make(behind)
