@@ -77,7 +77,7 @@ def room(request: pytest.FixtureRequest, _leaves_nothing: None) -> Iterator[Room
     vars(made).clear()
 
 
-SIZES = [0, 1, 100, 4000, 4078, 4079, 4080, 4081, 4088, 5000, 9000, 65536, 100_000, 300_000]
+SIZES = [0, 1, 100, 4000, 4078, 4079, 4080, 4081, 4088, 5000, 9000, 65536, 100_000, 300_000, 700_001]
 
 
 @pytest.mark.parametrize("size", SIZES)
