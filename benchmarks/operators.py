@@ -169,12 +169,13 @@ for _ in range(int(sys.argv[1])):
 os._exit(0)
 """
 FEW, MANY = 1000, 3000
-COUNTS = "if (value && value != missing) count_hit(self, cost);"
-SAVES, CLASS = "self->saved += seconds_of[cost];", "*cost = self->costs[slot];"
-CORES: dict[str, dict[str, str]] = {
-    "as it is": {},
-    "without the seconds saved": {SAVES: "(void)cost;", CLASS: "(void)cost;"},
-    "without counts": {COUNTS: "", CLASS: "(void)cost;"},
+COUNTS = r"if \(value && value != missing\) count_hit\(self, cost\);", ""
+SAVES = r"(?:if \(cost\) )?self->saved \+= [^;]+;", "(void)cost;"
+CLASS = r"\*cost = (self->costs\[slot\]|visit\(self, slot\));", r"(void)cost, (void)\1;"
+CORES: dict[str, tuple[tuple[str, str], ...]] = {
+    "as it is": (),
+    "without the seconds saved": (SAVES, CLASS),
+    "without counts": (COUNTS, CLASS),
 }
 
 
@@ -195,7 +196,7 @@ def hit(_: float) -> Found:
     ]
 
 
-def _built(directory: Path, changes: dict[str, str]) -> Path:
+def _built(directory: Path, changes: tuple[tuple[str, str], ...]) -> Path:
     """The library with a core of changed source; each change must be found once."""
     shutil.copytree(
         ROOT / "src", directory / "src", ignore=shutil.ignore_patterns("*.so", "*.egg-info", "__pycache__")
@@ -203,9 +204,9 @@ def _built(directory: Path, changes: dict[str, str]) -> Path:
     for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, directory)
     sources = list((directory / "src/mvolatile/_core/cache").glob("*.c"))
-    for before, after in changes.items():
-        (source,) = (one for one in sources if before in one.read_text())
-        source.write_text(source.read_text().replace(before, after))
+    for before, after in changes:
+        (source,) = (one for one in sources if re.search(before, one.read_text()))
+        source.write_text(re.sub(before, after, source.read_text()))
     command = [sys.executable, "setup.py", "-q", "build_ext", "--inplace"]
     subprocess.run(command, cwd=directory, check=True, capture_output=True)
     return directory / "src"

@@ -17,6 +17,8 @@ from mvolatile.cache.engine import engine_of
 pytest.importorskip("prometheus_client", reason="make integrations installs it")
 
 from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.openmetrics.exposition import generate_latest as openmetrics
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from mvolatile.integrations.prometheus import register
 from mvolatile.metrics import METRICS
@@ -65,6 +67,20 @@ def test_the_dashboard_shows_every_metric() -> None:
     json.loads(text)
     shown = {name.removesuffix("_bucket") for name in re.findall(r"\bmvolatile_\w+", text)}
     assert {name.removesuffix("_bucket") for name in names()} == shown
+
+
+@needs_promtool
+def test_the_metrics_are_named_as_prometheus_has_it() -> None:
+    """And whatever a cache is called, both forms of the text can be read."""
+    registry = CollectorRegistry()
+    register(registry)
+    with VolatileCache[int, bytes](name='a "name"\nof two lines') as cache:
+        cache.get_or_set(1, lambda: b"x")
+        text = generate_latest(registry)
+        read = {family.name for family in text_string_to_metric_families(openmetrics(registry).decode())}
+    done = subprocess.run([PROMTOOL or "", "check", "metrics"], input=text, capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b""), done
+    assert {name.removesuffix("_total").removesuffix("_bucket") for name in names()} == read
 
 
 @needs_promtool
