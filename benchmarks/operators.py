@@ -170,11 +170,11 @@ os._exit(0)
 """
 FEW, MANY = 1000, 3000
 COUNTS = "if (value && value != missing) count_hit(self, cost);"
-SAVES, CLASS = "self->saved += seconds_of[cost];", "*cost = self->costs[slot];"
+SAVES, CLASS = "if (cost) self->saved += cost_seconds(cost);", "*cost = visit(self, slot);"
 CORES: dict[str, dict[str, str]] = {
     "as it is": {},
-    "without the seconds saved": {SAVES: "(void)cost;", CLASS: "(void)cost;"},
-    "without counts": {COUNTS: "", CLASS: "(void)cost;"},
+    "without the seconds saved": {SAVES: "(void)cost;", CLASS: "(void)cost, (void)visit(self, slot);"},
+    "without counts": {COUNTS: "", CLASS: "(void)cost, (void)visit(self, slot);"},
 }
 
 
