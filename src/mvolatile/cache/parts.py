@@ -8,7 +8,6 @@ import warnings
 from collections.abc import Callable
 from functools import partial
 from math import inf
-from operator import attrgetter
 from typing import Any
 
 from .._core import Lookup, give_back_kept
@@ -61,7 +60,10 @@ class Figures:
             return inf if budget.max_bytes is None else budget.max_bytes
         return budget.limit
 
-    nbytes = property(attrgetter("_lookup.nbytes"), doc="Bytes that they take.")
+    @property
+    def nbytes(self) -> int:
+        """Bytes that they take."""
+        return self._lookup.nbytes
 
     @property
     def entries(self) -> int:

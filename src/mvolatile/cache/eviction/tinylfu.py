@@ -75,7 +75,8 @@ class WindowTinyLFU(Policy):
     def sealed(self, region: Region) -> None:
         """By the queue that it was filled for."""
         queue, number = KEPT if region.queue else FRESH, region.number
-        if number in self._queues[FRESH] or number in self._queues[KEPT]:
+        window, main = self._queues
+        if number in window or number in main or not (window or main):
             self.left(region)
         self._queues[queue][number] = region
         self._sealed[queue] += region.used
