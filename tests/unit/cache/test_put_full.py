@@ -173,6 +173,28 @@ def test_a_key_that_changes_the_cache_in_the_middle(bound: dict[str, int]) -> No
     assert is_valid(cache)
 
 
+def test_a_key_that_stores_while_it_is_passed_over(bound: dict[str, int]) -> None:
+    """The evictor is in the middle of a segment: what the key stores is put off, and passes over nothing."""
+    cache, key = full(**bound), Key()
+    cache["plain"] = VALUE
+    cache[key] = b"outer"
+    acted: list[int] = []
+
+    def act() -> None:
+        if len(acted) < 9:
+            acted.append(1)
+            for number in range(3):
+                cache["inner", number] = VALUE
+
+    key.act = act
+    for number in range(200):
+        cache[number] = VALUE
+        assert cache["plain"] == VALUE, "it stays, and is what the key is compared with"
+        assert len(cache) <= 50
+        assert is_valid(cache)
+    assert acted
+
+
 @pytest.mark.parametrize(
     "fork",
     [
