@@ -91,7 +91,7 @@ def _put(broken: Broken, who: str, number: int, call: bool = False) -> Generator
     return bool(table)
 
 
-def _put_full(broken: Broken, who: str, number: int) -> Generator[Act, Any, bool]:
+def _put_full(broken: Broken, who: str, number: int) -> Generator[Act[World], Any, bool]:
     """`put_bytes` where others go first, in Python and under the lock: what stays of them is moved, and may fill the
     open segment. A finalizer of what goes may store in our middle, in our thread, and so has the lock.
     """
@@ -104,9 +104,7 @@ def _put_full(broken: Broken, who: str, number: int) -> Generator[Act, Any, bool
     usual = yield Act("is all as usual", lambda world: _usual_where_full(world, broken))
     if usual:
         yield do("make room: what stays fills the segment", lambda world: world._replace(open=4, value=0))
-        table = (
-            seen[0] if broken.full_asked_before else (yield see("what is open", lambda world: world.open))
-        )
+        table = seen[0] if broken.full_asked_before else (yield see("what is open", lambda world: world.open))
         alone = yield see("a finalizer stores: is a change under way", lambda world: world.torn)
         if not alone:
             yield do("its store fills the segment", lambda world: world._replace(open=5))
