@@ -28,7 +28,8 @@ __all__ = ["OnPurge", "Pin", "VolatileMemory", "live_memories"]
 Rebuild: TypeAlias = Callable[[memoryview, Extents], object]
 OnPurge: TypeAlias = Literal["raise", "zero"] | Rebuild
 
-_live: weakref.WeakValueDictionary[int, VolatileMemory] = weakref.WeakValueDictionary()
+_live: set[weakref.ref[VolatileMemory]] = set()
+"""A `WeakSet` would run Python code for each that comes and goes, which a store of a large value pays for."""
 
 
 class _Rebuilding:
@@ -43,8 +44,8 @@ class _Rebuilding:
 
 def live_memories() -> list[VolatileMemory]:
     """Every open memory of this process, in no order."""
-    # Not list(_live.values()): another thread that opens one meanwhile would end the iteration with an error.
-    return [memory for known in _live.valuerefs() if (memory := known()) is not None and not memory.closed]
+    # In one step: another thread that opens one meanwhile would end the iteration with an error.
+    return [memory for known in _live.copy() if (memory := known()) is not None and not memory.closed]
 
 
 def _label(name: str | None) -> str:
@@ -75,13 +76,14 @@ def stored_memory(
     It may be one that `close_and_keep` closed before: nobody sees what that held. `kept`: only such a one, which takes
     nothing that was not taken; None if there is none.
     """
-    warn_if_unsupported()
-    before_more(sum(map(len, parts)))
+    if not kept:  # of others, with which it was told
+        warn_if_unsupported()
+    before_more(len(parts[0]) if len(parts) == 1 else sum(map(len, parts)))
     memory = VolatileMemory.__new__(VolatileMemory)
     memory._begin("raise")  # noqa: SLF001 - of this module
     if not _core.open_stored(memory, parts, dump, inherit, name, _printable(name), kept):
         return None
-    _live[id(memory)] = memory
+    _live.add(weakref.ref(memory, _live.discard))
     return memory
 
 
@@ -146,7 +148,7 @@ class VolatileMemory(Memory):
         before_more(nbytes)
         self._begin(_checked(fill))
         _core.open_memory(self, nbytes, huge, dump, inherit, name, _label(name))
-        _live[id(self)] = self
+        _live.add(weakref.ref(self, _live.discard))
 
     def _begin(self, fill: OnPurge) -> None:
         self._fill: OnPurge = fill
@@ -259,7 +261,7 @@ class VolatileMemory(Memory):
     def close(self) -> None:
         """Give the memory back; `BufferError` while a pin, a peek or a buffer export lives. Closing twice is fine."""
         _core.close_memory(self)
-        _live.pop(id(self), None)
+        _live.discard(weakref.ref(self))
 
     def __enter__(self) -> VolatileMemory:
         if self.closed:

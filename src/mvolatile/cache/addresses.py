@@ -59,15 +59,24 @@ class AddressSpace:
         """A new memory; `OutOfMemoryError` where there is no room for it."""
         return self._take(nbytes, partial(self._new, nbytes))
 
+    def store_in_kept(self, encoded: Encoded) -> VolatileMemory | None:
+        """As `store`, in memory of a value that left; None where there is none, or none can be had."""
+        parts = one_after_another(encoded.parts)
+        if parts is None:
+            return None
+        try:
+            return self._stored(parts, kept=True)
+        except (MemoryError, OSError):  # told, and something done about it, by who stores it otherwise
+            return None
+
     def store(self, encoded: Encoded) -> VolatileMemory:
         """A memory with a value in it, volatile already; errors as above."""
+        kept = self.store_in_kept(encoded)
+        if kept is not None:
+            return kept
         parts = one_after_another(encoded.parts)
         if parts is not None:
-            try:
-                kept = self._stored(parts, kept=True)
-            except (MemoryError, OSError):  # told, and something done about it, below
-                kept = None
-            return kept if kept is not None else self._take(encoded.nbytes, partial(self._stored, parts))
+            return self._take(encoded.nbytes, partial(self._stored, parts))
         memory = self.take(encoded.nbytes)
         with memory.pin(write=True) as view:
             write_parts(encoded.parts, view)

@@ -82,6 +82,8 @@ class Budget:
 
     def excess(self, nbytes: int) -> float:
         """Bytes that have to go before `nbytes` more are held; none if that is less than nothing."""
+        if self.allowance is None:
+            return -1 if self.max_bytes is None else self._usage.nbytes + nbytes - self.max_bytes
         return self._usage.nbytes + nbytes - self.limit
 
     @property

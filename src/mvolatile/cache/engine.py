@@ -33,6 +33,7 @@ class Engine(Parts):
         stale, if_error = given["stale"], given["stale_if_error"]
         self.reading = lookup.engine = Reading(self)
         self.storing = Storing(self, self.reading)
+        self.put_full = self.storing.put_full
         making = self, self.calls, self.store.rebuilds
         self.singleflight: SingleFlight = (
             Refreshing(*making, self.reading, stale, if_error) if stale or if_error else SingleFlight(*making)

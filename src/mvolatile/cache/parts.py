@@ -7,6 +7,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from functools import partial
+from math import inf
 from typing import Any
 
 from .._core import Lookup, give_back_kept
@@ -30,7 +31,7 @@ from .notices import Notices
 from .reclaim import Reclaimer
 from .rss import Residence
 from .stopped import raise_if_stopped
-from .store import FRESH, Region, Store, of_entry, region_of, slot_of, stores
+from .store import FRESH, Store, of_entry, stores
 from .tags import Tags
 from .values import Codec
 
@@ -48,12 +49,16 @@ class Figures:
 
     def __init__(self, store: Store, budget: Budget, lookup: Lookup) -> None:
         self._store, self._budget, self._lookup = store, budget, lookup
-        self.counts = lookup.counts
+        self.counts, self.visits, self.lives = lookup.counts, lookup.visits, lookup.lives
+        self.filling = store.filling
 
     @property
     def limit(self) -> float:
         """Bytes that values may take now."""
-        return self._budget.limit
+        budget = self._budget
+        if budget.allowance is None:
+            return inf if budget.max_bytes is None else budget.max_bytes
+        return budget.limit
 
     @property
     def nbytes(self) -> int:
@@ -64,25 +69,6 @@ class Figures:
     def entries(self) -> int:
         """How many there are."""
         return len(self._store.index)
-
-    def filling(self, queue: int) -> Region | None:
-        """A segment that is being filled for a queue."""
-        return self._store.filling(queue)
-
-    def lives(self, region: Any, slot: int) -> bool:
-        """Whether the value there is the one of its key."""
-        return self._store.lives(region, slot)
-
-    def visits(self, key: Any) -> int | None:
-        """Those of the value of a key; None where it is gone, or its ``__hash__`` or ``__eq__`` fails now."""
-        try:
-            locator = self._store.index.get(key, 0)
-        except MemoryError:
-            raise
-        except Exception:
-            return None
-        region = self._store.regions.get(region_of(locator))
-        return None if region is None else region.visits(slot_of(locator))
 
 
 class Parts:
@@ -118,6 +104,7 @@ class Parts:
         self.tags: Tags | None = None  # until the first value has one
         self.tier = None if behind is None else Tier(behind, behind_mode, name, codec is not None)
         self.written: Callable[[Any, Any, float | None, Any, int], Any] | None = None  # of `Tiers`
+        self.put_full: Callable[[Any, int, bytes], bool]  # of `Storing`
         self.codec, self.copy = codec, copy
         self.lookup, self.index = lookup, lookup.index
         self.undecodable = 0
@@ -173,7 +160,7 @@ class Parts:
     def arm(self) -> None:
         """In a change, at its end: have plain stores go by one call until the next, if that is all there is to them."""
         store = self.store
-        if self.budget.max_entries is not None or store.tell is not None or store.dropped or store.sparse:
+        if store.tell is not None or store.dropped or store.sparse:
             return
         if self.guard.share < 1 or self.tags is not None or self.tier is not None:
             return
@@ -182,9 +169,11 @@ class Parts:
         segment = store.open.get(FRESH)
         if segment is None or not self.listening or self.closed:
             return
-        credit = min(segment.capacity - segment.used, self.budget.credit, self.policy.indifferent())
+        lock = self.change.lock
+        credit = 0.0
+        if self.budget.max_entries is None and not self.reclaimer.is_tight:
+            credit = min(segment.capacity - segment.used, self.budget.credit, self.policy.indifferent())
         if credit > 0:
-            lock = self.change.lock
             self.lookup.arm(
                 segment.table,
                 segment.keys,
@@ -197,6 +186,8 @@ class Parts:
                 of_entry,
                 store.dear,
             )
+        elif self.budget.max_entries != 0:
+            self.lookup.arm_full(self.put_full, lock.acquire, lock.release, self.calls, self.change.later)
 
     def begin_tags(self) -> None:
         """In a change: from now on what is stored has a tag, or has none any more."""

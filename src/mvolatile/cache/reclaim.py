@@ -62,7 +62,8 @@ class Reclaimer:
     def fit(self, nbytes: int, key: Hashable = NOBODY) -> None:
         """Give up values until `nbytes` more fit, in the place of what `key` has now."""
         self.is_tight = False
-        while (over := self._budget.excess(nbytes)) > 0:
+        excess = self._budget.excess
+        while (over := excess(nbytes)) > 0:
             self.is_tight = True
             if over <= self._store.given_back_by(key) or not self._evictor.advance():
                 return
@@ -70,12 +71,12 @@ class Reclaimer:
 
     def make_place(self, key: Hashable) -> None:
         """`key` is to be stored: give up others until it is one of as many as there may be."""
-        index, budget = self._store.index, self._budget
-        if not budget.is_full(len(index)) or key in index:
+        index, most = self._store.index, self._budget.max_entries
+        if most is None or len(index) < most or key in index:
             return
         while self._store.clean(4096):
             pass
-        while budget.is_full(len(index)) and self._evictor.advance():
+        while len(index) >= most and self._evictor.advance():
             self.given_up += 1
 
     def give_up(self, nbytes: int) -> bool:

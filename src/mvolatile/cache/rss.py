@@ -67,6 +67,8 @@ class Residence:
         """Refuse what could never be within a limit: to store it would take all others along, and break it all the
         same.
         """
+        if self._most is None and resident_limit() is None:
+            return
         own = self.most
         if own is not None and nbytes > own:
             raise TooLargeError(f"a value that takes {nbytes} bytes is larger than max_resident={own}")
@@ -79,9 +81,9 @@ class Residence:
 
     def fit(self, nbytes: int) -> bool:
         """Before a value of so many bytes is stored: give up others. Whether there was need."""
-        store, own = self._store, self.most
-        if own is None and resident_limit() is None:
+        if self._most is None and resident_limit() is None:
             return False
+        store, own = self._store, self.most
         is_large = store.is_large(nbytes)
         wanted = nbytes if is_large else store.segment_bytes()
         filling = None if is_large else store.open.get(FRESH)
@@ -99,7 +101,7 @@ class Residence:
 
     def keep_own(self) -> None:
         """After a value was stored: several threads may have stored at once."""
-        own = self.most
+        own = None if self._most is None else self.most
         if own is None:
             return
         regions = self._store.regions

@@ -2,45 +2,36 @@
 
 from __future__ import annotations
 
-import errno
 import math
-from collections.abc import Callable
-from contextlib import suppress
 from time import perf_counter
 from typing import Any
 
-from .. import _core
-from ..errors import NoRoomError, Purged, TooLargeError
+from ..errors import NoRoomError, TooLargeError
 from ..kernel.room import address_room, room
 from ..memory import VolatileMemory
 from .addresses import OutOfMemoryError, for_want_of_room
 from .calls import Call
 from .checks import TimeToLive, seconds_to_live
 from .cost import UNKNOWN, class_of
-from .parts import Parts
-from .reading import Reading
+from .entering import STORED, TRIES_TO_STORE, Entering
 from .singleflight import Terms
 from .stopped import raise_if_stopped
-from .store import FRESH, KIND_MASK, LargeValue, read_bytes, read_held
-from .values import ARRAY, BYTES, EXPIRES, EXPIRY, MADE, STR, Encoded, array_maker, decode, encode
+from .store import FRESH
+from .values import EXPIRES, EXPIRY, STR, Encoded, decode, encode
 
 __all__ = ["Storing", "bytes_of"]
 
 WORTH_ASKING = 32 << 20
 """Before storing values from this size on, the kernel is asked whether there is room: half a millisecond."""
 
-TRIES_TO_STORE = 20
-"""Where no memory is to be had, so often others are given up for a value."""
+AT_ONCE = 256 << 10
+"""Values below that size are copied under the cache's lock, where that spares taking it twice."""
 
 
-class Storing:
+class Storing(Entering):
     """Of one cache. `call` is the making that brings a value, or None, or whatever else is `stale` when the value may
     not be stored any more.
     """
-
-    def __init__(self, parts: Parts, reading: Reading) -> None:
-        self._parts, self._reading = parts, reading
-        self._store, self._reclaimer = parts.store, parts.reclaimer
 
     def store(
         self,
@@ -75,6 +66,9 @@ class Storing:
         expires = None if lives is None or lives == math.inf else parts.timer() + lives
         if until is not None:
             expires = None if until == math.inf else until
+        if call is None and not cost:
+            self._put_bytes(key, value, expires, None, UNKNOWN)
+            return
         guard, entries, guarded = parts.guard, len(parts.index), self._may_be_refused(call, cost)
         if guarded and guard.share < 1 and not isinstance(call, Call) and self._is_refused(key, call):
             return
@@ -149,16 +143,18 @@ class Storing:
             raise
 
     def _put_large(self, key: Any, encoded: Encoded, expires: float | None, call: Any, cost: int) -> None:
-        nbytes, store = encoded.nbytes, self._store
-        queue = self._parts.change(self._reclaimer.make_room, nbytes, key, cost) or FRESH
-        memory = self._memory_for(encoded)
-        kind, reader = _reader(encoded)
-        value = LargeValue(store.next_number(), key, kind, nbytes, memory, reader, queue, expires, cost)
-        if (
-            _core.refusal(memory) == errno.ENOMEM
-        ):  # it would stay; a lock, which is the program's will, is EINVAL
+        change, nbytes = self._parts.change, encoded.nbytes
+        queue: int | None
+        if nbytes >= AT_ONCE or self._parts.lookup.torn:
+            queue = change(self._reclaimer.make_room, nbytes, key, cost)
+        else:
+            queue = change(self._put_at_once, key, encoded, expires, call, cost)
+            if queue == STORED:
+                return
+        value = self._large(key, encoded, self._memory_for(encoded), queue or FRESH, expires, cost)
+        if value is None:
             raise OutOfMemoryError
-        self._parts.change(self._enter, value, call)
+        change(self._enter, value, call)
 
     def _memory_for(self, encoded: Encoded) -> VolatileMemory:
         """With a large value in it. Others are given up for it, but not where that cannot be enough."""
@@ -231,115 +227,6 @@ class Storing:
     def make_again(self, layout: tuple[int, bytes]) -> Any:
         """The value of a layout."""
         return decode(*layout, self._parts.codec)
-
-    # ---- under the lock
-
-    def _stands(self, key: Any, call: Any) -> bool:
-        """Whether a value may be stored: not one that was made while its key was set, deleted or cleared."""
-        if self._parts.closed:
-            return False
-        if call is None:
-            self._parts.calls.invalidate(key)
-        elif call.stale:
-            return False
-        if self._parts.tags is not None:
-            self._parts.tags.note(key, None if call is None else call.tag)
-        return True
-
-    def _put_small(self, key: Any, kind: int, data: bytes, call: Any, cost: int) -> None:
-        if self._stands(key, call):
-            queue = self._reclaimer.make_room(len(data), key, cost)
-            if self._parts.budget.max_entries is not None:
-                self._reclaimer.make_place(key)
-            try:
-                self._store.put_small(key, kind, data, queue=queue, cost=cost)
-            except OutOfMemoryError:
-                self._put_instead_of_others(key, kind, data, queue, cost)
-            self._parts.residence.keep_own()  # what moved may have taken a segment of its own
-            self._reclaimer.tidy()
-            if not kind & EXPIRES and not self._reclaimer.is_tight:
-                self._parts.arm()
-
-    def _put_instead_of_others(self, key: Any, kind: int, data: bytes, queue: int, cost: int) -> None:
-        for _ in range(TRIES_TO_STORE):
-            if not self._reclaimer.give_up(self._store.segment_bytes()):
-                break
-            with suppress(OutOfMemoryError):
-                self._store.put_small(key, kind, data, queue=queue, cost=cost)
-                return
-        self._store.remove(key, None, "replaced")
-
-    def _enter(self, value: LargeValue, call: Any) -> None:
-        (key,) = value.keys
-        if self._stands(key, call):
-            self._reclaimer.fit(value.used, key)
-            self._reclaimer.make_place(key)
-            self._store.put_large(value)
-            self._parts.residence.keep_own()
-            self._reclaimer.tidy()
-
-    def _put_nothing(self, key: Any, call: Any) -> None:
-        if self._stands(key, call):
-            self._store.remove(key, None, "replaced")
-            if self._parts.tier is not None and not getattr(call, "loaded", False):
-                self._parts.tier.delete(key)
-
-    def touch(self, key: Any, lives: float | None) -> bool:
-        """Have the value of `key` live so many seconds from now on; False if there is none."""
-        parts, entry = self._parts, self._reading.entry(key)
-        if entry is None:
-            return False
-        if lives is not None and lives <= 0:
-            self._store.remove(key, entry.locator, "expired")
-            return True
-        expires = None if lives is None or lives == math.inf else parts.timer() + lives
-        parts.expirer.needed |= expires is not None
-        entry.region.visit(entry.slot)
-        if isinstance(entry.region, LargeValue):
-            entry.region.expires = expires
-            return True
-        kind = entry.locator & KIND_MASK
-        try:
-            data = entry.region.read(entry.slot)
-        except Purged:
-            return False
-        if kind & EXPIRES:
-            kind, data = kind & ~EXPIRES, data[: -EXPIRY.size]
-        if expires is not None or not data:
-            kind, data = kind | EXPIRES, data + EXPIRY.pack(math.inf if expires is None else expires)
-        try:
-            cost = entry.region.cost(entry.slot)
-            self._store.put_small(key, kind, data, None, visits=1, cost=cost)
-        except OutOfMemoryError:  # to leave it would be to let it live as long as before
-            self._store.remove(key, entry.locator, "evicted")
-            return False
-        self._reclaimer.fit(0)
-        self._reclaimer.tidy()
-        return True
-
-    def remove(self, key: Any) -> bool:
-        """Deleted; what is being made for the key is out of date. Whether there was an entry."""
-        self._parts.calls.invalidate(key)
-        if self._parts.tier is not None:
-            self._parts.tier.delete(key)
-        removed = self._store.remove(key, None, "deleted")
-        self._reclaimer.tidy()
-        return removed
-
-    def take(self, key: Any, locator: int | None) -> bool:
-        """Locators are never used twice: if it is there still, it is the value that was read."""
-        if self._parts.index.get(key) != locator:
-            return False
-        self.remove(key)
-        return True
-
-
-def _reader(encoded: Encoded) -> tuple[int, Callable[[VolatileMemory, int], Any]]:
-    """The kind to store, and how a hit reads it: an array is made over the memory, bytes are copied."""
-    if encoded.kind == ARRAY:
-        make = array_maker(encoded)
-        return MADE, lambda memory, nbytes: make(read_held(memory, nbytes))
-    return encoded.kind, read_bytes if encoded.kind == BYTES else read_held
 
 
 def _page_tables(nbytes: int) -> int:

@@ -155,6 +155,8 @@ def array_maker(encoded: Encoded) -> Callable[[Any], Any]:
 
 def one_after_another(parts: list[Any]) -> list[Any] | None:
     """The parts as buffers of bytes; None where one has gaps, and has to be gathered."""
+    if len(parts) == 1 and type(parts[0]) is bytes:
+        return parts
     buffers = []
     for part in parts:
         if hasattr(part, "__array_interface__"):

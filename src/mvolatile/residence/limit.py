@@ -17,6 +17,7 @@ import warnings
 from contextlib import suppress
 
 from .. import _core
+from .._core import resident_limit
 from ..errors import VolatilityWarning
 from ..kernel.threads import start_thread, tell_once
 from .others import Others
@@ -25,8 +26,8 @@ from .sizes import Share, size_or_share
 
 __all__ = ["before_more", "resident_limit", "room", "set_resident_limit", "told_limit"]
 
-STRIDE = 1 << 20
-"""So many more bytes are taken between two looks, at most."""
+STRIDE, FAR = 1 << 20, 4 << 20
+"""So many more bytes are taken between two looks, at most; and where there is no limit, as far as is known."""
 OFTEN, SELDOM = 0.05, 0.5
 """Seconds between two looks of the thread: where the limit moves with the process, and where it does not. Pollers look
 each 100 ms or less often.
@@ -39,7 +40,7 @@ VARIABLE = "MVOLATILE_RESIDENT_LIMIT"
 _UNSET = "auto"
 _chosen: int | Share | str | None = _UNSET
 _asked_environment = False
-_unseen = STRIDE
+_unseen = FAR
 _told = False
 
 
@@ -117,11 +118,6 @@ def _wanted() -> int | Share | str | None:
     return _chosen
 
 
-def resident_limit() -> int | None:
-    """Bytes that volatile memory may take of RSS now; None for any."""
-    return _core.residence()[2]
-
-
 def told_limit() -> tuple[str, list[Recycler]]:
     """What the limit follows from: ``"set"``, ``"found"`` or ``"none"``, and the recyclers of this process."""
     wanted, found = _wanted(), recyclers()
@@ -145,7 +141,9 @@ def before_more(nbytes: int) -> None:
     """So many bytes of volatile memory are about to be taken: look first whether the limit is another."""
     global _unseen
     _unseen += nbytes
-    if _unseen >= STRIDE or _core.forks() not in _processes:
+    if (
+        _unseen >= STRIDE and (_unseen >= FAR or resident_limit() is not None)
+    ) or _core.forks() not in _processes:
         look()
 
 

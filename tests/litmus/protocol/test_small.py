@@ -80,6 +80,8 @@ FOUND_IN = {
         "calls_unasked": ("made", "newest"),
         "stale_unasked": ("made", "newest"),
         "forks_unasked": ("a child", "own"),
+        "full_asked_before": ("full", "held"),
+        "full_as_others": ("full", "held"),
     },
     "shared": {
         "reused_first": ("overwritten", "whole"),

@@ -80,6 +80,7 @@ def overflow(cache: VolatileCache[Any, Any]) -> None:
 OPERATIONS: dict[str, Callable[[VolatileCache[Any, Any]], Any]] = {
     "set": lambda cache: cache.set("x", b"new"),
     "set large": lambda cache: cache.set("x", b"new" * 30_000),
+    "large in memory of large ones": lambda cache: [cache.set(key, b"new" * 30_000) for key in range(5)],
     "delete": lambda cache: cache.pop("x"),
     "fill": fill,
     "overflow": overflow,

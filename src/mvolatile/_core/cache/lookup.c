@@ -15,7 +15,6 @@
 
 static PyTypeObject *lookup_type;
 PyTypeObject *reader_type;
-PyObject *missing;
 static PyObject *find_carefully, *find_behind, *decoded, *not_decoded, *store_carefully, *delete_carefully;
 static PyObject *loads; /* pickle's; NULL until something is unpickled */
 
@@ -29,7 +28,7 @@ static PyObject *loads; /* pickle's; NULL until something is unpickled */
 static void count_hit(LookupObject *self, uint8_t cost) {
     LOCK(self);
     self->hits++;
-    self->saved += cost_seconds(cost);
+    if (cost) self->saved += cost_seconds(cost); /* known of few, but for what was made here */
     UNLOCK();
 }
 
@@ -51,7 +50,7 @@ static int lookup_traverse(LookupObject *self, visitproc visit, void *arg) {
     Py_VISIT(self->tables);
     Py_VISIT(self->engine);
     struct plain *plain = &self->plain;
-    PyObject *all[] = {plain->acquire, plain->release, plain->calls, plain->later, plain->weigh, plain->table, plain->keys};
+    PyObject *all[] = {plain->acquire, plain->release, plain->calls, plain->later, plain->weigh, plain->table, plain->keys, plain->full};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) Py_VISIT(all[i]);
     return 0;
 }
@@ -207,8 +206,19 @@ static PyMethodDef lookup_methods[] = {
      "making that brought it, `cost` its class."},
     {"put_laid_out", (PyCFunction)lookup_put_laid_out, METH_VARARGS,
      "put_laid_out($self, key, kind, data, call, cost, /)\n--\n\nAs put(), of bytes that stand for a value of some kind."},
+    {"enter", (PyCFunction)(void (*)(void))lookup_enter, METH_FASTCALL,
+     "enter($self, segment, key, kind, data, visits, cost, weigh, /)\n--\n\nStore it in an open segment: the locator that the key had before, None, or False if it "
+     "does not fit there."},
+    {"lives", (PyCFunction)(void (*)(void))lookup_lives, METH_FASTCALL,
+     "lives($self, region, slot, /)\n--\n\nWhether the index points there. Not for a key whose __hash__ or __eq__ fails now."},
+    {"visits", (PyCFunction)lookup_visits, METH_O, "visits($self, key, /)\n--\n\nOf the value of a key; None where it is gone."},
+    {"emptied", (PyCFunction)(void (*)(void))lookup_emptied, METH_FASTCALL,
+     "emptied($self, segment, slot, /)\n--\n\nAll values up to `slot` were moved or given up: they count no more."},
     {"arm", (PyCFunction)lookup_arm, METH_VARARGS,
      "arm($self, table, keys, number, credit, acquire, release, calls, later, weigh, dear, /)\n--\n\nHave put() store until the next disarm()."},
+    {"arm_full", (PyCFunction)lookup_arm_full, METH_VARARGS,
+     "arm_full($self, full, acquire, release, calls, later, /)\n--\n\nHave put() call full(key, kind, data) in a change, until the next disarm(): it stores, or answers "
+     "False."},
     {"disarm", (PyCFunction)lookup_disarm, METH_NOARGS, "disarm($self, /)\n--\n\nA change begins: put() stores nothing, and `torn` is true."},
     {"find", (PyCFunction)lookup_find, METH_O, "find($self, key, /)\n--\n\nThe value, or MISSING. Counts hits."},
     {"count_miss", (PyCFunction)lookup_count_miss, METH_NOARGS, "count_miss($self, /)\n--\n\nOne miss more."},
@@ -339,44 +349,17 @@ static PyType_Spec reader_spec = {
     .slots = reader_slots,
 };
 
-/* ---- MISSING ------------------------------------------------------------------------------------------------------------------------ */
-
-/* By name, as None does. The bad schedule: cloudpickle sends a function that compares with MISSING, by value; at the other end it would compare
- * with an object that nobody else has, and take a miss for a value. */
-static PyObject *missing_reduce(PyObject *self, PyObject *unused) {
-    (void)self, (void)unused;
-    return PyUnicode_FromString("MISSING");
-}
-
-static PyMethodDef missing_methods[] = {
-    {"__reduce__", missing_reduce, METH_NOARGS, "__reduce__($self, /)\n--\n\nIts name."},
-    {NULL, NULL, 0, NULL},
-};
-static PyType_Slot missing_slots[] = {{Py_tp_methods, missing_methods}, {Py_tp_doc, "The type of MISSING."}, {0, NULL}};
-static PyType_Spec missing_spec = {
-    .name = "mvolatile._core.Missing",
-    .basicsize = sizeof(PyObject),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
-    .slots = missing_slots,
-};
-
-static PyObject *make_missing(void) {
-    PyTypeObject *type = (PyTypeObject *)PyType_FromSpec(&missing_spec);
-    PyObject *made = type ? PyObject_New(PyObject, type) : NULL;
-    Py_XDECREF((PyObject *)type);
-    return made;
-}
-
 int add_lookup_types(PyObject *module) {
-    if (add_index_type(module) || add_slot_table_type(module) || add_sketch_type(module) || add_miniatures_type(module)) return -1;
-    missing = make_missing();
+    if (add_index_type(module) || add_slot_table_type(module) || add_sketch_type(module) || add_miniatures_type(module) || add_missing(module) ||
+        make_passing_names())
+        return -1;
     find_carefully = PyUnicode_InternFromString("find_carefully");
     find_behind = PyUnicode_InternFromString("find_behind");
     decoded = PyUnicode_InternFromString("decoded");
     not_decoded = PyUnicode_InternFromString("not_decoded");
     store_carefully = PyUnicode_InternFromString("_store");
     delete_carefully = PyUnicode_InternFromString("_delete");
-    if (!missing || !find_carefully || !find_behind || !decoded || !not_decoded || !store_carefully || !delete_carefully || PyModule_AddObjectRef(module, "MISSING", missing)) return -1;
+    if (!find_carefully || !find_behind || !decoded || !not_decoded || !store_carefully || !delete_carefully) return -1;
     lookup_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &lookup_spec, NULL);
     if (!lookup_type || PyModule_AddObjectRef(module, "Lookup", (PyObject *)lookup_type)) return -1;
     reader_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &reader_spec, NULL);

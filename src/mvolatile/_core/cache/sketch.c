@@ -74,9 +74,13 @@ static void halve(SketchObject *self) {
     self->counted /= 2;
 }
 
-static PyObject *sketch_add(SketchObject *self, PyObject *args) {
-    Py_ssize_t hash, times = 1;
-    if (!PyArg_ParseTuple(args, "n|n", &hash, &times)) return NULL;
+static PyObject *sketch_add(SketchObject *self, PyObject *const *args, Py_ssize_t given) {
+    if (given < 1 || given > 2) {
+        PyErr_SetString(PyExc_TypeError, "add(hash, times=1, /)");
+        return NULL;
+    }
+    Py_ssize_t hash = PyLong_AsSsize_t(args[0]), times = given > 1 ? PyLong_AsSsize_t(args[1]) : 1;
+    if (PyErr_Occurred()) return NULL;
     uint64_t at[ROWS];
     unsigned count = find(self, hash, at);
     if (times > 0) {
@@ -132,12 +136,20 @@ static PyObject *get_entries(SketchObject *self, void *unused) {
         UNLOCK();                                                              \
         return result;                                                         \
     }
-LOCKED(sketch_add)
+
+static PyObject *sketch_add_locked(SketchObject *self, PyObject *const *args, Py_ssize_t given) {
+    PyObject *result;
+    LOCK(self);
+    result = sketch_add(self, args, given);
+    UNLOCK();
+    return result;
+}
+
 LOCKED(sketch_estimate)
 LOCKED(sketch_resize)
 
 static PyMethodDef sketch_methods[] = {
-    {"add", (PyCFunction)sketch_add_locked, METH_VARARGS,
+    {"add", (PyCFunction)(void (*)(void))sketch_add_locked, METH_FASTCALL,
      "add($self, hash, times=1, /)\n--\n\nCount a key so often more. The estimate, which stops at 15."},
     {"estimate", (PyCFunction)sketch_estimate_locked, METH_O,
      "estimate($self, hash, /)\n--\n\nAbout how often: never less, but for halving; more where keys share their counters."},
@@ -164,7 +176,32 @@ static PyType_Spec sketch_spec = {
     .slots = sketch_slots,
 };
 
+/* The hash of a key; any, where its __hash__ fails now: it is looked up in vain anyway. */
+static PyObject *hash_of(PyObject *module, PyObject *key) {
+    (void)module;
+    Py_hash_t hash = PyObject_Hash(key);
+    if (hash == -1 && PyErr_Occurred() && !only_the_keys_fault()) return NULL;
+    return PyLong_FromSsize_t(hash == -1 ? 0 : hash);
+}
+
+/* Of 32 bits. */
+static PyObject *sample_number(PyObject *module, PyObject *number) {
+    (void)module;
+    Py_ssize_t hash = PyLong_AsSsize_t(number);
+    if (hash == -1 && PyErr_Occurred()) return NULL;
+    uint64_t mixed = (uint64_t)hash * 0x9E3779B97F4A7C15u >> 20; /* small integers are their own hashes */
+    return PyLong_FromUnsignedLong((uint32_t)(mixed * 0x85EBCA6Bu >> 12));
+}
+
+static PyMethodDef functions[] = {
+    {"hash_of", hash_of, METH_O, "hash_of($module, key, /)\n--\n\nIts hash; 0 where that fails now."},
+    {"sample_number", sample_number, METH_O,
+     "sample_number($module, hash, /)\n--\n\nA number below 2 ** 32 that stands for a key where keys are sampled."},
+    {NULL, NULL, 0, NULL},
+};
+
 int add_sketch_type(PyObject *module) {
+    if (PyModule_AddFunctions(module, functions)) return -1;
     sketch_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &sketch_spec, NULL);
     return !sketch_type || PyModule_AddObjectRef(module, "Sketch", (PyObject *)sketch_type) ? -1 : 0;
 }

@@ -12,8 +12,10 @@ typedef struct {
     uint32_t count, room;
     uint32_t *ends; /* of each slot */
     Py_ssize_t dead, overhead; /* bytes of values that were overwritten or deleted; ordinary memory, as its owner counts it */
-    uint8_t *visits; /* how often it was read since it was stored or moved; no more than fit */
-    uint8_t *costs; /* what it took to make: a class of mvolatile/cache/cost.py */
+    struct mark {
+        uint8_t visits; /* how often it was read since it was stored or moved; no more than fit */
+        uint8_t cost; /* what it took to make: a class of mvolatile/cache/cost.py. Beside the other: a hit needs both */
+    } *marks;
 } SlotTableObject;
 
 PyTypeObject *slot_table_type;
@@ -29,15 +31,14 @@ static PyObject *table_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     self->count = self->room = 0;
     self->dead = self->overhead = 0;
     self->ends = NULL;
-    self->visits = self->costs = NULL;
+    self->marks = NULL;
     return (PyObject *)self;
 }
 
 static void table_dealloc(SlotTableObject *self) {
     PyTypeObject *type = Py_TYPE((PyObject *)self);
     PyMem_Free(self->ends);
-    PyMem_Free(self->visits);
-    PyMem_Free(self->costs);
+    PyMem_Free(self->marks);
     Py_XDECREF((PyObject *)self->memory);
     PyObject_Free(self);
     Py_DECREF(type);
@@ -48,11 +49,9 @@ static bool make_room(SlotTableObject *self) {
     uint32_t room = self->room ? self->room * 2 : 16;
     uint32_t *ends = PyMem_Realloc(self->ends, room * sizeof *ends);
     if (ends) self->ends = ends;
-    uint8_t *visits = ends ? PyMem_Realloc(self->visits, room) : NULL;
-    if (visits) self->visits = visits;
-    uint8_t *costs = visits ? PyMem_Realloc(self->costs, room) : NULL;
-    if (!costs) return false;
-    self->costs = costs;
+    struct mark *marks = ends ? PyMem_Realloc(self->marks, room * sizeof *marks) : NULL;
+    if (!marks) return false;
+    self->marks = marks;
     self->room = room;
     return true;
 }
@@ -67,8 +66,7 @@ static void append(SlotTableObject *self, const char *data, size_t n, uint8_t vi
     size_t at = used(self);
     memcpy(self->memory->range->base + at, data, n);
     self->ends[self->count] = (uint32_t)(at + n);
-    self->costs[self->count] = cost;
-    self->visits[self->count++] = visits;
+    self->marks[self->count++] = (struct mark){visits, cost};
 }
 
 static PyObject *table_append(SlotTableObject *self, PyObject *args) {
@@ -106,28 +104,36 @@ static PyObject *table_bounds(SlotTableObject *self, PyObject *number) {
     return Py_BuildValue("(kk)", (unsigned long)start_of(self, slot), (unsigned long)(self->ends[slot] - start_of(self, slot)));
 }
 
+static PyObject *table_size(SlotTableObject *self, PyObject *number) {
+    uint32_t slot;
+    if (!find_slot(self, number, &slot)) return NULL;
+    return PyLong_FromUnsignedLong(self->ends[slot] - start_of(self, slot));
+}
+
 static PyObject *table_visits(SlotTableObject *self, PyObject *number) {
     uint32_t slot;
     if (!find_slot(self, number, &slot)) return NULL;
-    return PyLong_FromUnsignedLong(self->visits[slot]);
+    return PyLong_FromUnsignedLong(self->marks[slot].visits);
 }
 
 static PyObject *table_cost(SlotTableObject *self, PyObject *number) {
     uint32_t slot;
     if (!find_slot(self, number, &slot)) return NULL;
-    return PyLong_FromUnsignedLong(self->costs[slot]);
+    return PyLong_FromUnsignedLong(self->marks[slot].cost);
 }
 
 static PyObject *table_usual_cost(SlotTableObject *self, PyObject *unused) {
     (void)unused;
     uint64_t sum = 0;
     uint32_t known = 0;
-    for (uint32_t slot = 0; slot < self->count; slot++) sum += self->costs[slot], known += self->costs[slot] > 0;
+    for (uint32_t slot = 0; slot < self->count; slot++) sum += self->marks[slot].cost, known += self->marks[slot].cost > 0;
     return PyFloat_FromDouble(known ? (double)sum / known : 0);
 }
 
-static void visit(SlotTableObject *self, uint32_t slot) {
-    if (self->visits[slot] < UINT8_MAX) self->visits[slot]++;
+static uint8_t visit(SlotTableObject *self, uint32_t slot) {
+    struct mark *mark = &self->marks[slot];
+    if (mark->visits < UINT8_MAX) mark->visits++;
+    return mark->cost;
 }
 
 static PyObject *table_visit(SlotTableObject *self, PyObject *number) {
@@ -169,7 +175,7 @@ static PyObject *get_has_memory(SlotTableObject *self, void *unused) {
  *
  * The bad schedule: we found our locator, the segment is retired and its memory given to another, which writes and is sealed, and then we
  * copy: a whole peek of another's bytes. The memory is let go before it is given away, so who still has it after copying read its own. */
-static bool read_slot(SlotTableObject *self, uint32_t slot, char *to, Py_ssize_t few) {
+__attribute__((always_inline)) static inline bool read_slot(SlotTableObject *self, uint32_t slot, char *to, Py_ssize_t few) {
     MemoryObject *memory = self->memory;
     if (!memory) return false;
     Py_ssize_t at = start_of(self, slot), n = (Py_ssize_t)self->ends[slot] - at;
@@ -211,10 +217,7 @@ PyObject *slot_table_read(PyObject *object, uint32_t slot, uint8_t *cost) {
     LOCK(self);
     bool there = slot < self->count && (self->open || !watch_signals()); /* what is held does not trap */
     bytes = there ? fetch(self, slot) : NULL;
-    if (bytes) {
-        visit(self, slot);
-        *cost = self->costs[slot];
-    }
+    if (bytes) *cost = visit(self, slot);
     UNLOCK();
     return bytes;
 }
@@ -223,18 +226,18 @@ bool slot_table_fits(PyObject *object, Py_ssize_t n, Py_ssize_t count) {
     SlotTableObject *self = (SlotTableObject *)object;
     bool well;
     LOCK(self);
-    well = fits(self, (size_t)n) && !atomic_load(&self->memory->range->lossy) && (Py_ssize_t)self->count == count;
+    well = fits(self, (size_t)n) && !atomic_load(&self->memory->range->lossy) && (Py_ssize_t)self->count == count && count < SLOTS;
     UNLOCK();
     return well;
 }
 
-bool slot_table_append(PyObject *object, const char *data, Py_ssize_t n, uint8_t cost, Py_ssize_t overhead, uint32_t *slot) {
+bool slot_table_append(PyObject *object, const char *data, Py_ssize_t n, uint8_t visits, uint8_t cost, Py_ssize_t overhead, uint32_t *slot) {
     SlotTableObject *self = (SlotTableObject *)object;
     bool well;
     LOCK(self);
     *slot = self->count;
     well = fits(self, (size_t)n) && make_room(self);
-    if (well) append(self, data, (size_t)n, 0, cost);
+    if (well) append(self, data, (size_t)n, visits, cost);
     if (well) self->overhead += overhead;
     UNLOCK();
     return well;
@@ -258,6 +261,17 @@ void slot_table_lose(PyObject *object, uint32_t slot) {
     UNLOCK();
 }
 
+bool slot_table_end(PyObject *object, Py_ssize_t slot, Py_ssize_t *end, Py_ssize_t *overhead) {
+    SlotTableObject *self = (SlotTableObject *)object;
+    bool there;
+    LOCK(self);
+    there = slot >= 0 && slot < (Py_ssize_t)self->count;
+    if (there) *end = (Py_ssize_t)self->ends[slot];
+    *overhead = self->overhead;
+    UNLOCK();
+    return there;
+}
+
 /* The offsets move when they grow. */
 #define LOCKED(method)                                                            \
     static PyObject *method##_locked(SlotTableObject *self, PyObject *argument) { \
@@ -269,6 +283,7 @@ void slot_table_lose(PyObject *object, uint32_t slot) {
     }
 LOCKED(table_append)
 LOCKED(table_bounds)
+LOCKED(table_size)
 LOCKED(table_visits)
 LOCKED(table_cost)
 LOCKED(table_usual_cost)
@@ -281,6 +296,7 @@ static PyMethodDef table_methods[] = {
     {"append", (PyCFunction)table_append_locked, METH_VARARGS,
      "append($self, data, visits=0, cost=0, /)\n--\n\nThe slot. ValueError when sealed or full."},
     {"bounds", (PyCFunction)table_bounds_locked, METH_O, "bounds($self, slot, /)\n--\n\n(offset, length)."},
+    {"size", (PyCFunction)table_size_locked, METH_O, "size($self, slot, /)\n--\n\nIts bytes."},
     {"visits", (PyCFunction)table_visits_locked, METH_O,
      "visits($self, slot, /)\n--\n\nHow often the slot was read since it was stored or moved; 255: as often, or more."},
     {"cost", (PyCFunction)table_cost_locked, METH_O, "cost($self, slot, /)\n--\n\nThe class of what it took to make."},

@@ -32,8 +32,9 @@ static void reset(struct range *range) {
 
 static void name_mapping(struct range *range, const char *name) {
     char label[80];
+    if (range->small) return;
     snprintf(label, sizeof label, "mvolatile:%s", name);
-    if (!range->small) os_name(range->base, range->mapped, label);
+    os_name(range->base, range->mapped, label);
 }
 
 /* Nobody finds it any more, and its memory is still its own. */

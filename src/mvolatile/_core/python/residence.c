@@ -26,6 +26,12 @@ static PyObject *residence(PyObject *module, PyObject *unused) {
     return limit ? Py_BuildValue("(nnN)", (Py_ssize_t)total, (Py_ssize_t)kept, limit) : NULL;
 }
 
+static PyObject *resident_limit(PyObject *module, PyObject *unused) {
+    (void)module, (void)unused;
+    size_t most = atomic_load(&residence_limit);
+    return most == SIZE_MAX ? Py_NewRef(Py_None) : PyLong_FromSize_t(most);
+}
+
 static PyObject *give_back(PyObject *module, PyObject *most) {
     (void)module;
     size_t bytes = PyLong_AsSize_t(most), given;
@@ -61,6 +67,7 @@ static PyObject *pageout_of(PyObject *module, PyObject *args) {
 }
 
 PyMethodDef residence_functions[] = {
+    {"resident_limit", resident_limit, METH_NOARGS, "resident_limit($module, /)\n--\n\nBytes that volatile memory may take of RSS now; None for any."},
     {"limit_residence", limit_residence, METH_O,
      "limit_residence($module, nbytes, /)\n--\n\nVolatile memory may take so much of RSS from now on, None: any. Keeps it now; the bytes that went."},
     {"residence", residence, METH_NOARGS, "residence($module, /)\n--\n\n(bytes there at most, those of them that are kept for the next, the limit or None)."},

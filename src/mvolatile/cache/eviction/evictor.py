@@ -78,11 +78,12 @@ class Evictor:
             store.retire(segment)
 
     def _pass_large(self, value: Any) -> None:
-        stay = self.policy.visited(value, 0) if self.store.lives(value, 0) else None
-        if stay is not None:
-            value.stay(*stay)
-            self.policy.sealed(value)
-            return
-        if self.store.lives(value, 0):
-            self.store.evict(value.keys[0])
-        self.store.retire(value)
+        store = self.store
+        if store.lives(value, 0):
+            stay = self.policy.visited(value, 0)
+            if stay is not None:
+                value.stay(*stay)
+                self.policy.sealed(value)
+                return
+            store.evict(value.keys[0])
+        store.retire(value)

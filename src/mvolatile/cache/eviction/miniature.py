@@ -14,7 +14,7 @@ from collections.abc import Hashable
 from math import exp
 from typing import NamedTuple
 
-from ..._core import Miniatures
+from ..._core import Miniatures, sample_number
 from .policy import Figures
 
 __all__ = ["CHOICES", "Choice", "Sample"]
@@ -69,16 +69,14 @@ class Sample:
 
     def samples(self, key_hash: int) -> int | None:
         """What stands for one of the sampled keys; None for others."""
-        mixed = key_hash * 0x9E3779B97F4A7C15 >> 20  # small integers are their own hashes
-        number = mixed * 0x85EBCA6B >> 12 & WORDS - 1
+        number = sample_number(key_hash)
         return number if number < self._below else None
 
     def stored(self, key: Hashable, number: int) -> None:
         """A sampled value is to be stored."""
         if self._miniatures is not None:
             entries = self._size()
-            for _ in range(min(LOOKS, len(self._looks))):
-                self._look_at(self._looks.popleft(), entries)
+            self._look(min(LOOKS, len(self._looks)), entries)
             self._request(number, 1, entries)
             self._decide(self._miniatures.hits(), entries)
         elif self._figures.entries * self._below > 2 * SAMPLED * WORDS:
@@ -113,23 +111,26 @@ class Sample:
         entries = self._size()
         for number in list(self._looks):
             self._request(number, 1, entries)
-        for _ in range(len(self._looks)):
-            self._look_at(self._looks.popleft(), entries)
+        self._look(len(self._looks), entries)
 
     def _request(self, number: int, times: int, entries: float) -> None:
         if self._miniatures is not None:
             self._requests += 1
             self._miniatures.request(number, times, entries)
 
-    def _look_at(self, number: int, entries: float) -> None:
-        key, before = self._seen.pop(number, (None, 0))
-        visits = self._figures.visits(key)
-        if visits is None:
-            return
-        self._looks.append(number)
-        self._seen[number] = key, visits
-        if visits > before:
-            self._request(number, visits - before, entries)
+    def _look(self, count: int, entries: float) -> None:
+        """At those that were looked at longest ago."""
+        looks, seen, visits_of = self._looks, self._seen, self._figures.visits
+        for _ in range(count):
+            number = looks.popleft()
+            key, before = seen.pop(number, (None, 0))
+            visits = visits_of(key)
+            if visits is None:
+                continue
+            looks.append(number)
+            seen[number] = key, visits
+            if visits > before:
+                self._request(number, visits - before, entries)
 
     def _size(self) -> float:
         """Entries of a miniature. Where that would be too many, half of the keys are sampled no more."""

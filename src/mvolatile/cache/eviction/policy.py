@@ -68,15 +68,15 @@ class Region(Protocol):
         """Whether it is being filled: it is not sealed yet."""
         ...
 
-    def visits(self, slot: int) -> int:
+    def visits(self, slot: int, /) -> int:
         """How often the value was read since it was stored or moved, or since the evictor passed; at most 255."""
         ...
 
-    def size(self, slot: int) -> int:
+    def size(self, slot: int, /) -> int:
         """Its bytes."""
         ...
 
-    def cost(self, slot: int) -> int:
+    def cost(self, slot: int, /) -> int:
         """The class of what it took to make (`cost.py`), 0 if nobody knows."""
         ...
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 from contextlib import suppress
 
-from ..._core import Sketch
+from ..._core import Sketch, hash_of
 from .miniature import Sample
 from .policy import FRESH, KEPT, Figures, Policy, Queue, Region, Stay
 from .worth import Worth
@@ -57,7 +57,7 @@ class WindowTinyLFU(Policy):
 
     def stored(self, key: Hashable, nbytes: int, cost: int) -> int:
         """All that is new enters the window."""
-        key_hash = _hash_of(key)
+        key_hash = hash_of(key)
         if self._sketch is not None:
             self._sketch.add(key_hash)
         if (number := self._sample.samples(key_hash)) is not None:
@@ -66,7 +66,7 @@ class WindowTinyLFU(Policy):
 
     def wanted(self, key: Hashable) -> int:
         """The sketch knows, and counts it."""
-        return 0 if self._sketch is None else self._sketch.add(_hash_of(key))
+        return 0 if self._sketch is None else self._sketch.add(hash_of(key))
 
     def indifferent(self) -> float:
         """Until the cache is half full."""
@@ -74,9 +74,11 @@ class WindowTinyLFU(Policy):
 
     def sealed(self, region: Region) -> None:
         """By the queue that it was filled for."""
-        self.left(region)
-        queue = min(region.queue, KEPT)
-        self._queues[queue][region.number] = region
+        queue, number = KEPT if region.queue else FRESH, region.number
+        window, main = self._queues
+        if number in window or number in main or not (window or main):
+            self.left(region)
+        self._queues[queue][number] = region
         self._sealed[queue] += region.used
         if self._sketch is not None:
             there = self.figures.entries
@@ -86,10 +88,15 @@ class WindowTinyLFU(Policy):
 
     def left(self, region: Region) -> None:
         """From whichever has it."""
-        for queue, regions in enumerate(self._queues):
-            if regions.pop(region.number, None) is not None:
+        number = region.number
+        for queue in (FRESH, KEPT):
+            if number in self._queues[queue]:
+                del self._queues[queue][number]
                 self._sealed[queue] -= region.used
-        if not any(self._queues) and self.figures.filling(FRESH) is self.figures.filling(KEPT) is None:
+        if (
+            not (self._queues[FRESH] or self._queues[KEPT])
+            and self.figures.filling(FRESH) is self.figures.filling(KEPT) is None
+        ):
             self._sample.forget()  # keys may have finalizers
 
     def mended(self) -> None:
@@ -117,7 +124,7 @@ class WindowTinyLFU(Policy):
     def visited(self, region: Region, slot: int) -> Stay | None:
         """Those that were visited stay where they are; a candidate may be better than the victim."""
         key, visits = region.keys[slot], region.visits(slot)
-        key_hash = _hash_of(key)
+        key_hash = hash_of(key)
         stay = self._verdict(region, slot, visits, self._count(key_hash, visits))
         if (number := self._sample.samples(key_hash)) is not None:
             self._sample.passed(key, number, visits, 0 if stay is None else stay.visits)
@@ -146,12 +153,14 @@ class WindowTinyLFU(Policy):
         )
 
     def _count(self, key_hash: int, times: int) -> int:
-        if self._sketch is None:
+        sketch = self._sketch
+        if sketch is None:
             try:
-                self._sketch = Sketch(self.figures.entries)
+                sketch = Sketch(self.figures.entries)
             except MemoryError:
-                self._sketch = Sketch(0)
-        return self._sketch.add(key_hash, times)
+                sketch = Sketch(0)
+            self._sketch = sketch
+        return sketch.add(key_hash, times)
 
     def _by_worth(self, worth: float, visited: bool, in_window: bool) -> Stay | None:
         """In the window what was visited stays, unless it is worth little; a candidate must be worth more than what
@@ -169,8 +178,8 @@ class WindowTinyLFU(Policy):
         if region is not None:
             for slot in range(region.passed, len(region.keys)):
                 if self.figures.lives(region, slot):
-                    count = self._count(_hash_of(region.keys[slot]), 0)
-                    return max(1, count) + region.visits(slot)
+                    count = self._count(hash_of(region.keys[slot]), 0)
+                    return (count or 1) + region.visits(slot)
         return -2  # there is none: whoever comes is better
 
     def _shrink(self, roughly: float) -> bool:
@@ -202,13 +211,3 @@ class WindowTinyLFU(Policy):
         filling = self.figures.filling(KEPT)
         there = self._sealed[KEPT] + (0 if filling is None else filling.used - filling.emptied)
         return there if oldest is None or oldest is filling else there - oldest.emptied
-
-
-def _hash_of(key: Hashable) -> int:
-    """Any, where its ``__hash__`` fails now: it is looked up in vain anyway."""
-    try:
-        return hash(key)
-    except MemoryError:
-        raise
-    except Exception:
-        return 0

@@ -42,11 +42,8 @@ class Worth:
         self._mean = self._variance = 0.0
         self._part = 1.0
         self._streak = 0
-
-    @property
-    def differs(self) -> bool:
+        self.differs = False
         """Whether values are apart by cost and bytes."""
-        return self._variance > ALIKE
 
     def see(self, region: Region, slot: int) -> float:
         """What a use of a value is worth a byte; and learn what is usual."""
@@ -58,9 +55,11 @@ class Worth:
             took = self._usual
         worth = took if self._figures.limit == inf else took - log2(region.size(slot) or 1)
         part = self._part
-        self._part = max(MEMORY, part / (1 + part))  # of the first few an equal part for each
+        if part > MEMORY:
+            self._part = max(MEMORY, part / (1 + part))  # of the first few an equal part for each
         self._mean += part * (worth - self._mean)
         self._variance += part * ((worth - self._mean) ** 2 - self._variance)
+        self.differs = self._variance > ALIKE
         return worth
 
     def of(self, worth: float, count: int) -> float:

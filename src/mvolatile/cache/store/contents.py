@@ -17,6 +17,7 @@ from ..departures import Why
 from ..rebuild import Rebuilds
 from .large import LargeValue, read_bytes
 from .locator import KIND_BITS, NUMBER_SHIFT, place, region_of, slot_of
+from .overhead import of_entry
 from .regions import Region, Regions
 from .segment import Segment
 from .sizes import OWN_MEMORY, OWN_PAGES, PAGE, VALUES, segment_bytes
@@ -60,7 +61,7 @@ class Contents:
         self.lookup = Lookup() if lookup is None else lookup
         self.index = self.lookup.index
         self.regions = Regions(new_memory, self.lookup)
-        self.emptied = self.regions.emptied
+        self.lives, self.emptied = self.lookup.lives, self.lookup.emptied
         self.open: dict[int, Segment] = {}  # by queue, those of dear values apart
         self.dear = NO_CLASS
         self.dropped: deque[list[Any]] = deque()  # [region, next slot, lost]: the index still points there
@@ -138,13 +139,39 @@ class Contents:
         cost: int = 0,
     ) -> None:
         """Store it in a segment that it shares."""
+        old = self._enter(key, kind, data, visits, cost, queue)
+        lookup = self.lookup
+        if why is not None:
+            lookup.stores += 1
+        if old is not None:
+            self._died(key, old, why)
+
+    def _enter(self, key: Hashable, kind: int, data: bytes, visits: int, cost: int, queue: int) -> int | None:
+        """Where the key was before."""
+        segment = self.open.get(queue if cost < self.dear else queue + DEAR)
+        old = (
+            False if segment is None else self.lookup.enter(segment, key, kind, data, visits, cost, of_entry)
+        )
+        if old is not False:
+            return old
         segment = self.segment_for(len(data), queue, cost)
-        self._publish(key, self._append(segment, key, kind, data, visits, cost), why)
+        if len(segment.keys) != segment.table.count:
+            segment.mend()
+        old = self.lookup.enter(segment, key, kind, data, visits, cost, of_entry)
+        if old is False:
+            raise AssertionError(f"{len(data)} bytes do not fit into a segment with room")
+        return old
 
     def put_large(self, value: LargeValue, why: Why | None = "replaced") -> None:
         """Store a value that brings its own memory."""
         self.regions.enter(value)
-        self._publish(value.keys[0], place(value.number, 0, value.kind), why)
+        key, index, lookup = value.keys[0], self.index, self.lookup
+        old = index.get(key)
+        index[key] = place(value.number, 0, value.kind)
+        if why is not None:
+            lookup.stores += 1
+        if old is not None:
+            self._died(key, old, why)
         self.sealed(value)
 
     def next_number(self) -> int:
@@ -176,21 +203,6 @@ class Contents:
         self.open[filled] = segment
         return segment
 
-    def _append(self, segment: Segment, key: Hashable, kind: int, data: bytes, visits: int, cost: int) -> int:
-        lookup, table = self.lookup, segment.table
-        before = table.overhead
-        slot = segment.append(key, data, visits, cost)
-        lookup.nbytes += len(data)
-        lookup.overhead += table.overhead - before
-        return segment.number << NUMBER_SHIFT | slot << KIND_BITS | kind
-
-    def _publish(self, key: Hashable, locator: int, why: Why | None) -> None:
-        old = self.index.get(key)
-        self.index[key] = locator
-        self.lookup.stores += why is not None
-        if old is not None:
-            self._died(key, old, why)
-
     def seal(self, segment: Segment) -> None:
         """Make it volatile."""
         segment.seal()
@@ -213,20 +225,8 @@ class Contents:
 
     # ---- out
 
-    def lives(self, region: Region, slot: int) -> bool:
-        """Whether the index still points there. Not for a key whose ``__hash__`` or ``__eq__`` fails now: it leaves
-        with its place, so that whoever moves the others need not fail with it.
-        """
-        try:
-            locator = self.index.get(region.keys[slot], 0)
-        except MemoryError:
-            raise
-        except Exception:
-            return False
-        return locator >> KIND_BITS == region.number << NUMBER_SHIFT - KIND_BITS | slot
-
     def living(self, region: Region, start: int, end: int) -> list[tuple[int, int]]:
-        """The slots of which `lives` is true, from `start` to before `end`, and their locators; in half the time."""
+        """The slots whose values live, from `start` to before `end`, and their locators; in half the time."""
         get, keys, first = self.index.get, region.keys, region.number << NUMBER_SHIFT - KIND_BITS
         found = []
         for slot in range(start, end):

@@ -30,7 +30,6 @@ class LargeValue:
     __slots__ = (
         "_cost",
         "_reader",
-        "_visits",
         "expires",
         "gone",
         "keys",
@@ -39,6 +38,7 @@ class LargeValue:
         "number",
         "overhead",
         "queue",
+        "read_since",
         "since",
         "used",
     )
@@ -70,7 +70,7 @@ class LargeValue:
         self.expires = expires
         self.gone = False
         self._reader = reader
-        self._visits = 0
+        self.read_since = 0
         self._cost = cost
 
     def read(self, slot: int) -> Any:
@@ -90,7 +90,7 @@ class LargeValue:
 
     def visits(self, slot: int) -> int:
         """How often it was read since it was stored, or since the evictor passed."""
-        return self._visits
+        return self.read_since
 
     def cost(self, slot: int) -> int:
         """The class of what it took to make."""
@@ -102,11 +102,11 @@ class LargeValue:
 
     def visit(self, slot: int) -> None:
         """It was read."""
-        self._visits += 1
+        self.read_since += 1
 
     def stay(self, queue: int, visits: int) -> None:
         """The evictor passed, and left it."""
-        self.queue, self._visits = queue, visits
+        self.queue, self.read_since = queue, visits
 
     def size(self, slot: int) -> int:
         """Its bytes."""

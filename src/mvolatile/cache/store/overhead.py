@@ -15,6 +15,9 @@ rounding; an object as key, which may be anything; and what a memory of its own 
 
 def of_entry(key: Hashable) -> int:
     """About how many bytes a value takes beside itself."""
+    kind = type(key)
+    if kind is int or kind is str:
+        return ENTRY + getsizeof(key)
     return ENTRY + _of_key(key)
 
 

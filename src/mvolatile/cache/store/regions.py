@@ -60,41 +60,31 @@ class Regions(dict[int, Region]):
 
     def enter(self, region: Region) -> None:
         """Have readers find it, and count it."""
-        self.register(region)
+        number, lookup = region.number, self.lookup
+        self[number] = region
+        lookup.tables[number] = region.table
         self.mapped += region.memory.nbytes
-        self.lookup.nbytes += region.used
-        self.lookup.overhead += region.overhead
-
-    def emptied(self, segment: Segment, slot: int) -> None:
-        """All values up to `slot` were moved or given up: they count no more, though their pages stay until all are."""
-        if segment.number in self:
-            lookup, table, before = self.lookup, segment.table, segment.emptied
-            at, n = table.bounds(slot)
-            if at + n > before:
-                segment.emptied = at + n
-                lookup.nbytes -= at + n - before
-            overhead = table.overhead * (slot + 1) // len(segment.keys)
-            if overhead > (before := segment.emptied_overhead):
-                segment.emptied_overhead = overhead
-                lookup.overhead -= overhead - before
+        lookup.nbytes += region.used
+        lookup.overhead += region.overhead
 
     def retire(self, region: Region) -> bool:
         """Give its memory back; arrays over it keep theirs until they die. False if that was done."""
         if self.pop(region.number, None) is None:
             return False
         region.gone = True
-        self.mapped -= region.memory.nbytes
-        if _core.pins(region.memory):
-            self.leaving.add(region.memory)
-        self.lookup.tables.pop(region.number, None)
-        self.lookup.nbytes -= region.used - region.emptied
-        self.lookup.overhead -= region.overhead - region.emptied_overhead
-        if isinstance(region, Segment) and not region.is_open and len(self.spare) < SPARE:
+        lookup, own = self.lookup, region.memory
+        self.mapped -= own.nbytes
+        if _core.pins(own):
+            self.leaving.add(own)
+        lookup.tables.pop(region.number, None)
+        lookup.nbytes -= region.used - region.emptied
+        lookup.overhead -= region.overhead - region.emptied_overhead
+        if isinstance(region, LargeValue):
+            close_and_keep(own)  # for the next large value; not if somebody holds or reads it
+        elif not region.is_open and len(self.spare) < SPARE:
             memory = region.let_go()
             if memory is not None:
                 self.spare.append(memory)
-        elif isinstance(region, LargeValue):
-            close_and_keep(region.memory)  # for the next large value; not if somebody holds or reads it
         return True
 
     @property

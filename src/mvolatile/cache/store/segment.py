@@ -15,7 +15,7 @@ from ..._core import SlotTable
 from ...errors import Purged
 from ...memory import VolatileMemory
 from .locator import SLOTS
-from .overhead import OWN_MEMORY, of_entry
+from .overhead import OWN_MEMORY
 from .published import read_published
 
 __all__ = ["NOBODY", "Segment"]
@@ -29,6 +29,7 @@ class Segment:
 
     __slots__ = (
         "capacity",
+        "cost",
         "emptied",
         "emptied_overhead",
         "gone",
@@ -38,8 +39,10 @@ class Segment:
         "passed",
         "queue",
         "since",
+        "size",
         "table",
         "view",
+        "visits",
     )
 
     is_large = False
@@ -54,6 +57,9 @@ class Segment:
         if _core.is_lossy(memory):
             _core.forgive(memory)  # a former owner's loss
         self.table = SlotTable(self.memory)
+        # By slot: how often it was read since it was stored or moved (255: as often, or more), the class of what it
+        # took to make, its bytes.
+        self.visits, self.cost, self.size = self.table.visits, self.table.cost, self.table.size
         self.keys: list[Hashable] = []
         self.passed = 0  # slots that the evictor has passed over
         self.emptied = 0  # bytes, from the front, that were moved or given up
@@ -89,28 +95,11 @@ class Segment:
             return False
         return self.table.used + nbytes <= self.capacity and len(self.keys) < SLOTS
 
-    def append(self, key: Hashable, data: bytes, visits: int, cost: int = 0) -> int:
-        """Write a value that fits; answers its slot, which nobody knows yet."""
-        if len(self.keys) != self.table.count:
-            self.mend()
-        slot = self.table.append(data, visits, cost)
-        self.keys.append(key)
-        self.table.overhead += of_entry(key)
-        return slot
-
     def mend(self) -> None:
         """After an append that was interrupted: its slot was not published, and is nobody's."""
         while len(self.keys) < self.table.count:
             self.keys.append(NOBODY)
         del self.keys[self.table.count :]
-
-    def visits(self, slot: int) -> int:
-        """How often it was read since it was stored or moved; 255: as often, or more."""
-        return self.table.visits(slot)
-
-    def cost(self, slot: int) -> int:
-        """The class of what it took to make."""
-        return self.table.cost(slot)
 
     def usual_cost(self) -> float:
         """The mean class of what is known of its values."""
@@ -119,10 +108,6 @@ class Segment:
     def visit(self, slot: int) -> None:
         """It was read."""
         self.table.visit(slot)
-
-    def size(self, slot: int) -> int:
-        """Its bytes."""
-        return self.table.bounds(slot)[1]
 
     def seal(self) -> None:
         """Let the kernel have it."""

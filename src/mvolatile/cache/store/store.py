@@ -173,10 +173,8 @@ class Store(Contents):
             del self.index[key]
             self.note_lost(key, segment.cost(slot), segment.since)
             return
+        kind = self.index[key] & KIND_MASK
         try:
-            target = self.segment_for(len(data), queue, segment.cost(slot))
+            self._enter(key, kind, data, visits, segment.cost(slot), queue)
         except OutOfMemoryError:
             self.evict(key)
-            return
-        kind = self.index[key] & KIND_MASK
-        self.index[key] = self._append(target, key, kind, data, visits, segment.cost(slot))

@@ -26,6 +26,8 @@ class World(NamedTuple):
     torn: bool = False
     armed: int = 1
     """The segment that plain stores are told of."""
+    full: int = 1
+    """Where the cache is full, in its place: what was open then. A store makes room first, and asks anew."""
     open: int = 1
     """The one that is held, and may be written to."""
     value: int = 1
@@ -57,6 +59,10 @@ class Broken:
     """What was made is stored, whatever became of its key."""
     forks_unasked: bool = False
     """A child stores before it has caught up."""
+    full_asked_before: bool = False
+    """A store in a full cache goes on in the segment that was open before it made room."""
+    full_as_others: bool = False
+    """What is made while others go is not said to be a change under way."""
 
 
 Steps = acts.Steps[World]
@@ -85,6 +91,36 @@ def _put(broken: Broken, who: str, number: int, call: bool = False) -> Generator
     return bool(table)
 
 
+def _put_full(broken: Broken, who: str, number: int) -> Generator[Act[World], Any, bool]:
+    """`put_bytes` where others go first, in Python and under the lock: what stays of them is moved, and may fill the
+    open segment. A finalizer of what goes may store in our middle, in our thread, and so has the lock.
+    """
+    seen = yield see("is it armed", lambda world: (world.full, world.forks == world.known))
+    if not seen[0] or not seen[1]:
+        return False
+    taken = yield Act("try the lock", lambda world: _tried(world, who))
+    if not taken:
+        return False
+    usual = yield Act("is all as usual", lambda world: _usual_where_full(world, broken))
+    if usual:
+        yield do("make room: what stays fills the segment", lambda world: world._replace(open=4, value=0))
+        table = seen[0] if broken.full_asked_before else (yield see("what is open", lambda world: world.open))
+        alone = yield see("a finalizer stores: is a change under way", lambda world: world.torn)
+        if not alone:
+            yield do("its store fills the segment", lambda world: world._replace(open=5))
+        yield do("copy it into the segment", lambda world: _written(world, table))
+        yield do("publish it", lambda world: world._replace(value=number, stored=max(number, world.stored)))
+        yield do("it is whole", lambda world: world._replace(torn=False))
+    yield do("unlock", lambda world: world._replace(owner=""))
+    return bool(usual)
+
+
+def _usual_where_full(world: World, broken: Broken) -> tuple[World, bool]:
+    if world.torn or not world.full or world.call or world.forks != world.known:
+        return world, False
+    return world._replace(torn=not broken.full_as_others), True
+
+
 def _tried(world: World, who: str) -> tuple[World, bool]:
     return (world, False) if world.owner else (world._replace(owner=who), True)
 
@@ -110,7 +146,7 @@ def _begin(world: World, who: str, broken: Broken) -> World:
     """Every change: a child catches up first, and nobody is told of a segment meanwhile."""
     if world.forks != world.known:  # nothing that the parent had is ours, nor its lock
         world = world._replace(known=world.forks, armed=0, open=0, value=0, call=False, stale=False)
-    return world._replace(owner=who, torn=True, armed=world.armed if broken.left_armed else 0)
+    return world._replace(owner=who, torn=True, armed=world.armed if broken.left_armed else 0, full=0)
 
 
 def _free(world: World) -> bool:
@@ -129,7 +165,7 @@ def _long(broken: Broken, who: str, number: int, call: bool = False) -> Steps:
         return world._replace(open=opened, value=number, stale=stale, stored=stored)
 
     yield do("store it", store)
-    yield do("arm", lambda world: world._replace(armed=world.open, torn=False))
+    yield do("arm", lambda world: world._replace(armed=world.open, full=world.open, torn=False))
     yield do("unlock", lambda world: world._replace(owner=""))
 
 
@@ -146,6 +182,15 @@ def sets_twice(broken: Broken) -> Steps:
     yield from _set(broken, 3)
 
 
+def sets_twice_where_full(broken: Broken) -> Steps:
+    """The same, in a full cache."""
+    for number in (2, 3):
+        plain = yield from _put_full(broken, "setter", number)
+        if not plain:
+            yield from _long(broken, "setter", number)
+        yield do("return", lambda world, number=number: world._replace(returned=number))  # type: ignore[misc]
+
+
 # ---- who is beside
 
 
@@ -157,7 +202,7 @@ def seals(broken: Broken) -> Steps:
     yield do("unlock", lambda world: world._replace(owner=""))
     yield do("begin the change", lambda world: _begin(world, "other", broken), _free)
     yield do("evict, and open the next", lambda world: world._replace(open=2, value=0))
-    yield do("arm", lambda world: world._replace(armed=2, torn=False))
+    yield do("arm", lambda world: world._replace(armed=2, full=2, torn=False))
     yield do("unlock", lambda world: world._replace(owner=""))
 
 
@@ -215,6 +260,7 @@ MODEL = Model(
     {
         "sealed": {"setter": sets_twice, "other": seals, "reader": reads},
         "made": {"setter": sets_twice, "maker": makes, "kernel": takes, "reader": reads},
+        "full": {"setter": sets_twice_where_full, "other": seals, "reader": reads},
         "a child": {"child": forks, "left": left_behind},
     },
     daemons={"a child": ("left",)},

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import mvolatile as mv
-from mvolatile.cache.store import KEPT, LargeValue, Segment, Store, mend, region_of
+from mvolatile.cache.store import FRESH, KEPT, NO_CLASS, SLOTS, LargeValue, Segment, Store, mend, region_of
 
 
 def is_valid(store: Store) -> bool:
@@ -110,18 +110,20 @@ def test_what_the_kernel_took_is_gone_and_nothing_else() -> None:
     assert all(store.read(key) == (1, b"%d." % key * 100) for key in range(100))
 
 
-def test_an_interrupt_in_the_middle_is_mended(monkeypatch: pytest.MonkeyPatch) -> None:
+class Interrupts:
+    def __hash__(self) -> int:
+        raise KeyboardInterrupt
+
+
+def test_an_interrupt_in_the_middle_is_mended() -> None:
     store = Store()
     store.put("a", 0, b"a")
     (segment,) = store.regions.values()
+    assert isinstance(segment, Segment)
 
-    def interrupt(key: object) -> int:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("mvolatile.cache.store.segment.of_entry", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        store.put("b", 0, b"b")
-    monkeypatch.undo()
+        store.put(Interrupts(), 0, b"b")
+    assert segment.table.count == 2
     store.open.clear()
     mend(store)
     assert not segment.is_open
@@ -141,3 +143,25 @@ def test_compaction_keeps_values_in_their_own_queue() -> None:
     store.compact(segment)
     assert store.work(10)
     assert store.regions[region_of(store.index["k"])].queue == 4
+
+
+def test_a_segment_has_as_many_slots_as_a_locator_can_tell() -> None:
+    """The bad schedule: one more reaches into the number of the next region, and a get finds another's value."""
+    store = Store()
+    segment = Segment(store.next_number(), mv.VolatileMemory(1 << 20), FRESH)
+    store.regions.enter(segment)
+    for _ in range(SLOTS - 1):
+        segment.table.append(b"x")
+    segment.mend()
+
+    def enter(key: str) -> object:
+        return store.lookup.enter(segment, key, 0, b"yy", 0, 0, len)
+
+    assert enter("last") is None
+    assert enter("one more") is False
+    assert store.read("last") == (0, b"yy")
+    store.lookup.arm(
+        segment.table, segment.keys, segment.number, 1000, lambda _: True, int, {}, [], len, NO_CLASS
+    )
+    store.lookup.torn = False
+    assert not store.lookup.put("one more", b"zz")
