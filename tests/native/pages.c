@@ -14,6 +14,7 @@
 #include "platform/pagemap.c"
 #include "platform/probe.c"
 #include "platform/shared.c"
+#include "platform/stream.c"
 #include "platform/threads.c"
 #include "platform/userfaultfd.c"
 #undef os_open

@@ -15,6 +15,7 @@ The map, from the bottom up::
     loops.py       how tasks wait               singleflight.py  one makes, the others wait
     refreshing.py  old values meanwhile         tags.py        deleted together
     parts.py       the parts of one cache       reading.py, storing.py   what works on them
+    entering.py    what a store does in a change
     engine.py      the engine                   checks.py      the user's arguments
     clock.py       the clock of ttl             statistics.py  CacheInfo
     raised.py      an error for each waiter     stopped.py     errors that stop the program
