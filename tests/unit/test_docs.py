@@ -273,7 +273,7 @@ def test_the_first_page_has_the_figures_that_were_measured() -> None:
             f"`lru_cache` takes {calls['lru_cache'] * 1e6:.2f} µs",
             f"with a lock {calls['cachetools.cached, lock'] * 1e6:.2f} µs",
             f"| {array['hit'] * 1e6:.0f} µs, nothing is copied; to unpickle it takes {array['unpickle'] * 1e6:.0f} µs",
-            f"| {array['set'] * 1e3:.2f} ms, of which a bare copy is {array['memcpy_fresh'] * 1e3:.2f} ms",
+            f"| {array['set'] * 1e3:.2f} ms; a bare copy into fresh memory takes {array['memcpy_fresh'] * 1e3:.2f} ms",
             f"{ours[0]['hits']:,} hits where the best of ten caps had {best:,}, "
             f"in {results('cache_under_limit')['ratios']['alone'] - 1:.0%} more time".replace("%", " %"),
             f"| {hits['ours, volatile'] * 1e6:.2f} |",
