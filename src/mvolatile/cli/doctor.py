@@ -8,6 +8,7 @@ import importlib
 import json
 import os
 import sys
+from contextlib import suppress
 from typing import Any
 
 from ..errors import UnsupportedError
@@ -73,15 +74,15 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _import(modules: list[str]) -> None:
     """From where we are, too, as `python -m` does; nothing else is taken from there."""
-    here = [""] if modules else []
-    sys.path[:0] = here
-    try:
-        for module in modules:
+    for module in modules:
+        sys.path.insert(0, "")
+        try:
             importlib.import_module(module)
-    except Exception as error:
-        raise UnsupportedError(f"importing {module} failed: {type(error).__name__}: {error}") from error
-    finally:
-        del sys.path[: len(here)]
+        except Exception as error:
+            raise UnsupportedError(f"importing {module} failed: {type(error).__name__}: {error}") from error
+        finally:
+            with suppress(ValueError):  # the module may have changed it itself
+                sys.path.remove("")
 
 
 def _print(found: Features, advice: list[Advice]) -> None:
