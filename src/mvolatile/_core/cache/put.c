@@ -75,10 +75,8 @@ PyObject *lookup_disarm(LookupObject *self, PyObject *unused) {
 
 /* What a key takes beside; -1 with an exception set. */
 static Py_ssize_t overhead_of(PyObject *key, PyObject *weigh) {
-    if (Py_IS_TYPE(key, &PyLong_Type)) return ENTRY
-    +28;
-    if (Py_IS_TYPE(key, &PyUnicode_Type)) return ENTRY
-    +49 + PyUnicode_GetLength(key);
+    if (Py_IS_TYPE(key, &PyLong_Type)) return 28 + ENTRY;
+    if (Py_IS_TYPE(key, &PyUnicode_Type)) return 49 + PyUnicode_GetLength(key) + ENTRY;
     PyObject *told = PyObject_CallFunctionObjArgs(weigh, key, NULL);
     Py_ssize_t bytes = told ? PyLong_AsSsize_t(told) : -1;
     Py_XDECREF(told);
