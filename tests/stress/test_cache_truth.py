@@ -131,6 +131,9 @@ class Truth:
                 testing.purge(memory, [(first * 4096, length)])
             except BufferError:
                 continue
+            except ValueError:
+                if not memory.closed:  # the cache has given that region up meanwhile
+                    raise
 
     def run(self) -> None:
         reclaimer = threading.Thread(target=self.reclaim)
