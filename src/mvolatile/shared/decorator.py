@@ -74,17 +74,16 @@ def shared_cache(
         def key_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Hashable:
             return whose, make(args, kwargs)
 
-        access = access_of(cache)
-
+        # asked for at each call: cloudpickle takes along what these have from around them, and it has locks
         def cached(*args: Any, **kwargs: Any) -> Any:
-            wanted = key_of(args, kwargs)
+            wanted, access = key_of(args, kwargs), access_of(cache)
             value = access.find(wanted)
             if value is not MISSING:
                 return value
             return access.make(wanted, partial(function, *args, **kwargs), terms)
 
         async def cached_coroutine(*args: Any, **kwargs: Any) -> Any:
-            wanted = key_of(args, kwargs)
+            wanted, access = key_of(args, kwargs), access_of(cache)
             value = access.find(wanted)
             if value is not MISSING:
                 return value

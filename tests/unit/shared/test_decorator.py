@@ -103,3 +103,17 @@ def test_misuse() -> None:
             return x
 
     assert Other().method(3) == Other().method(3) == 3
+
+
+def test_cloudpickle_takes_a_function_of_a_function_along() -> None:
+    cloudpickle = pytest.importorskip("cloudpickle")
+
+    @volatile_cache(shared="test", name="by value")
+    def double(x: int) -> int:
+        return 2 * x
+
+    assert double(3) == 6
+    copy = cloudpickle.loads(cloudpickle.dumps(double))
+    assert copy(3) == 6
+    assert copy.cache_info().hits == 1, "by the same name"
+    copy.cache.close()
