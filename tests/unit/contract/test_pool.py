@@ -193,10 +193,11 @@ def test_arenas_are_given_back_when_their_last_memory_goes() -> None:
     gc.collect()
     before = _space()
     memories = [filled(200 * PAGE) for _ in range(200)]
-    assert _space() - before >= 128 << 20
+    taken = _space() - before
+    assert taken >= 128 << 20
     for memory in memories:
         memory.close()
-    assert _space() - before < 64 << 20
+    assert _space() - before < taken // 2  # a thread that begins meanwhile takes some for itself
 
 
 # ---- huge pages
