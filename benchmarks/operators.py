@@ -169,9 +169,9 @@ for _ in range(int(sys.argv[1])):
 os._exit(0)
 """
 FEW, MANY = 1000, 3000
-COUNTS = r"if \(value && value != missing\) count_hit\(self, cost\);", ""
+COUNTS = r"self->hits\+\+;\n    if \(cost\) self->saved \+= [^;]+;", "(void)cost;"
 SAVES = r"(?:if \(cost\) )?self->saved \+= [^;]+;", "(void)cost;"
-CLASS = r"\*cost = (self->costs\[slot\]|visit\(self, slot\));", r"(void)cost, (void)\1;"
+CLASS = r"found\.cost = visit\(self, slot\);", "(void)visit(self, slot);"
 CORES: dict[str, tuple[tuple[str, str], ...]] = {
     "as it is": (),
     "without the seconds saved": (SAVES, CLASS),

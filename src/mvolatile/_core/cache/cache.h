@@ -21,8 +21,12 @@ bool slot_table_may_lose(PyObject *table, uint32_t slot);
 void slot_table_lose(PyObject *table, uint32_t slot);
 /* Where a slot ends, and the overhead of all; false if there is no such slot. */
 bool slot_table_end(PyObject *table, Py_ssize_t slot, Py_ssize_t *end, Py_ssize_t *overhead);
-/* Its bytes and its cost, and a visit counted; NULL, with or without an exception, if that is not so simple. */
-PyObject *slot_table_read(PyObject *table, uint32_t slot, uint8_t *cost);
+/* By value: in two registers, where an address to write the cost to was a hundredth of a hit. */
+struct found {
+    PyObject *bytes; /* a new reference; NULL, with or without an exception, if that is not so simple */
+    unsigned cost;   /* its class */
+};
+struct found slot_table_read(PyObject *table, uint32_t slot); /* counts a visit */
 
 extern PyObject *missing;
 int add_missing(PyObject *module);

@@ -25,10 +25,10 @@ static PyObject *loads; /* pickle's; NULL until something is unpickled */
         UNLOCK();         \
     } while (0)
 
-static void count_hit(LookupObject *self, uint8_t cost) {
+static inline void count_hit(LookupObject *self, unsigned cost) {
     LOCK(self);
     self->hits++;
-    if (cost) self->saved += cost_seconds(cost); /* known of few, but for what was made here */
+    if (cost) self->saved += cost_seconds((uint8_t)cost); /* known of few, but for what was made here */
     UNLOCK();
 }
 
@@ -84,16 +84,17 @@ static PyObject *ask_engine(LookupObject *self, PyObject *method, PyObject *key,
     return value;
 }
 
-/* The bytes of a small value; NULL without an exception for all that is not that simple. */
-static PyObject *find_bytes(LookupObject *self, unsigned long long locator, uint8_t *cost) {
-    PyObject *number = PyLong_FromUnsignedLongLong(locator >> NUMBER_SHIFT), *bytes = NULL;
+/* Of a small value. */
+static struct found find_bytes(LookupObject *self, unsigned long long locator) {
+    struct found found = {NULL, 0};
+    PyObject *number = PyLong_FromUnsignedLongLong(locator >> NUMBER_SHIFT);
     PyObject *table = number ? find_in_dict(self->tables, number) : NULL;
     Py_XDECREF(number);
-    if (!table) return NULL;
+    if (!table) return found;
     uint32_t slot = (uint32_t)(locator >> KIND_BITS) & ((1u << (NUMBER_SHIFT - KIND_BITS)) - 1);
-    if (Py_TYPE(table) == slot_table_type) bytes = slot_table_read(table, slot, cost);
+    if (Py_TYPE(table) == slot_table_type) found = slot_table_read(table, slot);
     Py_DECREF(table);
-    return bytes;
+    return found;
 }
 
 PyObject *take_error(void) {
@@ -132,12 +133,15 @@ PyObject *find(LookupObject *self, PyObject *key) {
     if (!locator) return PyErr_Occurred() ? NULL : Py_NewRef(missing);
     unsigned long long packed = PyLong_AsUnsignedLongLong(locator);
     unsigned kind = packed & ((1u << KIND_BITS) - 1);
-    uint8_t cost = 0;
-    PyObject *bytes = find_bytes(self, packed, &cost);
+    struct found found = find_bytes(self, packed);
+    PyObject *bytes = found.bytes;
+    if (bytes && kind == BYTES) {
+        count_hit(self, found.cost);
+        Py_DECREF(locator);
+        return bytes;
+    }
     if (!bytes) {
         value = PyErr_Occurred() ? NULL : ask_engine(self, find_carefully, key, NULL, NULL);
-    } else if (kind == BYTES) {
-        value = Py_NewRef(bytes);
     } else if (kind == STR) {
         value = PyUnicode_DecodeUTF8(PyBytes_AsString(bytes), PyBytes_Size(bytes), "surrogatepass");
     } else if (kind == PICKLE && is_plain_pickle(bytes)) {
@@ -148,7 +152,7 @@ PyObject *find(LookupObject *self, PyObject *key) {
     if (!value && (PyErr_ExceptionMatches(PyExc_MemoryError) || PyErr_ExceptionMatches(PyExc_OSError))) value = find_again(self, key);
     Py_XDECREF(bytes);
     Py_DECREF(locator);
-    if (value && value != missing) count_hit(self, cost);
+    if (value && value != missing) count_hit(self, found.cost);
     return value;
 }
 

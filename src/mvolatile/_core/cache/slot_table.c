@@ -211,15 +211,15 @@ static PyObject *table_tail(SlotTableObject *self, PyObject *number) {
     return read_slot(self, slot, last, few) ? PyBytes_FromStringAndSize(last, few) : Py_NewRef(Py_None);
 }
 
-PyObject *slot_table_read(PyObject *object, uint32_t slot, uint8_t *cost) {
+struct found slot_table_read(PyObject *object, uint32_t slot) {
     SlotTableObject *self = (SlotTableObject *)object;
-    PyObject *bytes;
+    struct found found = {NULL, 0};
     LOCK(self);
     bool there = slot < self->count && (self->open || !watch_signals()); /* what is held does not trap */
-    bytes = there ? fetch(self, slot) : NULL;
-    if (bytes) *cost = visit(self, slot);
+    found.bytes = there ? fetch(self, slot) : NULL;
+    if (found.bytes) found.cost = visit(self, slot);
     UNLOCK();
-    return bytes;
+    return found;
 }
 
 bool slot_table_fits(PyObject *object, Py_ssize_t n, Py_ssize_t count) {
