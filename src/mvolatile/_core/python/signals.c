@@ -10,8 +10,12 @@
  * at once; what foreign C code did, and a Python handler that is set anew, is seen at the next tick of the coarse clock (1 to 10 ms). So is
  * the thread's mask, and the masks of others: nothing in user space tells that one changed. */
 static struct {
-    PyObject *getsignal, *number, *is_enabled; /* _signal.getsignal, SIGBUS, faulthandler.is_enabled */
-    PyObject *handler;                         /* what getsignal said last: compared, never used */
+    struct question {
+        PyObject *function, *argument;
+        PyCFunction quick; /* the same function, or NULL */
+        PyObject *of;
+    } getsignal, is_enabled; /* _signal's, of SIGBUS; faulthandler's */
+    PyObject *handler;       /* what getsignal said last: compared, never used */
     bool enabled;
     _Atomic bool blocking_threads; /* read without the lock */
     struct timespec tick;
@@ -21,9 +25,14 @@ static OF_EACH_THREAD struct {
     bool deaf;
 } here;
 
+static PyObject *ask(const struct question *question) {
+    if (question->quick) return question->quick(question->of, question->argument);
+    return PyObject_CallFunctionObjArgs(question->function, question->argument, NULL);
+}
+
 static bool python_changed_it(void) {
-    PyObject *handler = PyObject_CallFunctionObjArgs(seen.getsignal, seen.number, NULL);
-    PyObject *enabled = handler ? PyObject_CallNoArgs(seen.is_enabled) : NULL;
+    PyObject *handler = ask(&seen.getsignal);
+    PyObject *enabled = handler ? ask(&seen.is_enabled) : NULL;
     if (!enabled) {
         Py_XDECREF(handler);
         PyErr_Clear(); /* the interpreter is on its way out */
@@ -69,14 +78,21 @@ int watch_signals(void) {
     return 0;
 }
 
+/* A call in all its generality takes several times what the function itself does, and a hit has two of them. So it is called as the interpreter
+ * would in the end, if it is written as it is today. */
+static bool find_function(struct question *question, const char *module, const char *name, PyObject *argument) {
+    PyObject *from = PyImport_ImportModule(module);
+    question->function = from ? PyObject_GetAttrString(from, name) : NULL;
+    question->argument = argument;
+    Py_XDECREF(from);
+    if (!question->function) return false;
+    if (!PyCFunction_CheckExact(question->function) || PyCFunction_GetFlags(question->function) != (argument ? METH_O : METH_NOARGS)) return true;
+    question->of = PyCFunction_GetSelf(question->function);
+    question->quick = PyCFunction_GetFunction(question->function);
+    return true;
+}
+
 int find_watched(void) {
-    PyObject *signals = PyImport_ImportModule("_signal"), *faults = PyImport_ImportModule("faulthandler");
-    if (signals && faults) {
-        seen.getsignal = PyObject_GetAttrString(signals, "getsignal");
-        seen.is_enabled = PyObject_GetAttrString(faults, "is_enabled");
-        seen.number = PyLong_FromLong(SIGBUS);
-    }
-    Py_XDECREF(signals);
-    Py_XDECREF(faults);
-    return seen.getsignal && seen.is_enabled && seen.number ? 0 : -1;
+    PyObject *number = PyLong_FromLong(SIGBUS);
+    return number && find_function(&seen.getsignal, "_signal", "getsignal", number) && find_function(&seen.is_enabled, "faulthandler", "is_enabled", NULL) ? 0 : -1;
 }
