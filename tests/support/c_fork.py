@@ -7,7 +7,9 @@ import faulthandler
 import os
 import signal
 import sys
+import sysconfig
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -27,7 +29,28 @@ def c_fork() -> int:
 
 def in_c_child(body: Callable[[], None], seconds: int = 120) -> None:
     """Run `body` in such a child, as `in_child` does."""
+    if sysconfig.get_config_var("Py_GIL_DISABLED"):
+        _others_sleep()
     in_child(body, seconds, c_fork)
+
+
+def _others_sleep() -> None:
+    """Until all other threads do, in system calls. Who runs Python without a GIL has the lock of some object now and
+    then, and a child would wait for it for ever.
+    """
+    before: list[list[str]] = []
+    while (seen := _threads_beside()) != before or any("sleeping" not in lines[0] for lines in seen):
+        before = seen
+        time.sleep(0.01)
+
+
+def _threads_beside() -> list[list[str]]:
+    """Of each its state, and how often it was switched to."""
+    tasks = [task for task in Path("/proc/self/task").iterdir() if task.name != str(threading.get_native_id())]
+    return [
+        [line for line in (task / "status").read_text().splitlines() if line.startswith(("State", "vol", "nonvol"))]
+        for task in tasks
+    ]
 
 
 def in_child(body: Callable[[], None], seconds: int = 200, fork: Callable[[], int] = os.fork) -> None:
