@@ -18,7 +18,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -26,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import MIB, Goal, keep, parser
-from workers import Connection
+from web_load import ask, replay, wait_for
 
 from mvolatile.kernel.cgroup import ChildCgroup
 
@@ -120,43 +119,10 @@ def start_peer(stack: ExitStack, name: str, cgroup: ChildCgroup, scratch: str, p
         stack.enter_context(running(list(cgroup.wrap(command))))
 
 
-def ask(path: str, what: str) -> int:
-    connection = Connection(path)
-    try:
-        connection.request("GET", what)
-        answer = connection.getresponse()
-        return len(answer.read()) if answer.status == 200 else 0
-    finally:
-        connection.close()
-
-
-def wait_for(path: str, server: subprocess.Popen[bytes]) -> None:
-    end = time.monotonic() + 120
-    while server.poll() is None and time.monotonic() < end:
-        try:
-            if ask(path, "/view/0") == BYTES:
-                return
-        except OSError:
-            time.sleep(0.05)
-    raise SystemExit("gunicorn did not come up")
-
-
 def serve(name: str, kind: str, requests: int, pages: int) -> dict[str, Any]:
     source = random.Random(1)
     weights = [1 / (rank + 8) ** 0.9 for rank in range(pages)]
-    stream = iter(source.choices(range(pages), weights, k=requests))
-    lock = threading.Lock()
-    wrong: list[int] = []
-
-    def work() -> None:
-        while True:
-            with lock:
-                number = next(stream, None)
-            if number is None:
-                return
-            if ask(path, f"/{kind}/{number}") != BYTES:
-                wrong.append(number)
-
+    numbers = source.choices(range(pages), weights, k=requests)
     with ExitStack() as stack:
         scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="mv"))
         cgroup = stack.enter_context(ChildCgroup(LIMIT))
@@ -187,14 +153,10 @@ def serve(name: str, kind: str, requests: int, pages: int) -> dict[str, Any]:
                 MVOLATILE_RUNTIME_DIR=scratch,
             )
         )
-        wait_for(path, server)
+        wait_for(server, lambda: len(ask(path, "/view/0")) == BYTES)
         before = made.stat().st_size
         start = time.perf_counter()
-        threads = [threading.Thread(target=work) for _ in range(WORKERS)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        wrong = replay(numbers, lambda number: len(ask(path, f"/{kind}/{number}")) == BYTES, WORKERS)
         took = time.perf_counter() - start
         if wrong or cgroup.oom_kills():
             raise SystemExit(f"{name}: {len(wrong)} wrong pages, {cgroup.oom_kills()} processes killed")

@@ -23,14 +23,14 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
+from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 from harness import MIB, Goal, keep, parser
-from workers import ask, wait_for
+from web_load import ask, replay, wait_for
 
 from mvolatile.kernel.cgroup import ChildCgroup
 from mvolatile.shared.place import Place
@@ -175,35 +175,31 @@ def spent() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
+def beside_a_neighbour(numbers: list[int], cgroup: ChildCgroup, killed: list[str]) -> Iterator[int]:
+    """The numbers; one that takes memory comes after a third of them, and leaves after two."""
+    for at, number in enumerate(numbers):
+        if at == len(numbers) // 3:
+            neighbour = Neighbour(cgroup)
+        if at == len(numbers) * 2 // 3 and neighbour.leave():
+            killed.append("neighbour")
+        yield number
+
+
 def ask_for_all(path: str, numbers: list[int], cgroup: ChildCgroup, with_neighbour: bool) -> list[str]:
     """By four threads; answers who of the neighbours was killed."""
-    stream, lock, killed = iter(enumerate(numbers)), threading.Lock(), []
-    neighbours: list[Neighbour] = []
+    killed: list[str] = []
 
-    def work() -> None:
-        while True:
-            with lock:
-                at, number = next(stream, (-1, 0))
-                if with_neighbour and at == len(numbers) // 3:
-                    neighbours.append(Neighbour(cgroup))
-                if neighbours and at == len(numbers) * 2 // 3 and neighbours[0].leave():
-                    killed.append("neighbour")
-            if at < 0:
-                return
-            for _ in range(100):
-                with suppress(OSError, http.client.HTTPException):  # of a worker that was killed
-                    body = ask(path, number)
-                    if body.startswith(b"%d " % number):
-                        break
-                time.sleep(0.01)
-            else:
-                raise SystemExit(f"no right answer for {number}")
+    def is_right(number: int) -> bool:
+        for _ in range(100):
+            with suppress(OSError, http.client.HTTPException):  # of a worker that was killed
+                if ask(path, f"/{number}").startswith(b"%d " % number):
+                    return True
+            time.sleep(0.01)
+        return False
 
-    threads = [threading.Thread(target=work) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    wrong = replay(beside_a_neighbour(numbers, cgroup, killed) if with_neighbour else numbers, is_right, 4)
+    if wrong:
+        raise SystemExit(f"no right answers for {wrong[:10]}")
     return killed
 
 
@@ -245,7 +241,7 @@ def serve(kind: str, options: tuple[str, ...], numbers: list[int], with_neighbou
         )
         keeper, keepers = None, 0.0
         try:
-            wait_for(path, server)
+            wait_for(server, lambda: bool(ask(path, "/0")))
             began = time.monotonic()
             killed = ask_for_all(path, numbers, cgroup, with_neighbour)
             took = time.monotonic() - began

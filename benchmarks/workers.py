@@ -8,20 +8,17 @@ python benchmarks/workers.py
 
 from __future__ import annotations
 
-import http.client
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
-import threading
-import time
 from pathlib import Path
 from typing import Any
 
 from harness import MIB, Goal, finish
+from web_load import ask, replay, wait_for
 
 from mvolatile.kernel.cgroup import ChildCgroup
 
@@ -66,51 +63,15 @@ WAYS = (
 )
 
 
-class Connection(http.client.HTTPConnection):
-    """HTTP over a unix socket."""
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.connect(self.host)
-
-
-def ask(path: str, number: int) -> bytes:
-    connection = Connection(path)
-    try:
-        connection.request("GET", f"/{number}")
-        return connection.getresponse().read()
-    finally:
-        connection.close()
-
-
-def wait_for(path: str, server: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 60
-    while server.poll() is None and time.monotonic() < deadline:
-        try:
-            ask(path, 0)
-            return
-        except OSError:
-            time.sleep(0.05)
-    raise SystemExit("gunicorn did not come up")
+def is_right(path: str, number: int) -> bool:
+    return ask(path, f"/{number}") == random.Random(number).randbytes(40_000)
 
 
 def serve(warm: int, options: tuple[str, ...]) -> dict[str, Any]:
     # What is popular has a low number, so that warming makes what will be asked for most.
     source = random.Random(1)
     weights = [1 / (rank + 8) ** 0.7 for rank in range(TILES)]
-    stream = iter(source.choices(range(TILES), weights, k=REQUESTS))
-    lock = threading.Lock()
-    wrong: list[Any] = []
-
-    def work() -> None:
-        while True:
-            with lock:
-                number = next(stream, None)
-            if number is None:
-                return
-            if ask(path, number) != random.Random(number).randbytes(40_000):
-                wrong.append(number)
-
+    numbers = source.choices(range(TILES), weights, k=REQUESTS)
     with tempfile.TemporaryDirectory() as scratch, ChildCgroup(LIMIT) as cgroup:
         Path(scratch, "served.py").write_text(APPLICATION)
         made, path = Path(scratch, "made"), str(Path(scratch, "socket"))
@@ -121,12 +82,8 @@ def serve(warm: int, options: tuple[str, ...]) -> dict[str, Any]:
             env={**os.environ, "MADE": str(made), "WARM": str(warm), "XDG_RUNTIME_DIR": scratch},
         )
         try:
-            wait_for(path, server)
-            threads = [threading.Thread(target=work) for _ in range(WORKERS)]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
+            wait_for(server, lambda: is_right(path, 0))
+            wrong = replay(numbers, lambda number: is_right(path, number), WORKERS)
         finally:
             server.send_signal(signal.SIGTERM)
             server.wait()

@@ -46,9 +46,15 @@ def _others_sleep() -> None:
 
 def _threads_beside() -> list[list[str]]:
     """Of each its state, and how often it was switched to."""
-    tasks = [task for task in Path("/proc/self/task").iterdir() if task.name != str(threading.get_native_id())]
+    tasks = [
+        task for task in Path("/proc/self/task").iterdir() if task.name != str(threading.get_native_id())
+    ]
     return [
-        [line for line in (task / "status").read_text().splitlines() if line.startswith(("State", "vol", "nonvol"))]
+        [
+            line
+            for line in (task / "status").read_text().splitlines()
+            if line.startswith(("State", "vol", "nonvol"))
+        ]
         for task in tasks
     ]
 

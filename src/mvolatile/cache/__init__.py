@@ -4,7 +4,8 @@ The map, from the bottom up::
 
     layout.py      arrays' bytes                reducers.py    libraries' types
     pickling.py    bulk beside the pickle       memoryviews.py how to make them again
-    values.py      values as bytes              codec.py       codecs to hand in
+    values.py      values as bytes              frames.py      large buffers in one piece
+    codec.py       codecs to hand in
     addresses.py   new memory, while there are addresses
     store/         bytes by key, in regions     eviction/      which values go: policies, one a file
     budget.py      how much has to go           reclaim.py     keeps a store within its budget

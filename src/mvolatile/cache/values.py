@@ -1,10 +1,8 @@
 """Values as bytes: how each kind is laid out in pages, and made whole again.
 
 A value becomes a kind (three bits of its locator) and a list of parts. `BYTES` and `STR` are one part, the data
-itself, and so is a pickle that has no bulk. The others are framed: a count and the sizes, the *meta* (a pickle of what
-is not bulk), then the bulk buffers, each aligned so that an array made over it is. The count is doubled, and odd, so
-that no frame begins as a pickle does. What a hit may do with a buffer is decided when it is stored,
-by `copy` and by whether it was writable then: it is read where it lies, or copied first (`OWN`).
+itself, and so is a pickle that has no bulk. The others are framed (`frames.py`). Whether a hit reads a buffer where it
+lies or gets a copy is decided when it is stored, by `copy` and by whether it was writable then.
 
 A value is never made from memory that could vanish meanwhile: `decode` gets bytes that were copied out and
 validated, or a buffer that holds a pin as long as it lives.
@@ -19,6 +17,7 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
+from .frames import framed, parts_of
 from .layout import array_over, laid_out
 from .memoryviews import describe, restore
 from .pickling import pickled
@@ -50,14 +49,6 @@ BYTES, STR, BYTEARRAY, VIEW, ARRAY, PICKLE, CODED, MADE = range(8)
 EXPIRES = 8
 """Added to the kind of a value with a time to live, whose bytes end with when that is over."""
 EXPIRY = struct.Struct("<d")
-
-ALIGNMENT, SMALL = 64, 512
-"""Buffers smaller than `SMALL` bytes are aligned to 16. They stand beside the pickle as well: within it they would come
-back writable, and from where on a value is read-only would be for nobody to see.
-"""
-
-OWN = 1 << 63
-"""Added to the size of a buffer that a hit gets a writable copy of."""
 
 COPIED_BY_NUMPY = 64 << 10
 
@@ -121,23 +112,8 @@ def _pickled(value: Any, copy: bool | None) -> Encoded:
     return _framed(PICKLE, meta, buffers, own)
 
 
-def _alignment(nbytes: int) -> int:
-    return ALIGNMENT if nbytes >= SMALL else 16
-
-
 def _framed(kind: int, meta: bytes, bulk: Sequence[Any], own: Sequence[bool] = ()) -> Encoded:
-    sizes = [len(meta), *(part.nbytes if hasattr(part, "nbytes") else len(part) for part in bulk)]
-    told = sizes
-    if True in own:
-        told = [len(meta), *(size | OWN if its else size for size, its in zip(sizes[1:], own, strict=True))]
-    head = struct.pack(f"<{1 + len(told)}Q", 2 * len(told) + 1, *told)
-    parts: list[Any] = [head, meta]
-    at = len(head) + len(meta)
-    for part, size in zip(bulk, sizes[1:], strict=True):
-        padding = -at % _alignment(size)
-        parts += [bytes(padding), part]
-        at += padding + size
-    return Encoded(kind, parts, at)
+    return Encoded(kind, *framed(meta, bulk, own))
 
 
 def array_maker(encoded: Encoded) -> Callable[[Any], Any]:
@@ -204,20 +180,8 @@ def _text(data: Any) -> str:
 
 def _parts(data: Any) -> tuple[memoryview, list[memoryview]]:
     """The meta and the bulk: read-only where it lies, or writable copies."""
-    view = memoryview(data).toreadonly()
-    count = struct.unpack_from("<Q", view)[0] // 2
-    sizes = struct.unpack_from(f"<{count}Q", view, 8)
-    at = 8 * (1 + count)
-    meta = view[at : at + sizes[0]]
-    at += sizes[0]
-    bulk = []
-    for size in sizes[1:]:
-        nbytes = size & ~OWN
-        at += -at % _alignment(nbytes)
-        part = view[at : at + nbytes]
-        bulk.append(_copied(part) if size & OWN else part)
-        at += nbytes
-    return meta, bulk
+    meta, bulk = parts_of(memoryview(data).toreadonly())
+    return meta, [_copied(part) if own else part for part, own in bulk]
 
 
 def _copied(part: memoryview) -> memoryview:

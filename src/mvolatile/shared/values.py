@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import pickle
 import sys
-from struct import unpack_from
 from typing import Any
 
 from .._core import SharedFile
@@ -30,6 +29,7 @@ from ..cache.circles import making
 from ..cache.cost import SECONDS, UNKNOWN, Costs, checked_cost, class_of
 from ..cache.eviction import Evictor, make_policy
 from ..cache.fork import follow
+from ..cache.frames import parts_of
 from ..cache.identity import identity
 from ..cache.keys import KEYWORDS, checked_key, given_key, make_key, names_its_object
 from ..cache.layout import array_over
@@ -49,7 +49,6 @@ from ..cache.values import (
     BYTEARRAY,
     BYTES,
     CODED,
-    OWN,
     PICKLE,
     PROTO,
     STR,
@@ -130,8 +129,6 @@ __all__ = [
 LARGE = 64 << 10
 """Bytes from which on NumPy's memory is taken, which comes in huge pages, and is kept for the next."""
 
-ALIGNMENT, SMALL = 64, 512
-
 
 def allocate(nbytes: int) -> Any:
     """Memory that a value is read into, and then made of. Not zeroed."""
@@ -189,15 +186,5 @@ def decode(kind: int, data: Any, codec: Codec | None) -> Any:
 
 def _parts(view: memoryview, writable: bool) -> tuple[memoryview, list[memoryview]]:
     """The meta and the bulk, where they lie: read-only where they were when they were stored."""
-    count = unpack_from("<Q", view)[0] // 2
-    sizes = unpack_from(f"<{count}Q", view, 8)
-    at = 8 * (1 + count)
-    meta = view[at : at + sizes[0]]
-    at += sizes[0]
-    bulk = []
-    for size in sizes[1:]:
-        nbytes = size & ~OWN
-        at += -at % (ALIGNMENT if nbytes >= SMALL else 16)
-        bulk.append(view[at : at + nbytes] if size & OWN or writable else view[at : at + nbytes].toreadonly())
-        at += nbytes
-    return meta, bulk
+    meta, bulk = parts_of(view)
+    return meta, [part if own or writable else part.toreadonly() for part, own in bulk]

@@ -95,3 +95,16 @@ def lies_in(cache: VolatileCache[Any, Any], array: Any) -> bool:
     return any(
         0 <= start - region.memory.address <= region.memory.nbytes - array.nbytes for region in regions
     )
+
+
+class ActingKey:
+    """Does something when it is compared: all are equal to whatever has their hash."""
+
+    act: Callable[[], object] = int
+
+    def __hash__(self) -> int:
+        return hash("plain")
+
+    def __eq__(self, other: object) -> bool:
+        self.act()
+        return self is other

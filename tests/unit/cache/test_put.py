@@ -18,7 +18,7 @@ from mvolatile.cache.engine import engine_of
 from mvolatile.cache.store import NOBODY
 from support.c_fork import held_elsewhere, in_c_child
 
-from .helpers import in_child, is_valid, seal, told
+from .helpers import ActingKey, in_child, is_valid, seal, told
 
 VALUE = b"v" * 100
 
@@ -121,7 +121,7 @@ def test_every_other_change_ends_it(change: Callable[[Any], object]) -> None:
 
 def test_what_is_cleared_keeps_no_keys() -> None:
     cache = armed()
-    key = Key()
+    key = ActingKey()
     there = weakref.ref(key)
     assert is_plain(cache, key)
     del key
@@ -162,22 +162,9 @@ def test_a_value_made_meanwhile_is_out_of_date() -> None:
     assert cache["k"] == b"set meanwhile"
 
 
-class Key:
-    """Does something when it is compared: all are equal to whatever has their hash."""
-
-    act: Callable[[], object] = int
-
-    def __hash__(self) -> int:
-        return hash("plain")
-
-    def __eq__(self, other: object) -> bool:
-        self.act()
-        return self is other
-
-
 def test_a_key_that_stores_in_the_middle() -> None:
     """It is put off until the store is over, and not lost; what is read meanwhile is there."""
-    cache, key = armed(), Key()
+    cache, key = armed(), ActingKey()
     cache["plain"] = VALUE
     seen: list[Any] = []
 
@@ -225,7 +212,7 @@ class Finalized:
 @pytest.mark.parametrize("when", [1, 2, 3])
 def test_an_interrupt_in_a_key(error: type[BaseException], when: int) -> None:
     """At whichever comparison it comes: the key has its old value or none, and all others theirs."""
-    cache, key, compared = armed(), Key(), []
+    cache, key, compared = armed(), ActingKey(), []
     cache["plain"] = VALUE
     cache["another"] = VALUE
 
@@ -312,7 +299,7 @@ def test_a_fork_in_its_middle(inherit: bool) -> None:
     def program() -> None:
         cache = armed(inherit=inherit)
         assert is_plain(cache)
-        key = Key()
+        key = ActingKey()
         children: list[int] = []
         key.act = lambda: children or children.append(os.fork())
         is_plain(cache, key)

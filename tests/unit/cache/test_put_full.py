@@ -16,7 +16,7 @@ from mvolatile.cache import pressure
 from mvolatile.cache.engine import engine_of
 from support.c_fork import in_c_child
 
-from .helpers import in_child, is_valid
+from .helpers import ActingKey, in_child, is_valid
 from .test_interrupt import interrupt_at
 
 VALUE = b"v" * 100
@@ -143,21 +143,8 @@ def store_three(cache: VolatileCache[Any, Any]) -> None:
         cache[number] = b"%d" % number * 50
 
 
-class Key:
-    """Does something when it is compared: all are equal to whatever has their hash."""
-
-    act: Callable[[], object] = int
-
-    def __hash__(self) -> int:
-        return hash("plain")
-
-    def __eq__(self, other: object) -> bool:
-        self.act()
-        return self is other
-
-
 def test_a_key_that_changes_the_cache_in_the_middle(bound: dict[str, int]) -> None:
-    cache, key = full(**bound), Key()
+    cache, key = full(**bound), ActingKey()
     cache["plain"] = VALUE
 
     def act() -> None:
@@ -175,7 +162,7 @@ def test_a_key_that_changes_the_cache_in_the_middle(bound: dict[str, int]) -> No
 
 def test_a_key_that_stores_while_it_is_passed_over(bound: dict[str, int]) -> None:
     """The evictor is in the middle of a segment: what the key stores is put off, and passes over nothing."""
-    cache, key = full(**bound), Key()
+    cache, key = full(**bound), ActingKey()
     cache["plain"] = VALUE
     cache[key] = b"outer"
     acted: list[int] = []
@@ -222,7 +209,7 @@ def test_after_a_fork(
 
 
 def test_a_fork_in_its_middle(bound: dict[str, int]) -> None:
-    cache, key = full(**bound), Key()
+    cache, key = full(**bound), ActingKey()
     cache["plain"] = VALUE
     children: list[int] = []
     key.act = lambda: children or children.append(os.fork())
