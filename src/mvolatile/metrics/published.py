@@ -21,6 +21,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from ..kernel import files
 from ..kernel.lives import life_of, lives, namespace, stack_of
 from ..kernel.threads import Process, process
 from ..shared import runtime_directory
@@ -72,7 +73,7 @@ def _of_the_living() -> Iterator[dict[str, Any]]:
                 if time.time() - path.stat().st_mtime > FORGOTTEN:
                     path.unlink()
                 continue
-            told = json.loads(path.read_text())
+            told = json.loads(files.read_or_raise(path))
             pid = told["pid"]
             if lives((pid, told["began"])) and _same(stack_of(pid), told["stack"]):
                 yield told
@@ -97,10 +98,7 @@ def _write() -> None:
         "figures": [one.as_dict() for one in figures()],
     }
     with suppress(OSError):
-        path = _path()
-        beside = path.with_name(path.name + NEW)
-        beside.write_text(json.dumps(told))
-        beside.replace(path)
+        files.replace(_path(), json.dumps(told))
         if _began != (_began := process()):
             published()
 

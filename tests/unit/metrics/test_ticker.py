@@ -71,7 +71,6 @@ def test_what_was_short_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> N
     assert [str(error) for error in told] == ["[Errno 24] no descriptor"]
 
 
-@pytest.mark.own_process
 def test_a_child_that_c_forked_ends_and_tells_nothing() -> None:
     """It has not the thread, which Python takes for alive; a lock may be held for ever; the counts are the parent's."""
 
