@@ -35,6 +35,22 @@ _OPTIONS: tuple[tuple[str, re.Pattern[str], int, Of, str], ...] = (
 )
 
 
+# Where keepers and clients meet must be their user's alone. systemd by itself makes a directory that others may enter,
+# and a volume is root's.
+_PLACE_OF_A_UNIT = """[Service]
+RuntimeDirectory=mvolatile
+RuntimeDirectoryMode=0700
+RuntimeDirectoryPreserve=yes
+Environment=MVOLATILE_RUNTIME_DIR=%t/mvolatile"""
+_PLACE_OF_A_POD = """spec:
+  shareProcessNamespace: true
+  volumes:
+  - {name: caches, emptyDir: {}}
+  containers:  # each that is to share, as the same user
+  - volumeMounts: [{name: caches, mountPath: /caches}]
+    env: [{name: MVOLATILE_RUNTIME_DIR, value: /caches/mvolatile}]"""
+
+
 @dataclass(frozen=True, slots=True)
 class Watcher:
     """Software that acts on the RSS of a process beyond `most` bytes; `pid` is None for one that is loaded here."""
@@ -158,8 +174,8 @@ def _of_families() -> list[Advice]:
             f"{count} processes of {command!r} (pid {parent}) hold a cache each, {mib(nbytes)} in all, of which much "
             "is the same values again",
             'share one: volatile_cache(shared="NAME"), or SharedCache("NAME")',
-            unit="[Service]\nRuntimeDirectory=mvolatile\nEnvironment=MVOLATILE_RUNTIME_DIR=%t/mvolatile",
-            pod="spec:\n  shareProcessNamespace: true\n  volumes:\n  - {name: mvolatile, emptyDir: {medium: Memory}}",
+            unit=_PLACE_OF_A_UNIT,
+            pod=_PLACE_OF_A_POD,
         )
         for parent, command, count, nbytes in many_caches()
     ]

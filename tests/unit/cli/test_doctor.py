@@ -18,6 +18,7 @@ from mvolatile import cli
 from mvolatile.cli import doctor, surroundings
 from mvolatile.cli.advice import ADVICE, advise
 from mvolatile.kernel.features import Features, features
+from mvolatile.shared import runtime_directory
 from support.processes import run_on_terminal, run_python
 
 PERFECT = Features(
@@ -225,6 +226,29 @@ def test_caches_that_multiply_are_told_to_be_shared() -> None:
         assert nbytes > 20 << 20
 
     run_python(child).check()
+
+
+def test_the_lines_give_keepers_a_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As systemd and a kubelet make it. It must be the user's alone."""
+    monkeypatch.setattr(surroundings, "many_caches", lambda: [(7, "gunicorn", 4, 1 << 30)])
+    (advice,) = [one for one in surroundings.around(PERFECT) if "gunicorn" in one.shortcoming]
+    lines = dict(line.split("=", 1) for line in advice.unit.splitlines() if "=" in line)
+    made = tmp_path / lines["RuntimeDirectory"]
+    made.mkdir()
+    made.chmod(int(lines.get("RuntimeDirectoryMode", "0755"), 8))
+    name, place = lines["Environment"].split("=")
+    monkeypatch.setenv(name, place.replace("%t", str(tmp_path)))
+    assert runtime_directory() == made
+
+    pod = pytest.importorskip("yaml").safe_load(advice.pod)["spec"]
+    (container,) = pod["containers"]
+    (mount,), (variable,) = container["volumeMounts"], container["env"]
+    assert mount["name"] == pod["volumes"][0]["name"]
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    volume.chmod(0o777)
+    monkeypatch.setenv(variable["name"], variable["value"].replace(mount["mountPath"], str(volume)))
+    assert runtime_directory().parent == volume
 
 
 @pytest.mark.parametrize(
