@@ -55,6 +55,7 @@ def test_the_labels_are_those_that_there_are(file: Path) -> None:
         metric.name: {"cache", "kind", "job", "instance", "le", *(label for label, _ in metric.labels)}
         for metric in METRICS
     }
+    labels["lost_ages"] = {*labels["lost_age_seconds"], "at_most"}
     selected = re.findall(r"mvolatile_(?:shared_)?cache_(\w+)\{([^}]*)\}", file.read_text())
     assert selected or file.name == "alerts.yml"
     for name, matchers in selected:
@@ -81,6 +82,49 @@ def test_the_metrics_are_named_as_prometheus_has_it() -> None:
     done = subprocess.run([PROMTOOL or "", "check", "metrics"], input=text, capture_output=True)
     assert (done.returncode, done.stderr) == (0, b""), done
     assert {name.removesuffix("_total").removesuffix("_bucket") for name in names()} == read
+
+
+@needs_promtool
+def test_what_the_dashboard_asks_is_answered(tmp_path: Path) -> None:
+    """Each of its expressions, by Prometheus, of figures that grow; and of ages the median is where it must be."""
+    dashboard = json.loads((CONTRIB / "grafana-dashboard.json").read_text())
+    asked = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    for name, value in (("$job", ".*"), ("$cache", ".*"), ("$__rate_interval", "5m")):
+        asked = [expression.replace(name, value) for expression in asked]
+    series = {
+        f"{name.removesuffix('_bucket')}_bucket" if name.endswith("lost_age_seconds") else name
+        for name in names()
+    }
+    more = {"lost_age_seconds_bucket": "le", "shared_cache_lost_ages": "at_most"}
+    inputs = []
+    for name in series:
+        label = next((label for ending, label in more.items() if name.endswith(ending)), None)
+        own = 'job="app", cache="c", result="hit", reason="lost", window="10s"'
+        for bound, grows in (("10.0", 5), ("60.0", 15), ("+Inf", 15)) if label else (("", 15),):
+            at = f', {label}="{bound}"' if label else ""
+            inputs.append({"series": f"{name}{{{own}{at}}}", "values": f"0+{grows}x20"})
+    tests = [
+        {
+            "expr": f"count({expression}) > 0" if "quantile" not in expression else f"floor({expression})",
+            "eval_time": "10m",
+            "exp_samples": [
+                {"labels": '{cache="c"}', "value": 22}
+                if "quantile" in expression
+                else {"labels": "{}", "value": 1}
+            ],
+        }
+        for expression in asked
+        if '"300s"' not in expression
+    ]
+    test = {
+        "rule_files": [],
+        "tests": [{"interval": "1m", "input_series": inputs, "promql_expr_test": tests}],
+    }
+    (tmp_path / "test.yml").write_text(json.dumps(test))
+    done = subprocess.run(
+        [PROMTOOL or "", "test", "rules", "test.yml"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @needs_promtool

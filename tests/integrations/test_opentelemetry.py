@@ -35,6 +35,12 @@ def collected(reader: InMemoryMetricReader, cache: str) -> dict[str, list[tuple[
     }
 
 
+def units_of(reader: InMemoryMetricReader) -> dict[str, str]:
+    data: Any = reader.get_metrics_data()
+    scopes = [scope for resource in data.resource_metrics for scope in resource.scope_metrics]
+    return {metric.name: metric.unit for scope in scopes for metric in scope.metrics}
+
+
 def test_what_is_collected_is_what_the_caches_count() -> None:
     reader = InMemoryMetricReader()
     provider = MeterProvider([reader])
@@ -56,5 +62,12 @@ def test_what_is_collected_is_what_the_caches_count() -> None:
             "300s",
         ]
         assert len(told["mvolatile.cache.lost.age"]) == 8
+        assert {
+            name: units_of(reader)[f"mvolatile.cache.{name}"] for name in ("lost.age", "size", "saved.time")
+        } == {
+            "lost.age": "{entry}",
+            "size": "By",
+            "saved.time": "s",
+        }
     assert not collected(reader, "observed").get("mvolatile.cache.stores")
     provider.shutdown()

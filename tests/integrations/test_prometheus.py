@@ -16,12 +16,13 @@ import pytest
 pytest.importorskip("prometheus_client", reason="make integrations installs it")
 
 from prometheus_client import CollectorRegistry
+from prometheus_client.openmetrics.exposition import generate_latest as openmetrics
 
 from mvolatile import VolatileCache
 from mvolatile.cache.engine import engine_of
 from mvolatile.integrations.prometheus import register
 from support.asking import ask
-from support.keepers import until
+from support.keepers import end_keepers, until
 from support.processes import LONGEST, run_python
 
 APPLICATION = """
@@ -81,6 +82,66 @@ def test_one_process() -> None:
         assert sample("mvolatile_cache_lost_age_seconds_count", own) == 1
         assert sample("mvolatile_cache_entries", own) == 0
     assert registry.get_sample_value("mvolatile_cache_entries", own) is None
+
+
+def test_what_a_keeper_knows_is_not_added_up(runtime: Path, tmp_path: Path) -> None:
+    """Of one process, and in files: what two clients tell of one cache is told once."""
+
+    def child(seen: str) -> None:
+        import os
+
+        from prometheus_client import CollectorRegistry, multiprocess
+
+        from mvolatile import SharedCache
+        from mvolatile.integrations.prometheus import Publisher, register
+
+        registry = CollectorRegistry()
+        register(registry)
+        if several := "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+            publisher = Publisher()
+        cache: SharedCache[int, bytes] = SharedCache("kept", max_bytes=1 << 20)
+        for key in range(20 if seen == "first" else 0):
+            cache.get_or_set(key, lambda: b"x" * 100_000)
+        assert cache.get(-1) is None
+        if several:
+            publisher.publish()
+            registry = CollectorRegistry()
+            multiprocess.MultiProcessCollector(registry)
+        own, info = {"cache": "kept", "kind": "shared"}, cache.cache_info()
+        assert info.evicted > 5
+        sample, name = registry.get_sample_value, "mvolatile_shared_cache"
+        assert sample(f"{name}_stores", own) == info.stores == 20
+        assert sample(f"{name}_departures", {**own, "reason": "evicted"}) == info.evicted
+        assert sample(f"{name}_departures", {**own, "reason": "lost"}) == info.purged
+        assert sample(f"{name}_lost_ages", {**own, "at_most": "+Inf"}) == info.purged
+        assert sample(f"{name}_entries", own) == info.currsize
+        misses = sample("mvolatile_cache_requests_total", {**own, "result": "miss"})
+        assert misses == (22 if seen == "second" and several else 21 if seen == "first" else 1)
+        assert sample("mvolatile_cache_stores_total", own) is None
+
+    for env in ({}, {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}):
+        for seen in ("first", "second"):
+            try:
+                run_python(child, seen, env={"MVOLATILE_RUNTIME_DIR": str(runtime), **env}).check()
+            finally:
+                if seen == "second":
+                    end_keepers(runtime)
+
+
+def test_openmetrics_are_told_units() -> None:
+    registry = CollectorRegistry()
+    register(registry)
+    text = openmetrics(registry).decode()
+    units = dict(re.findall(r"# UNIT mvolatile_(\w+) (\w+)", text))
+    assert units == {
+        **{f"cache_{what}_seconds": "seconds" for what in ("saved", "spent", "lost", "rebuild", "lost_age")},
+        **{
+            f"{whose}cache_{what}bytes": "bytes"
+            for whose in ("", "shared_")
+            for what in ("", "resident_", "pinned_")
+        },
+        "shared_cache_lost_seconds": "seconds",
+    }
 
 
 def test_a_forked_child_tells_only_its_own(tmp_path: Path) -> None:

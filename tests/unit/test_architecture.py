@@ -34,7 +34,7 @@ MAY_IMPORT = {
     "explore": {"errors"},
     "testing": {"memory", "arrays", "kernel", "_core", "errors"},
     "demo": {"cache", "shared", "kernel", "errors"},
-    "metrics": {"shared", "cache", "kernel", "errors"},
+    "metrics": {"shared", "cache", "kernel"},
     "integrations": {"metrics", "cache", "shared", "errors"},
     "behind": set(),
 }

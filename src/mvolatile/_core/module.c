@@ -102,6 +102,18 @@ static PyObject *core_read_file(PyObject *module, PyObject *args) {
     return bytes;
 }
 
+static PyObject *core_replace_file(PyObject *module, PyObject *args) {
+    (void)module;
+    const char *path, *beside, *text;
+    int err;
+    if (!PyArg_ParseTuple(args, "yyy:replace_file", &path, &beside, &text)) return NULL;
+    Py_BEGIN_ALLOW_THREADS
+    err = os_replace(path, beside, text);
+    Py_END_ALLOW_THREADS
+    if (err) return fail(err, path);
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef functions[] = {
     {"mvolatile", core_mvolatile, METH_VARARGS, "mvolatile($module, address, length, mode, flags, /)\n--\n\n(nbytes, purged)."},
     {"tier", core_tier, METH_NOARGS, "tier($module, /)\n--\n\n'userfaultfd', 'faultcount' or 'unsupported'."},
@@ -116,6 +128,8 @@ static PyMethodDef functions[] = {
      "forks_by_python($module, begins, /)\n--\n\nThis thread begins os.fork() with True, and has ended it with False."},
     {"forks", core_forks, METH_NOARGS,
      "forks($module, /)\n--\n\nHow many forks, by Python or by C, lie between the process that loaded the core and this one."},
+    {"replace_file", core_replace_file, METH_VARARGS,
+     "replace_file($module, path, beside, text, /)\n--\n\nWrite a file as a whole, beside it first, by no descriptor of the program's."},
     {"read_file", core_read_file, METH_VARARGS, "read_file($module, path, /)\n--\n\nAll of a file of the kernel's, as bytes."},
     {"set_unpin_hook", core_set_unpin_hook, METH_O,
      "set_unpin_hook($module, hook, /)\n--\n\nCall hook(memory) whenever a Memory becomes volatile; None ends it."},

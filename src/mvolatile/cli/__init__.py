@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     wanted = arguments[:1] if arguments and arguments[0] in COMMANDS else COMMANDS
     parsed = make_parser(wanted).parse_args(arguments)
-    if complaint := _wrong_tier():
+    if complaint := _wrong_environment():
         print(f"mvolatile: {complaint}", file=sys.stderr)
         return 2
     try:
@@ -72,9 +72,15 @@ def _give_up_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _wrong_tier() -> str | None:
-    """What is wrong with ``MVOLATILE_TIER``; a tier that is only not to be had here is left to the command."""
+def _wrong_environment() -> str | None:
+    """What is wrong with ``MVOLATILE_TIER`` or ``MVOLATILE_RESIDENT_LIMIT``; a tier that is only not to be had here is
+    left to the command.
+    """
     try:
+        if os.environ.get("MVOLATILE_RESIDENT_LIMIT"):
+            from ..residence import told_limit
+
+            told_limit()
         if os.environ.get("MVOLATILE_TIER"):
             _core.tier()
     except ValueError as error:

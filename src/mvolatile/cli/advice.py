@@ -53,7 +53,7 @@ ADVICE = (
         "seccomp=PROFILE.json; in Kubernetes securityContext.seccompProfile type Localhost), or give the "
         "container /dev/userfaultfd (Linux 6.1), readable and writable for its user; no capability is needed",
         unit="[Service]\n# where it has SystemCallFilter= lines, after them:\nSystemCallFilter=userfaultfd\n"
-        "DeviceAllow=/dev/userfaultfd rw",
+        "# where it has DevicePolicy= or DeviceAllow= lines, with them:\nDeviceAllow=/dev/userfaultfd rw",
         pod="spec:\n  securityContext:\n    seccompProfile: {type: Localhost, localhostProfile: userfaultfd.json}",
     ),
     Advice(

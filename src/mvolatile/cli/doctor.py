@@ -14,7 +14,7 @@ from typing import Any
 from ..errors import UnsupportedError
 from ..kernel import psi
 from ..kernel.features import Features, features
-from ..residence import recyclers, resident_limit, told_limit
+from ..residence import memory_usage, recyclers, told_limit
 from ..shared.survey import way
 from .advice import Advice, advise
 from .surroundings import around, khugepaged, watchers
@@ -23,6 +23,11 @@ from .tables import mib, print_table
 __all__ = ["add_parser"]
 
 _UNKNOWN = "unknown"
+_BEYOND = {
+    "now": "beyond {} of RSS",
+    "peak": "once its RSS has ever been beyond {}",
+    "growth": "once its RSS has grown by {}",
+}
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -89,7 +94,8 @@ def _print(found: Features, advice: list[Advice]) -> None:
     print_table("mvolatile doctor", ("", ""), _rows(found), left=2)
     for one in _watchers():
         whom = "" if one["pid"] is None else f", pid {one['pid']}"
-        print(f"- {one['name']} ({one['setting']}{whom}) {one['does']} beyond {mib(one['most'])} of RSS.")
+        beyond = _BEYOND[one["of"]].format(mib(one["most"]))
+        print(f"- {one['name']} ({one['setting']}{whom}) {one['does']} {beyond}.")
         print(f"  To keep the peace: {one['peace']}.")
     for each in advice:
         print(f"- {each.shortcoming}.\n  To get more: {each.remedy}.")
@@ -118,6 +124,14 @@ def _watchers() -> list[dict[str, Any]]:
     return [{**dataclasses.asdict(one), "peace": peace} for one in watchers(recyclers(expected=True))]
 
 
+def _limit() -> str:
+    limit, (why, _) = memory_usage().limit, told_limit()
+    says = "as MVOLATILE_RESIDENT_LIMIT says"
+    if limit is None:
+        return f"none, {says}" if os.environ.get("MVOLATILE_RESIDENT_LIMIT", "").lower() == "none" else "none"
+    return f"{mib(limit)}, {says if why == 'set' else 'which is what recyclers leave'}"
+
+
 def _as_json(found: Features, advice: list[Advice]) -> dict[str, Any]:
     plain = {field.name: getattr(found, field.name) for field in dataclasses.fields(found)}
     reading = psi.read_psi()
@@ -127,7 +141,7 @@ def _as_json(found: Features, advice: list[Advice]) -> dict[str, Any]:
         "mechanisms": dict(found.mechanisms),
         "memory_pressure": None if reading is None else dataclasses.asdict(reading),
         "khugepaged": khugepaged(found),
-        "resident_limit": resident_limit(),
+        "resident_limit": memory_usage().limit,
         "recyclers": _watchers(),
         "advice": [
             {"shortcoming": one.shortcoming, "remedy": one.remedy, "unit": one.unit, "pod": one.pod}
@@ -173,6 +187,7 @@ def _rows(found: Features) -> list[tuple[str, str]]:
         ]
     return [
         *rows,
+        ("limit on what adds to RSS", _limit()),
         ("shared values by", ": ".join(way())),
         ("memory pressure (PSI)", pressure),
         ("mappings allowed", _UNKNOWN if found.max_map_count is None else str(found.max_map_count)),

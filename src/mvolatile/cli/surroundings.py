@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..kernel import files, smaps
 from ..kernel.features import Features
-from ..residence import Recycler
+from ..residence import Of, Recycler
 from ..shared.survey import way
 from .advice import Advice
 from .tables import mib
@@ -23,15 +23,32 @@ KHUGEPAGED = "/sys/kernel/mm/transparent_hugepage/khugepaged/defrag"
 TAKES_HUGE = 7, 1
 """From this kernel on khugepaged leaves lazily freed pages alone."""
 
-_OPTIONS = (
+_OPTIONS: tuple[tuple[str, re.Pattern[str], int, Of, str], ...] = (
     (
         "Celery",
-        re.compile(r"celery.*?--max-memory-per-child[= ](\d+)"),
+        re.compile(r"celery.*?(--max-memory-per-child[= ](\d+))"),
         10,
+        "peak",
         "replaces the worker after its task",
     ),
-    ("uWSGI", re.compile(r"uwsgi.*?--(?:evil-)?reload-on-rss[= ](\d+)"), 20, "replaces the worker"),
+    ("uWSGI", re.compile(r"uwsgi.*?(--(?:evil-)?reload-on-rss[= ](\d+))"), 20, "now", "replaces the worker"),
 )
+
+
+# Where keepers and clients meet must be their user's alone. systemd by itself makes a directory that others may enter,
+# and a volume is root's.
+_PLACE_OF_A_UNIT = """[Service]
+RuntimeDirectory=mvolatile
+RuntimeDirectoryMode=0700
+RuntimeDirectoryPreserve=yes
+Environment=MVOLATILE_RUNTIME_DIR=%t/mvolatile"""
+_PLACE_OF_A_POD = """spec:
+  shareProcessNamespace: true
+  volumes:
+  - {name: caches, emptyDir: {}}
+  containers:  # each that is to share, as the same user
+  - volumeMounts: [{name: caches, mountPath: /caches}]
+    env: [{name: MVOLATILE_RUNTIME_DIR, value: /caches/mvolatile}]"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,21 +58,27 @@ class Watcher:
     name: str
     setting: str
     most: int
+    of: Of
     does: str
     pid: int | None = None
 
 
 def watchers(loaded: list[Recycler]) -> list[Watcher]:
-    """Those of this process, and those that the command lines of this user's processes tell of."""
-    found = [Watcher(one.name, one.setting, one.most, one.does) for one in loaded]
+    """Those of this process, and those that command lines tell of; of a server and its workers, the server."""
+    seen: dict[int, Watcher] = {}
     for directory in Path("/proc").glob("[0-9]*"):
-        line = (files.read(directory / "cmdline") or "").replace("\0", " ")
-        for name, option, power, does in _OPTIONS:
-            match = option.search(line)
-            if match is not None:
-                setting = match[0][match[0].index("--") :]
-                found.append(Watcher(name, setting, int(match[1]) << power, does, int(directory.name)))
-    return found
+        line, pid = (files.read(directory / "cmdline") or "").replace("\0", " "), int(directory.name)
+        for name, option, power, of, does in _OPTIONS:
+            if match := option.search(line):
+                seen[pid] = Watcher(name, match[1], int(match[2]) << power, of, does, pid)
+    return [
+        *(Watcher(one.name, one.setting, one.most, one.of, one.does) for one in loaded),
+        *(
+            one
+            for pid, one in seen.items()
+            if files.read_table(f"/proc/{pid}/status").get("PPid") not in seen
+        ),
+    ]
 
 
 def khugepaged(found: Features) -> str:
@@ -151,8 +174,8 @@ def _of_families() -> list[Advice]:
             f"{count} processes of {command!r} (pid {parent}) hold a cache each, {mib(nbytes)} in all, of which much "
             "is the same values again",
             'share one: volatile_cache(shared="NAME"), or SharedCache("NAME")',
-            unit="[Service]\nRuntimeDirectory=mvolatile\nEnvironment=MVOLATILE_RUNTIME_DIR=%t/mvolatile",
-            pod="spec:\n  shareProcessNamespace: true\n  volumes:\n  - {name: mvolatile, emptyDir: {medium: Memory}}",
+            unit=_PLACE_OF_A_UNIT,
+            pod=_PLACE_OF_A_POD,
         )
         for parent, command, count, nbytes in many_caches()
     ]

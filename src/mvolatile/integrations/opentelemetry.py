@@ -32,9 +32,10 @@ def instrument(provider: MeterProvider | None = None) -> None:
         same = [metric for metric in METRICS if metric.name == name]
         if same[0].kind == "histogram":  # there is no observable histogram: a count for each class
             callback: Callable[[CallbackOptions], Iterable[Observation]] = _ages
+            unit = "{entry}"
         else:
-            callback = partial(_observe, same)
-        _maker(meter, same[0])(PREFIX + _dotted(name), [callback], same[0].unit, same[0].help)
+            callback, unit = partial(_observe, same), same[0].unit
+        _maker(meter, same[0])(PREFIX + _dotted(name), [callback], unit, same[0].help)
 
 
 def _maker(meter: Meter, metric: Metric) -> Any:

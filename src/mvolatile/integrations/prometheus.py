@@ -23,7 +23,9 @@ from prometheus_client.core import Metric as Family
 from prometheus_client.registry import Collector as BaseCollector
 
 from .. import metrics
-from ..metrics import AGE_BOUNDS, METRICS, CacheFigures, Metric, Ticker, value
+from ..metrics import AGE_BOUNDS, CacheFigures, Ticker
+from .multiprocess import gauges_before, want_room
+from .series import ALL, Ages, Series, buckets, samples
 
 __all__ = ["Collector", "Publisher", "register"]
 
@@ -57,100 +59,106 @@ class Publisher:
     Counters go on where a cache is cleared or closed. Gauges are those of living processes, of a private cache added
     up; of a shared one, which is one for all, the largest, and so it is of rebuild pressure. What a cache counted in
     the second before it was closed is missing, and what a process did in its last second before a ``kill -9``.
+
+    Errors of `publish`: `OSError` where there is no descriptor, or no room on the disk. What was not told is told next.
     """
 
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
+        self._directory = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
         self._lock = threading.Lock()
-        self._told: dict[tuple[str, ...], Any] = {}
-        self._made: dict[str, Any] = {}
-        for metric in METRICS:
-            for kind in ("volatile", "shared"):
-                name = _name(metric, kind)
-                if name not in self._made:
-                    self._made[name] = _make(metric, kind, registry)
+        self._told: dict[tuple[Series, tuple[str, ...]], Any] = {}
+        self._made = {series.name: _make(series, registry) for series in ALL}
+        self._files_of = 0
         os.register_at_fork(after_in_child=self._after_fork)
 
     def publish(self) -> None:
         """Threads: any."""
         with self._lock:
-            self._publish(metrics.figures())
+            found = [sample for figures in metrics.figures() for sample in samples(figures)]
+            if self._directory and (
+                self._files_of != os.getpid() or any(sample[:2] not in self._told for sample in found)
+            ):
+                want_room(self._directory)
+                self._begin(self._directory, os.getpid())
+            self._publish(found)
 
-    def _publish(self, found: Iterable[CacheFigures], tell: bool = True) -> None:
-        told, self._told = self._told, {}
-        for figures in found:
-            for metric in METRICS:
-                name, labels = _name(metric, figures.kind), _labels(metric, figures)
-                now = figures.lost_ages if metric.kind == "histogram" else value(metric, figures)
-                before = told.pop((name, *labels), None)
-                self._told[name, *labels] = now
-                if tell:
-                    _tell(self._made[name].labels(*labels), metric, now, before)
-        for name, *left in told:  # of caches that are no more
-            made = self._made[name]
-            if isinstance(made, Gauge):
-                made.labels(*left).set(0)
+    def _begin(self, directory: str, pid: int) -> None:
+        if self._files_of != pid:
+            for name, labels in list(gauges_before(directory, pid)):
+                if name in self._made:
+                    self._made[name].labels(**labels).set(0)
+            self._files_of = pid
+
+    def _publish(self, found: Iterable[tuple[Series, tuple[str, ...], Any]]) -> None:
+        left = dict(self._told)
+        for series, labels, now in found:
+            _tell(self._made[series.name].labels(*labels), now, self._told.get((series, labels)))
+            self._told[series, labels] = now  # not before: what could not be told is told next time
+            left.pop((series, labels), None)
+        for series, labels in left:  # of caches that are no more
+            if series.kind == "gauge":
+                self._made[series.name].labels(*labels).set(0)
+            del self._told[series, labels]
 
     def _after_fork(self) -> None:
         """The parent's counts are the parent's to tell, and the child's prometheus_client begins with none."""
         self._lock = threading.Lock()
-        self._publish(metrics.figures(), tell=False)
+        self._told = {
+            (series, labels): now for figures in metrics.figures() for series, labels, now in samples(figures)
+        }
 
 
 _ticker = Ticker()
 
 
-def _name(metric: Metric, kind: str) -> str:
-    """Gauges of a shared cache have names of their own: one family is either added up over processes, or is not."""
-    keeper = kind == "shared" and metric.kind == "gauge" and metric.name != "rebuild_pressure"
-    return f"mvolatile_{'shared_' if keeper else ''}cache_{metric.name}"
+class _Histogram(Histogram):
+    """To which more than one value can be added at once: a purge takes thousands."""
+
+    def add(self, ages: Ages) -> None:
+        """So many of each class more."""
+        self._sum.inc(ages.sum)
+        for bucket, count in zip(self._buckets, ages.counts, strict=True):
+            if count:
+                bucket.inc(count)
 
 
-def _labels(metric: Metric, figures: CacheFigures) -> tuple[str, ...]:
-    return (figures.name, figures.kind, *(label for _, label in metric.labels))
+def _make(series: Series, registry: CollectorRegistry) -> Any:
+    names: dict[str, Any] = {"labelnames": series.labels, "unit": series.unit, "registry": registry}
+    if series.kind == "counter":
+        return Counter(series.name, series.help, **names)
+    if series.kind == "histogram":
+        return _Histogram(series.name, series.help, buckets=AGE_BOUNDS, **names)
+    mode: Any = "livesum" if series.added_up else "livemax"
+    return Gauge(series.name, series.help, multiprocess_mode=mode, **names)
 
 
-def _names_of_labels(metric: Metric) -> tuple[str, ...]:
-    return ("cache", "kind", *(name for name, _ in metric.labels))
-
-
-def _make(metric: Metric, kind: str, registry: CollectorRegistry) -> Counter | Gauge | Histogram:
-    name, labels = _name(metric, kind), _names_of_labels(metric)
-    if metric.kind == "counter":
-        return Counter(name, metric.help, labels, registry=registry)
-    if metric.kind == "histogram":
-        return Histogram(name, metric.help, labels, buckets=AGE_BOUNDS, registry=registry)
-    added_up = kind == "volatile" and metric.name != "rebuild_pressure"
-    mode: Any = "livesum" if added_up else "livemax"
-    return Gauge(name, metric.help, labels, registry=registry, multiprocess_mode=mode)
-
-
-def _tell(made: Any, metric: Metric, now: Any, before: Any) -> None:
-    if metric.kind == "gauge":
+def _tell(made: Any, now: Any, before: Any) -> None:
+    if isinstance(made, Gauge):
         made.set(now)
-    elif metric.kind == "counter":
-        grown = now - (before or 0.0)
-        made.inc(now if grown < 0 else grown)
+    elif isinstance(made, Counter):
+        made.inc(now if before is None or now < before else now - before)
     else:
-        for bound, count, earlier in zip(
-            (*AGE_BOUNDS, AGE_BOUNDS[-1] * 2), now, before or (0,) * len(now), strict=True
-        ):
-            for _ in range(count - earlier if count >= earlier else count):
-                made.observe(bound)
+        made.add(_grown(now, before))
+
+
+def _grown(now: Ages, before: Ages | None) -> Ages:
+    """Since then; a cache of that name may have been closed, and begun anew."""
+    if before is None or now.sum < before.sum or any(map(int.__lt__, now.counts, before.counts)):
+        return now
+    return Ages(tuple(map(int.__sub__, now.counts, before.counts)), now.sum - before.sum)
 
 
 def _families(found: list[CacheFigures]) -> dict[str, Any]:
-    families: dict[str, Any] = {}
-    for metric in METRICS:
-        for kind in ("volatile", "shared"):
-            name = _name(metric, kind)
-            if name not in families:
-                families[name] = _FAMILIES[metric.kind](name, metric.help, labels=_names_of_labels(metric))
-        for figures in found:
-            family, labels = families[_name(metric, figures.kind)], _labels(metric, figures)
-            if metric.kind == "histogram":
-                family.add_metric(labels, buckets=_buckets(figures), sum_value=figures.lost_age_sum)
+    families = {
+        series.name: _FAMILIES[series.kind](series.name, series.help, labels=series.labels, unit=series.unit)
+        for series in ALL
+    }
+    for figures in found:
+        for series, labels, now in samples(figures):
+            if isinstance(now, Ages):
+                families[series.name].add_metric(labels, buckets=list(buckets(now.counts)), sum_value=now.sum)
             else:
-                family.add_metric(labels, value(metric, figures))
+                families[series.name].add_metric(labels, now)
     return families
 
 
@@ -159,11 +167,3 @@ _FAMILIES: dict[str, Any] = {
     "gauge": GaugeMetricFamily,
     "histogram": HistogramMetricFamily,
 }
-
-
-def _buckets(figures: CacheFigures) -> list[tuple[str, float]]:
-    total, buckets = 0, []
-    for bound, count in zip((*map(str, AGE_BOUNDS), "+Inf"), figures.lost_ages, strict=True):
-        total += count
-        buckets.append((bound, float(total)))
-    return buckets

@@ -1,4 +1,4 @@
-"""Reading the small text files of proc, sysfs and cgroupfs.
+"""Reading the small text files of proc, sysfs and cgroupfs; and writing one of our own.
 
 A file that is missing or may not be read says that this kernel or container does not give the thing, which is
 an answer, not an error: `read` and those built on it return None then.
@@ -9,11 +9,12 @@ descriptor of Python's would be a file of the program's by then, to be read and 
 
 from __future__ import annotations
 
+import errno
 import os
 
 from .. import _core
 
-__all__ = ["read", "read_int", "read_or_raise", "read_table"]
+__all__ = ["read", "read_int", "read_or_raise", "read_table", "replace"]
 
 
 def read(path: str | os.PathLike[str]) -> str | None:
@@ -48,3 +49,21 @@ def read_table(path: str | os.PathLike[str]) -> dict[str, int]:
         if rest and rest[0].isdigit():
             table[key.rstrip(":")] = int(rest[0]) * (1024 if rest[1:] == ["kB"] else 1)
     return table
+
+
+def replace(path: str | os.PathLike[str], text: str) -> None:
+    """Write a file as a whole, beside it first, as ``PATH.new``; `OSError`, and it is as it was.
+
+    A thread of the core does it, which has no descriptor in common with the program: what Python writes by number may
+    land in a file that the program has opened since. Only where there is no such thread (in a sandbox that does not
+    know ``close_range``) Python does.
+    """
+    name, beside, data = os.fsencode(path), os.fsencode(path) + b".new", text.encode()
+    try:
+        _core.replace_file(name, beside, data)
+    except OSError as error:
+        if error.errno not in (errno.ENOSYS, errno.EPERM):
+            raise
+        with open(beside, "wb") as file:
+            file.write(data)
+        os.replace(beside, path)

@@ -28,7 +28,9 @@ UNCOUNTED = 32 * 4096
 """The kernel counts lazily freed pages in batches, so that some of a mapping that is volatile as a whole are not among
 them yet; of each processor, and more would be a guess.
 """
-_CAP_SYS_NICE, _CAP_SYS_PTRACE = 23, 19
+_CAPABILITIES = {"CAP_SYS_NICE": 23, "CAP_SYS_PTRACE": 19}
+_EVERYBODY = ["0", "0", "4294967295"]
+"""How the first user namespace has its users."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,24 +106,56 @@ def _take(process: int, pid: int, start: int, nbytes: int) -> None:
 
 
 def why_refused(pid: int) -> str:
-    """Which right this process lacks to give back memory of `pid`."""
-    status = files.read("/proc/self/status") or ""
-    effective = next((int(line[8:], 16) for line in status.splitlines() if line.startswith("CapEff:")), 0)
-    if not effective >> _CAP_SYS_NICE & 1:
+    """Which right this process lacks to give back memory of `pid`, which it may look into."""
+    lacking, what = _lacking(), f"giving back memory of process {pid}"
+    if "CAP_SYS_NICE" in lacking:
+        # Docker's seccomp profile allows the call to who has CAP_SYS_PTRACE; the kernel wants the other for it.
+        wanted = lacking if _is_filtered() else ["CAP_SYS_NICE"]
+        return f"{what} takes the capability CAP_SYS_NICE, which this process lacks {_where_to_get(wanted)}"
+    if _is_namespaced():
         return (
-            f"giving back memory of process {pid} takes the capability CAP_SYS_NICE, which this process lacks "
-            "(run it as root; in a container: --cap-add SYS_NICE)"
+            f"{what} takes CAP_SYS_NICE of the host's own users, not of a user namespace {_where_to_get([])}"
         )
-    if not effective >> _CAP_SYS_PTRACE & 1:
-        return _not_to_be_read(pid)
-    return f"the kernel refuses it for process {pid}, with all capabilities: a seccomp filter, or a security module"
+    if lacking and _is_filtered():
+        return f"{what} takes CAP_SYS_PTRACE under this container's seccomp profile {_where_to_get(lacking)}"
+    return f"the kernel refuses {what}: a seccomp filter without process_madvise, or a security module"
 
 
 def _not_to_be_read(pid: int) -> str:
+    lacking = _lacking()
+    if not lacking and not _is_namespaced():
+        return f"process {pid} may not be looked into, though this process has CAP_SYS_PTRACE: by a security module"
+    more = " (and to give its memory back CAP_SYS_NICE)" if "CAP_SYS_NICE" in lacking else ""
     return (
-        f"process {pid} may not be looked into: it is another user's, or not dumpable, or has more capabilities, "
-        "which takes CAP_SYS_PTRACE (in a container: --cap-add SYS_PTRACE)"
+        f"process {pid} may not be looked into: it is another user's, or not dumpable, or has more capabilities, or "
+        f"is outside of this user namespace, which takes CAP_SYS_PTRACE{more} {_where_to_get(lacking)}"
     )
+
+
+def _lacking() -> list[str]:
+    effective = int(_status("CapEff") or "0", 16)
+    return [name for name, bit in _CAPABILITIES.items() if not effective >> bit & 1]
+
+
+def _is_filtered() -> bool:
+    return _status("Seccomp") == "2"
+
+
+def _status(key: str) -> str:
+    lines = (files.read("/proc/self/status") or "").splitlines()
+    return next((line.split()[1] for line in lines if line.startswith(f"{key}:")), "")
+
+
+def _is_namespaced() -> bool:
+    """In a user namespace root has all capabilities, over what is in there, and the kernel wants those of the host."""
+    return (files.read("/proc/self/uid_map") or "").split() not in ([], _EVERYBODY)
+
+
+def _where_to_get(lacking: list[str]) -> str:
+    if _is_namespaced():
+        return "(this is a user namespace, as of a rootless container: run it on the host, as root)"
+    added = " ".join(f"--cap-add {name.removeprefix('CAP_')}" for name in lacking or ["CAP_SYS_PTRACE"])
+    return f"(run it as root; in a container: {added})"
 
 
 def _may_swap(pid: int) -> bool:

@@ -11,7 +11,7 @@ The map::
 
 from __future__ import annotations
 
-from .names import METRICS, Metric, value
+from .names import KEEPERS, METRICS, Metric, value
 from .published import publish, published
 from .snapshot import BOUNDS as AGE_BOUNDS
 from .snapshot import CacheFigures, figures
@@ -19,6 +19,7 @@ from .ticker import Ticker
 
 __all__ = [
     "AGE_BOUNDS",
+    "KEEPERS",
     "METRICS",
     "CacheFigures",
     "Metric",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 if TYPE_CHECKING:
     from .snapshot import CacheFigures
 
-__all__ = ["METRICS", "Metric", "value"]
+__all__ = ["KEEPERS", "METRICS", "Metric", "value"]
 
 
 class Metric(NamedTuple):
@@ -56,6 +56,12 @@ METRICS = (
     Metric("lost_age_seconds", "histogram", "lost_ages", "Age of values when the kernel took them.", "s"),
 )
 """In the order in which they are told."""
+
+KEEPERS = frozenset(
+    ("stores", "lost", "evicted", "expired", "lost_seconds", "lost_ages")
+    + ("entries", "bytes", "resident_bytes", "pinned_bytes")
+)
+"""Fields that of a shared cache are its keeper's: the same in every process, and not to be added up."""
 
 
 def value(metric: Metric, figures: CacheFigures) -> float:

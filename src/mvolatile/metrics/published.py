@@ -1,8 +1,12 @@
 """Figures of this process, left in a file for other processes of this user: ``mvolatile top`` reads them.
 
 The file lies in the directory where keepers are met, which nobody else may enter. It is replaced as a whole, so a
-reader never sees a half. Who dies without a word leaves it; a reader knows by the process's time of start, which a
-later process of that number has not, and removes it.
+reader never sees a half. Who dies without a word leaves it, and so does a program in whose place another comes by exec.
+Whoever reads, or begins to write, knows those by when the process began, which a later one of that number has not, and
+by where its stack is, which an exec moves; and removes the file.
+
+Containers may share the directory, and in each a number is another process: who is of another pid namespace is
+neither judged nor shown. What was not written for an hour there goes all the same.
 """
 
 from __future__ import annotations
@@ -11,12 +15,15 @@ import atexit
 import json
 import os
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from ..kernel import files
+from ..kernel.lives import life_of, lives, namespace, stack_of
+from ..kernel.threads import Process, process
 from ..shared import runtime_directory
 from .snapshot import figures
 from .ticker import Ticker
@@ -24,8 +31,12 @@ from .ticker import Ticker
 __all__ = ["publish", "published"]
 
 SUFFIX = ".figures"
+NEW = ".new"
+FORGOTTEN = 3600.0
+"""Seconds."""
 
 _ticker = Ticker()
+_began: Process | None = None
 
 
 def publish() -> None:
@@ -36,6 +47,7 @@ def publish() -> None:
 
     Errors: `PermissionError` if the runtime directory is not this user's alone.
     """
+    runtime_directory()
     _write()
     _remove_at_end()
     _ticker.add(_write)
@@ -49,29 +61,46 @@ def _remove_at_end() -> None:
 
 def published() -> list[dict[str, Any]]:
     """What each process of this user that publishes has told last: ``pid``, ``time`` (of `time.time`), ``figures``."""
-    found = []
-    for path in sorted(runtime_directory().glob(f"*{SUFFIX}")):
-        with suppress(OSError, ValueError):
-            told = json.loads(path.read_text())
-            if told["start"] == _start_of(told["pid"]):
-                found.append(told)
+    return list(_of_the_living())
+
+
+def _of_the_living() -> Iterator[dict[str, Any]]:
+    """What the others have left is removed."""
+    here = namespace()
+    for path in sorted(runtime_directory().glob(f"*{SUFFIX}*")):
+        with suppress(OSError, ValueError, LookupError, TypeError):
+            if path.suffix == NEW or not path.name.endswith(f".{here}{SUFFIX}"):
+                if time.time() - path.stat().st_mtime > FORGOTTEN:
+                    path.unlink()
+                continue
+            told = json.loads(files.read_or_raise(path))
+            pid = told["pid"]
+            if lives((pid, told["began"])) and _same(stack_of(pid), told["stack"]):
+                yield told
             else:
                 path.unlink()
-    return found
+
+
+def _same(one: int, other: int) -> bool:
+    """0 is a stack of which nobody says where it is."""
+    return one == other or 0 in (one, other)
 
 
 def _write() -> None:
-    pid, path = os.getpid(), _path()
+    """A child, which begins anew, removes what those before it left: nobody may be there who reads."""
+    global _began
+    pid, began = life_of(os.getpid())
     told = {
         "pid": pid,
-        "start": _start_of(pid),
+        "began": began,
+        "stack": stack_of(pid),
         "time": time.time(),
         "figures": [one.as_dict() for one in figures()],
     }
-    beside = path.with_suffix(".new")
     with suppress(OSError):
-        beside.write_text(json.dumps(told))
-        beside.replace(path)
+        files.replace(_path(), json.dumps(told))
+        if _began != (_began := process()):
+            published()
 
 
 def _remove() -> None:
@@ -80,10 +109,5 @@ def _remove() -> None:
 
 
 def _path() -> Path:
-    return runtime_directory() / f"{os.getpid()}{SUFFIX}"
-
-
-def _start_of(pid: int) -> str | None:
-    """In ticks since boot: field 22 of its stat, counted behind the name, which may have spaces and parentheses."""
-    text = files.read(Path(f"/proc/{pid}/stat"))
-    return None if text is None else text.rpartition(")")[2].split()[19]
+    """Of this process, among those of all namespaces."""
+    return runtime_directory() / f"{os.getpid()}.{namespace()}{SUFFIX}"

@@ -13,13 +13,15 @@ from ..shared import shared_caches
 
 __all__ = ["BOUNDS", "CacheFigures", "figures"]
 
+NO_AGES = (0,) * (len(BOUNDS) + 1)
+
 
 @dataclasses.dataclass(frozen=True)
 class CacheFigures:
     """Of the caches of one name and kind in this process.
 
-    `kind`: ``volatile``, or ``shared``: a `SharedCache`, of which the counts are those of this process, while `bytes`,
-    `resident_bytes`, `entries` and `pinned_bytes` are its keeper's, and so the same in every process.
+    `kind`: ``volatile``, or ``shared``: a `SharedCache`. Of that, `hits`, `misses`, the seconds saved and spent and
+    what is said of rebuilds are this process's. The rest (`KEEPERS`) is its keeper's, and so the same in every process.
 
     `lost_ages`: how old values were when the kernel took them, counts by the classes of `AGE_BOUNDS` (seconds) and one
     of what was older; `lost_age_sum`: seconds. `rebuild`: rebuild pressure, of one cache the largest of the name.
@@ -44,7 +46,7 @@ class CacheFigures:
     lost_seconds: float = 0.0
     rebuild_seconds: float = 0.0
     rebuild: RebuildPressure = NONE
-    lost_ages: tuple[int, ...] = (0,) * (len(BOUNDS) + 1)
+    lost_ages: tuple[int, ...] = NO_AGES
     lost_age_sum: float = 0.0
 
     def __add__(self, other: CacheFigures) -> CacheFigures:
@@ -105,19 +107,26 @@ def _of_volatile(cache: Any) -> CacheFigures:
 
 
 def _of_shared(client: Any) -> CacheFigures:
-    info, here = client.cache_info(), client.here()
+    info, keeper = client.cache_info(), client.keeper_info()
+    rebuild = client.here().rebuild
     return CacheFigures(
         name=client.name,
         kind="shared",
         hits=info.hits,
         misses=info.misses,
-        lost=here.lost,
+        stores=info.stores,
+        lost=info.purged,
+        evicted=info.evicted,
+        expired=info.expired,
         entries=info.currsize,
         bytes=info.bytes,
         resident_bytes=info.resident_bytes or 0,
         pinned_bytes=info.pinned_bytes,
         saved_seconds=info.saved_seconds,
         spent_seconds=info.spent_seconds,
-        rebuild_seconds=here.rebuild.total,
-        rebuild=here.rebuild,
+        lost_seconds=info.lost_seconds,
+        rebuild_seconds=rebuild.total,
+        rebuild=rebuild,
+        lost_ages=tuple(keeper.get("lost_ages", NO_AGES)),
+        lost_age_sum=keeper.get("lost_age_sum", 0.0),
     )

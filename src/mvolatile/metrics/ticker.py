@@ -1,8 +1,8 @@
 """One thread that calls functions every second: what monitoring wants of a program that does nothing else for it.
 
-A forked child begins one of its own, if Python forked it. Where no thread is to be had that is said once
-(`NoThreadWarning`), and the functions are called at the end alone. They are called once more at the interpreter's end,
-in its main thread, so that what a process did last is told, too.
+A forked child begins one of its own, if Python forked it; one that was forked in C tells nothing. Where no thread is to
+be had that is said once (`NoThreadWarning`), and the functions are called at the end alone. They are called once more
+at the interpreter's end, in its main thread, so that what a process did last is told, too.
 """
 
 from __future__ import annotations
@@ -10,10 +10,9 @@ from __future__ import annotations
 import atexit
 import os
 import threading
-import warnings
 from collections.abc import Callable
 
-from ..errors import NoThreadWarning
+from ..kernel.threads import join, process, start_thread, tell_once
 
 __all__ = ["Ticker"]
 
@@ -22,14 +21,18 @@ EVERY = 1.0
 
 
 class Ticker:
-    """`add` from any thread. A function that fails says so by `threading.excepthook`, and is called no more."""
+    """`add` from any thread. A function that fails says so once, by `threading.excepthook`. It is called no more, but
+    where something was short that may be there again: memory, descriptors, room on a disk.
+    """
 
     def __init__(self, every: float = EVERY) -> None:
         self._every = every
         self._functions: list[Callable[[], object]] = []
+        self._failed: list[Callable[[], object]] = []
         self._lock = threading.Lock()
         self._over = threading.Event()
         self._thread: threading.Thread | None = None
+        self._born = process()
         self._hooked = False
 
     def add(self, function: Callable[[], object]) -> None:
@@ -54,11 +57,9 @@ class Ticker:
             return
         thread = threading.Thread(target=self._run, name="mvolatile-metrics", daemon=True)
         try:
-            thread.start()
-        except RuntimeError:
-            warnings.warn(
-                "no thread is to be had, so figures are told at the program's end alone", NoThreadWarning, 3
-            )
+            start_thread(thread, green=True)
+        except (RuntimeError, MemoryError) as error:
+            tell_once("figures are told at the program's end alone", error)
             return
         self._thread = thread
 
@@ -71,22 +72,31 @@ class Ticker:
             try:
                 function()
             except Exception as error:
-                self.remove(function)
-                args = threading.ExceptHookArgs(
-                    (type(error), error, error.__traceback__, threading.current_thread())
-                )
-                threading.excepthook(args)
+                if not isinstance(error, OSError | MemoryError):
+                    self.remove(function)
+                if function not in self._failed:
+                    self._failed.append(function)
+                    _say(error)
 
     def close(self) -> None:
         """The thread ends, and each function is called once more."""
+        if (
+            self._born != process()
+        ):  # forked in C: the counts are the parent's, and its locks may be held for ever
+            return
         self._over.set()
-        if self._thread is not None and self._thread.is_alive():
-            self._thread.join()  # it may be writing
+        join(self._thread, self._born)  # it may be writing
         self._tick()
 
     def _after_fork(self) -> None:
         self._lock = threading.Lock()
         self._over = threading.Event()
         self._thread = None
+        self._born = process()
         with self._lock:
             self._start()
+
+
+def _say(error: Exception) -> None:
+    args = threading.ExceptHookArgs((type(error), error, error.__traceback__, threading.current_thread()))
+    threading.excepthook(args)

@@ -14,12 +14,13 @@ The map::
 from __future__ import annotations
 
 from .limit import before_more, resident_limit, room, set_resident_limit, told_limit
-from .recyclers import Recycler, recyclers
+from .recyclers import Of, Recycler, recyclers
 from .sizes import Share, size_or_share
 from .usage import MemoryUsage, memory_usage
 
 __all__ = [
     "MemoryUsage",
+    "Of",
     "Recycler",
     "Share",
     "before_more",

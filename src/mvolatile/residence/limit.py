@@ -24,7 +24,7 @@ from .others import Others
 from .recyclers import Recycler, recyclers
 from .sizes import Share, size_or_share
 
-__all__ = ["before_more", "resident_limit", "room", "set_resident_limit", "told_limit"]
+__all__ = ["before_more", "look", "resident_limit", "room", "set_resident_limit", "told_limit"]
 
 STRIDE, FAR = 1 << 20, 4 << 20
 """So many more bytes are taken between two looks, at most; and where there is no limit, as far as is known."""
@@ -57,7 +57,7 @@ class _Process:
         self.looking = False
         self.thread: threading.Thread | None = None
         self.refused = False
-        self.known: tuple[int, int | None] = 0, None
+        self.known: tuple[int, Share | None, int | None] = 0, None, None
 
 
 _processes: dict[int, _Process] = {}
@@ -187,9 +187,9 @@ def _look(this: _Process) -> None:
 def _of_container(this: _Process, share: Share) -> int | None:
     """Asked for at most each tenth of a second: it is several small files."""
     now = time.monotonic_ns() // 100_000_000
-    if this.known[0] != now:
-        this.known = now, share.nbytes()
-    return this.known[1]
+    if this.known[:2] != (now, share):
+        this.known = now, share, share.nbytes()
+    return this.known[2]
 
 
 def _tell_held(limit: int) -> None:

@@ -12,7 +12,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-__all__ = ["Recycler", "recyclers"]
+__all__ = ["Of", "Recycler", "recyclers"]
+
+Of = Literal["now", "peak", "growth"]
+"""RSS as it is; the highest that it ever was; or what it has grown since the first task."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +25,7 @@ class Recycler:
     name: str
     setting: str
     most: int
-    of: Literal["now", "peak", "growth"]
-    """RSS as it is; the highest that it ever was; or what it has grown since the first task."""
+    of: Of
     does: str
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from dataclasses import dataclass
 
 from ..kernel.cgroup import memory_cgroup, memory_state
@@ -33,7 +34,8 @@ class Share:
 
 
 def size_or_share(given: int | str, what: str) -> int | Share:
-    """Bytes, or a share. ``K``, ``M``, ``G`` and ``T`` are powers of 1024, as ``KiB`` is; ``KB`` is 1000 bytes.
+    """Bytes, as many as there can be addresses at most; or a share. ``K``, ``M``, ``G`` and ``T`` are powers of 1024,
+    as ``KiB`` is; ``KB`` is 1000 bytes.
 
     `TypeError` or `ValueError` naming `what`.
     """
@@ -42,7 +44,7 @@ def size_or_share(given: int | str, what: str) -> int | Share:
     if isinstance(given, int):
         if given < 0:
             raise ValueError(f"{what} must not be negative, not {given}")
-        return given
+        return min(given, sys.maxsize)
     match = _SIZE.fullmatch(given.strip())
     if match is None:
         raise ValueError(f"{what} must be a size like '256MiB' or a share like '80%', not {given!r}")
@@ -53,4 +55,4 @@ def size_or_share(given: int | str, what: str) -> int | Share:
         return Share(number / 100)
     decimal = match[3] is not None and not match[4] and match[2].lower().endswith("b")
     unit: int = (1000 if decimal else 1024) ** _POWERS.index((match[3] or " ").lower())
-    return math.floor(number * unit)
+    return math.floor(min(number * unit, sys.maxsize))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from .. import _core
 from ..kernel import smaps
+from .limit import look
 from .others import rss
 
 __all__ = ["MemoryUsage", "memory_usage"]
@@ -38,13 +39,15 @@ class MemoryUsage:
 def memory_usage() -> MemoryUsage:
     """What this process has in RAM, and what of it is for the taking. It costs a walk over its mappings.
 
-    Threads: from any. Fork: a child's figures are its own.
+    Threads: from any. Fork: a child's figures are its own. Errors: `ValueError` where ``MVOLATILE_RESIDENT_LIMIT`` is
+    no limit, as at each store.
 
     >>> import mvolatile
     >>> usage = mvolatile.memory_usage()
     >>> usage.held <= usage.volatile <= usage.rss
     True
     """
+    look()
     try:
         sums = smaps.rollup()
     except OSError:  # no /proc, or a daemon that has changed its user

@@ -297,6 +297,8 @@ class Answers:
             "evicted": reclaimer.evictable.evicted,
             "expired": reclaimer.expired,
             "lost_seconds": reclaimer.lost_seconds,
+            "lost_ages": reclaimer.ages.counts,
+            "lost_age_sum": reclaimer.ages.sum,
             "stores": storage.stores,
             "making": len(self.leases),
             "waiting": self.leases.waiting,

@@ -7,6 +7,7 @@ use, before the kernel takes the oldest.
 from __future__ import annotations
 
 from collections.abc import Callable
+from time import monotonic
 from typing import Any
 
 from .._core import boot_seconds
@@ -14,7 +15,7 @@ from .evictable import Evictable
 from .index import Index
 from .segment import Segment
 from .segments import SEGMENT, Segments
-from .values import KEPT, SECONDS, Budget, Evictor, make_policy
+from .values import KEPT, SECONDS, Ages, Budget, Evictor, make_policy
 from .visits import Visits
 
 __all__ = ["Reclaimer"]
@@ -45,6 +46,7 @@ class Reclaimer:
         self.budget = Budget(self, max_bytes, None)
         self.purged = self.expired = 0
         self.lost_seconds = 0.0
+        self.ages = Ages()
         self.grace = 0.0
         """Seconds for which what has expired is kept."""
         self.evictable = Evictable(index, segments, visits, self.budget)
@@ -182,6 +184,7 @@ class Reclaimer:
         lost = [at for at in live if slots.probe(at) is None]
         for at in lost:
             self.lost_seconds += SECONDS[slots.get(at)[6]]
+            self.ages.add(monotonic() - segment.began)
             self.evictable.remove(at)
         return len(lost)
 

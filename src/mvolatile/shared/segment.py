@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from array import array
 from itertools import count
+from time import monotonic
 
 from ..memory import Pin, VolatileMemory
 from .visits import Visits
@@ -52,6 +53,7 @@ class Segment:
     __slots__ = (
         "_offsets",
         "_visits",
+        "began",
         "emptied",
         "is_large",
         "keys",
@@ -76,6 +78,7 @@ class Segment:
     def begin(self, queue: int, is_large: bool) -> None:
         """Hold it, to be filled. What was there, no slot tells of any more; and what of that was purged is filled."""
         self.number = next(_numbers)
+        self.began = monotonic()
         self.queue, self.is_large = queue, is_large
         self.used = self.live = self.emptied = self.passed = 0
         self.keys, self._offsets = array("Q"), array("H" if self.nbytes <= ALIGNMENT << 16 else "I")

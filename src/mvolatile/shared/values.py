@@ -10,6 +10,7 @@ import sys
 from typing import Any
 
 from .._core import SharedFile
+from ..cache.ages import Ages
 from ..cache.behind import CLEAR, NO_END, QUEUE, Behind, Mode, Record, checked_behind, prefix_of
 from ..cache.budget import Budget
 from ..cache.calls import Call, Calls
@@ -70,6 +71,7 @@ __all__ = [
     "QUEUE",
     "SECONDS",
     "UNKNOWN",
+    "Ages",
     "Behind",
     "Budget",
     "CacheInfo",

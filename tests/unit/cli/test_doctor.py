@@ -6,6 +6,7 @@ import dataclasses
 import errno
 import json
 import platform
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from mvolatile import cli
 from mvolatile.cli import doctor, surroundings
 from mvolatile.cli.advice import ADVICE, advise
 from mvolatile.kernel.features import Features, features
+from mvolatile.shared import runtime_directory
 from support.processes import run_on_terminal, run_python
 
 PERFECT = Features(
@@ -226,23 +228,77 @@ def test_caches_that_multiply_are_told_to_be_shared() -> None:
     run_python(child).check()
 
 
+def test_the_lines_give_keepers_a_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As systemd and a kubelet make it. It must be the user's alone."""
+    monkeypatch.setattr(surroundings, "many_caches", lambda: [(7, "gunicorn", 4, 1 << 30)])
+    (advice,) = [one for one in surroundings.around(PERFECT) if "gunicorn" in one.shortcoming]
+    lines = dict(line.split("=", 1) for line in advice.unit.splitlines() if "=" in line)
+    made = tmp_path / lines["RuntimeDirectory"]
+    made.mkdir()
+    made.chmod(int(lines.get("RuntimeDirectoryMode", "0755"), 8))
+    name, place = lines["Environment"].split("=")
+    monkeypatch.setenv(name, place.replace("%t", str(tmp_path)))
+    assert runtime_directory() == made
+
+    pod = pytest.importorskip("yaml").safe_load(advice.pod)["spec"]
+    (container,) = pod["containers"]
+    (mount,), (variable,) = container["volumeMounts"], container["env"]
+    assert mount["name"] == pod["volumes"][0]["name"]
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    volume.chmod(0o777)
+    monkeypatch.setenv(variable["name"], variable["value"].replace(mount["mountPath"], str(volume)))
+    assert runtime_directory().parent == volume
+
+
 @pytest.mark.parametrize(
     ("environment", "peace"), [("", "nothing is to be done"), ("none", "puts the limit off")]
 )
 def test_recyclers_are_named_with_what_keeps_the_peace(environment: str, peace: str) -> None:
-    """The command line is that of a real one; who runs it is not."""
-    line = ["-c", "import sys; sys.stdin.read()", "celery", "worker", "--max-memory-per-child=150000"]
-    with subprocess.Popen([sys.executable, *line], stdin=subprocess.PIPE) as process:
+    """The command line is that of a real one; who runs it is not. Its children have it, too, and it is told once."""
+    wait = (
+        "import os, sys; pid = os.fork(); pid and print(pid, flush=True); sys.stdin.read(); pid and os.wait()"
+    )
+    line = ["-c", wait, "celery", "worker", "--quiet", "--max-memory-per-child=150000"]
+    with subprocess.Popen([sys.executable, *line], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        pids = {process.pid, int(process.stdout.readline())}
         env = {"MVOLATILE_RESIDENT_LIMIT": environment}
         said = json.loads(
             run_python("from mvolatile.cli import main; main(['doctor', '--json'])", env=env).stdout
         )
         text = run_python("from mvolatile.cli import main; main(['doctor'])", env=env).stdout
         process.communicate(b"\n")
-    (one,) = [one for one in said["recyclers"] if one["pid"] == process.pid]
-    assert (one["name"], one["most"]) == ("Celery", 150_000 << 10)
+    (one,) = [one for one in said["recyclers"] if one["pid"] in pids]
+    assert one["setting"] == "--max-memory-per-child=150000"
+    assert (one["name"], one["most"], one["pid"]) == ("Celery", 150_000 << 10, process.pid)
     assert peace in one["peace"]
-    assert "Celery (--max-memory-per-child=150000" in text
+    assert "Celery (--max-memory-per-child=150000, pid" in text
+    assert "once its RSS has ever been beyond 146.5 MiB" in text
+
+
+@pytest.mark.parametrize(
+    ("environment", "nbytes", "said"),
+    [
+        ("64MiB", 64 << 20, "64.0 MiB, as MVOLATILE"),
+        ("none", None, "none, as MVOLATILE"),
+        ("", None, "none\n"),
+    ],
+)
+def test_the_limit_that_is_in_force_is_told(environment: str, nbytes: int | None, said: str) -> None:
+    env = {"MVOLATILE_RESIDENT_LIMIT": environment}
+    json_of = "from mvolatile.cli import main; main(['doctor', '--json'])"
+    assert json.loads(run_python(json_of, env=env).check().stdout)["resident_limit"] == nbytes
+    text = run_python("from mvolatile.cli import main; main(['doctor'])", env=env).check().stdout
+    assert re.search(f"limit on what adds to RSS +{said}", text), text
+
+
+def test_a_limit_that_is_none_is_one_line() -> None:
+    code = "from mvolatile.cli import main; raise SystemExit(main(['doctor']))"
+    done = run_python(code, env={"MVOLATILE_RESIDENT_LIMIT": "a lot"})
+    assert done.returncode == 2
+    assert done.stderr.startswith("mvolatile: MVOLATILE_RESIDENT_LIMIT must be a size")
+    assert done.stderr.count("\n") == 1
 
 
 def test_an_exit_status_for_scripts(

@@ -29,6 +29,37 @@ def test_the_environment_sets_it_and_a_wrong_one_is_told() -> None:
     assert "ValueError: MVOLATILE_RESIDENT_LIMIT must be a size" in wrong.stderr
 
 
+def test_it_is_told_before_anything_is_stored() -> None:
+    program = "import mvolatile as mv; print(mv.memory_usage().limit)"
+    assert run_python(program, env={"MVOLATILE_RESIDENT_LIMIT": "64MiB"}).check().stdout == f"{64 << 20}\n"
+
+
+def test_what_is_set_holds_at_once_and_more_than_there_can_be_is_any() -> None:
+    """A share, right after another. And an error changes nothing: no store fails for it."""
+
+    def child() -> None:
+        import pytest
+
+        import mvolatile as mv
+
+        limits = []
+        for share in ("80%", "20%", "100%"):
+            mv.set_resident_limit(share)
+            limits.append(mv.memory_usage().limit or 0)
+        assert limits[1] * 4 in range(limits[0] - 8, limits[0] + 8)
+        assert limits[1] < limits[0] < limits[2]
+        with pytest.raises(ValueError, match="the limit must be"):
+            mv.set_resident_limit("a lot")
+        assert mv.memory_usage().limit == limits[2]
+        for most in (1 << 70, "99999999T"):
+            mv.set_resident_limit(most)
+            cache: mv.VolatileCache[int, bytes] = mv.VolatileCache(max_resident=most)
+            cache[1] = b"x"
+            assert cache[1] == b"x"
+
+    run_python(child).check()
+
+
 def test_a_share_is_of_the_container_and_follows_it() -> None:
     from mvolatile.kernel.cgroup import ChildCgroup
     from support.cgroups import why_not

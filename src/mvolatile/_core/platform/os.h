@@ -113,6 +113,9 @@ bool os_can_scan(void);
 /* The text of a small file of the kernel's, from malloc() and closed by a zero. Another thread that closes all descriptors meanwhile has no file of the
  * program's read or closed here. */
 int os_read(const char *path, char **text, size_t *length);
+/* A file, new or in place of another, in one step: written `beside` first. EAGAIN: no thread is to be had, which writes it where nobody can close or
+ * reuse its descriptor; ENOSYS, EPERM: nor can it have its own here. */
+int os_replace(const char *path, const char *beside, const char *text);
 
 /* 0 when all of [start, end) is private, anonymous, writable, not locked and not hugetlb; ENOMEM: part of it is not mapped;
  * EINVAL otherwise. Calls `mapped(context, start, end)` for each mapping's part, in order, until something is refused. */
