@@ -307,6 +307,22 @@ def test_closed_and_copied(make: Any, behind: Behind) -> None:
         pickle.dumps(make(on_evict=lambda key, why: None))
 
 
+def test_a_mapping_that_hands_other_attributes_on(mode: Any) -> None:
+    class Shards(Behind):
+        """As `diskcache.FanoutCache`."""
+
+        def __getattr__(self, name: str) -> Any:
+            raise AssertionError(f"cannot access {name} in cache shard")
+
+    behind = Shards()
+    with VolatileCache(behind=behind, behind_mode=mode) as cache:
+        cache["k"] = b"v"
+    with VolatileCache(behind=behind, behind_mode=mode) as cache:
+        assert cache["k"] == b"v"
+        cache.clear()
+    assert not behind
+
+
 def test_wrong_arguments(behind: Behind) -> None:
     with pytest.raises(TypeError, match="behind must be a mutable mapping"):
         VolatileCache(behind=5)  # type: ignore[arg-type]
