@@ -67,6 +67,10 @@ def diskcache_of(tmp_path: Path) -> Any:
     return pytest.importorskip("diskcache").Cache(tmp_path / "disk")
 
 
+def fanout_of(tmp_path: Path) -> Any:
+    return pytest.importorskip("diskcache").FanoutCache(tmp_path / "fanout", shards=2)
+
+
 def zict_of(tmp_path: Path) -> Any:
     return pytest.importorskip("zict").File(tmp_path / "zict")
 
@@ -77,7 +81,7 @@ def lmdb_environment(tmp_path: Path) -> Iterator[Any]:
         yield environment
 
 
-@pytest.fixture(params=["diskcache", "zict", "lmdb", "redis", "memcached"])
+@pytest.fixture(params=["diskcache", "fanout", "zict", "lmdb", "redis", "memcached"])
 def mapping(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
     if request.param == "redis":
         return behind.Redis(request.getfixturevalue("redis_client"), "some:prefix*")
@@ -85,7 +89,7 @@ def mapping(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
         return behind.Memcached(request.getfixturevalue("memcached_client"))
     if request.param == "lmdb":
         return behind.LMDB(request.getfixturevalue("lmdb_environment"))
-    return {"diskcache": diskcache_of, "zict": zict_of}[request.param](tmp_path)
+    return {"diskcache": diskcache_of, "fanout": fanout_of, "zict": zict_of}[request.param](tmp_path)
 
 
 VALUES = {"bytes": b"x" * 100, "large": bytes(200_000), "text": "\udcff", 5: {"a": [1]}, (1, "b"): None}

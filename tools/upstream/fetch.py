@@ -13,13 +13,15 @@ from urllib.request import urlopen
 
 from .suites import Source
 
-__all__ = ["fetched"]
+__all__ = ["UnavailableError", "fetched"]
+
+
+class UnavailableError(Exception):
+    """It cannot be had, or is not what the table names."""
 
 
 def fetched(source: Source, into: Path) -> Path:
-    """The unpacked distribution, or the folder with the file; got once. `SystemExit` if it cannot be had, or is not
-    what the table names.
-    """
+    """The unpacked distribution, or the folder with the file; got once. `UnavailableError` where that cannot be."""
     where = into / f"{source.project}-{source.release}"
     if source.url:
         _get(source, where)
@@ -43,9 +45,11 @@ def _get(source: Source, where: Path) -> None:
         with urlopen(source.url, timeout=60) as answer:
             text: bytes = answer.read()
     except OSError as error:
-        raise SystemExit(f"{source.url} cannot be had: {error}") from error
+        raise UnavailableError(
+            f"{source.url} cannot be had, and {file} is not there or not that: {error}"
+        ) from error
     if sha256(text).hexdigest() != source.sha256:
-        raise SystemExit(f"{source.url} is not what the table names")
+        raise UnavailableError(f"{source.url} is not what the table names")
     where.mkdir(parents=True, exist_ok=True)
     file.write_bytes(text)
 
@@ -58,4 +62,4 @@ def _download(source: Source, files: Path) -> None:
     command += ["--require-hashes", "--requirement", str(wanted), "--dest", str(files)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        raise SystemExit(f"{source.project} {source.release} cannot be had:\n{done.stderr}")
+        raise UnavailableError(f"{source.project} {source.release} cannot be had:\n{done.stderr}")

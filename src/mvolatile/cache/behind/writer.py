@@ -26,8 +26,10 @@ from .records import NO_END, Record, packed
 
 __all__ = ["Due", "Writer"]
 
-LINGER = 0.2
-"""Seconds that the thread waits for more: to start one for each store takes longer than most stores."""
+LINGER = 2.0
+"""Seconds that the thread waits for more. To start one takes as long as a store, and a thread that is new to a mapping
+may be dear to that: diskcache opens a connection for each.
+"""
 
 PAUSE = 1.0
 """Seconds after a failure."""
@@ -137,18 +139,23 @@ class Writer:
     def _run(self) -> None:
         try:
             while self._write_all() and not self._ends:
-                self._waits = True
-                if not len(self._pending):
-                    with suppress(Empty):
-                        self._wake.get(timeout=LINGER)
-                self._waits = False
-                if not len(self._pending):
+                if not self._wait_for_more():
                     break
         finally:
             self._waits = False
             self._running.release()
             if len(self._pending) and not self.pauses and not self._ends and not sys.is_finalizing():
                 self._start()  # it came after we looked
+
+    def _wait_for_more(self) -> bool:
+        """Whether something is due. Several may have called for what was written at once: a call may be of the past."""
+        until = time.monotonic() + LINGER
+        self._waits = True
+        while not len(self._pending) and not self._ends and (left := until - time.monotonic()) > 0:
+            with suppress(Empty):
+                self._wake.get(timeout=left)
+        self._waits = False
+        return len(self._pending) > 0
 
     def _write_all(self) -> bool:
         """Until nothing is due: True; or something failed."""
@@ -187,14 +194,14 @@ class Writer:
     def _store(self, key: str, record: Record) -> None:
         """With its time to live, where the mapping has a way to tell it."""
         mapping: Any = self.mapping
-        if hasattr(mapping, "store"):
+        if hasattr(type(mapping), "store"):  # a FanoutCache asserts that it has no such attribute
             mapping.store(key, packed(record), None if record.expires == NO_END else record.lasts)
         else:
             mapping[key] = packed(record)
 
     def _clear(self) -> None:
         mapping: Any = self.mapping
-        if hasattr(mapping, "clear_prefix"):
+        if hasattr(type(mapping), "clear_prefix"):
             mapping.clear_prefix(self._prefix)
             return
         for key in list(mapping):

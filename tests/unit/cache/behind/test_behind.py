@@ -16,6 +16,7 @@ import trio
 
 import mvolatile
 from mvolatile import VolatileCache, VolatilityWarning, volatile_cache
+from mvolatile.cache.behind import writer
 from mvolatile.cache.cost import UNKNOWN, class_of
 from mvolatile.cache.engine import engine_of
 
@@ -306,6 +307,22 @@ def test_closed_and_copied(make: Any, behind: Behind) -> None:
         pickle.dumps(make(on_evict=lambda key, why: None))
 
 
+def test_a_mapping_that_hands_other_attributes_on(mode: Any) -> None:
+    class Shards(Behind):
+        """As `diskcache.FanoutCache`."""
+
+        def __getattr__(self, name: str) -> Any:
+            raise AssertionError(f"cannot access {name} in cache shard")
+
+    behind = Shards()
+    with VolatileCache(behind=behind, behind_mode=mode) as cache:
+        cache["k"] = b"v"
+    with VolatileCache(behind=behind, behind_mode=mode) as cache:
+        assert cache["k"] == b"v"
+        cache.clear()
+    assert not behind
+
+
 def test_wrong_arguments(behind: Behind) -> None:
     with pytest.raises(TypeError, match="behind must be a mutable mapping"):
         VolatileCache(behind=5)  # type: ignore[arg-type]
@@ -328,3 +345,20 @@ def test_what_a_value_cost_goes_along(make: Any, behind: Behind) -> None:
             entry = engine_of(cache).reading.look(key)
             assert entry is not None
             assert entry.region.cost(entry.slot) == cost
+
+
+def test_one_thread_writes_as_long_as_more_comes(behind: Behind, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "LINGER", 600.0)
+    threads = set()
+    behind.before = lambda what, key: threads.add(threading.get_ident())
+    cache: VolatileCache[Any, Any] = VolatileCache(behind=behind)
+    tier = engine_of(cache).tier
+    assert tier is not None
+    for turn in range(200):
+        for n in range(3):  # all call for the thread, which writes them at once
+            cache[turn, n] = b"v"
+        while len(tier.pending):
+            time.sleep(0)
+    cache.close()
+    assert len(behind) == 600
+    assert len(threads) == 1
