@@ -13,6 +13,7 @@
 #include "platform/others.c"
 #include "platform/pagemap.c"
 #include "platform/probe.c"
+#include "platform/replace.c"
 #include "platform/shared.c"
 #include "platform/stream.c"
 #include "platform/threads.c"

@@ -23,6 +23,7 @@ from support.keepers import end_keepers
 PROGRAM = """
 import mvolatile as mv
 from mvolatile.cache.engine import engine_of
+kept = mv.VolatileMemory(4096)  # a cache that has lost all may give its memory back
 tiles, pages = mv.VolatileCache(name="tiles"), mv.SharedCache("pages")
 for key in range(40):
     tiles.get_or_set(key, lambda: b"x" * 10_000)
