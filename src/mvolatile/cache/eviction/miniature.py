@@ -14,7 +14,7 @@ from collections.abc import Hashable
 from math import exp
 from typing import NamedTuple
 
-from ..._core import Miniatures, sample_number
+from ..._core import Miniatures
 from .policy import Figures
 
 __all__ = ["CHOICES", "Choice", "Sample"]
@@ -61,16 +61,12 @@ class Sample:
         self._reluctance = 1.0
         self._requests = 0  # since that was brought up to date
         self._figures = figures
-        self._below = WORDS  # hashes that are sampled
+        self.below = WORDS
+        """Keys whose `sample_number` is below are sampled."""
         # Sampled values that were there, and their visits then. These keep their keys alive, some hundreds at most.
         self._seen: dict[int, tuple[Hashable, int]] = {}
         self._looks: deque[int] = deque()
         self._miniatures: Miniatures | None = None  # from the first value that goes
-
-    def samples(self, key_hash: int) -> int | None:
-        """What stands for one of the sampled keys; None for others."""
-        number = sample_number(key_hash)
-        return number if number < self._below else None
 
     def stored(self, key: Hashable, number: int) -> None:
         """A sampled value is to be stored."""
@@ -79,7 +75,7 @@ class Sample:
             self._look(min(LOOKS, len(self._looks)), entries)
             self._request(number, 1, entries)
             self._decide(self._miniatures.hits(), entries)
-        elif self._figures.entries * self._below > 2 * SAMPLED * WORDS:
+        elif self._figures.entries * self.below > 2 * SAMPLED * WORDS:
             self._halve()
         if number not in self._seen:
             self._looks.append(number)
@@ -123,30 +119,32 @@ class Sample:
         looks, seen, visits_of = self._looks, self._seen, self._figures.visits
         for _ in range(count):
             number = looks.popleft()
-            key, before = seen.pop(number, (None, 0))
-            visits = visits_of(key)
-            if visits is None:
+            known = seen.pop(number, None)
+            if known is None or (visits := visits_of(known[0])) is None:
                 continue
             looks.append(number)
-            seen[number] = key, visits
-            if visits > before:
-                self._request(number, visits - before, entries)
+            if visits == known[1]:
+                seen[number] = known
+                continue
+            seen[number] = known[0], visits
+            if visits > known[1]:
+                self._request(number, visits - known[1], entries)
 
     def _size(self) -> float:
         """Entries of a miniature. Where that would be too many, half of the keys are sampled no more."""
         there = self._figures.entries
-        while there * self._below > 2 * SAMPLED * WORDS or (
-            self._below * ONE_IN > WORDS and self._below * there >= 2 * FEWEST * WORDS
+        while there * self.below > 2 * SAMPLED * WORDS or (
+            self.below * ONE_IN > WORDS and self.below * there >= 2 * FEWEST * WORDS
         ):
             self._halve()
-        return max(FEWEST / 2, there * self._below / WORDS)
+        return max(FEWEST / 2, there * self.below / WORDS)
 
     def _halve(self) -> None:
-        self._below //= 2
-        self._seen = {number: seen for number, seen in self._seen.items() if number < self._below}
+        self.below //= 2
+        self._seen = {number: seen for number, seen in self._seen.items() if number < self.below}
         self._looks = deque(self._seen)
         if self._miniatures is not None:
-            self._miniatures.keep(self._below)
+            self._miniatures.keep(self.below)
 
     def _decide(self, hits: tuple[float, ...], entries: float) -> None:
         best = CHOICES[hits.index(max(hits))]

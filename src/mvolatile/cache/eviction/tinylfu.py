@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 from contextlib import suppress
 
-from ..._core import Sketch, hash_of
+from ..._core import Sketch, hash_of, sample_number
 from .miniature import Sample
 from .policy import FRESH, KEPT, Figures, Policy, Queue, Region, Stay
 from .worth import Worth
@@ -57,11 +57,11 @@ class WindowTinyLFU(Policy):
 
     def stored(self, key: Hashable, nbytes: int, cost: int) -> int:
         """All that is new enters the window."""
-        key_hash = hash_of(key)
+        key_hash, sample = hash_of(key), self._sample
         if self._sketch is not None:
             self._sketch.add(key_hash)
-        if (number := self._sample.samples(key_hash)) is not None:
-            self._sample.stored(key, number)
+        if (number := sample_number(key_hash)) < sample.below:
+            sample.stored(key, number)
         return FRESH
 
     def wanted(self, key: Hashable) -> int:
@@ -108,14 +108,18 @@ class WindowTinyLFU(Policy):
     def evict(self) -> Region | None:
         """The window's oldest, if it is too large or there is a candidate to be compared; else the main part's."""
         main, window = self._oldest(KEPT), self._oldest(FRESH)
-        total = self.figures.nbytes
+        total, differs = self.figures.nbytes, self._worth.differs
         self._over = total - self._bytes_of_main(main) - self._sample.choice.share * total
-        if self._over >= ROUGHLY * total and self._shrink(ROUGHLY * total):
+        if (
+            self._over >= ROUGHLY * total
+            and not (differs and self._queues[KEPT])
+            and self._shrink(ROUGHLY * total)
+        ):
             main, window = self._oldest(KEPT), self._oldest(FRESH)
         if main is None or window is None:
             return window or main
         if self._over >= 0 and main.passed < len(main.keys):
-            if self._worth.differs or self._turns == TURNS or not main.visits(main.passed):
+            if differs or self._turns == TURNS or not main.visits(main.passed):
                 self._turns = 0
                 return window
             self._turns += 1  # the victim was visited: it stays, and another is the victim
@@ -123,11 +127,12 @@ class WindowTinyLFU(Policy):
 
     def visited(self, region: Region, slot: int) -> Stay | None:
         """Those that were visited stay where they are; a candidate may be better than the victim."""
-        key, visits = region.keys[slot], region.visits(slot)
+        key, visits, sketch, sample = region.keys[slot], region.visits(slot), self._sketch, self._sample
         key_hash = hash_of(key)
-        stay = self._verdict(region, slot, visits, self._count(key_hash, visits))
-        if (number := self._sample.samples(key_hash)) is not None:
-            self._sample.passed(key, number, visits, 0 if stay is None else stay.visits)
+        count = self._count(key_hash, visits) if sketch is None else sketch.add(key_hash, visits)
+        stay = self._verdict(region, slot, visits, count)
+        if (number := sample_number(key_hash)) < sample.below:
+            sample.passed(key, number, visits, 0 if stay is None else stay.visits)
         return stay
 
     def _verdict(self, region: Region, slot: int, visits: int, count: int) -> Stay | None:
@@ -174,17 +179,20 @@ class WindowTinyLFU(Policy):
 
     def _count_of_victim(self) -> int:
         """At least one."""
-        region = self._oldest(KEPT)
-        if region is not None:
-            for slot in range(region.passed, len(region.keys)):
-                if self.figures.lives(region, slot):
-                    count = self._count(hash_of(region.keys[slot]), 0)
-                    return (count or 1) + region.visits(slot)
+        region, sketch = self._oldest(KEPT), self._sketch
+        if region is not None and sketch is not None:
+            keys, lives = region.keys, self.figures.lives
+            for slot in range(region.passed, len(keys)):
+                if lives(region, slot):
+                    return (sketch.estimate(hash_of(keys[slot])) or 1) + region.visits(slot)
         return -2  # there is none: whoever comes is better
 
     def _shrink(self, roughly: float) -> bool:
         """The window is far too large: what is in its oldest regions is in the main part from now on, without a copy.
         A cache that is full for the first time is all window.
+
+        Not where worth differs. The bad schedule: one large value makes the window far too large, and all that stands
+        before it would enter the main part unasked; what is dear would go from there for it.
         """
         window, main = self._queues
         shrunk = False

@@ -137,3 +137,21 @@ def test_a_store_waits_for_few_that_stay() -> None:
         cache.set(key, bytes(10), cost=5000 * 50 ** rng.random())
         most = max(most, moved - before)
     assert most < 300
+
+
+def test_what_is_small_and_dear_does_not_go_for_what_is_large_and_cheap() -> None:
+    """Large values, each of which takes most of the memory, come and go: all the rest fits beside them."""
+    rng, small, large = random.Random(6), 10_000, 600_000
+    most, missed = 60 * small + large, 0
+    with VolatileCache[int, bytes](max_bytes=most) as cache:
+        for step in range(6000):
+            if step % 5 == 0:
+                key, size, cost = -1 - rng.randrange(6), large - rng.randrange(100_000), 0.002
+            elif step % 5 == 1:
+                key, size, cost = 1000 + rng.randrange(300), small, 0.0005
+            else:
+                key, size, cost = rng.randrange(55), small, 0.02
+            if cache.get(key) is None:
+                missed += 0 <= key < 1000 and step > 1000
+                cache.set(key, bytes(size), cost=cost)
+    assert missed < 100, "of three thousand requests for the dear ones"
