@@ -18,10 +18,13 @@ from .reading import Reading
 from .store import KIND_MASK, LargeValue, read_bytes, read_held
 from .values import ARRAY, BYTES, EXPIRES, EXPIRY, MADE, Encoded, array_maker
 
-__all__ = ["STORED", "TRIES_TO_STORE", "Entering"]
+__all__ = ["AT_ONCE", "STORED", "TRIES_TO_STORE", "Entering"]
 
 STORED = -1
 """No queue."""
+
+AT_ONCE = 256 << 10
+"""Values below that size are copied under the cache's lock, where that spares taking it twice."""
 
 TRIES_TO_STORE = 20
 """Where no memory is to be had, so often others are given up for a value."""
@@ -33,6 +36,7 @@ class Entering:
     def __init__(self, parts: Parts, reading: Reading) -> None:
         self._parts, self._reading = parts, reading
         self._store, self._reclaimer = parts.store, parts.reclaimer
+        self._room_made: tuple[int, int, int] | None = None  # for a key's hash, so many bytes; in which queue
 
     def _stands(self, key: Any, call: Any) -> bool:
         """Whether a value may be stored: not one that was made while its key was set, deleted or cleared."""
@@ -61,18 +65,24 @@ class Entering:
                 self._parts.arm()
 
     def put_full(self, key: Any, kind: int, data: bytes) -> bool:
-        """For `Lookup.put`, in a change: a small value for which others may have to go. False, and nothing has changed,
+        """For `Lookup.put`, in a change: a value for which others may have to go. False, and nothing has changed,
         where the long way is to be gone.
         """
-        parts, reclaimer = self._parts, self._reclaimer
-        most = parts.budget.max_bytes
-        if (most is not None and len(data) > most) or self._store.dropped or self._store.sparse:
+        parts, reclaimer, store = self._parts, self._reclaimer, self._store
+        budget, nbytes = parts.budget, len(data)
+        most, bounded = budget.max_bytes, budget.max_entries is not None
+        if (most is not None and nbytes > most) or store.dropped or store.sparse:
             return False
-        queue, bounded = reclaimer.make_room(len(data), key), parts.budget.max_entries is not None
+        if store.is_large(nbytes):
+            is_full = budget.excess(nbytes) > 0 or budget.is_full(len(store.index))
+            if not is_full or parts.residence.is_bounded:  # fresh memory is not filled under the lock
+                return False
+            return self._put_large_in_full(key, Encoded(kind, [data], nbytes))
+        queue = reclaimer.make_room(nbytes, key)
         if bounded:
             reclaimer.make_place(key)
         try:
-            self._store.put_small(key, kind, data, queue=queue)
+            store.put_small(key, kind, data, queue=queue)
         except OutOfMemoryError:
             self._put_instead_of_others(key, kind, data, queue, UNKNOWN)
         parts.residence.keep_own()
@@ -80,6 +90,38 @@ class Entering:
         if not (reclaimer.is_tight or bounded) and parts.policy.indifferent() > 0:
             parts.arm()
         return True
+
+    def _put_large_in_full(self, key: Any, encoded: Encoded) -> bool:
+        """The memory is that of a value that left, nearly always. Where it is not, and the copy would take long, room
+        is made, and the rest is for the long way.
+        """
+        reclaimer, addresses, nbytes = self._reclaimer, self._parts.addresses, encoded.nbytes
+        queue = reclaimer.make_room(nbytes, key)
+        memory = addresses.store_in_kept(encoded)
+        while memory is None:
+            if nbytes >= AT_ONCE:
+                self._room_made = hash(key), nbytes, queue
+                return False
+            try:
+                memory = addresses.store(encoded)
+            except OutOfMemoryError:
+                if not reclaimer.give_up(nbytes):
+                    raise  # what was changed is mended, and the long way gone
+        value = self._large(key, encoded, memory, queue, None, UNKNOWN)
+        if value is None:
+            raise OutOfMemoryError
+        reclaimer.make_place(key)
+        self._store.put_large(value)
+        reclaimer.tidy()
+        return True
+
+    def _make_room(self, nbytes: int, key: Any, cost: int) -> int:
+        """For a large value; the policy is told of it once."""
+        made, self._room_made = self._room_made, None
+        if made is None or made[:2] != (hash(key), nbytes):
+            return self._reclaimer.make_room(nbytes, key, cost)
+        self._reclaimer.fit(nbytes, key)
+        return made[2]
 
     def _put_at_once(
         self, key: Any, encoded: Encoded, expires: float | None, call: Any, cost: int
@@ -99,7 +141,14 @@ class Entering:
         self._store.put_large(value)
         self._parts.residence.keep_own()
         reclaimer.tidy()
+        self._arm_if_full(encoded.nbytes)
         return STORED
+
+    def _arm_if_full(self, nbytes: int) -> None:
+        """The next one of so many bytes goes by one call, if others have to go for it."""
+        budget = self._parts.budget
+        if budget.max_entries is not None or budget.excess(nbytes) > 0:
+            self._parts.arm()
 
     def _put_instead_of_others(self, key: Any, kind: int, data: bytes, queue: int, cost: int) -> None:
         for _ in range(TRIES_TO_STORE):
@@ -118,6 +167,7 @@ class Entering:
             self._store.put_large(value)
             self._parts.residence.keep_own()
             self._reclaimer.tidy()
+            self._arm_if_full(value.used)
 
     def _put_nothing(self, key: Any, call: Any) -> None:
         if self._stands(key, call):

@@ -166,14 +166,12 @@ class Parts:
             return
         if self.codec is not None or self.ttl is not None or self.expirer.needed:
             return
-        segment = store.open.get(FRESH)
-        if segment is None or not self.listening or self.closed:
+        if not self.listening or self.closed:
             return
-        lock = self.change.lock
-        credit = 0.0
-        if self.budget.max_entries is None and not self.reclaimer.is_tight:
+        segment, lock, credit = store.open.get(FRESH), self.change.lock, 0.0
+        if segment is not None and self.budget.max_entries is None and not self.reclaimer.is_tight:
             credit = min(segment.capacity - segment.used, self.budget.credit, self.policy.indifferent())
-        if credit > 0:
+        if segment is not None and credit > 0:
             self.lookup.arm(
                 segment.table,
                 segment.keys,

@@ -63,11 +63,16 @@ class Residence:
         """Its own limit now."""
         return self._most.nbytes() if isinstance(self._most, Share) else self._most
 
+    @property
+    def is_bounded(self) -> bool:
+        """Whether there is a limit at all."""
+        return self._most is not None or resident_limit() is not None
+
     def check(self, nbytes: int) -> None:
         """Refuse what could never be within a limit: to store it would take all others along, and break it all the
         same.
         """
-        if self._most is None and resident_limit() is None:
+        if not self.is_bounded:
             return
         own = self.most
         if own is not None and nbytes > own:

@@ -13,7 +13,7 @@ from .addresses import OutOfMemoryError, for_want_of_room
 from .calls import Call
 from .checks import TimeToLive, seconds_to_live
 from .cost import UNKNOWN, class_of
-from .entering import STORED, TRIES_TO_STORE, Entering
+from .entering import AT_ONCE, STORED, TRIES_TO_STORE, Entering
 from .singleflight import Terms
 from .stopped import raise_if_stopped
 from .store import FRESH
@@ -23,9 +23,6 @@ __all__ = ["Storing", "bytes_of"]
 
 WORTH_ASKING = 32 << 20
 """Before storing values from this size on, the kernel is asked whether there is room: half a millisecond."""
-
-AT_ONCE = 256 << 10
-"""Values below that size are copied under the cache's lock, where that spares taking it twice."""
 
 
 class Storing(Entering):
@@ -146,7 +143,7 @@ class Storing(Entering):
         change, nbytes = self._parts.change, encoded.nbytes
         queue: int | None
         if nbytes >= AT_ONCE or self._parts.lookup.torn:
-            queue = change(self._reclaimer.make_room, nbytes, key, cost)
+            queue = change(self._make_room, nbytes, key, cost)
         else:
             queue = change(self._put_at_once, key, encoded, expires, call, cost)
             if queue == STORED:

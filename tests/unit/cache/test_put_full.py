@@ -58,7 +58,9 @@ def test_it_is_stored_and_others_go(bound: dict[str, int]) -> None:
     assert cache.cache_info().evicted >= 500
 
 
-@pytest.mark.parametrize("value", [b"", b"z" * 16_384, [1], bytearray(9), 5])
+@pytest.mark.parametrize(
+    "value", [b"", b"z" * (1 + (1 << 20)), [1], bytearray(9), 5], ids=lambda it: repr(it)[:9]
+)
 def test_the_long_way_for_all_else(bound: dict[str, int], value: Any) -> None:
     cache = full(**bound)
     assert not is_plain(cache, "k", value)

@@ -11,7 +11,8 @@
  * the lock and with `torn` set, but for what goes before and after one. No segment is told of: what stays of the others is moved, and may fill the one that
  * was open; and no change disarms it that is of its own kind, so it would keep keys of a segment that is long gone. It answers False before it has
  * changed anything where a change of another kind is to be made. What costs something to make goes the long way, where the guard is asked, and so does what was
- * made here.
+ * made here. A large value comes this way too: its memory is that of one that goes, or went before. Who finds the lock taken goes the long way, which
+ * copies without it, so threads that store large values at once do not wait for each other's copies.
  *
  * Locks: the cache's own, which is taken without waiting. Who has it in another thread is in the middle of a change: the long way waits. Who has
  * it in this one is further up our stack, and called back from a finalizer or a key's __eq__: `torn` says so, and the long way puts the
@@ -23,7 +24,8 @@
 #include "cache/lookup.h"
 #include "protocol/gate.h"
 
-#define LARGEST (16 << 10) /* from here on a value may want memory of its own */
+#define LARGEST (16 << 10)   /* from here on a value may want memory of its own */
+#define AT_ONCE (1 << 20)  /* up to here the copy is made under the lock, if that is to be had at once: 20 us or less */
 #define ENTRY 120 /* as in cache/store/overhead.py */
 
 void plain_clear(struct plain *plain) {
@@ -170,7 +172,7 @@ static int put_full(LookupObject *self, PyObject *key, PyObject *data, unsigned 
 static int put_ours(LookupObject *self, PyObject *key, PyObject *data, unsigned kind, PyObject *call, uint8_t cost, Py_ssize_t overhead) {
     struct plain *plain = &self->plain;
     if (self->torn || plain->forks != fork_depth || !(call ? is_current(call) : !PyDict_Size(plain->calls))) return 0;
-    bool fits = plain->credit >= PyBytes_Size(data) + overhead;
+    bool fits = PyBytes_Size(data) < LARGEST && plain->credit >= PyBytes_Size(data) + overhead;
     if (!fits && (!plain->full || call || cost)) return 0;
     self->torn = true;
     int stored = fits ? put_armed(self, key, data, kind, cost, overhead) : put_full(self, key, data, kind);
@@ -178,11 +180,14 @@ static int put_ours(LookupObject *self, PyObject *key, PyObject *data, unsigned 
     return stored;
 }
 
+/* Bytes of a value, and more. Asked without the lock: what is armed by the time that it is had decides. */
+static Py_ssize_t most_at_once(LookupObject *self) { return self->plain.full ? AT_ONCE : LARGEST - 1; }
+
 static int put_bytes(LookupObject *self, PyObject *key, PyObject *data, unsigned kind, PyObject *call, uint8_t cost) {
     struct plain *plain = &self->plain;
     Py_ssize_t n = PyBytes_Size(data), overhead = 0;
     PyObject *acquire = NULL, *release = NULL, *weigh = NULL, *got = NULL, *error[3];
-    if (!n || n >= LARGEST || cost >= plain->dear || plain->forks != fork_depth) return 0;
+    if (!n || n > most_at_once(self) || cost >= plain->dear || plain->forks != fork_depth) return 0;
     LOCK(self);
     if (plain->credit >= n || plain->full) {
         acquire = Py_NewRef(plain->acquire);
@@ -231,7 +236,7 @@ int put(LookupObject *self, PyObject *key, PyObject *value, PyObject *call, uint
     if (!is_armed(self)) return 0;
     if (Py_IS_TYPE(value, &PyBytes_Type)) {
         stored = put_bytes(self, key, value, BYTES, call, cost);
-    } else if (!Py_IS_TYPE(value, &PyUnicode_Type) || PyUnicode_GetLength(value) >= LARGEST) {
+    } else if (!Py_IS_TYPE(value, &PyUnicode_Type) || PyUnicode_GetLength(value) > most_at_once(self)) {
         return 0;
     } else {
         data = PyUnicode_AsEncodedString(value, "utf-8", "surrogatepass");
