@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -184,3 +185,26 @@ def test_after_a_fork(
     fork(child)
     assert is_plain(cache, "k", value_of(7))
     assert cache["k"] == value_of(7)
+
+
+def test_threads_that_store_at_once(bound: dict[str, int]) -> None:
+    """Some find the lock taken, and go the long way; some have no memory that was kept."""
+    cache, wrong = full(**bound), []
+
+    def store(thread: int) -> None:
+        for number in range(150):
+            size = (SIZE, 2 * SIZE, 4 * SIZE)[number % 3]
+            cache[thread, number % 5] = value_of(number, size)
+            if cache.get((thread, number % 5)) not in (None, value_of(number, size)):
+                wrong.append(number)
+            if number % 50 == 0:
+                give_back_kept()
+
+    threads = [threading.Thread(target=store, args=(thread,)) for thread in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+    assert len(cache) <= MANY or engine_of(cache).store.nbytes <= MANY * SIZE
+    assert is_valid(cache)

@@ -65,6 +65,8 @@ class Broken:
     """What is made while others go is not said to be a change under way."""
 
 
+LARGE = 3
+
 Steps = acts.Steps[World]
 Program = Callable[[Broken], Steps]
 
@@ -93,7 +95,8 @@ def _put(broken: Broken, who: str, number: int, call: bool = False) -> Generator
 
 def _put_full(broken: Broken, who: str, number: int) -> Generator[Act[World], Any, bool]:
     """`put_bytes` where others go first, in Python and under the lock: what stays of them is moved, and may fill the
-    open segment. A finalizer of what goes may store in our middle, in our thread, and so has the lock.
+    open segment. A finalizer of what goes may store in our middle, in our thread, and so has the lock. The second value
+    is large, and finds no memory to be copied into at once: room is made for it, and it goes the long way.
     """
     seen = yield see("is it armed", lambda world: (world.full, world.forks == world.known))
     if not seen[0] or not seen[1]:
@@ -108,8 +111,13 @@ def _put_full(broken: Broken, who: str, number: int) -> Generator[Act[World], An
         alone = yield see("a finalizer stores: is a change under way", lambda world: world.torn)
         if not alone:
             yield do("its store fills the segment", lambda world: world._replace(open=5))
-        yield do("copy it into the segment", lambda world: _written(world, table))
-        yield do("publish it", lambda world: world._replace(value=number, stored=max(number, world.stored)))
+        if number == LARGE:
+            usual = False
+        else:
+            yield do("copy it into the segment", lambda world: _written(world, table))
+            yield do(
+                "publish it", lambda world: world._replace(value=number, stored=max(number, world.stored))
+            )
         yield do("it is whole", lambda world: world._replace(torn=False))
     yield do("unlock", lambda world: world._replace(owner=""))
     return bool(usual)
@@ -184,7 +192,7 @@ def sets_twice(broken: Broken) -> Steps:
 
 def sets_twice_where_full(broken: Broken) -> Steps:
     """The same, in a full cache."""
-    for number in (2, 3):
+    for number in (2, LARGE):
         plain = yield from _put_full(broken, "setter", number)
         if not plain:
             yield from _long(broken, "setter", number)
