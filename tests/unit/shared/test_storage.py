@@ -12,7 +12,6 @@ import pytest
 
 from mvolatile import NoRoomError, TooLargeError
 from mvolatile._core import boot_seconds
-from mvolatile.cache.cost import SECONDS, class_of
 from mvolatile.shared import segment as sizes
 from mvolatile.shared import segments
 from mvolatile.shared.segments import SEGMENT
@@ -355,21 +354,6 @@ def test_what_is_over_leaves(make: Make) -> None:
     storage.touch(storage.slot(b"0"), boot_seconds() - 1)
     assert storage.slot(b"0") == -1
     assert storage.reclaimer.expired == 51
-
-
-def test_all_that_was_lost_is_counted_alike(make: Make) -> None:
-    """With its age and with what it took to make: found by who asks for it, or by a look at the oldest."""
-    storage, cost = make(), class_of(0.5)
-    for i in range(2000):
-        storage.put(b"%d" % i, b"v" * 1000, 1000, 0, 0.0, cost)
-    assert storage.purge(1 << 20) >= 1 << 20
-    for asked in (b"0", b"5"):
-        assert storage.whole_slot(asked) == -1
-    assert storage.reclaimer.look_for_losses() > 900
-    told = storage.reclaimer
-    assert sum(told.ages.counts) == told.purged > 900
-    assert told.lost_seconds == pytest.approx(told.purged * SECONDS[cost])
-    assert 0 < told.ages.sum < 1000 * told.purged
 
 
 def test_what_the_kernel_took_leaves(make: Make) -> None:
