@@ -103,12 +103,15 @@ def test_what_a_keeper_knows_is_not_added_up(runtime: Path, tmp_path: Path) -> N
         for key in range(20 if seen == "first" else 0):
             cache.get_or_set(key, lambda: b"x" * 100_000)
         assert cache.get(-1) is None
+        if seen == "first":
+            cache.purge(300_000)
         if several:
             publisher.publish()
             registry = CollectorRegistry()
             multiprocess.MultiProcessCollector(registry)
         own, info = {"cache": "kept", "kind": "shared"}, cache.cache_info()
         assert info.evicted > 5
+        assert info.purged > 0
         sample, name = registry.get_sample_value, "mvolatile_shared_cache"
         assert sample(f"{name}_stores", own) == info.stores == 20
         assert sample(f"{name}_departures", {**own, "reason": "evicted"}) == info.evicted

@@ -80,10 +80,8 @@ class Ticker:
 
     def close(self) -> None:
         """The thread ends, and each function is called once more."""
-        if (
-            self._born != process()
-        ):  # forked in C: the counts are the parent's, and its locks may be held for ever
-            return
+        if self._born != process():
+            return  # forked in C: the counts are the parent's, and its locks may be held for ever
         self._over.set()
         join(self._thread, self._born)  # it may be writing
         self._tick()

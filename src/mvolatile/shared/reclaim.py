@@ -123,8 +123,9 @@ class Reclaimer:
         _, old, nbytes, length, kind, expires, cost = slots.get(at)
         record = slots.read(at)
         if record is None:
-            self.purged += 1
-        elif expires and boot_seconds() >= expires + self.grace:
+            self.lose(at)
+            return False
+        if expires and boot_seconds() >= expires + self.grace:
             self.expired += 1
         else:
             key, value = record
@@ -169,7 +170,6 @@ class Reclaimer:
                 if whole >= WHOLE_IN_A_ROW:
                     break
         if lost:
-            self.purged += lost
             self.budget.taken()
             self._unasked = 0
         elif stored:
@@ -183,10 +183,16 @@ class Reclaimer:
         ]
         lost = [at for at in live if slots.probe(at) is None]
         for at in lost:
-            self.lost_seconds += SECONDS[slots.get(at)[6]]
-            self.ages.add(monotonic() - segment.began)
-            self.evictable.remove(at)
+            self.lose(at)
         return len(lost)
+
+    def lose(self, at: int) -> None:
+        """What a slot has was found to be lost."""
+        _, address, *_, cost = self._index.slots.get(at)
+        self.purged += 1
+        self.lost_seconds += SECONDS[cost]
+        self.ages.add(monotonic() - self._segments.of(address).began)
+        self.evictable.remove(at)
 
     def _compact(self) -> None:
         """Memory that is a third larger than what lives in it is too much: what is left of the emptiest moves."""

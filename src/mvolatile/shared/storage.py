@@ -138,8 +138,7 @@ class Storage:
 
     def lose(self, slot: int) -> None:
         """It was found to be lost."""
-        self.remove(slot)
-        self.reclaimer.purged += 1
+        self.reclaimer.lose(slot)
 
     def forget(self, key: bytes) -> None:
         """What expired is not to be given in place of what its key has now."""
