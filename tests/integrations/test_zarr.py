@@ -104,7 +104,9 @@ def test_arrays_are_right(store: VolatileStore, inner: Counted, shape: str) -> N
     assert inner.asked == []
 
 
-def test_decoded_chunks_are_kept(inner: Counted, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """A shape for each chunk that zstd has decoded."""
     decoded: list[Any] = []
     decode = zarr.codecs.ZstdCodec._decode_single
 
@@ -113,6 +115,10 @@ def test_decoded_chunks_are_kept(inner: Counted, monkeypatch: pytest.MonkeyPatch
         return await decode(self, data, spec)
 
     monkeypatch.setattr(zarr.codecs.ZstdCodec, "_decode_single", counted)
+    return decoded
+
+
+def test_decoded_chunks_are_kept(inner: Counted, decoded: list[Any]) -> None:
     store = VolatileStore(inner)
     for name, how in (("a", {}), ("b", {"shards": (200, 300)})):
         array = new_array(store, name, **how)
@@ -130,6 +136,25 @@ def test_decoded_chunks_are_kept(inner: Counted, monkeypatch: pytest.MonkeyPatch
     for _ in range(2):
         array[:100, :100]
     assert len(decoded) == 2
+
+
+@pytest.mark.parametrize("dear", ["fetching", "decoding"])
+def test_where_there_is_no_room_for_both_the_dearer_form_is_kept(
+    inner: Counted, decoded: list[Any], dear: str
+) -> None:
+    new_array(VolatileStore(inner, decoded=False))
+    room = VolatileStore(inner)
+    tight = VolatileStore(inner, max_bytes=100 * 100 * DATA.itemsize * 5 // 2)
+    for store in (room, tight):
+        (store.forms.fetched if dear == "fetching" else store.forms.decoded)(1, 1e6)
+        array: Any = zarr.open_array(store, path="a")
+        assert (array[:100, :200] == DATA[:100, :200]).all(), "two chunks: half of a third has room"
+        decoded.clear()
+        inner.asked.clear()
+        for _ in range(3):
+            np.testing.assert_array_equal(array[100:200, :100], DATA[100:200, :100])
+        assert len([one for one in inner.asked if "c/1/0" in str(one)]) == 1
+        assert len(decoded) == (3 if store is tight and dear == "fetching" else 1)
 
 
 def test_an_array_of_another_form_at_the_same_place(store: VolatileStore, inner: Counted) -> None:

@@ -16,6 +16,7 @@ from contextvars import ContextVar
 from enum import Enum
 from functools import cached_property
 from hashlib import sha256
+from time import perf_counter
 from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
@@ -24,6 +25,8 @@ from zarr.core.buffer import NDBuffer
 from zarr.core.codec_pipeline import BatchedCodecPipeline, fill_value_or_default
 from zarr.registry import register_pipeline
 
+from .forms import Forms
+
 __all__ = ["VolatilePipeline"]
 
 Make = Callable[[], Awaitable[Any]]
@@ -31,6 +34,8 @@ Make = Callable[[], Awaitable[Any]]
 
 class Store(Protocol):
     """As far as a pipeline knows a `VolatileStore`."""
+
+    forms: Forms
 
     async def kept_decoded(self, place: str, what: tuple[Any, ...], make: Make) -> Any:
         """The array that is kept of that place, or the made one."""
@@ -120,7 +125,11 @@ class VolatilePipeline(BatchedCodecPipeline):
         _shard.set(None)  # shards that are decoded as a whole keep nothing of their own
 
         async def decode() -> NDBuffer | None:
-            (array,) = await self.decode_batch([(await getter.get(spec.prototype), spec)])
+            encoded = await getter.get(spec.prototype)
+            began = perf_counter()
+            (array,) = await self.decode_batch([(encoded, spec)])
+            if chunk is not None and array is not None:
+                chunk.store.forms.decoded(array.as_numpy_array().nbytes, perf_counter() - began)
             return array
 
         if chunk is None:

@@ -15,6 +15,7 @@ import secrets
 import weakref
 from collections.abc import AsyncGenerator, Iterable
 from itertools import starmap
+from time import perf_counter
 from typing import Any, Self
 
 import numpy as np
@@ -27,6 +28,7 @@ from ..cache.statistics import CacheInfo
 from ..shared import SharedCache
 from . import backing
 from .chunks import Make, VolatilePipeline
+from .forms import Forms
 from .generations import Generations
 
 __all__ = ["VolatileStore"]
@@ -89,7 +91,7 @@ class VolatileStore(WrapperStore[Store]):
         if namespace is None:
             namespace = _place(store) if isinstance(cache, SharedCache) else home
         self.keeps_decoded = decoded
-        self._generations = Generations(cache, namespace)
+        self._generations, self.forms = Generations(cache, namespace), Forms(cache)
         self._home = home
         _homes[home] = cache
         self._decode_here()
@@ -107,6 +109,7 @@ class VolatileStore(WrapperStore[Store]):
         vars(self).update(state)
         given = self._generations
         self._generations = Generations(_homes.setdefault(self._home, given.cache), given.namespace)
+        self.forms = Forms(self.volatile)
         self._decode_here()
 
     @property
@@ -138,8 +141,12 @@ class VolatileStore(WrapperStore[Store]):
                 return prototype.buffer.from_bytes(_part(whole, byte_range).data)
 
         async def make() -> np.ndarray[Any, Any] | None:
+            began = perf_counter()
             found = await self._store.get(key, prototype, byte_range)
-            return None if found is None else found.as_numpy_array()
+            if found is None:
+                return None
+            self.forms.fetched(len(found), perf_counter() - began)
+            return found.as_numpy_array()
 
         kept = await self.volatile.aget_or_set((*under, _told(byte_range)), make, condition=_can_be_kept)
         return None if kept is None else prototype.buffer.from_bytes(kept.data)
@@ -149,7 +156,10 @@ class VolatileStore(WrapperStore[Store]):
         under = self._generations.under(place)
         if under is None:
             return await make()
-        return await self.volatile.aget_or_set((*under, "decoded", *what), make, condition=_can_be_kept)
+        return await self.volatile.aget_or_set((*under, "decoded", *what), make, condition=self._keeps)
+
+    def _keeps(self, decoded: Any) -> bool:
+        return _can_be_kept(decoded) and self.forms.keeps_decoded(decoded.nbytes)
 
     async def get_partial_values(
         self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]

@@ -15,7 +15,7 @@ from contextlib import suppress
 from .. import _core
 from ..errors import NoThreadWarning
 
-__all__ = ["TRY_AGAIN", "Process", "join", "process", "start_thread", "tell_once"]
+__all__ = ["TRY_AGAIN", "Process", "are_green", "join", "process", "start_thread", "tell_once"]
 
 TRY_AGAIN = 10.0
 """Seconds until a thread that was not to be had is asked for again, by what asks at every change."""
@@ -28,6 +28,11 @@ def process() -> Process:
     return os.getpid(), _core.forks()
 
 
+def are_green() -> bool:
+    """Whether gevent or eventlet has put threads of its own in the place of the operating system's."""
+    return not isinstance(_thread.start_new_thread, types.BuiltinFunctionType)
+
+
 def start_thread(thread: threading.Thread, green: bool = False) -> None:
     """`thread.start()`; `RuntimeError` where it would not run beside us, unless a `green` one will do.
 
@@ -37,7 +42,7 @@ def start_thread(thread: threading.Thread, green: bool = False) -> None:
     """
     if sys.is_finalizing():
         raise RuntimeError("the interpreter's shutdown lets no thread run")
-    if not green and not isinstance(_thread.start_new_thread, types.BuiltinFunctionType):
+    if not green and are_green():
         raise RuntimeError("threads are green ones here: nothing can wait beside the program")
     thread.start()
 

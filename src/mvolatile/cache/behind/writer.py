@@ -20,7 +20,7 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol
 
-from ...kernel.threads import start_thread, tell_once
+from ...kernel.threads import are_green, start_thread, tell_once
 from .pending import CLEAR
 from .records import NO_END, Record, packed
 
@@ -148,8 +148,11 @@ class Writer:
                 self._start()  # it came after we looked
 
     def _wait_for_more(self) -> bool:
-        """Whether something is due. Several may have called for what was written at once: a call may be of the past."""
-        until = time.monotonic() + LINGER
+        """Whether something is due. Several may have called for what was written at once: a call may be of the past.
+
+        A green thread waits for nothing: if the queue is not of its kind all of the program would wait.
+        """
+        until = time.monotonic() + (0.0 if are_green() else LINGER)
         self._waits = True
         while not len(self._pending) and not self._ends and (left := until - time.monotonic()) > 0:
             with suppress(Empty):

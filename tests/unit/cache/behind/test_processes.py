@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import threading
 from collections.abc import Callable
@@ -124,3 +125,39 @@ os.kill(os.getpid(), signal.SIGKILL)
     program(tmp_path, body)
     done = program(tmp_path, "print(cache.get('written'), cache.get('through'), cache.get('due'))").check()
     assert done.stdout.strip() == "b'v' b'old' None"
+
+
+@pytest.mark.parametrize("library", ["gevent", "eventlet"])
+def test_the_writer_does_not_stop_green_threads(library: str) -> None:
+    """The bad schedule: the queue that it waits at was made before the program was patched, and stops all of it."""
+    if importlib.util.find_spec(library) is None:
+        pytest.skip(f"pip install 'mvolatile[libraries]' for {library}")
+    if "asan" in os.environ.get("LD_PRELOAD", ""):
+        pytest.skip("greenlets copy parts of the stack, which the address sanitizer takes for faults")
+
+    def child(library: str) -> None:
+        import warnings
+
+        warnings.simplefilter("ignore")
+        import mvolatile as mv
+        from mvolatile.cache.behind import writer
+
+        writer.LINGER = 600.0
+        if library == "gevent":
+            from gevent import monkey, sleep
+
+            monkey.patch_all()
+        else:
+            from eventlet import monkey_patch, sleep
+
+            monkey_patch()
+        behind: dict[str, bytes] = {}
+        cache = mv.VolatileCache(behind=behind)
+        for n in range(3):
+            cache[n] = b"v"
+            while len(behind) <= n:
+                sleep(0)
+            sleep(0.001)
+        cache.close()
+
+    run_python(child, library, timeout=60).check()
