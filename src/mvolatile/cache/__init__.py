@@ -28,16 +28,38 @@ The map, from the bottom up::
     behind/        what is kept behind memory   tiers.py       between the two
     keybytes.py    keys as bytes                identity.py    which function, in every process
     cache.py       VolatileCache                keys.py        keys of calls
-    decorator.py   @volatile_cache              memoize.py     its calls, in one call of C
+    decorator.py   @volatile_cache              decorated.py   a function with a cache of its own
+    memoize.py     its calls, in one call of C  queues.py      by number
 """
 
 from __future__ import annotations
 
-from .cache import VolatileCache
-from .codec import Compressed
-from .decorator import volatile_cache
-from .registry import caches
-from .statistics import CacheInfo
-from .values import Codec
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .cache import VolatileCache
+    from .codec import Compressed
+    from .decorator import volatile_cache
+    from .registry import caches
+    from .statistics import CacheInfo
+    from .values import Codec
 
 __all__ = ["CacheInfo", "Codec", "Compressed", "VolatileCache", "caches", "volatile_cache"]
+
+_WHERE = {
+    "CacheInfo": "statistics",
+    "Codec": "values",
+    "Compressed": "codec",
+    "VolatileCache": "cache",
+    "caches": "registry",
+    "volatile_cache": "decorator",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Loaded by who asks: a shared cache's keeper and its clients use parts of this room, and no `VolatileCache`."""
+    if name in _WHERE:
+        from importlib import import_module
+
+        return getattr(import_module(f".{_WHERE[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

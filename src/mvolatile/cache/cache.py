@@ -193,11 +193,11 @@ class VolatileCache(Verbs[K, V], MutableMapping[K, V]):
 
         ``dict(cache)`` asks for keys and then for each value, and may raise `KeyError`; ``dict(cache.items())`` never.
         """
-        return Items(self)
+        return Items(self, self._engine.index, self._engine.find)
 
     def values(self) -> ValuesView[V]:
         """Values, each read when its turn comes; those that are gone by then are left out."""
-        return Values(self)
+        return Values(self, self._engine.index, self._engine.find)
 
     def __len__(self) -> int:
         """Entries not known to be lost or expired."""

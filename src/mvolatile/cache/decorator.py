@@ -8,23 +8,20 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Hashable, MutableMapping
 from datetime import timedelta
-from functools import partial, update_wrapper
 from importlib import import_module
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar, cast, overload
 
-from .._core import MISSING, Memoized
 from .behind import Mode
-from .cache import VolatileCache
 from .checks import TimeToLive, Unstorable, checked_condition, checked_grace, checked_tag
 from .clock import lifetime
 from .departures import Why
-from .engine import NO_TAGS, engine_of
-from .identity import identity
-from .keys import MakeKey, checked_key, given_key, make_key, method_key, names_its_object
-from .memoize import make_whole, memoized
-from .singleflight import Terms
+from .keys import names_its_object
 from .statistics import CacheInfo
+from .tags import NO_TAGS
 from .values import Codec
+
+if TYPE_CHECKING:
+    from .cache import VolatileCache
 
 __all__ = ["CachedFunction", "CachedMember", "volatile_cache"]
 
@@ -112,62 +109,6 @@ class CachedMember(Protocol[Q, P, R]):
     def cache_parameters(self) -> dict[str, Any]:
         """What the decorator was given: a new dictionary."""
         ...
-
-
-def _keys(
-    function: Callable[..., Any],
-    key: Callable[..., Hashable] | None,
-    typed: bool,
-) -> MakeKey | None:
-    """How to make keys; None for `make_key`."""
-    if key is not None:
-        return given_key(key)
-    if names_its_object(function):
-        return method_key(typed)
-    return partial(make_key, typed=True) if typed else None
-
-
-def _coroutine(
-    function: Callable[..., Any], cache: VolatileCache[Any, Any], make: MakeKey, terms: Terms
-) -> Callable[..., Any]:
-    """`function`, from `cache` where it can be."""
-
-    async def cached(*args: Any, **kwargs: Any) -> Any:
-        key = make(args, kwargs)
-        value = engine_of(cache).find_or_miss(key)
-        if value is not MISSING:
-            return value
-        return await engine_of(cache).singleflight.amake(key, partial(function, *args, **kwargs), terms)
-
-    return cached
-
-
-def _dress(
-    function: Callable[..., Any],
-    cache: VolatileCache[Any, Any],
-    key: Callable[..., Hashable] | None,
-    parameters: dict[str, Any],
-    terms: Terms,
-    made: Memoized | None = None,
-) -> Any:
-    """Make `made` whole, or a coroutine function: with a function's attributes, and those of its cache."""
-    typed = parameters["typed"]
-    key_of = _keys(function, key, typed)
-    make, method = key_of or make_key, terms.weak and not typed
-    cached: Any = made
-    if made is None:
-        cached = _coroutine(function, cache, make, terms)
-    else:
-        make_whole(made, function, cache, None if method else key_of, method, terms)
-    update_wrapper(cached, function)
-    cached.cache = cache
-    cached.cache_key = checked_key(function, make)
-    cached.cache_delete = lambda *args, **kwargs: bool(
-        cache.delete_many((cached.cache_key(*args, **kwargs),))
-    )
-    cached.cache_info, cached.cache_clear = cache.cache_info, cache.clear
-    cached.cache_parameters = lambda: dict(parameters)
-    return cached
 
 
 def _tag_of(tag: Hashable | Callable[..., Hashable]) -> Callable[[Any], Hashable] | None:
@@ -328,36 +269,35 @@ def volatile_cache(
         raise ValueError(NO_TAGS)
     bound = None if maxsize is None else max(0, maxsize)
     checked_condition(condition)
-    parameters = {"maxsize": bound, "typed": typed, "ttl": ttl, "max_bytes": max_bytes}
+    from .decorated import decorated  # who decorates with `shared` alone has no `VolatileCache`
+
+    options = {
+        "max_bytes": max_bytes,
+        "maxsize": bound,
+        "max_resident": max_resident,
+        "ttl": ttl,
+        "codec": codec,
+        "copy": copy,
+        "on_lost": on_lost,
+        "on_evict": on_evict,
+        "dump": dump,
+        "inherit": inherit,
+        "timer": timer,
+        "stale": stale,
+        "stale_if_error": stale_if_error,
+        "unstorable": unstorable,
+        "behind": behind,
+        "behind_mode": behind_mode,
+    }
 
     def decorate(function: Callable[P, R]) -> CachedFunction[P, R]:
         _refuse(function)
         if behind is not None and key is None and names_its_object(function):
             raise TypeError(f"{function!r} is a method, and its object no key behind the cache: give key=")
-        cache: VolatileCache[Any, Any] = VolatileCache(
-            max_bytes,
-            maxsize=bound,
-            max_resident=max_resident,
-            ttl=ttl,
-            name=name
-            or (identity(function) if behind is not None else getattr(function, "__qualname__", "cached")),
-            codec=codec,
-            copy=copy,
-            on_lost=on_lost,
-            on_evict=on_evict,
-            dump=dump,
-            inherit=inherit,
-            timer=timer,
-            stale=stale,
-            stale_if_error=stale_if_error,
-            unstorable=unstorable,
-            behind=behind,
-            behind_mode=behind_mode,
+        is_coroutine = _is(inspect.iscoroutinefunction, function)
+        return cast(
+            CachedFunction[P, R],
+            decorated(function, is_coroutine, key, typed, name, condition, tag_of, options),
         )
-        terms = Terms(None, condition, key is None and names_its_object(function), tag_of)
-        dress = partial(_dress, function, cache, key, parameters, terms)
-        if _is(inspect.iscoroutinefunction, function):
-            return cast(CachedFunction[P, R], dress())
-        return cast(CachedFunction[P, R], memoized(function, dress))
 
     return decorate

@@ -17,12 +17,10 @@ from .refreshing import Refreshing
 from .singleflight import SingleFlight, Terms
 from .statistics import CacheInfo
 from .storing import Storing
-from .tags import Tagged
+from .tags import NO_TAGS, Tagged
 from .tiers import Tiers
 
-NO_TAGS = "a cache with something behind it has no tags: what is there alone would keep its value"
-
-__all__ = ["NO_TAGS", "Engine", "engine_of"]
+__all__ = ["Engine", "engine_of"]
 
 
 class Engine(Parts):

@@ -6,23 +6,17 @@ would make the index grow without bound.
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable, Hashable, Iterator
 
 from ..errors import Purged
+from .keys import Held
 from .store import LargeValue, Region, Store
 from .values import EXPIRES, EXPIRY
 
-__all__ = ["Expirer", "Held"]
+__all__ = ["Expirer"]
 
 
 EXPIRY_SIZE, _expiry = EXPIRY.size, EXPIRY.unpack_from
-
-
-class Held(weakref.ref):  # type: ignore[type-arg]
-    """How a method's key holds its object: its own type, since a user's key may begin with a weak reference, too."""
-
-    __slots__ = ()
 
 
 class Expirer:

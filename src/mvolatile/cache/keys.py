@@ -6,13 +6,21 @@ Hits make the same in C (`_core/cache/memoized.c`); who changes one changes the 
 from __future__ import annotations
 
 import inspect
+import weakref
 from collections.abc import Callable, Hashable
 from functools import partial
 from typing import Any, TypeAlias, cast
 
-from .expiry import Held
-
-__all__ = ["KEYWORDS", "MakeKey", "checked_key", "given_key", "make_key", "method_key", "names_its_object"]
+__all__ = [
+    "KEYWORDS",
+    "Held",
+    "MakeKey",
+    "checked_key",
+    "given_key",
+    "make_key",
+    "method_key",
+    "names_its_object",
+]
 
 MakeKey: TypeAlias = Callable[[tuple[Any, ...], dict[str, Any]], Hashable]
 
@@ -20,6 +28,12 @@ PLAIN = frozenset({int, str})
 """One argument of these is its own key."""
 KEYWORDS = object()
 OWNERS = frozenset({"self", "cls"})
+
+
+class Held(weakref.ref):  # type: ignore[type-arg]
+    """How a method's key holds its object: its own type, since a user's key may begin with a weak reference, too."""
+
+    __slots__ = ()
 
 
 def make_key(args: tuple[Any, ...], kwargs: dict[str, Any], typed: bool = False) -> Hashable:

@@ -14,8 +14,7 @@ from typing import Any
 from .._core import MISSING, Memoized
 from .cache import VolatileCache
 from .engine import engine_of
-from .expiry import Held
-from .keys import KEYWORDS, MakeKey
+from .keys import KEYWORDS, Held, MakeKey
 from .singleflight import Terms
 from .stopped import raise_if_stopped
 

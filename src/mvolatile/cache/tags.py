@@ -14,7 +14,9 @@ from __future__ import annotations
 from collections.abc import Container, Hashable, Sized
 from typing import Any, Protocol
 
-__all__ = ["KEEP", "Tagged", "Tags"]
+__all__ = ["KEEP", "NO_TAGS", "Tagged", "Tags"]
+
+NO_TAGS = "a cache with something behind it has no tags: what is there alone would keep its value"
 
 KEEP: Any = object()
 """In place of a tag: the one that there is."""

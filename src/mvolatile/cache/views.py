@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import ItemsView, Iterator, ValuesView
-from typing import Any
+from collections.abc import Callable, ItemsView, Iterable, Iterator, Mapping, ValuesView
+from typing import Any, TypeAlias
 
 from .._core import MISSING
-from .engine import engine_of
 
 __all__ = ["Items", "Values"]
 
 
-def _pairs(cache: Any) -> Iterator[tuple[Any, Any]]:
-    engine = engine_of(cache)
-    for key in engine.index:
-        value = engine.find(key)
+Find: TypeAlias = Callable[[Any], Any]
+"""The value of a key, or `MISSING`."""
+
+
+def _pairs(keys: Iterable[Any], find: Find) -> Iterator[tuple[Any, Any]]:
+    for key in keys:
+        value = find(key)
         if value is not MISSING:
             yield key, value
 
@@ -24,8 +26,12 @@ class Items(ItemsView[Any, Any]):
 
     _mapping: Any
 
+    def __init__(self, cache: Mapping[Any, Any], keys: Iterable[Any], find: Find) -> None:
+        super().__init__(cache)
+        self._keys, self._find = keys, find
+
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
-        return _pairs(self._mapping)
+        return _pairs(self._keys, self._find)
 
     def __contains__(self, item: Any) -> bool:
         return item[0] in self._mapping and super().__contains__(item)  # what can be no key raises nothing
@@ -36,8 +42,12 @@ class Values(ValuesView[Any]):
 
     _mapping: Any
 
+    def __init__(self, cache: Mapping[Any, Any], keys: Iterable[Any], find: Find) -> None:
+        super().__init__(cache)
+        self._keys, self._find = keys, find
+
     def __iter__(self) -> Iterator[Any]:
-        return (value for _, value in _pairs(self._mapping))
+        return (value for _, value in _pairs(self._keys, self._find))
 
     def __contains__(self, value: object) -> bool:
         return any(value is another or value == another for another in self)

@@ -6,7 +6,7 @@ lasts; a *duty* is what is to be done in the second tier, and who does it has it
 
 The map, from the bottom up::
 
-    keys.py      keys as bytes                      values.py     the seam to the private cache
+    keys.py      keys as bytes                      values.py     the seam to the private cache; eviction.py: a keeper's
     wire.py      messages                           place.py      where clients and keepers meet
 
     index.py     the slot table                     segment.py    a piece of memory; segments.py: all of them
@@ -21,14 +21,34 @@ The map, from the bottom up::
 
     connection.py a client's connections            lease.py      making once, as a client
     reading.py   hits                               access.py     stores
-    verbs.py     add, touch, incr                   client.py     SharedCache; views.py: its items and values
+    verbs.py     add, touch, incr                   client.py     SharedCache
     decorator.py volatile_cache(shared=...)         here.py       all clients of this process
 """
 
 from __future__ import annotations
 
-from .client import SharedCache
-from .here import shared_caches
-from .place import runtime_directory
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .client import SharedCache
+    from .here import shared_caches
+    from .place import runtime_directory
 
 __all__ = ["SharedCache", "runtime_directory", "shared_caches"]
+
+
+def __getattr__(name: str) -> Any:
+    """Loaded by who asks: a keeper needs nothing of what clients do, and its memory is what values have not."""
+    if name == "SharedCache":
+        from .client import SharedCache
+
+        return SharedCache
+    if name == "shared_caches":
+        from .here import shared_caches
+
+        return shared_caches
+    if name == "runtime_directory":
+        from .place import runtime_directory
+
+        return runtime_directory
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

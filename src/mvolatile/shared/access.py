@@ -14,6 +14,7 @@ from .lease import HELD, aleased, doubt, holds_leases, leased, tag_in
 from .reading import Reader
 from .second import Second
 from .values import (
+    NO_TAGS,
     UNKNOWN,
     Call,
     Calls,
@@ -39,8 +40,6 @@ from .values import (
 from .wire import ABSENT, ANY, COST_SHIFT, INLINE, Flag, Op, Reply, Request, Status, tag_of
 
 __all__ = ["Access", "check"]
-
-NO_TAGS = "a cache with something behind it has no tags: what is there alone would keep its value"
 
 MOST_COSTS = 1 << 12
 """Keys of which is remembered what making them took, so that one measurement is not believed alone."""

@@ -8,7 +8,7 @@ import math
 import os
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any, ClassVar
 
 from .._core import HINTS_HEADER, Hints, boot_seconds
@@ -220,11 +220,17 @@ class Answers:
         if self.storage.whole_slot(request.key) >= 0:
             return Reply(Status.LOOK)
         held = struct.unpack(f"<{len(request.body) // 8}Q", request.body)
-        status, number = self.leases.ask(client.socket.fileno(), request.key, held, request.tag)
-        if status == Status.OK and request.flags & Flag.BEHIND:
-            due = self.duties.due(digest_of(request.key))
-            return Reply(status, version=number, kind=KNOWN if due is None else DUE, length=due or 0)
-        return Reply(status, version=number)
+        who = client.socket.fileno()
+        status, number = self.leases.ask(who, request.key, held, request.tag)
+        return self.of_lease(who, status, number)
+
+    def of_lease(self, who: Hashable, status: Status, number: int) -> Reply:
+        """What is said to who asked for a lease, at once or when its turn comes. Whoever gets it is told what is due
+        behind; also who waited while another had it, which failed (schedule 9 of `duties.py`).
+        """
+        lease = self.leases.valid(number, who) if status == Status.OK and self.duties.used else None
+        due = None if lease is None else self.duties.due(digest_of(lease.key))
+        return Reply(status, version=number, kind=KNOWN if due is None else DUE, length=due or 0)
 
     def _release(self, client: Client, request: Request) -> Reply:
         status, who = Status.NO if request.flags & Flag.FAILED else Status.OWN, client.socket.fileno()

@@ -25,9 +25,11 @@ from .making import Making
 from .values import (
     CacheInfo,
     Codec,
+    Items,
     Mode,
     TimeToLive,
     Unstorable,
+    Values,
     checked_behind,
     checked_bound,
     checked_cost,
@@ -38,7 +40,6 @@ from .values import (
     unpacked,
 )
 from .verbs import Verbs
-from .views import SharedItems, SharedValues
 from .wire import ANY, Op, Request
 
 __all__ = ["SharedCache"]
@@ -182,11 +183,11 @@ class SharedCache(Making[K, V], Verbs[K, V], MutableMapping[K, V]):
 
     def items(self) -> ItemsView[K, V]:
         """Pairs of key and value, each read when its turn comes; those that are gone by then are left out."""
-        return SharedItems(self, self._find)
+        return Items(self, self, self._find)
 
     def values(self) -> ValuesView[V]:
         """Values, each read when its turn comes; those that are gone by then are left out."""
-        return SharedValues(self, self._find)
+        return Values(self, self, self._find)
 
     # ---- writing
 

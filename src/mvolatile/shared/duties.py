@@ -22,6 +22,8 @@ The bad schedules, which `model/stock/behind_shared.py` tries in all orders:
    is at it.
 8. B's answer is lost with the keeper, and it asks the next one: its number is that of its duty still, or it is its own
    turn.
+9. B's store waits in its queue, and memory loses the value; C makes *k* under a lease, D waits for that; C fails, and
+   the lease is D's. D is told, as C was, that what is behind is not to be believed.
 """
 
 from __future__ import annotations

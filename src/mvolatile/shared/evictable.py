@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from .eviction import Budget
 from .index import Index
 from .segment import Segment
 from .segments import Segments
-from .values import Budget
 from .visits import Visits
 
 __all__ = ["Evictable"]

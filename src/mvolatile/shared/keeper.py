@@ -142,7 +142,7 @@ class Keeper:
             client = self.clients.get(who)  # type: ignore[call-overload]
             if client is not None:
                 try:
-                    self._send(client, Reply(status, version=lease))
+                    self._send(client, self.answers.of_lease(who, status, lease))
                 except (NonsenseError, OSError):
                     self._drop(client)
 

@@ -12,10 +12,10 @@ from typing import Any
 
 from .._core import boot_seconds
 from .evictable import Evictable
+from .eviction import KEPT, SECONDS, Ages, Budget, Evictor, make_policy
 from .index import Index
 from .segment import Segment
 from .segments import SEGMENT, Segments
-from .values import KEPT, SECONDS, Ages, Budget, Evictor, make_policy
 from .visits import Visits
 
 __all__ = ["Reclaimer"]

@@ -14,11 +14,11 @@ from typing import Any
 from .._core import boot_seconds
 from ..errors import NoRoomError, TooLargeError
 from ..kernel.room import room
+from .eviction import Tags
 from .index import Index
 from .reclaim import Reclaimer
 from .segment import ALIGNMENT
 from .segments import Segments
-from .values import Tags
 from .visits import Uses, Visits
 
 __all__ = ["Storage"]

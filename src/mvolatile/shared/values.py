@@ -1,6 +1,7 @@
 """The seam to the private cache: how a value becomes bytes, and a value again over memory that is the reader's own.
 
-What the two caches share comes through here, and nothing else of the private cache is used.
+What clients share with the private cache comes through here, and what a keeper does through `eviction.py`. Nothing else
+of the private cache is used, nor loaded.
 """
 
 from __future__ import annotations
@@ -10,9 +11,7 @@ import sys
 from typing import Any
 
 from .._core import SharedFile
-from ..cache.ages import Ages
 from ..cache.behind import CLEAR, NO_END, QUEUE, Behind, Mode, Record, checked_behind, prefix_of
-from ..cache.budget import Budget
 from ..cache.calls import Call, Calls
 from ..cache.carry import packed, unpacked
 from ..cache.checks import (
@@ -27,8 +26,7 @@ from ..cache.checks import (
     seconds_to_live,
 )
 from ..cache.circles import making
-from ..cache.cost import SECONDS, UNKNOWN, Costs, checked_cost, class_of
-from ..cache.eviction import Evictor, make_policy
+from ..cache.cost import UNKNOWN, Costs, checked_cost, class_of
 from ..cache.fork import follow
 from ..cache.frames import parts_of
 from ..cache.identity import identity
@@ -43,8 +41,7 @@ from ..cache.registry import Known
 from ..cache.singleflight import SingleFlight, Terms
 from ..cache.statistics import CacheInfo
 from ..cache.stopped import raise_if_stopped
-from ..cache.store import KEPT
-from ..cache.tags import Tags
+from ..cache.tags import NO_TAGS
 from ..cache.values import (
     ARRAY,
     BYTEARRAY,
@@ -65,22 +62,18 @@ from ..cache.views import Items, Values
 __all__ = [
     "BYTEARRAY",
     "CLEAR",
-    "KEPT",
     "KEYWORDS",
     "NO_END",
+    "NO_TAGS",
     "QUEUE",
-    "SECONDS",
     "UNKNOWN",
-    "Ages",
     "Behind",
-    "Budget",
     "CacheInfo",
     "Call",
     "Calls",
     "Codec",
     "Costs",
     "Encoded",
-    "Evictor",
     "Items",
     "Known",
     "Mode",
@@ -90,7 +83,6 @@ __all__ = [
     "Record",
     "Refreshing",
     "SingleFlight",
-    "Tags",
     "Terms",
     "TimeToLive",
     "Unstorable",
@@ -115,7 +107,6 @@ __all__ = [
     "in_thread",
     "joined",
     "make_key",
-    "make_policy",
     "making",
     "names_its_object",
     "packed",

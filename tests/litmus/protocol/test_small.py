@@ -58,6 +58,7 @@ FOUND_IN = {
         "behind_believed": ("set twice", "newest"),
         "reading_kept": ("read and deleted", "newest"),
         "cleared_beside": ("cleared", "newest"),
+        "heir_untold": ("a maker fails", "newest"),
     },
     "listener": {
         "shared_table": ("all closed", "no_foreign_touch"),

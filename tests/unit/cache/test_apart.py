@@ -103,9 +103,10 @@ def test_no_thread_to_be_had(fifo: str) -> None:
         import warnings
 
         import mvolatile as mv
-        from mvolatile.cache import pressure
+        from mvolatile.cache import decorated, pressure  # who is nobody may not be able to load it afterwards
         from mvolatile.cache.engine import engine_of
 
+        assert decorated
         if os.geteuid() == 0:
             os.setgroups([])
             os.setgid(65534)

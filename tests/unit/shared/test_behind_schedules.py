@@ -228,3 +228,29 @@ def test_8_a_turn_that_is_asked_for_again(
     settled(cache)
     assert cache["k"] == b"v"
     assert cache.cache_info().behind_hits == 1
+
+
+def test_9_the_lease_of_who_failed_is_anothers(client: Make, behind: Behind) -> None:
+    b, maker, heir = client(), client(), client()
+    b["k"] = b"old"
+    written(b)
+    came, go = behind.stop("set")
+    b["k"] = b"new"
+    assert came.wait(60)
+    lose(b)
+
+    def fail() -> bytes:
+        until(lambda: maker.keeper_info()["waiting"] == 1)
+        raise LookupError
+
+    def make() -> None:
+        with pytest.raises(LookupError):
+            maker.get_or_set("k", fail)
+
+    thread = threading.Thread(target=make)
+    thread.start()
+    until(lambda: heir.keeper_info()["making"] == 1)
+    assert heir.get_or_set("k", lambda: b"made") == b"made", "what is due behind is not believed"
+    thread.join()
+    go.set()
+    written(b)

@@ -25,7 +25,7 @@ from collections import OrderedDict
 from collections.abc import Hashable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
-from ..store import FRESH, KEPT
+from ..queues import FRESH, KEPT
 
 __all__ = ["AGAIN", "FRESH", "KEPT", "Figures", "Policy", "Queue", "Region", "Stay"]
 

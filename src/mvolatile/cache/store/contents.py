@@ -14,6 +14,7 @@ from ...memory import VolatileMemory
 from ..ages import Ages
 from ..cost import SECONDS, UNKNOWN
 from ..departures import Why
+from ..queues import FRESH, KEPT
 from ..rebuild import Rebuilds
 from .large import LargeValue, read_bytes
 from .locator import KIND_BITS, NUMBER_SHIFT, place, region_of, slot_of
@@ -23,11 +24,6 @@ from .segment import Segment
 from .sizes import OWN_MEMORY, OWN_PAGES, PAGE, VALUES, segment_bytes
 
 __all__ = ["DEAR", "FRESH", "KEPT", "NO_CLASS", "Contents", "stores"]
-
-FRESH, KEPT = 0, 1
-"""Queues: values of one queue share segments. New ones go where their owner says, else into `FRESH`; what is moved out
-of a segment that is mostly dead goes into `KEPT`, or stays in its own beyond that.
-"""
 
 DEAR = 16
 """What is added to the queue of values that are *dear*: their cost is of the class `Store.dear`, or of a higher one.

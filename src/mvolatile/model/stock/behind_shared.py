@@ -1,5 +1,6 @@
 """A second tier behind a shared cache: the duties of `shared/duties.py`, two clients with a queue and a writer each, a
-reader, the kernel that takes what is in memory, and the deaths of a client and of the keeper.
+reader, the kernel that takes what is in memory, the deaths of a client and of the keeper; and who makes the value under
+a lease, fails, and leaves that to another who waits.
 
 One key. Changes are numbered in the order in which the keeper hears them, deletions too; a value is the number of the
 change that stored it. Whoever reads gets nothing, or what is not older than the last change that had returned when he
@@ -20,6 +21,8 @@ __all__ = ["MODEL", "Broken", "World"]
 NOBODY = -1
 B, A = 0, 1
 """Clients."""
+MAKER, HEIR = 0, 1
+"""Of whom one may have the lease."""
 
 
 class Item(NamedTuple):
@@ -46,6 +49,12 @@ class World(NamedTuple):
     alive: tuple[bool, ...] = (True, True)
     reading: bool = False
     """What is read may be stored."""
+    lease: int = NOBODY
+    stale: bool = False
+    """The key was changed since it was given."""
+    heir_waits: bool = False
+    heir_told: bool = False
+    """With the lease, that something is due."""
     returned: int = 1
     wrong: str = ""
 
@@ -74,6 +83,8 @@ class Broken:
     """A change does not tell those who are reading."""
     cleared_beside: bool = False
     """All is cleared while somebody is at the key."""
+    heir_untold: bool = False
+    """Who gets the lease of who failed is not told what is due."""
 
 
 Steps = acts.Steps[World]
@@ -95,6 +106,7 @@ def _change(broken: Broken, who: int, what: str) -> Steps:
         world = world._replace(last=number, memory=number if what == "set" else 0, owner=who)
         if not broken.reading_kept:
             world = world._replace(reading=False)
+        world = world._replace(stale=world.lease != NOBODY)
         if what == "clear":
             return world._replace(due=0, all_due=number), number
         return world._replace(due=number), number
@@ -228,6 +240,52 @@ def reads_twice(broken: Broken) -> Steps:
     yield from reader(broken)
 
 
+# ---- who makes it
+
+
+def fails(broken: Broken) -> Steps:
+    """A maker that has the lease, and raises."""
+    yield do("take the lease", lambda world: world._replace(lease=MAKER) if world.lease == NOBODY else world)
+    yield do("fail", lambda world: _left(world, broken))
+
+
+def _left(world: World, broken: Broken) -> World:
+    if world.lease != MAKER:
+        return world
+    if not world.heir_waits or world.stale:
+        return world._replace(lease=NOBODY)
+    return _inherited(world, untold=broken.heir_untold)
+
+
+def _inherited(world: World, untold: bool = False) -> World:
+    return world._replace(lease=HEIR, stale=False, heir_told=bool(world.due or world.all_due) and not untold)
+
+
+def heir(_broken: Broken) -> Steps:
+    """Who finds no value, and perhaps another who has the lease: then it waits. What it finds behind it stores."""
+    begun = yield see("begin", lambda world: world.returned)
+    if (yield see("look in memory", lambda world: world.memory)):
+        return
+    yield do("ask for the lease", _asked)
+    if not (yield see("it is ours, or stale", lambda world: world.lease == HEIR, _heard)):
+        return
+    if (yield see("what is due", lambda world: world.heir_told)):
+        return
+    value = yield see("read behind", lambda world: world.behind)
+    yield do("store it under the lease", lambda world: world if world.stale else world._replace(memory=value))
+    if value < begun:
+        yield acts.assign("return it", wrong=newest(value, begun))
+
+
+def _asked(world: World) -> World:
+    waits = world.lease == MAKER and not world.stale
+    return world._replace(heir_waits=True) if waits else _inherited(world)
+
+
+def _heard(world: World) -> bool:
+    return world.lease != MAKER or world.stale
+
+
 # ---- who takes, and who is killed
 
 
@@ -278,6 +336,7 @@ MODEL = Model(
             "reader": reader,
         },
         "read and deleted": {**_A, "kernel": kernel, "reader": reads_twice},
+        "a maker fails": {"B": sets(B), "kernel": kernel, "maker": fails, "heir": heir},
         "cleared": {**_B, "A": clears(A), "A_writes": writer(A), **_AROUND},
         "cleared and killed": {
             "B": clears(B),
