@@ -16,11 +16,11 @@ from .._core import MISSING, Memoized
 from .behind import Mode
 from .cache import VolatileCache
 from .checks import TimeToLive, Unstorable, checked_condition, checked_grace, checked_tag
-from .clock import lifetime
 from .departures import Why
 from .engine import NO_TAGS, engine_of
 from .identity import identity
 from .keys import MakeKey, checked_key, given_key, make_key, method_key, names_its_object
+from .lifetime import lifetime
 from .memoize import make_whole, memoized
 from .singleflight import Terms
 from .statistics import CacheInfo

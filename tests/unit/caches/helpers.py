@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import mvolatile as mv
-from mvolatile.cache.clock import lifetime
+from mvolatile.cache.lifetime import lifetime
 
 LARGE = 100_000
 """Bytes of a value that has memory of its own, and so is volatile when it is stored, in each of the caches."""
