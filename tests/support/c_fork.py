@@ -12,7 +12,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -46,17 +46,13 @@ def _others_sleep() -> None:
 
 def _threads_beside() -> list[list[str]]:
     """Of each its state, and how often it was switched to."""
-    tasks = [
-        task for task in Path("/proc/self/task").iterdir() if task.name != str(threading.get_native_id())
-    ]
-    return [
-        [
-            line
-            for line in (task / "status").read_text().splitlines()
-            if line.startswith(("State", "vol", "nonvol"))
-        ]
-        for task in tasks
-    ]
+    seen = []
+    for task in Path("/proc/self/task").iterdir():
+        if task.name != str(threading.get_native_id()):
+            with suppress(OSError):  # it has ended
+                lines = (task / "status").read_text().splitlines()
+                seen.append([line for line in lines if line.startswith(("State", "vol", "nonvol"))])
+    return seen
 
 
 def in_child(body: Callable[[], None], seconds: int = 200, fork: Callable[[], int] = os.fork) -> None:

@@ -18,7 +18,7 @@ The map, from the bottom up::
     parts.py       the parts of one cache       reading.py, storing.py   what works on them
     entering.py    what a store does in a change
     engine.py      the engine                   checks.py      the user's arguments
-    clock.py       the clock of ttl             statistics.py  CacheInfo
+    lifetime.py    the clock of ttl             statistics.py  CacheInfo
     raised.py      an error for each waiter     stopped.py     errors that stop the program
     rss.py         limits on resident memory    keeping.py     what is dear the kernel takes last
     cost.py        what values take to make     guard.py       what is worth storing

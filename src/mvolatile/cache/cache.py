@@ -31,11 +31,11 @@ from .checks import (
     checked_ttl,
     checked_unstorable,
 )
-from .clock import lifetime
 from .cost import checked_cost
 from .departures import Why
 from .engine import Engine
 from .fork import catch_up
+from .lifetime import lifetime
 from .statistics import CacheInfo
 from .values import Codec
 from .verbs import Verbs

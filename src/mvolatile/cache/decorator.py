@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from .behind import Mode
 from .checks import TimeToLive, Unstorable, checked_condition, checked_grace, checked_tag
-from .clock import lifetime
 from .departures import Why
 from .keys import names_its_object
+from .lifetime import lifetime
 from .statistics import CacheInfo
 from .tags import NO_TAGS
 from .values import Codec

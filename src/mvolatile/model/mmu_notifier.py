@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import cache
 
 from .state import STALE_SECONDARY, Kernel, World
-from .steps import Op, put, puts, read
+from .steps import Op, put, puts
 
 
 @cache
@@ -75,9 +75,3 @@ def map_secondary(k: Kernel, mm: int, address: int, page: int, seq: int) -> Op:
         reads=(notifier, k.count(page)),
         writes=(spte, wrong),
     )
-
-
-@cache
-def read_secondary(k: Kernel, mm: int, address: int) -> Op:
-    """The secondary entry: a page, or 0."""
-    return read(f"secondary entry (mm{mm} page {address})", k.spte(mm, address))

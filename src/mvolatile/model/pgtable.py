@@ -17,8 +17,6 @@ _PAGE_DIRTY: Final = 1 << 6
 
 PAGE_SHIFT: Final = 12
 LOW: Final = 0xFFFF_FFFF
-FRAME_BITS: Final = 20
-"""How many bits of a frame number the low half of a pte holds; physical addresses from 4 GiB up need the high half."""
 
 MAX_SWAPFILES_SHIFT: Final = 5
 SWP_MIGRATION_NUM: Final = 2

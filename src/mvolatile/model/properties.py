@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from .pgtable import describe, non_swap_entry, pte_pfn, pte_present, pte_to_swp_entry, swp_offset
+from .pgtable import non_swap_entry, pte_pfn, pte_present, pte_to_swp_entry, swp_offset
 from .state import (
     BAD_DATA,
     BAD_PAGE,
@@ -206,12 +206,4 @@ def check(k: Kernel, names: tuple[str, ...], world: World, done: bool) -> tuple[
         f"{name}: {message}"
         for name in names
         if name in PROPERTIES and (message := PROPERTIES[name](k, world, done))
-    )
-
-
-def describe_world(k: Kernel, world: World) -> str:
-    """A world in words: every process's page table."""
-    return "; ".join(
-        f"mm{mm}: " + ", ".join(describe(world[k.pte(mm, address)]) for address in range(k.config.addresses))
-        for mm in range(k.config.processes)
     )

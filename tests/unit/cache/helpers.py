@@ -97,6 +97,19 @@ def lies_in(cache: VolatileCache[Any, Any], array: Any) -> bool:
     )
 
 
+def count_moves(cache: VolatileCache[Any, Any]) -> list[None]:
+    """Has an item for each value that is moved from now on."""
+    store, moved = engine_of(cache).store, list[None]()
+    move = store.move
+
+    def counted(*arguments: object) -> None:
+        moved.append(None)
+        move(*arguments)  # type: ignore[arg-type]
+
+    store.move = counted  # type: ignore[method-assign, assignment]
+    return moved
+
+
 class ActingKey:
     """Does something when it is compared: all are equal to whatever has their hash."""
 

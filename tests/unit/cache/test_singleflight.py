@@ -17,6 +17,7 @@ from mvolatile import VolatileCache
 from mvolatile.cache import circles, singleflight
 from mvolatile.cache.calls import Call, Token
 from mvolatile.cache.engine import engine_of
+from support.waiting import await_waiters
 
 from .helpers import in_child
 
@@ -24,16 +25,6 @@ from .helpers import in_child
 @pytest.fixture
 def cache() -> VolatileCache[Any, Any]:
     return VolatileCache()
-
-
-def await_waiters(count: int) -> None:
-    """Until so many callers wait for others."""
-    patience = threading.Event()
-    for _ in range(20_000):
-        if len(circles.waiting) >= count:
-            return
-        patience.wait(0.001)
-    pytest.fail(f"{len(circles.waiting)} wait, not {count}")
 
 
 def test_a_maker_that_vanished_without_a_word_is_replaced(

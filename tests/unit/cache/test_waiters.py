@@ -17,9 +17,9 @@ import pytest
 from mvolatile import VolatileCache, volatile_cache
 from mvolatile.cache import circles, singleflight
 from mvolatile.cache.engine import engine_of
+from support.waiting import await_waiters
 
 from .helpers import in_child
-from .test_singleflight import await_waiters
 
 WAITERS = 4
 

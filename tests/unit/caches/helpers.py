@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 import mvolatile as mv
-from mvolatile.cache import circles
-from mvolatile.cache.clock import lifetime
+from mvolatile.cache.lifetime import lifetime
 
 LARGE = 100_000
 """Bytes of a value that has memory of its own, and so is volatile when it is stored, in each of the caches."""
@@ -20,16 +19,6 @@ def later(seconds: float) -> None:
     end, patience = lifetime() + seconds, threading.Event()
     while lifetime() < end:
         patience.wait(0.001)
-
-
-def await_waiters(count: int) -> None:
-    """Until so many callers wait for others."""
-    patience = threading.Event()
-    for _ in range(20_000):
-        if len(circles.waiting) >= count:
-            return
-        patience.wait(0.001)
-    pytest.fail(f"{len(circles.waiting)} wait, not {count}")
 
 
 def purge(cache: Any) -> None:

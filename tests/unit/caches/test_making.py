@@ -14,8 +14,9 @@ import pytest
 
 from mvolatile import VolatilityWarning
 from mvolatile.cache import circles
+from support.waiting import await_waiters
 
-from .helpers import LARGE, await_waiters
+from .helpers import LARGE
 
 
 @pytest.fixture(autouse=True)

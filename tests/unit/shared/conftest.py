@@ -31,6 +31,13 @@ def make(runtime: Path, _leaves_nothing: None) -> Iterator[Callable[..., SharedC
     join_threads()
 
 
+@pytest.fixture(params=["readv", "message"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """How values come: for tests that are to pass both ways."""
+    monkeypatch.setenv("MVOLATILE_SHARED_READ", request.param)
+    return str(request.param)
+
+
 @pytest.fixture
 def cache(make: Callable[..., SharedCache[Any, Any]]) -> SharedCache[Any, Any]:
     """One with a keeper of its own."""

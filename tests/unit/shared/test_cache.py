@@ -17,13 +17,7 @@ from support.keepers import keeper_pid, until
 
 Cache = SharedCache[Any, Any]
 Make = Callable[..., Cache]
-
-
-@pytest.fixture(params=["readv", "message"], autouse=True)
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """How values come."""
-    monkeypatch.setenv("MVOLATILE_SHARED_READ", request.param)
-    return str(request.param)
+pytestmark = pytest.mark.usefixtures("way")
 
 
 @pytest.mark.parametrize("seed", range(2))

@@ -17,13 +17,7 @@ from support.keepers import in_child, keeper_pid, kill_keeper, until
 
 Cache = SharedCache[Any, Any]
 Make = Callable[..., Cache]
-
-
-@pytest.fixture(params=["readv", "message"], autouse=True)
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """How values come."""
-    monkeypatch.setenv("MVOLATILE_SHARED_READ", request.param)
-    return str(request.param)
+pytestmark = pytest.mark.usefixtures("way")
 
 
 def test_one_makes_for_all_threads(cache: Cache, make: Make) -> None:

@@ -18,13 +18,7 @@ from support.keepers import in_child, kill_keeper, until
 
 Make = Callable[..., SharedCache[Any, Any]]
 LONG = 1000
-
-
-@pytest.fixture(params=["readv", "message"], autouse=True)
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """How values come."""
-    monkeypatch.setenv("MVOLATILE_SHARED_READ", request.param)
-    return str(request.param)
+pytestmark = pytest.mark.usefixtures("way")
 
 
 def expired(cache: SharedCache[Any, Any], key: str, value: Any, **options: Any) -> None:

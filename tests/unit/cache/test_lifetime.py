@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from mvolatile import volatile_cache
-from mvolatile.cache import clock
+from mvolatile.cache import lifetime
 
 
 @pytest.fixture(autouse=True)
 def _clock_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clock, "_seen", clock._seen)
+    monkeypatch.setattr(lifetime, "_seen", lifetime._seen)
 
 
 class Clocks:
@@ -29,14 +29,14 @@ class Clocks:
         return self.monotonic + self.ahead
 
     def lifetime(self) -> float:
-        return clock.lifetime(_monotonic=lambda: self.monotonic)
+        return lifetime.lifetime(_monotonic=lambda: self.monotonic)
 
 
 @pytest.fixture
 def clocks(monkeypatch: pytest.MonkeyPatch) -> Clocks:
     clocks = Clocks()
     monkeypatch.setattr(time, "time", clocks.time)
-    monkeypatch.setattr(clock, "_seen", (clocks.ahead, 0.0))
+    monkeypatch.setattr(lifetime, "_seen", (clocks.ahead, 0.0))
     return clocks
 
 
