@@ -246,6 +246,27 @@ def test_a_slot_that_was_not_published_is_nobodys() -> None:
     assert "begun" not in cache
 
 
+class Weighed(tuple[Any, ...]):
+    """A key that acts while it is asked for its size, which is before the lock is taken."""
+
+    act: Callable[[], object] = int
+
+    def __sizeof__(self) -> int:
+        act, self.act = self.act, int
+        act()
+        return 40
+
+
+def test_a_change_that_ends_in_between_and_leaves_nothing_armed() -> None:
+    """Another thread's, say: there is a lock to be had then, and nothing that was told of."""
+    cache = armed()
+    key = Weighed(("key",))
+    key.act = cache.clear
+    cache[key] = b"value"
+    assert dict(cache) == {key: b"value"}
+    assert is_valid(cache)
+
+
 def test_threads_that_store_at_once() -> None:
     cache = armed()
 

@@ -168,10 +168,12 @@ static int put_full(LookupObject *self, PyObject *key, PyObject *data, unsigned 
     return stored;
 }
 
-/* With the lock. */
+static bool is_armed(LookupObject *self) { return self->plain.credit > 0 || self->plain.full; }
+
+/* With the lock. What was armed when it was asked for may be so no more: another thread's change has ended since, or one that the key's own size made. */
 static int put_ours(LookupObject *self, PyObject *key, PyObject *data, unsigned kind, PyObject *call, uint8_t cost, Py_ssize_t overhead) {
     struct plain *plain = &self->plain;
-    if (self->torn || plain->forks != fork_depth || !(call ? is_current(call) : !PyDict_Size(plain->calls))) return 0;
+    if (!is_armed(self) || self->torn || plain->forks != fork_depth || !(call ? is_current(call) : !PyDict_Size(plain->calls))) return 0;
     bool fits = PyBytes_Size(data) < LARGEST && plain->credit >= PyBytes_Size(data) + overhead;
     if (!fits && (!plain->full || call || cost)) return 0;
     self->torn = true;
@@ -227,8 +229,6 @@ static int or_long_way(int stored) {
     PyErr_Clear();
     return 0;
 }
-
-static bool is_armed(LookupObject *self) { return self->plain.credit > 0 || self->plain.full; }
 
 int put(LookupObject *self, PyObject *key, PyObject *value, PyObject *call, uint8_t cost) {
     PyObject *data;
