@@ -30,9 +30,13 @@ def checked_behind(behind: Any, mode: str) -> MutableMapping[str, Any] | None:
     """The mapping, if it is one."""
     if mode not in get_args(Mode):
         raise ValueError(f"behind_mode must be 'back' or 'through', not {mode!r}")
-    wanted = ("__getitem__", "__setitem__", "__delitem__")
+    wanted = ("__getitem__", "__setitem__", "__delitem__", "__iter__")
     if behind is not None and not all(hasattr(type(behind), what) for what in wanted):
-        raise TypeError(f"behind must be a mutable mapping of bytes, not {behind!r}")
+        # Clients of servers have the first three: they would lack what clears, and how long a value is to live.
+        raise TypeError(
+            f"behind must be a mutable mapping of bytes, not {behind!r}: mvolatile.behind makes one of a client "
+            "of Redis or memcached"
+        )
     return cast("MutableMapping[str, Any] | None", behind)
 
 

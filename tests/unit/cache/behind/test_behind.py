@@ -326,6 +326,14 @@ def test_a_mapping_that_hands_other_attributes_on(mode: Any) -> None:
 def test_wrong_arguments(behind: Behind) -> None:
     with pytest.raises(TypeError, match="behind must be a mutable mapping"):
         VolatileCache(behind=5)  # type: ignore[arg-type]
+
+    class Client:
+        """Of redis-py or pymemcache."""
+
+        __getitem__ = __setitem__ = __delitem__ = len
+
+    with pytest.raises(TypeError, match="makes one of a client of Redis or memcached"):
+        VolatileCache(behind=Client())  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="behind_mode must be"):
         VolatileCache(behind=behind, behind_mode="both")  # type: ignore[arg-type]
     cache: VolatileCache[str, bytes] = VolatileCache(behind=behind)
