@@ -207,9 +207,17 @@ def trim_one_of_this_namespace() -> None:
 
     from mvolatile import cli
 
-    program = (
-        "import mvolatile; m = mvolatile.VolatileMemory(1 << 20); m.write(b'x'); print(flush=True); input()"
-    )
+    program = """
+import time
+import mvolatile
+from mvolatile.kernel.smaps import rollup
+memory = mvolatile.VolatileMemory(4 << 20)  # a mapping of its own, of which all is volatile
+memory.write(bytes(4 << 20))
+while rollup().lazy_free < 3 << 20:
+    time.sleep(0.01)
+print(flush=True)
+input()
+"""
     with subprocess.Popen(
         [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
