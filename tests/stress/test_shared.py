@@ -1,5 +1,9 @@
 """The shared cache's long forms: 10 million operations among processes that die, and 10,000 workers killed at any
-instruction.
+instruction. A part at a time::
+
+    MVOLATILE_STRESS=full pytest -s -m stress -p no:xdist tests/stress/test_shared.py -k userfaultfd-readv
+
+and so ``userfaultfd-message``, ``faultcount-readv``, ``faultcount-message``, and ``kills``.
 """
 
 from __future__ import annotations

@@ -25,7 +25,11 @@ TIME_TO_LOOK, PART_TO_LOOK, LONG, LONG_PART = 1 << 20, 16, 4 << 20, 128
 cache, 4 MiB of a larger one, and such a part of a large. It takes 50 us, and to store 1 MiB hardly more.
 """
 WHOLE_IN_A_ROW = 8
-"""Segments of a queue of which nothing is lost, until what is newer is not looked at."""
+"""Segments of a queue of which nothing is lost, until what is newer is not looked at; unless somebody met a loss: the
+kernel passes over what was read since it looked last, and takes what is newer.
+"""
+REGION = 1 << 20
+"""So many bytes stored are a region to the budget, which grows by regions that were filled without a loss."""
 SPARE = 4
 """Segments' worth of dead records that are let be."""
 MOST_MOVED = 4 << 20
@@ -55,6 +59,7 @@ class Reclaimer:
         self._evictor = Evictor(self.evictable, self._policy)
         self._unasked = 0.0  # bytes that may be stored without asking the policy
         self._unseen = 0
+        self._met = False
         segments.sealed, segments.left = self._policy.sealed, self._policy.left
         segments.make_room, self.evictable.carry = self.give_up, self._carry
 
@@ -155,11 +160,12 @@ class Reclaimer:
             self.look_for_losses()
 
     def look_for_losses(self) -> int:
-        """Whether the kernel took something of the oldest; then all of it that is lost leaves. Answers how many
-        did.
+        """Whether the kernel took something: of the oldest, and of all if something was `met`. What is lost leaves.
+        Answers how much did.
         """
         stored, self._unseen = self._unseen, 0
-        lost = 0
+        lost, everywhere = 0, self._met
+        self._met = False
         for queue in self._policy.queues():
             whole = 0
             segments: list[Any] = list(queue.values())
@@ -167,14 +173,20 @@ class Reclaimer:
                 gone = 0 if segment.is_resident() else self._drop_lost(segment)
                 lost += gone
                 whole = 0 if gone else whole + 1
-                if whole >= WHOLE_IN_A_ROW:
+                if whole >= WHOLE_IN_A_ROW and not everywhere:
                     break
-        if lost:
+        if lost or everywhere:
             self.budget.taken()
             self._unasked = 0
-        elif stored:
-            self.budget.grow(stored)
+        else:
+            for more in (REGION,) * (stored // REGION) or (stored,) * bool(stored):
+                self.budget.grow(more)
         return lost
+
+    def met(self, at: int) -> None:
+        """What a slot has was found to be lost by who asked for it."""
+        self._met = True
+        self.lose(at)
 
     def _drop_lost(self, segment: Segment) -> int:
         slots = self._index.slots

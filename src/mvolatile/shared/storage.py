@@ -138,7 +138,7 @@ class Storage:
 
     def lose(self, slot: int) -> None:
         """It was found to be lost."""
-        self.reclaimer.lose(slot)
+        self.reclaimer.met(slot)
 
     def forget(self, key: bytes) -> None:
         """What expired is not to be given in place of what its key has now."""
