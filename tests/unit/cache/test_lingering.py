@@ -256,7 +256,7 @@ else:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     if "a thread can be had" in done.stdout:
         pytest.skip("RLIMIT_NPROC does not bind here")
-    assert (done.stdout, done.stderr) == ("marked\n", "")
+    assert (done.returncode, done.stdout) == (0, "marked\n"), done.stderr
 
 
 def test_the_interpreter_ends_beside_it() -> None:
