@@ -56,7 +56,7 @@ void *failing_mmap(void *at, size_t len, int protection, int flags, int fd, off_
     return mmap(at, len, protection, flags, fd, offset);
 }
 int failing_munmap(void *base, size_t len) { return munmap(base, len); }
-int failing_open(const char *path, int flags) { return open(path, flags); }
+int failing_open(const char *path, int flags, ...) { return open(path, flags); }
 int failing_getaffinity(pid_t pid, size_t size, cpu_set_t *set) { return sched_getaffinity(pid, size, set); }
 int failing_setaffinity(pid_t pid, size_t size, const cpu_set_t *set) { return sched_setaffinity(pid, size, set); }
 

@@ -141,7 +141,7 @@ long failing_syscall(long number, ...) {
     FAIL(err);
 }
 
-int failing_open(const char *path, int flags) {
+int failing_open(const char *path, int flags, ...) {
     int err = script("open", open_errors, 0);
     if (err) FAIL(err);
     return open(path, flags);

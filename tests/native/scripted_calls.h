@@ -13,7 +13,7 @@ void *failing_mmap(void *at, size_t len, int protection, int flags, int fd, off_
 int failing_munmap(void *base, size_t len);
 ssize_t failing_pread(int fd, void *to, size_t n, off_t offset);
 long failing_syscall(long number, ...);
-int failing_open(const char *path, int flags);
+int failing_open(const char *path, int flags, ...); /* none creates a file here */
 int failing_prctl(int option, ...);
 int failing_getaffinity(pid_t pid, size_t size, cpu_set_t *set);
 int failing_setaffinity(pid_t pid, size_t size, const cpu_set_t *set);

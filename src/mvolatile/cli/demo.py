@@ -40,7 +40,7 @@ class _Size:
 
 
 _FULL = _Size(20_000, 192 * _MIB, ("shadedrelief", "bmng", "etopo1"))
-_QUICK = _Size(5_000, 80 * _MIB, ("bmng", "etopo1"))
+_QUICK = _Size(5_000, 88 * _MIB, ("bmng", "etopo1"))
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
