@@ -9,6 +9,7 @@ import platform
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from mvolatile import mvolatile
 from support.memories import PAGE, page_out
 
 __all__ = ["MAP_HUGETLB", "Area", "libc_call", "lock", "one_cpu", "unlock"]
@@ -43,6 +44,7 @@ def one_cpu() -> Iterator[None]:
         os.sched_setaffinity(0, cpus)
 
 
+_FIXED = 0x10
 _MLOCK, _MUNLOCK = {"x86_64": (149, 150), "aarch64": (228, 229)}[platform.machine()]
 
 
@@ -80,6 +82,14 @@ class Area:
     def unmap(self, page: int = 0, count: int | None = None) -> None:
         """All of it, or some pages."""
         libc_call("munmap", self.address + page * PAGE, self.nbytes if count is None else count * PAGE)
+
+    def forget(self, page: int, count: int) -> None:
+        """That some pages are marked which were unmapped: nobody is told of them while nothing is there."""
+        here = Area(
+            count, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _FIXED, at=self.address + page * PAGE
+        )
+        with here:
+            mvolatile(here.address, here.nbytes, 0)
 
     def present(self) -> list[bool]:
         """Which pages are in RAM or in swap, without touching them."""

@@ -251,4 +251,5 @@ def test_a_refused_unmark_clears_nothing() -> None:
     assert mvolatile(area.address, 8 * PAGE, 0) == (8 * PAGE, 1)
     assert area.bytes(0, 4) == bytes(4 * PAGE)
     assert all(area.whole(page) for page in range(4, 8))
+    area.forget(8, 8)
     area.unmap(0, 8)
