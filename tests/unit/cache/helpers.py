@@ -8,10 +8,22 @@ from contextlib import suppress
 from random import Random
 from typing import Any
 
+import pytest
+
 from mvolatile import VolatileCache, testing, volatile_cache
 from mvolatile.cache.engine import engine_of
 from mvolatile.cache.store import region_of, slot_of
+from support.c_fork import in_c_child
 from support.c_fork import in_child as in_child
+
+by_either_fork = pytest.mark.parametrize(
+    "fork",
+    [
+        pytest.param(in_child, id="by Python"),
+        pytest.param(in_c_child, id="in C", marks=pytest.mark.own_process),
+    ],
+)
+"""A test takes `fork`, which calls a function in a child."""
 
 
 def seal(cache: VolatileCache[Any, Any]) -> None:

@@ -18,7 +18,7 @@ from mvolatile.cache.engine import engine_of
 from mvolatile.cache.store import NOBODY
 from support.c_fork import held_elsewhere, in_c_child
 
-from .helpers import ActingKey, in_child, is_valid, seal, told
+from .helpers import ActingKey, by_either_fork, in_child, is_valid, seal, told
 
 VALUE = b"v" * 100
 
@@ -288,13 +288,7 @@ def test_threads_that_store_at_once() -> None:
     assert is_valid(cache)
 
 
-@pytest.mark.parametrize(
-    "fork",
-    [
-        pytest.param(in_child, id="by Python"),
-        pytest.param(in_c_child, id="in C", marks=pytest.mark.own_process),
-    ],
-)
+@by_either_fork
 @pytest.mark.parametrize("inherit", [True, False])
 def test_after_a_fork(fork: Callable[[Callable[[], None]], None], inherit: bool) -> None:
     cache = armed(inherit=inherit)

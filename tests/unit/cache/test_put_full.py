@@ -14,9 +14,8 @@ import pytest
 from mvolatile import TooLargeError, VolatileCache
 from mvolatile.cache import pressure
 from mvolatile.cache.engine import engine_of
-from support.c_fork import in_c_child
 
-from .helpers import ActingKey, in_child, is_valid
+from .helpers import ActingKey, by_either_fork, is_valid
 from .test_interrupt import interrupt_at
 
 VALUE = b"v" * 100
@@ -184,13 +183,7 @@ def test_a_key_that_stores_while_it_is_passed_over(bound: dict[str, int]) -> Non
     assert acted
 
 
-@pytest.mark.parametrize(
-    "fork",
-    [
-        pytest.param(in_child, id="by Python"),
-        pytest.param(in_c_child, id="in C", marks=pytest.mark.own_process),
-    ],
-)
+@by_either_fork
 @pytest.mark.parametrize("inherit", [True, False])
 def test_after_a_fork(
     bound: dict[str, int], fork: Callable[[Callable[[], None]], None], inherit: bool

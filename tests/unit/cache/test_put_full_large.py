@@ -15,9 +15,8 @@ from mvolatile._core import give_back_kept
 from mvolatile.cache import pressure
 from mvolatile.cache.addresses import AddressSpace, OutOfMemoryError
 from mvolatile.cache.engine import engine_of
-from support.c_fork import in_c_child
 
-from .helpers import in_child, is_valid
+from .helpers import by_either_fork, is_valid
 from .test_interrupt import interrupt_at
 from .test_put_full import is_plain
 
@@ -161,13 +160,7 @@ def test_it_may_be_interrupted_at_any_line(bound: dict[str, int]) -> None:
         cache.close()
 
 
-@pytest.mark.parametrize(
-    "fork",
-    [
-        pytest.param(in_child, id="by Python"),
-        pytest.param(in_c_child, id="in C", marks=pytest.mark.own_process),
-    ],
-)
+@by_either_fork
 @pytest.mark.parametrize("inherit", [True, False])
 def test_after_a_fork(
     bound: dict[str, int], fork: Callable[[Callable[[], None]], None], inherit: bool
