@@ -143,7 +143,7 @@ class Reclaimer:
         """Ask about every region what the kernel took, and keep below what it let us have before."""
         self._keeping.read_again()
         self._budget.surveyed()
-        for region in list(self._store.regions.values()):
+        for region in self._store.regions.suspects():
             self._store.inspect(region)
         if self._store.taken:
             self._store.taken = False

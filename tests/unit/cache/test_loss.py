@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import mvolatile as mv
-from mvolatile import VolatileCache, testing
+from mvolatile import VolatileCache, _core, testing
 from mvolatile.cache import budget, pressure
 from mvolatile.cache.engine import engine_of
 from support.processes import run_python
@@ -109,6 +109,23 @@ def test_dead_keys_leave_the_index_though_nobody_asks_for_them() -> None:
     for i in range(20_000, 24_000):
         cache[i] = b"x"
     assert len(engine_of(cache).index) < 4100
+
+
+@pytest.mark.skipif(_core.tier() != "userfaultfd", reason="each value is asked about where nothing traps")
+def test_a_survey_asks_about_what_has_holes_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    cache: VolatileCache[int, bytes] = VolatileCache()
+    cache.update({number: bytes([number]) * 100_000 for number in range(100)})
+    engine = engine_of(cache)
+    asked: list[int] = []
+    for key in (3, 97):
+        purge(cache, key)
+    inspect = engine.store.inspect
+    monkeypatch.setattr(engine.store, "inspect", lambda region: (asked.append(*region.keys), inspect(region)))
+    engine.change(engine.reclaimer.survey)
+    assert sorted(asked) == [3, 97]
+    assert [key for key in range(100) if cache.get(key) is None] == [3, 97]
+    assert cache.cache_info().purged == 2
+    is_valid(cache)
 
 
 def test_purging_at_every_chance() -> None:

@@ -133,6 +133,14 @@ enum peek_verdict range_peek_end_carefully(struct peek *peek);
 /* Fold in what traps noted and what is missing now; a loss found here counts like any other. */
 int range_survey(struct range *range);
 int range_survey_window(struct range *range, size_t offset, size_t length);
+/* Which of many have to be surveyed: what small ranges that lie side by side have lost shows in one walk of the kernel's. Puts them in order of their
+ * addresses; the caller counts in `users`. Of the others nothing is missing, but perhaps what they never had. */
+struct suspect {
+    struct range *range;
+    size_t number; /* the caller's */
+    bool is_suspect;
+};
+void range_sweep(struct suspect *suspects, size_t count);
 /* Visit the lost byte ranges within [offset, offset+length) under the lock, in order; answers the generation. */
 uint64_t range_lost(struct range *range, size_t offset, size_t length, os_found *found, void *context);
 bool range_any_lost(struct range *range, size_t offset, size_t length);

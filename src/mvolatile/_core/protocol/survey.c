@@ -1,5 +1,6 @@
 /* What a range has and has lost, as others ask for it. */
 #include <errno.h>
+#include <stdlib.h>
 
 #include "protocol/parts.h"
 #include "protocol/residence.h"
@@ -47,6 +48,54 @@ void range_forgive(struct range *range, size_t offset, size_t length) {
     extents_sub(&range->lost, offset, offset + length);
     atomic_store(&range->lossy, range->lost.count > 0);
     range_leave(range);
+}
+
+/* ---- of many at once ---------------------------------------------------------------------------------------------------------------- */
+
+#define APART ((uintptr_t)1 << 20) /* so far apart, and to ask twice costs less than to walk what lies between */
+
+static int by_address(const void *one, const void *other) {
+    uintptr_t a = (uintptr_t)((const struct suspect *)one)->range->base, b = (uintptr_t)((const struct suspect *)other)->range->base;
+    return a < b ? -1 : a > b;
+}
+
+static uintptr_t start_of(const struct suspect *suspect) { return (uintptr_t)suspect->range->base; }
+
+static uintptr_t end_of(const struct suspect *suspect) { return (uintptr_t)suspect->range->base + suspect->range->mapped; }
+
+struct run {
+    struct suspect *at, *end; /* side by side; those before `at` are passed */
+};
+
+static void some_missing(void *context, uintptr_t start, uintptr_t end) {
+    struct run *run = context;
+    while (run->at < run->end && end_of(run->at) <= start) run->at++;
+    for (struct suspect *each = run->at; each < run->end && start_of(each) < end; each++) each->is_suspect = true;
+}
+
+/* Where a hole in the memory says all. Large ones may have to be marked again, too: see mark_what_collapsed(). */
+static bool tells(const struct range *range) {
+    return range->small && !range->foreign && range_tier == OS_TIER_USERFAULTFD && os_can_scan();
+}
+
+/* The bad schedule: a trap fills a hole with zeros before the walk comes there. It counts in `traps` from before it fills to behind its note, and
+ * these are looked at after the walk. */
+static bool is_known(struct range *range) { return atomic_load(&range->traps) || atomic_load(&range->notes) || atomic_load(&range->lossy); }
+
+void range_sweep(struct suspect *suspects, size_t count) {
+    watch_check();
+    qsort(suspects, count, sizeof *suspects, by_address);
+    struct suspect *end = suspects + count, *next;
+    for (struct suspect *first = suspects; first < end; first = next) {
+        bool telling = tells(first->range);
+        for (next = first + 1; next < end && tells(next->range) == telling && start_of(next) < end_of(next - 1) + APART;) next++;
+        struct run run = {first, next};
+        bool asked = telling && !os_scan(OS_MISSING, start_of(first), end_of(next - 1), some_missing, &run);
+        for (struct suspect *each = first; each < next; each++) {
+            bool found = each->is_suspect && atomic_load(&each->range->marked);
+            each->is_suspect = !asked || found || is_known(each->range);
+        }
+    }
 }
 
 /* ---- what the kernel has ---------------------------------------------------------------------------------------------------------- */

@@ -109,6 +109,40 @@ static PyObject *lost(PyObject *module, PyObject *const *args, Py_ssize_t count)
     return extents ? Py_BuildValue("(NK)", extents, (unsigned long long)generation) : NULL;
 }
 
+static PyObject *numbers_of(const struct suspect *all, Py_ssize_t count) {
+    PyObject *numbers = PyList_New(0);
+    for (Py_ssize_t i = 0; numbers && i < count; i++) {
+        PyObject *number = all[i].is_suspect ? PyLong_FromSize_t(all[i].number) : NULL;
+        if (all[i].is_suspect && (!number || PyList_Append(numbers, number))) Py_CLEAR(numbers);
+        Py_XDECREF(number);
+    }
+    return numbers;
+}
+
+static PyObject *suspects(PyObject *module, PyObject *memories) {
+    (void)module;
+    PyObject *all = PySequence_Tuple(memories), *numbers = NULL;
+    Py_ssize_t count = all ? PyTuple_Size(all) : 0, used = 0;
+    struct suspect *each = all ? PyMem_Calloc((size_t)count + 1, sizeof *each) : NULL;
+    if (all && !each) PyErr_NoMemory();
+    for (; each && used < count; used++) {
+        MemoryObject *memory = memory_of(PyTuple_GetItem(all, used));
+        struct range *range = memory ? use_range(memory) : NULL;
+        if (!range) break;
+        each[used] = (struct suspect){range, (size_t)used, false};
+    }
+    if (each && used == count) {
+        Py_BEGIN_ALLOW_THREADS
+        range_sweep(each, (size_t)count);
+        Py_END_ALLOW_THREADS
+        numbers = numbers_of(each, count);
+    }
+    while (used) unuse_range(each[--used].range);
+    PyMem_Free(each);
+    Py_XDECREF(all);
+    return numbers;
+}
+
 static PyObject *forgive(PyObject *module, PyObject *memory) {
     (void)module;
     MemoryObject *self = memory_of(memory);
@@ -267,6 +301,8 @@ PyMethodDef inner_functions[] = {
     FUNCTION(is_lossy, METH_O, "is_lossy($module, memory, /)\n--\n\nWhether a loss is known that nobody has rebuilt or accepted."),
     FUNCTION(is_valid, METH_O, "is_valid($module, memory, /)\n--\n\nWhether the invariants hold."),
     FUNCTION(lost, METH_FASTCALL, "lost($module, memory, survey, /)\n--\n\n(extents, generation); `survey`: and look what is lost by now."),
+    FUNCTION(suspects, METH_O,
+             "suspects($module, memories, /)\n--\n\nThe numbers of those that may have lost something: the kernel is asked once for many."),
     FUNCTION(forgive, METH_O, "forgive($module, memory, /)\n--\n\nThe losses known up to now are rebuilt or accepted."),
     FUNCTION(purge, METH_FASTCALL,
              "purge($module, memory, offset=0, length=None, /)\n--\n\nReclaim a window now; answers the bytes that went."),

@@ -8,7 +8,7 @@ from itertools import count
 from typing import TypeAlias
 
 from ... import _core
-from ..._core import Lookup, close_and_keep, give_back_kept
+from ..._core import Lookup, close_and_keep, give_back_kept, suspects
 from ...memory import VolatileMemory
 from .large import LargeValue
 from .segment import Segment
@@ -66,6 +66,15 @@ class Regions(dict[int, Region]):
         self.mapped += region.memory.nbytes
         lookup.nbytes += region.used
         lookup.overhead += region.overhead
+
+    def suspects(self) -> list[Region]:
+        """Those of which the kernel may have taken something.
+
+        It is asked once for many. Of each by itself, 7,000 values of 32 KiB took 15 ms in place of 0.5, after each
+        64th of the cache that was stored (`SURVEYS`).
+        """
+        regions = list(self.values())
+        return [regions[number] for number in suspects([region.memory for region in regions])]
 
     def retire(self, region: Region) -> bool:
         """Give its memory back; arrays over it keep theirs until they die. False if that was done."""
