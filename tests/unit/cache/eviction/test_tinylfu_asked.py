@@ -148,7 +148,8 @@ def test_an_interrupt_in_any_answer(cache: Simulated) -> None:
 
 def test_who_is_asked_may_change_the_order(cache: Simulated) -> None:
     """Against the contract: a finalizer or a key's __eq__ comes at any time. The order may suffer, and no more."""
-    rng, policy, turn = random.Random(3), cache.policy, itertools.count()
+    rng, turn, policy = random.Random(3), itertools.count(), cache.policy
+    assert isinstance(policy, WindowTinyLFU)
 
     def change() -> None:
         if next(turn) % 5 or not asked.is_inside:
@@ -156,11 +157,11 @@ def test_who_is_asked_may_change_the_order(cache: Simulated) -> None:
         asked.is_inside = False
         regions = list(cache.regions.values())
         region = regions[rng.randrange(len(regions))]
-        rng.choice([WindowTinyLFU.left, WindowTinyLFU.sealed])(policy, region)  # type: ignore[operator]
-        WindowTinyLFU.stored(policy, rng.randrange(1000), 1, 0)  # type: ignore[arg-type]
+        rng.choice([WindowTinyLFU.left, WindowTinyLFU.sealed])(policy, region)
+        WindowTinyLFU.stored(policy, rng.randrange(1000), 1, 0)
         if rng.random() < 0.01:
             for each in regions:
-                WindowTinyLFU.left(policy, each)  # type: ignore[arg-type]
+                WindowTinyLFU.left(policy, each)
         asked.is_inside = True
 
     asked.then = change
@@ -308,7 +309,7 @@ def test_wrong_arguments() -> None:
     with pytest.raises(TypeError):
         copy.copy(WindowTinyLFU(figures))
     with pytest.raises(TypeError):
-        WindowTinyLFU(figures).visited(1)  # type: ignore[call-arg, arg-type]
+        WindowTinyLFU(figures).visited(1)  # type: ignore[call-arg]
 
 
 def test_it_tells_its_size() -> None:
@@ -355,14 +356,14 @@ def test_where_an_allocation_fails(cache: Simulated) -> None:
             testcapi.set_nomemory(start, start + 3)
             try:
                 for region in regions:
-                    policy.sealed(region)  # type: ignore[arg-type]
-                    policy.visited(region, 0)  # type: ignore[arg-type]
+                    policy.sealed(region)
+                    policy.visited(region, 0)
                     policy.stored(region.number, 10, 0)
             finally:
                 testcapi.remove_mem_hooks()
         there = [region.number for region in policy.order()]
         assert len(there) == len(set(there))
         for region in regions:
-            policy.left(region)  # type: ignore[arg-type]
+            policy.left(region)
         policy.mended()
         assert not list(policy.order())
