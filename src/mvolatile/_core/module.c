@@ -159,7 +159,7 @@ static bool refuse_another(void) {
 static int run_module(PyObject *module) {
     if (refuse_another() || find_watched() || !(release_name = PyUnicode_InternFromString("release"))) return -1;
     memory_type = (PyTypeObject *)add_type(module, &memory_spec, "Memory");
-    if (!memory_type || PyModule_AddFunctions(module, inner_functions) || PyModule_AddFunctions(module, stored_functions) || PyModule_AddFunctions(module, residence_functions) || add_lookup_types(module) || add_memoized_type(module) || add_listener_type(module) || add_table_types(module) ||
+    if (!memory_type || PyModule_AddFunctions(module, inner_functions) || PyModule_AddFunctions(module, stored_functions) || PyModule_AddFunctions(module, residence_functions) || add_lookup_types(module) || add_memoized_type(module) || add_tinylfu_types(module) || add_listener_type(module) || add_table_types(module) ||
         add_channel_types(module)) return -1;
     watch_count_forks();
     hold_type = (PyTypeObject *)add_type(module, &hold_spec, "Hold");

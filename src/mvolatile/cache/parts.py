@@ -48,7 +48,7 @@ class Figures:
     """What a policy may ask."""
 
     def __init__(self, store: Store, budget: Budget, lookup: Lookup) -> None:
-        self._store, self._budget, self._lookup = store, budget, lookup
+        self._store, self._budget, self.lookup = store, budget, lookup
         self.counts, self.visits, self.lives = lookup.counts, lookup.visits, lookup.lives
         self.filling = store.filling
 
@@ -63,7 +63,7 @@ class Figures:
     @property
     def nbytes(self) -> int:
         """Bytes that they take."""
-        return self._lookup.nbytes
+        return self.lookup.nbytes
 
     @property
     def entries(self) -> int:

@@ -122,7 +122,7 @@ class Reclaimer:
         if budget.allowance is not None or self._unlooked >= min(LOOK, store.nbytes // LOOKS):
             self._unlooked = 0
             for queue in policy.queues():
-                there = (store.regions.get(number) for number in queue)
+                there = (store.regions.get(region.number) for region in queue)
                 oldest = next((region for region in there if region is not None and not region.gone), None)
                 if oldest is not None:
                     store.inspect(oldest)

@@ -168,7 +168,7 @@ class Reclaimer:
         self._met = False
         for queue in self._policy.queues():
             whole = 0
-            segments: list[Any] = list(queue.values())
+            segments: list[Any] = list(queue)
             for segment in segments:
                 gone = 0 if segment.is_resident() else self._drop_lost(segment)
                 lost += gone

@@ -28,13 +28,19 @@ struct found {
 };
 struct found slot_table_read(PyObject *table, uint32_t slot); /* counts a visit */
 
+/* one_value.c */
+struct one_value { /* all are Python's, too, which says when they change: under the cache's lock, but for read_since, of which a reader may lose one */
+    Py_ssize_t number, queue, used, read_since, took;
+};
+int add_one_value_type(PyObject *module);
+struct one_value *one_value_of(PyObject *region); /* NULL where it is another kind of region */
+
 extern PyObject *missing;
 int add_missing(PyObject *module);
 
-/* memoized.c, sketch.c, miniatures.c */
+/* memoized.c, tinylfu.c */
 int add_memoized_type(PyObject *module); /* after lookup.c's */
-int add_sketch_type(PyObject *module);
-int add_miniatures_type(PyObject *module);
+int add_tinylfu_types(PyObject *module); /* and the types of sketch.c and miniatures.c */
 
 /* index.c. Found values are new references; NULL with or without an exception. */
 int add_index_type(PyObject *module);

@@ -353,8 +353,10 @@ static PyType_Spec reader_spec = {
     .slots = reader_slots,
 };
 
+bool is_lookup(PyObject *object) { return Py_TYPE(object) == lookup_type; }
+
 int add_lookup_types(PyObject *module) {
-    if (add_index_type(module) || add_slot_table_type(module) || add_sketch_type(module) || add_miniatures_type(module) || add_missing(module) ||
+    if (add_index_type(module) || add_slot_table_type(module) || add_one_value_type(module) || add_missing(module) ||
         make_passing_names())
         return -1;
     find_carefully = PyUnicode_InternFromString("find_carefully");

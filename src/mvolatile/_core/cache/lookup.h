@@ -40,6 +40,7 @@ typedef struct {
 } ReaderObject;
 
 extern PyTypeObject *reader_type;
+bool is_lookup(PyObject *object);
 PyObject *find(LookupObject *self, PyObject *key); /* a new reference to the value or to `missing` */
 PyObject *take_error(void); /* the exception that is set, with its traceback; a new reference, and none is set any more */
 

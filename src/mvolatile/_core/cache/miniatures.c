@@ -1,11 +1,11 @@
 /* Miniatures: W-TinyLFU value by value on a sample of the keys, once for each of several choices: the share of the window, and what enters the
- * main part. Each request for a sampled key is told to all of them; which has the most hits is asked in mvolatile/cache/eviction/miniature.py.
+ * main part. Each request for a sampled key is told to all of them; which has the most hits is asked in sample.c. Why so:
+ * mvolatile/cache/eviction/miniature.py.
  * In C: in Python it took three times as long as all else that a store in a small cache does. */
-#include "cache/cache.h"
+#include "cache/eviction.h"
 
 #include <string.h>
 
-#define CHOICES 5   /* at most */
 #define RING 512   /* keys in a queue, a power of two */
 #define LARGEST 500 /* entries */
 #define MOST 15
@@ -28,9 +28,8 @@ struct ring {
 };
 
 struct miniature {
-    double share, hits;
-    unsigned stubbornness; /* by how much a candidate must be ahead of the victim, beside one */
-    unsigned enough;       /* or how often it must have been asked for; 0 where they are compared */
+    struct choice choice;
+    double hits;
     struct ring window, main;
 };
 
@@ -86,29 +85,40 @@ static bool rebuild(MiniaturesObject *self, uint64_t below) {
     return true;
 }
 
-static PyObject *miniatures_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
-    (void)kwargs;
-    PyObject *choices;
-    if (!PyArg_ParseTuple(args, "O!", &PyTuple_Type, &choices)) return NULL;
-    Py_ssize_t count = PyTuple_Size(choices);
-    if (count < 1 || count > CHOICES) {
-        PyErr_Format(PyExc_ValueError, "from 1 to %d choices", CHOICES);
-        return NULL;
-    }
-    MiniaturesObject *self = PyObject_New(MiniaturesObject, type);
+PyObject *miniatures_make(const struct choice *choices, unsigned count) {
+    MiniaturesObject *self = PyObject_New(MiniaturesObject, miniatures_type);
     if (!self) return NULL;
     memset((char *)self + sizeof(PyObject), 0, sizeof *self - sizeof(PyObject));
     self->weight = 1;
-    self->choices = (unsigned)count;
-    bool right = rebuild(self, UINT64_MAX);
-    if (!right) PyErr_NoMemory();
-    for (unsigned i = 0; right && i < self->choices; i++) {
-        PyObject *choice = PyTuple_GetItem(choices, (Py_ssize_t)i);
-        right = PyArg_ParseTuple(choice, "dII", &self->all[i].share, &self->all[i].stubbornness, &self->all[i].enough);
-    }
-    if (right) return (PyObject *)self;
+    self->choices = count;
+    for (unsigned i = 0; i < count; i++) self->all[i].choice = choices[i];
+    if (rebuild(self, UINT64_MAX)) return (PyObject *)self;
     Py_DECREF((PyObject *)self);
-    return NULL;
+    return PyErr_NoMemory();
+}
+
+bool choices_told(PyObject *told, struct choice choices[CHOICES], unsigned *count) {
+    Py_ssize_t given = PyTuple_Check(told) ? PyTuple_Size(told) : 0;
+    if (given < 1 || given > CHOICES) {
+        PyErr_Format(PyExc_ValueError, "a tuple of 1 to %d choices", CHOICES);
+        return false;
+    }
+    for (*count = 0; *count < (unsigned)given; ++*count) {
+        struct choice *choice = &choices[*count];
+        PyObject *one = PyTuple_GetItem(told, (Py_ssize_t)*count);
+        if (!PyTuple_Check(one)) PyErr_SetString(PyExc_TypeError, "a choice is (share, stubbornness, enough)");
+        if (!PyTuple_Check(one) || !PyArg_ParseTuple(one, "dII", &choice->share, &choice->stubbornness, &choice->enough)) return false;
+    }
+    return true;
+}
+
+static PyObject *miniatures_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
+    (void)type, (void)kwargs;
+    PyObject *told;
+    struct choice choices[CHOICES];
+    unsigned count;
+    if (!PyArg_ParseTuple(args, "O", &told) || !choices_told(told, choices, &count)) return NULL;
+    return miniatures_make(choices, count);
 }
 
 static void miniatures_dealloc(MiniaturesObject *self) {
@@ -133,29 +143,29 @@ static void pass_main(MiniaturesObject *self, unsigned which, bool may_go) {
 static void pass_one(MiniaturesObject *self, unsigned which, double entries) {
     struct miniature *mini = &self->all[which];
     struct ring *window = &mini->window, *main = &mini->main;
-    double least = mini->share * entries < 1 ? 1 : mini->share * entries;
+    double least = mini->choice.share * entries < 1 ? 1 : mini->choice.share * entries;
     if (!window->count || (window->count < least && main->count)) {
         pass_main(self, which, true);
         return;
     }
     struct known *key = find(self, pop(window));
     if (key->visits[which]) {
-        push(key->visits[which] >= PROVED && mini->share < 1 ? main : window, key->number);
+        push(key->visits[which] >= PROVED && mini->choice.share < 1 ? main : window, key->number);
         key->visits[which] = 0;
         return;
     }
-    if (window->count >= least && mini->share < 1) {
+    if (window->count >= least && mini->choice.share < 1) {
         push(main, key->number);
         return;
     }
-    if (main->count && mini->enough && key->count >= mini->enough) {
+    if (main->count && mini->choice.enough && key->count >= mini->choice.enough) {
         push(main, key->number); /* and by CLOCK another goes */
         return;
     }
     if (main->count) {
         struct known *victim = find(self, main->numbers[main->first]);
         unsigned before = victim->count ? victim->count : 1;
-        if (!mini->enough && key->count > before + victim->visits[which] + mini->stubbornness) {
+        if (!mini->choice.enough && key->count > before + victim->visits[which] + mini->choice.stubbornness) {
             leave(victim, which);
             pop(main);
             push(main, key->number);
@@ -166,7 +176,7 @@ static void pass_one(MiniaturesObject *self, unsigned which, double entries) {
     leave(key, which);
 }
 
-static void request(MiniaturesObject *self, unsigned which, struct known *key, unsigned times, double entries) {
+static void request_of(MiniaturesObject *self, unsigned which, struct known *key, unsigned times, double entries) {
     struct miniature *mini = &self->all[which];
     unsigned before = key->there >> which & 1 ? key->visits[which] : 0;
     if (key->there >> which & 1) {
@@ -181,22 +191,18 @@ static void request(MiniaturesObject *self, unsigned which, struct known *key, u
     key->visits[which] = before < UINT8_MAX ? (uint8_t)before : UINT8_MAX;
 }
 
-static PyObject *miniatures_request(MiniaturesObject *self, PyObject *args) {
-    unsigned long number;
-    unsigned times;
-    double entries;
-    if (!PyArg_ParseTuple(args, "kId", &number, &times, &entries)) return NULL;
-    if (!times) Py_RETURN_NONE;
+static void request(MiniaturesObject *self, uint32_t number, unsigned times, double entries) {
+    if (!times) return;
     if (!(entries < LARGEST)) entries = LARGEST;
     if (entries < 2) entries = 2;
-    if (self->known >= self->room / 2 && !rebuild(self, UINT64_MAX)) Py_RETURN_NONE; /* they decide a little worse */
-    struct known *key = find(self, (uint32_t)number);
+    if (self->known >= self->room / 2 && !rebuild(self, UINT64_MAX)) return; /* they decide a little worse */
+    struct known *key = find(self, number);
     if (!key->taken) {
-        *key = (struct known){.number = (uint32_t)number, .taken = 1};
+        *key = (struct known){.number = number, .taken = 1};
         self->known++;
     }
     key->count = (uint8_t)(key->count + times < MOST ? key->count + times : MOST);
-    for (unsigned i = 0; i < self->choices; i++) request(self, i, key, times, entries);
+    for (unsigned i = 0; i < self->choices; i++) request_of(self, i, key, times, entries);
     self->weight *= 1 + 0.7 / (MEMORY * entries > LEAST_MEMORY ? MEMORY * entries : LEAST_MEMORY);
     if (self->weight > 1e9) {
         for (unsigned i = 0; i < self->choices; i++) self->all[i].hits /= self->weight;
@@ -208,6 +214,20 @@ static PyObject *miniatures_request(MiniaturesObject *self, PyObject *args) {
         for (uint32_t i = 0; i < self->room; i++) self->table[i].count >>= 1;
         (void)rebuild(self, UINT64_MAX);
     }
+}
+
+void miniatures_request(PyObject *miniatures, uint32_t number, unsigned times, double entries) {
+    LOCK(miniatures);
+    request((MiniaturesObject *)miniatures, number, times, entries);
+    UNLOCK();
+}
+
+static PyObject *request_told(PyObject *self, PyObject *args) {
+    unsigned long number;
+    unsigned times;
+    double entries;
+    if (!PyArg_ParseTuple(args, "kId", &number, &times, &entries)) return NULL;
+    miniatures_request(self, (uint32_t)number, times, entries);
     Py_RETURN_NONE;
 }
 
@@ -218,9 +238,9 @@ static void keep_in(struct ring *ring, uint64_t below) {
     }
 }
 
-static PyObject *miniatures_keep(MiniaturesObject *self, PyObject *number) {
-    unsigned long long below = PyLong_AsUnsignedLongLong(number);
-    if (below == (unsigned long long)-1 && PyErr_Occurred()) return NULL;
+void miniatures_keep(PyObject *miniatures, uint64_t below) {
+    MiniaturesObject *self = (MiniaturesObject *)miniatures;
+    LOCK(miniatures);
     for (unsigned i = 0; i < self->choices; i++) {
         keep_in(&self->all[i].window, below);
         keep_in(&self->all[i].main, below);
@@ -228,36 +248,46 @@ static PyObject *miniatures_keep(MiniaturesObject *self, PyObject *number) {
     for (uint32_t i = 0; i < self->room; i++)
         if (self->table[i].taken && self->table[i].number >= below) self->table[i].there = 0;
     (void)rebuild(self, below);
+    UNLOCK();
+}
+
+static PyObject *keep(PyObject *self, PyObject *number) {
+    unsigned long long below = PyLong_AsUnsignedLongLong(number);
+    if (below == (unsigned long long)-1 && PyErr_Occurred()) return NULL;
+    miniatures_keep(self, below);
     Py_RETURN_NONE;
 }
 
-static PyObject *miniatures_hits(MiniaturesObject *self, PyObject *unused) {
-    (void)unused;
-    PyObject *hits = PyTuple_New((Py_ssize_t)self->choices);
-    for (unsigned i = 0; hits && i < self->choices; i++) {
-        PyObject *of_one = PyFloat_FromDouble(self->all[i].hits / self->weight);
-        if (!of_one || PyTuple_SetItem(hits, (Py_ssize_t)i, of_one)) Py_CLEAR(hits);
-    }
-    return hits;
+void miniatures_hits(PyObject *miniatures, double hits[CHOICES]) {
+    MiniaturesObject *self = (MiniaturesObject *)miniatures;
+    LOCK(miniatures);
+    for (unsigned i = 0; i < self->choices; i++) hits[i] = self->all[i].hits / self->weight;
+    UNLOCK();
 }
 
-#define LOCKED(method)                                                             \
-    static PyObject *method##_locked(MiniaturesObject *self, PyObject *argument) { \
-        PyObject *result;                                                          \
-        LOCK(self);                                                                \
-        result = method(self, argument);                                           \
-        UNLOCK();                                                                  \
-        return result;                                                             \
+size_t miniatures_nbytes(PyObject *miniatures) {
+    MiniaturesObject *self = (MiniaturesObject *)miniatures;
+    return sizeof *self + self->room * sizeof *self->table;
+}
+
+static PyObject *hits(PyObject *self, PyObject *unused) {
+    (void)unused;
+    double all[CHOICES];
+    Py_ssize_t count = (Py_ssize_t)((MiniaturesObject *)self)->choices;
+    miniatures_hits(self, all);
+    PyObject *told = PyTuple_New(count);
+    for (Py_ssize_t i = 0; told && i < count; i++) {
+        PyObject *of_one = PyFloat_FromDouble(all[i]);
+        if (!of_one || PyTuple_SetItem(told, i, of_one)) Py_CLEAR(told);
     }
-LOCKED(miniatures_request)
-LOCKED(miniatures_keep)
-LOCKED(miniatures_hits)
+    return told;
+}
 
 static PyMethodDef miniatures_methods[] = {
-    {"request", (PyCFunction)miniatures_request_locked, METH_VARARGS,
+    {"request", request_told, METH_VARARGS,
      "request($self, number, times, entries, /)\n--\n\nA key was asked for so often running; caches of so many entries (at most 500) are simulated."},
-    {"keep", (PyCFunction)miniatures_keep_locked, METH_O, "keep($self, below, /)\n--\n\nOnly keys of smaller numbers are sampled from now on."},
-    {"hits", (PyCFunction)miniatures_hits_locked, METH_NOARGS, "hits($self, /)\n--\n\nOf each, the later ones counting more."},
+    {"keep", keep, METH_O, "keep($self, below, /)\n--\n\nOnly keys of smaller numbers are sampled from now on."},
+    {"hits", hits, METH_NOARGS, "hits($self, /)\n--\n\nOf each, the later ones counting more."},
     {NULL, NULL, 0, NULL},
 };
 static PyType_Slot miniatures_slots[] = {

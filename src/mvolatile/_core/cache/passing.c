@@ -2,13 +2,13 @@
  * entered. They are methods of Lookup, called under the cache's lock. In Python each is several calls, and a store in a full cache some fifty. */
 #include "cache/lookup.h"
 
-static PyObject *keys_name, *number_name, *table_name, *emptied_name, *emptied_overhead_name, *visits_name, *read_since_name;
+static PyObject *keys_name, *number_name, *table_name, *emptied_name, *emptied_overhead_name, *visits_name;
 
 int make_passing_names(void) {
     struct {
         PyObject **name;
         const char *text;
-    } all[] = {{&keys_name, "keys"}, {&number_name, "number"}, {&table_name, "table"}, {&emptied_name, "emptied"}, {&emptied_overhead_name, "emptied_overhead"}, {&visits_name, "visits"}, {&read_since_name, "read_since"}};
+    } all[] = {{&keys_name, "keys"}, {&number_name, "number"}, {&table_name, "table"}, {&emptied_name, "emptied"}, {&emptied_overhead_name, "emptied_overhead"}, {&visits_name, "visits"}};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         if (!(*all[i].name = PyUnicode_InternFromString(all[i].text))) return -1;
     return 0;
@@ -43,9 +43,14 @@ static PyObject *key_of(PyObject *region, Py_ssize_t slot) {
     return key;
 }
 
+static Py_ssize_t region_number(PyObject *region) {
+    struct one_value *value = one_value_of(region);
+    return value ? value->number : number_of(region, number_name);
+}
+
 PyObject *lookup_lives(LookupObject *self, PyObject *const *args, Py_ssize_t count) {
     Py_ssize_t slot, number;
-    if (!region_and_slot(args, count, &slot) || (number = number_of(args[0], number_name)) < 0) return NULL;
+    if (!region_and_slot(args, count, &slot) || (number = region_number(args[0])) < 0) return NULL;
     PyObject *key = key_of(args[0], slot);
     if (!key) return NULL;
     PyObject *locator = find_in_index(self->index, key);
@@ -70,7 +75,8 @@ PyObject *lookup_visits(LookupObject *self, PyObject *key) {
         visits = slot ? PyObject_CallMethodObjArgs(table, visits_name, slot, NULL) : NULL;
         Py_XDECREF(slot);
     } else {
-        visits = PyObject_GetAttr(table, read_since_name); /* of a large value, which has no slots */
+        struct one_value *value = one_value_of(table); /* of a large value, which has no slots */
+        visits = value ? PyLong_FromSsize_t(value->read_since) : Py_NewRef(Py_None);
     }
     Py_DECREF(table);
     return visits;

@@ -1,7 +1,7 @@
 /* Sketch: about how often each of many keys was asked for lately (count-min with conservative update, after TinyLFU: Einziger, Friedman and
  * Manes, 2017). Three counters of four bits a key, of which the least is right or too large. In C: three counters of half a byte took 2 us in
  * Python, as much as all else that a store does. */
-#include "cache/cache.h"
+#include "cache/eviction.h"
 
 #include <string.h>
 
@@ -26,11 +26,8 @@ static uint64_t counters_for(uint64_t entries) {
                                                         : UINT32_MAX - 1;
 }
 
-static PyObject *sketch_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
-    (void)kwargs;
-    unsigned long long entries;
-    if (!PyArg_ParseTuple(args, "K", &entries)) return NULL;
-    SketchObject *self = PyObject_New(SketchObject, type);
+PyObject *sketch_make(uint64_t entries) {
+    SketchObject *self = PyObject_New(SketchObject, sketch_type);
     if (!self) return NULL;
     self->entries = entries;
     self->counters = counters_for(entries);
@@ -39,6 +36,12 @@ static PyObject *sketch_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
     if (self->bytes) return (PyObject *)self;
     Py_DECREF((PyObject *)self);
     return PyErr_NoMemory();
+}
+
+static PyObject *sketch_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
+    (void)type, (void)kwargs;
+    unsigned long long entries;
+    return PyArg_ParseTuple(args, "K", &entries) ? sketch_make(entries) : NULL;
 }
 
 static void sketch_dealloc(SketchObject *self) {
@@ -74,39 +77,55 @@ static void halve(SketchObject *self) {
     self->counted /= 2;
 }
 
-static PyObject *sketch_add(SketchObject *self, PyObject *const *args, Py_ssize_t given) {
-    if (given < 1 || given > 2) {
-        PyErr_SetString(PyExc_TypeError, "add(hash, times=1, /)");
-        return NULL;
-    }
-    Py_ssize_t hash = PyLong_AsSsize_t(args[0]), times = given > 1 ? PyLong_AsSsize_t(args[1]) : 1;
-    if (PyErr_Occurred()) return NULL;
+unsigned sketch_count(PyObject *sketch, Py_hash_t hash, Py_ssize_t times) {
+    SketchObject *self = (SketchObject *)sketch;
     uint64_t at[ROWS];
-    unsigned count = find(self, hash, at);
+    unsigned count;
+    LOCK(sketch);
+    count = find(self, hash, at);
     if (times > 0) {
         count = times < MOST - (Py_ssize_t)count ? count + (unsigned)times : MOST;
         for (int row = 0; row < ROWS; row++) raise_counter(self->bytes, at[row], count);
         self->counted += (uint64_t)(times < MOST ? times : MOST);
         if (self->counted >= PERIOD * (self->entries ? self->entries : 1)) halve(self);
     }
-    return PyLong_FromUnsignedLong(count);
+    UNLOCK();
+    return count;
 }
 
-static PyObject *sketch_estimate(SketchObject *self, PyObject *number) {
-    Py_ssize_t hash = PyLong_AsSsize_t(number);
-    if (hash == -1 && PyErr_Occurred()) return NULL;
+unsigned sketch_estimate(PyObject *sketch, Py_hash_t hash) {
     uint64_t at[ROWS];
-    return PyLong_FromUnsignedLong(find(self, hash, at));
+    unsigned count;
+    LOCK(sketch);
+    count = find((SketchObject *)sketch, hash, at);
+    UNLOCK();
+    return count;
+}
+
+uint64_t sketch_entries(PyObject *sketch) { return ((SketchObject *)sketch)->entries; }
+
+size_t sketch_nbytes(PyObject *sketch) { return ((SketchObject *)sketch)->counters / 2; }
+
+static PyObject *add(PyObject *self, PyObject *const *args, Py_ssize_t given) {
+    if (given < 1 || given > 2) {
+        PyErr_SetString(PyExc_TypeError, "add(hash, times=1, /)");
+        return NULL;
+    }
+    Py_ssize_t hash = PyLong_AsSsize_t(args[0]), times = given > 1 ? PyLong_AsSsize_t(args[1]) : 1;
+    return PyErr_Occurred() ? NULL : PyLong_FromUnsignedLong(sketch_count(self, hash, times));
+}
+
+static PyObject *estimate(PyObject *self, PyObject *number) {
+    Py_ssize_t hash = PyLong_AsSsize_t(number);
+    return hash == -1 && PyErr_Occurred() ? NULL : PyLong_FromUnsignedLong(sketch_estimate(self, hash));
 }
 
 /* A counter's place is a share of the whole, so each new one has the larger of those that lay where it lies. */
-static PyObject *sketch_resize(SketchObject *self, PyObject *number) {
-    unsigned long long entries = PyLong_AsUnsignedLongLong(number);
-    if (entries == (unsigned long long)-1 && PyErr_Occurred()) return NULL;
+static bool move_to(SketchObject *self, uint64_t entries) {
     uint64_t before = self->counters, after = counters_for(entries);
     if (after != before) {
         uint8_t *bytes = PyMem_Calloc(after / 2, 1);
-        if (!bytes) return PyErr_NoMemory();
+        if (!bytes) return false;
         for (uint64_t to = 0; to < after; to++)
             for (uint64_t from = to * before / after; from * after < (to + 1) * before; from++)
                 raise_counter(bytes, to, get_counter(self->bytes, from));
@@ -115,12 +134,26 @@ static PyObject *sketch_resize(SketchObject *self, PyObject *number) {
         self->counters = after;
     }
     self->entries = entries;
-    Py_RETURN_NONE;
+    return true;
+}
+
+bool sketch_resize(PyObject *sketch, uint64_t entries) {
+    bool well;
+    LOCK(sketch);
+    well = move_to((SketchObject *)sketch, entries);
+    UNLOCK();
+    return well;
+}
+
+static PyObject *resize(PyObject *self, PyObject *number) {
+    unsigned long long entries = PyLong_AsUnsignedLongLong(number);
+    if (entries == (unsigned long long)-1 && PyErr_Occurred()) return NULL;
+    return sketch_resize(self, entries) ? Py_NewRef(Py_None) : PyErr_NoMemory();
 }
 
 static PyObject *get_nbytes(SketchObject *self, void *unused) {
     (void)unused;
-    return PyLong_FromUnsignedLongLong(self->counters / 2);
+    return PyLong_FromSize_t(sketch_nbytes((PyObject *)self));
 }
 
 static PyObject *get_entries(SketchObject *self, void *unused) {
@@ -128,32 +161,12 @@ static PyObject *get_entries(SketchObject *self, void *unused) {
     return PyLong_FromUnsignedLongLong(self->entries);
 }
 
-#define LOCKED(method)                                                         \
-    static PyObject *method##_locked(SketchObject *self, PyObject *argument) { \
-        PyObject *result;                                                      \
-        LOCK(self);                                                            \
-        result = method(self, argument);                                       \
-        UNLOCK();                                                              \
-        return result;                                                         \
-    }
-
-static PyObject *sketch_add_locked(SketchObject *self, PyObject *const *args, Py_ssize_t given) {
-    PyObject *result;
-    LOCK(self);
-    result = sketch_add(self, args, given);
-    UNLOCK();
-    return result;
-}
-
-LOCKED(sketch_estimate)
-LOCKED(sketch_resize)
-
 static PyMethodDef sketch_methods[] = {
-    {"add", (PyCFunction)(void (*)(void))sketch_add_locked, METH_FASTCALL,
+    {"add", (PyCFunction)(void (*)(void))add, METH_FASTCALL,
      "add($self, hash, times=1, /)\n--\n\nCount a key so often more. The estimate, which stops at 15."},
-    {"estimate", (PyCFunction)sketch_estimate_locked, METH_O,
+    {"estimate", estimate, METH_O,
      "estimate($self, hash, /)\n--\n\nAbout how often: never less, but for halving; more where keys share their counters."},
-    {"resize", (PyCFunction)sketch_resize_locked, METH_O, "resize($self, entries, /)\n--\n\nFor a cache of so many; what was counted stays."},
+    {"resize", resize, METH_O, "resize($self, entries, /)\n--\n\nFor a cache of so many; what was counted stays."},
     {NULL, NULL, 0, NULL},
 };
 static PyGetSetDef sketch_attributes[] = {
@@ -176,32 +189,7 @@ static PyType_Spec sketch_spec = {
     .slots = sketch_slots,
 };
 
-/* The hash of a key; any, where its __hash__ fails now: it is looked up in vain anyway. */
-static PyObject *hash_of(PyObject *module, PyObject *key) {
-    (void)module;
-    Py_hash_t hash = PyObject_Hash(key);
-    if (hash == -1 && PyErr_Occurred() && !only_the_keys_fault()) return NULL;
-    return PyLong_FromSsize_t(hash == -1 ? 0 : hash);
-}
-
-/* Of 32 bits. */
-static PyObject *sample_number(PyObject *module, PyObject *number) {
-    (void)module;
-    Py_ssize_t hash = PyLong_AsSsize_t(number);
-    if (hash == -1 && PyErr_Occurred()) return NULL;
-    uint64_t mixed = (uint64_t)hash * 0x9E3779B97F4A7C15u >> 20; /* small integers are their own hashes */
-    return PyLong_FromUnsignedLong((uint32_t)(mixed * 0x85EBCA6Bu >> 12));
-}
-
-static PyMethodDef functions[] = {
-    {"hash_of", hash_of, METH_O, "hash_of($module, key, /)\n--\n\nIts hash; 0 where that fails now."},
-    {"sample_number", sample_number, METH_O,
-     "sample_number($module, hash, /)\n--\n\nA number below 2 ** 32 that stands for a key where keys are sampled."},
-    {NULL, NULL, 0, NULL},
-};
-
 int add_sketch_type(PyObject *module) {
-    if (PyModule_AddFunctions(module, functions)) return -1;
     sketch_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &sketch_spec, NULL);
     return !sketch_type || PyModule_AddObjectRef(module, "Sketch", (PyObject *)sketch_type) ? -1 : 0;
 }

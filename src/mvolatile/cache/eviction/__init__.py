@@ -3,10 +3,11 @@
 The map::
 
     policy.py      the interface          evictor.py     carries a policy out on a store
-    tinylfu.py     W-TinyLFU              miniature.py   how large its window is to be
+    tinylfu.py     W-TinyLFU              miniature.py   how large its window may be
     sieve.py       SIEVE                  clock.py       CLOCK
     simulated.py   a policy on numbers alone
-    worth.py       what values are worth
+
+What W-TinyLFU decides for each value is in C: `_core/cache/tinylfu.c`, and the files that `eviction.h` names.
 """
 
 from __future__ import annotations

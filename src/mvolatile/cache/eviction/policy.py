@@ -22,7 +22,8 @@ The contract:
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from ..queues import FRESH, KEPT
@@ -138,11 +139,11 @@ class Policy:
 
     # ---- told
 
-    def stored(self, key: Hashable, nbytes: int, cost: int) -> int:
+    def stored(self, key: Hashable, nbytes: int, cost: int, /) -> int:
         """A value is about to be stored; `cost` is the class of what it took, 0 if nobody knows. In which queue?"""
         return FRESH
 
-    def wanted(self, key: Hashable) -> int:
+    def wanted(self, key: Hashable, /) -> int:
         """A value might be stored, or not: how often its key was asked for lately, about. Called without the lock."""
         return 0
 
@@ -150,12 +151,12 @@ class Policy:
         """So many bytes may be stored without asking `stored`, into `FRESH`."""
         return float("inf")
 
-    def sealed(self, region: Region) -> None:
+    def sealed(self, region: Region, /) -> None:
         """A region is full, or a large value stored, or to stay: it has its place in order from now on."""
         self.left(region)
         self._queues[0][region.number] = region
 
-    def left(self, region: Region) -> None:
+    def left(self, region: Region, /) -> None:
         """A region is no more."""
         for queue in self._queues:
             queue.pop(region.number, None)
@@ -171,14 +172,16 @@ class Policy:
         """
         return next(iter(self._queues[0].values()), None)
 
-    def visited(self, region: Region, slot: int) -> Stay | None:
+    def visited(self, region: Region, slot: int, /) -> Stay | None:
         """The evictor passes over a value that lives: it stays, or with None it goes."""
         return None
 
-    def queues(self) -> list[Queue]:
-        """All regions in order, the oldest of each queue first: those the kernel takes first, as far as is known."""
-        return self._queues
+    def queues(self) -> Sequence[Iterable[Region]]:
+        """All regions in order, the oldest of each queue first: those the kernel takes first, as far as is known. To be
+        gone through once, while nothing is told.
+        """
+        return [queue.values() for queue in self._queues]
 
     def order(self) -> Iterator[Region]:
         """All regions, those first that have been there longest."""
-        return (region for queue in self.queues() for region in queue.values())
+        return chain.from_iterable(self.queues())

@@ -6,6 +6,7 @@ from collections.abc import Callable, Hashable
 from time import monotonic
 from typing import Any
 
+from ..._core import OneValue
 from ...errors import Purged
 from ...memory import VolatileMemory, whole_hold
 from .overhead import OWN_MEMORY, of_entry
@@ -24,23 +25,18 @@ def read_held(memory: VolatileMemory, nbytes: int) -> Any:
     return whole_hold(memory)
 
 
-class LargeValue:
+class LargeValue(OneValue):
     """`memory` has the bytes already. `reader` makes of it what `read` answers. `expires` is its owner's."""
 
     __slots__ = (
-        "_cost",
         "_reader",
         "expires",
         "gone",
         "keys",
         "kind",
         "memory",
-        "number",
         "overhead",
-        "queue",
-        "read_since",
         "since",
-        "used",
     )
 
     dead = emptied = emptied_overhead = passed = 0
@@ -70,8 +66,7 @@ class LargeValue:
         self.expires = expires
         self.gone = False
         self._reader = reader
-        self.read_since = 0
-        self._cost = cost
+        self.took = cost
 
     def read(self, slot: int) -> Any:
         """What `reader` makes of it; `Purged` if any of it was lost."""
@@ -88,29 +83,9 @@ class LargeValue:
         """What stands for it among the slot tables."""
         return self
 
-    def visits(self, slot: int) -> int:
-        """How often it was read since it was stored, or since the evictor passed."""
-        return self.read_since
-
-    def cost(self, slot: int) -> int:
-        """The class of what it took to make."""
-        return self._cost
-
     def usual_cost(self) -> float:
         """The class, too."""
-        return self._cost
-
-    def visit(self, slot: int) -> None:
-        """It was read."""
-        self.read_since += 1
-
-    def stay(self, queue: int, visits: int) -> None:
-        """The evictor passed, and left it."""
-        self.queue, self.read_since = queue, visits
-
-    def size(self, slot: int) -> int:
-        """Its bytes."""
-        return self.used
+        return self.took
 
     def seal(self) -> None:
         """It is volatile already."""
