@@ -15,7 +15,7 @@ import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from functools import lru_cache
-from typing import Any, Literal, NoReturn, TypeAlias, overload
+from typing import Any, Literal, NoReturn, TypeAlias
 
 from . import _core
 from ._core import Hold, Memory, Pin
@@ -30,6 +30,7 @@ OnPurge: TypeAlias = Literal["raise", "zero"] | Rebuild
 
 _live: set[weakref.ref[VolatileMemory]] = set()
 """A `WeakSet` would run Python code for each that comes and goes, which a store of a large value pays for."""
+_forget = _live.discard
 
 
 class _Rebuilding:
@@ -62,28 +63,29 @@ def _printable(name: str) -> str:
     return "".join(c if c.isascii() and c.isprintable() and c not in "[]\\$`" else "_" for c in name)[:60]
 
 
-@overload
-def stored_memory(parts: list[Any], name: str, *, dump: bool, inherit: bool) -> VolatileMemory: ...
-@overload
-def stored_memory(
-    parts: list[Any], name: str, *, dump: bool, inherit: bool, kept: bool
-) -> VolatileMemory | None: ...
-def stored_memory(
-    parts: list[Any], name: str, *, dump: bool, inherit: bool, kept: bool = False
-) -> VolatileMemory | None:
+def stored_memory(parts: list[Any], name: str, *, dump: bool, inherit: bool) -> VolatileMemory:
     """A memory that holds the bytes of `parts`, contiguous buffers, one after another, and is volatile in a moment.
 
-    It may be one that `close_and_keep` closed before: nobody sees what that held. `kept`: only such a one, which takes
-    nothing that was not taken; None if there is none.
+    It may be one that `close_and_keep` closed before: nobody sees what that held.
     """
-    if not kept:  # of others, with which it was told
-        warn_if_unsupported()
-    before_more(len(parts[0]) if len(parts) == 1 else sum(map(len, parts)))
+    warn_if_unsupported()
+    memory = stored_in_kept(parts, sum(map(len, parts)), name, dump, inherit, False)
+    assert memory is not None
+    return memory
+
+
+def stored_in_kept(
+    parts: list[Any], nbytes: int, name: str, dump: bool, inherit: bool, kept: bool = True
+) -> VolatileMemory | None:
+    """The same, `nbytes` in all, in memory that `close_and_keep` closed: it takes nothing that was not taken. None if
+    there is none.
+    """
+    before_more(nbytes)
     memory = VolatileMemory.__new__(VolatileMemory)
     memory._begin("raise")  # noqa: SLF001 - of this module
     if not _core.open_stored(memory, parts, dump, inherit, name, _printable(name), kept):
         return None
-    _live.add(weakref.ref(memory, _live.discard))
+    _live.add(weakref.ref(memory, _forget))
     return memory
 
 
@@ -148,7 +150,7 @@ class VolatileMemory(Memory):
         before_more(nbytes)
         self._begin(_checked(fill))
         _core.open_memory(self, nbytes, huge, dump, inherit, name, _label(name))
-        _live.add(weakref.ref(self, _live.discard))
+        _live.add(weakref.ref(self, _forget))
 
     def _begin(self, fill: OnPurge) -> None:
         self._fill: OnPurge = fill

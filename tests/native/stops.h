@@ -161,7 +161,7 @@ static bool waits(struct task *task) {
 /* ---- the system layer, with the stops --------------------------------------------------------------------------------------------- */
 
 static int (*populate_instead)(char *, size_t); /* one call */
-static void (*before_a_scan)(void), (*once_scanned)(void); /* one call each */
+static void (*before_a_scan)(void), (*once_scanned)(void), (*once_freed)(void); /* one call each */
 
 int scripted_populate_write(char *base, size_t len) {
     pass(POPULATE, BEFORE);
@@ -199,6 +199,7 @@ int scripted_scan(enum os_class class, uintptr_t start, uintptr_t end, os_found 
 int scripted_free_lazily(char *base, size_t len) {
     pass(FREE, BEFORE);
     int err = os_free_lazily(base, len);
+    call_once(&once_freed);
     pass(FREE, AFTER);
     return err;
 }

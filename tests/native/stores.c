@@ -1,10 +1,11 @@
 /* Bad schedules of stores in memory that another value had, forced as those of schedules.c.
  *
  * usage: as of schedules */
+#include "protocol/linger.h"
 #include "stamped.h"
 
 /* The parts end within pages, as those of a pickle do. */
-static struct range *open_stored(int version) {
+static struct range *open_any(int version) {
     struct range *range;
     size_t len = pages * os_page_size, cut = len / 3 + 5;
     char *bytes = malloc(len);
@@ -12,6 +13,11 @@ static struct range *open_stored(int version) {
     struct part parts[] = {{bytes, 0}, {bytes, cut}, {bytes + cut, 7}, {bytes + cut + 7, len - cut - 7}};
     CHECK(!range_open_stored(parts, 4, true, RANGE_DUMP, "stored", false, &range));
     free(bytes);
+    return range;
+}
+
+static struct range *open_stored(int version) {
+    struct range *range = open_any(version);
     CHECK(range->marked && !range->refusal);
     return range;
 }
@@ -77,12 +83,44 @@ static void kept_over_a_fork(void) {
     end_and_close(range);
 }
 
+static void nobody_marks(void *unused) { (void)unused; }
+
+/* A thread that has the signal blocked gets memory that lingered, of which nothing can go. It is marked there and then, and goes at once: to read it, so
+ * that it is young, would kill. Memory that is marked is for others. */
+static void stored_with_the_signal_blocked(void) {
+    linger_worked_by(nobody_marks);
+    linger_allow((size_t)1 << 30);
+    close_and_keep(open_any(0)); /* a large one is watched from its first mark on */
+    struct range *range = open_any(0);
+    CHECK(range->lingers);
+    kept = range->base;
+    close_and_keep(range);
+    sigset_t mask;
+    sigemptyset(&mask);
+    sigaddset(&mask, SIGBUS);
+    CHECK(!pthread_sigmask(SIG_BLOCK, &mask, NULL));
+    linger_allow(0);
+    once_freed = purge_some_kept;
+    range = open_stored(1);
+    CHECK(range->base == kept && !once_freed);
+    CHECK(!range_survey(range) && page_lost(range, 3) && page_lost(range, 4) && !page_lost(range, 2) && !page_lost(range, 5));
+    close_and_keep(range);
+    struct range *next = open_stored(2);
+    CHECK(next->base != kept);
+    end_and_close(next);
+    CHECK(!pthread_sigmask(SIG_UNBLOCK, &mask, NULL));
+    range = open_stored(3);
+    CHECK(range->base == kept);
+    end_and_close(range);
+}
+
 /* ---- main ------------------------------------------------------------------------------------------------------------------------- */
 
 static const struct schedule schedules[] = {
     SCHEDULE(stored_while_reclaim_works),
     SCHEDULE(kept_while_a_peek_lives),
     SCHEDULE(kept_over_a_fork),
+    SCHEDULE(stored_with_the_signal_blocked),
 };
 
 int main(int count, char **arguments) { return run_schedule(schedules, sizeof schedules / sizeof *schedules, count, arguments); }

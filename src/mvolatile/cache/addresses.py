@@ -14,11 +14,12 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from .._core import give_back_kept
 from ..errors import NoRoomError
 from ..kernel.room import address_room
-from ..memory import VolatileMemory, stored_memory
+from ..memory import VolatileMemory, stored_in_kept, stored_memory
 from .values import Encoded, one_after_another, write_parts
 
 __all__ = ["AddressSpace", "OutOfMemoryError", "for_want_of_room", "resident_bytes"]
@@ -52,6 +53,7 @@ class AddressSpace:
     def __init__(self, name: str, *, dump: bool, inherit: bool) -> None:
         self._new = partial(VolatileMemory, name=name, dump=dump, inherit=inherit)
         self._stored = partial(stored_memory, name=name, dump=dump, inherit=inherit)
+        self._kind = name, dump, inherit
         self._least = 0  # seen since there was enough
         self.shrinking = False  # the program takes what should be its own: somebody is to give up some
 
@@ -59,19 +61,21 @@ class AddressSpace:
         """A new memory; `OutOfMemoryError` where there is no room for it."""
         return self._take(nbytes, partial(self._new, nbytes))
 
-    def store_in_kept(self, encoded: Encoded) -> VolatileMemory | None:
-        """As `store`, in memory of a value that left; None where there is none, or none can be had."""
-        parts = one_after_another(encoded.parts)
-        if parts is None:
+    def store_in_kept(self, parts: list[Any], nbytes: int) -> VolatileMemory | None:
+        """A memory with `parts` in it, `nbytes` in all, that a value had which left; None where there is none, or none
+        can be had.
+        """
+        buffers = one_after_another(parts)
+        if buffers is None:
             return None
         try:
-            return self._stored(parts, kept=True)
+            return stored_in_kept(buffers, nbytes, *self._kind)
         except (MemoryError, OSError):  # told, and something done about it, by who stores it otherwise
             return None
 
     def store(self, encoded: Encoded) -> VolatileMemory:
         """A memory with a value in it, volatile already; errors as above."""
-        kept = self.store_in_kept(encoded)
+        kept = self.store_in_kept(encoded.parts, encoded.nbytes)
         if kept is not None:
             return kept
         parts = one_after_another(encoded.parts)

@@ -77,7 +77,7 @@ class Entering:
             is_full = budget.excess(nbytes) > 0 or budget.is_full(len(store.index))
             if not is_full or parts.residence.is_bounded:  # fresh memory is not filled under the lock
                 return False
-            return self._put_large_in_full(key, Encoded(kind, [data], nbytes))
+            return self._put_large_in_full(key, kind, data)
         queue = reclaimer.make_room(nbytes, key)
         if bounded:
             reclaimer.make_place(key)
@@ -91,27 +91,28 @@ class Entering:
             parts.arm()
         return True
 
-    def _put_large_in_full(self, key: Any, encoded: Encoded) -> bool:
+    def _put_large_in_full(self, key: Any, kind: int, data: bytes) -> bool:
         """The memory is that of a value that left, nearly always. Where it is not, and the copy would take long, room
         is made, and the rest is for the long way.
         """
-        reclaimer, addresses, nbytes = self._reclaimer, self._parts.addresses, encoded.nbytes
-        queue = reclaimer.make_room(nbytes, key)
-        memory = addresses.store_in_kept(encoded)
+        reclaimer, addresses, store, nbytes = self._reclaimer, self._parts.addresses, self._store, len(data)
+        queue = reclaimer.policy.stored(key, nbytes, UNKNOWN)
+        reclaimer.fit(nbytes, key)
+        memory = addresses.store_in_kept([data], nbytes)
         while memory is None:
             if nbytes >= AT_ONCE:
                 self._room_made = hash(key), nbytes, queue
                 return False
             try:
-                memory = addresses.store(encoded)
+                memory = addresses.store(Encoded(kind, [data], nbytes))
             except OutOfMemoryError:
                 if not reclaimer.give_up(nbytes):
                     raise  # what was changed is mended, and the long way gone
-        value = self._large(key, encoded, memory, queue, None, UNKNOWN)
-        if value is None:
+        if _core.refusal(memory) == errno.ENOMEM:
             raise OutOfMemoryError
+        reader = read_bytes if kind == BYTES else read_held
         reclaimer.make_place(key)
-        self._store.put_large(value)
+        store.put_large(LargeValue(store.next_number(), key, kind, nbytes, memory, reader, queue))
         reclaimer.tidy()
         return True
 
@@ -133,7 +134,7 @@ class Entering:
             return STORED
         reclaimer = self._reclaimer
         queue = reclaimer.make_room(encoded.nbytes, key, cost)
-        memory = self._parts.addresses.store_in_kept(encoded)
+        memory = self._parts.addresses.store_in_kept(encoded.parts, encoded.nbytes)
         value = None if memory is None else self._large(key, encoded, memory, queue, expires, cost)
         if value is None:
             return queue
@@ -141,7 +142,8 @@ class Entering:
         self._store.put_large(value)
         self._parts.residence.keep_own()
         reclaimer.tidy()
-        self._arm_if_full(encoded.nbytes)
+        if call is None and not cost:  # as those may be that go by one call
+            self._arm_if_full(encoded.nbytes)
         return STORED
 
     def _arm_if_full(self, nbytes: int) -> None:

@@ -27,16 +27,16 @@ def _alignment(nbytes: int) -> int:
 
 def framed(meta: bytes, bulk: Sequence[Any], own: Sequence[bool] = ()) -> tuple[list[Any], int]:
     """The parts, one after another, and what all of them take."""
-    sizes = [len(meta), *(part.nbytes if hasattr(part, "nbytes") else len(part) for part in bulk)]
+    sizes = [part.nbytes if hasattr(part, "nbytes") else len(part) for part in bulk]
     told = sizes
     if True in own:
-        told = [len(meta), *(size | OWN if its else size for size, its in zip(sizes[1:], own, strict=True))]
-    head = struct.pack(f"<{1 + len(told)}Q", 2 * len(told) + 1, *told)
+        told = [size | OWN if its else size for size, its in zip(sizes, own, strict=True)]
+    head = struct.pack(f"<{2 + len(told)}Q", 2 * len(told) + 3, len(meta), *told)
     parts: list[Any] = [head, meta]
     at = len(head) + len(meta)
-    for part, size in zip(bulk, sizes[1:], strict=True):
+    for part, size in zip(bulk, sizes, strict=True):
         padding = -at % _alignment(size)
-        parts += [bytes(padding), part]
+        parts += bytes(padding), part
         at += padding + size
     return parts, at
 

@@ -46,22 +46,27 @@ class Keeping:
     def sealed(self, region: Region) -> None:
         """A region was filled."""
         if cost := region.usual_cost():
-            worth = cost / STEPS - log2(max(1, region.used) / len(region.keys))
-            self._cost += self._part * (cost - self._cost)
-            self._worth += self._part * (worth - self._worth)
-            self._part = max(MEMORY, self._part / (1 + self._part))
-            if worth > self._worth + MORE_THAN_USUAL:
-                self._dear[region.number] = region
-                self._read(region)
-            self._store.dear = round(self._cost) + APART if self._store.gives_way else NO_CLASS
-        self._filled += region.used
-        if self._filled >= PACE:
-            self.read_again(self._filled)
-            self._filled = 0
+            self._weigh(region, cost)
+        if self._dear:
+            self._filled += region.used
+            if self._filled >= PACE:
+                self.read_again(self._filled)
+                self._filled = 0
+
+    def _weigh(self, region: Region, cost: float) -> None:
+        worth = cost / STEPS - log2(max(1, region.used) / len(region.keys))
+        self._cost += self._part * (cost - self._cost)
+        self._worth += self._part * (worth - self._worth)
+        self._part = max(MEMORY, self._part / (1 + self._part))
+        if worth > self._worth + MORE_THAN_USUAL:
+            self._dear[region.number] = region
+            self._read(region)
+        self._store.dear = round(self._cost) + APART if self._store.gives_way else NO_CLASS
 
     def left(self, region: Region) -> None:
         """It is no more."""
-        self._dear.pop(region.number, None)
+        if self._dear:
+            self._dear.pop(region.number, None)
 
     def read_again(self, nbytes: int = MOST) -> None:
         """So many bytes of what is dear, in turn."""

@@ -38,11 +38,12 @@ class Reclaimer:
     ) -> None:
         self._store = store
         self._budget = budget
-        self._evictor = evictor
+        self._evictor, self.policy = evictor, evictor.policy
         self._expirer = expirer
         self._addresses = addresses
         self.residence = residence
-        self._unlooked = 0  # bytes, since the oldest regions were last asked about
+        self._unlooked = self._overhead = 0  # bytes filled since the oldest regions were last asked about
+        self._look = 0.0  # after so many
         self.is_tight = False
         """Whether something had to go for what was stored last."""
         self.given_up = 0
@@ -54,7 +55,7 @@ class Reclaimer:
 
     def make_room(self, nbytes: int, key: Hashable, cost: int = UNKNOWN) -> int:
         """A value is to be stored: give up others until it fits. Answers its queue."""
-        queue = self._evictor.policy.stored(key, nbytes, cost)
+        queue = self.policy.stored(key, nbytes, cost)
         self.fit(nbytes, key)
         self.is_tight |= self.residence.fit(nbytes)
         return queue
@@ -115,28 +116,40 @@ class Reclaimer:
 
     def _sealed(self, region: Region) -> None:
         """A region was filled: look whether the kernel took old ones, and adapt."""
-        store, budget, policy = self._store, self._budget, self._evictor.policy
-        policy.sealed(region)
+        self.policy.sealed(region)
         self._keeping.sealed(region)
         self._unlooked += region.used
-        if budget.allowance is not None or self._unlooked >= min(LOOK, store.nbytes // LOOKS):
-            self._unlooked = 0
-            for queue in policy.queues():
-                there = (store.regions.get(region.number) for region in queue)
-                oldest = next((region for region in there if region is not None and not region.gone), None)
-                if oldest is not None:
+        self._overhead += region.overhead
+        if (
+            self._unlooked >= self._look
+            or self._budget.allowance is not None
+            or self._store.taken
+            or self._addresses.shrinking
+        ):
+            self._look_at_oldest()
+
+    def _look_at_oldest(self) -> None:
+        """One of each queue; and settle what was filled since."""
+        store, budget, filled, overhead = self._store, self._budget, self._unlooked, self._overhead
+        self._unlooked = self._overhead = 0
+        self._look = min(LOOK, store.nbytes // LOOKS)
+        for queue in self.policy.queues():
+            for region in queue:
+                oldest = store.regions.get(region.number)
+                if oldest is not None and not oldest.gone:
                     store.inspect(oldest)
-        budget.filled(region.used, region.overhead)
+                    break
+        budget.filled(filled, overhead)
         if self._addresses.shrinking:
             self._addresses.shrinking = False
             budget.retreat()
         if not store.taken:
-            budget.grow(region.used + region.overhead)
+            budget.grow(filled + overhead)
         elif budget.is_survey_due:
             self.survey()
 
     def _retired(self, region: Region) -> None:
-        self._evictor.policy.left(region)
+        self.policy.left(region)
         self._keeping.left(region)
 
     def survey(self) -> None:
@@ -156,7 +169,7 @@ class Reclaimer:
 
     def mend(self) -> None:
         """A change was cut short: all in order again."""
-        store, policy = self._store, self._evictor.policy
+        store, policy = self._store, self.policy
         mend(store)
         known = {}
         for region in list(policy.order()):

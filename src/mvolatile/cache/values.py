@@ -14,7 +14,7 @@ import pickle
 import struct
 import sys
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 from .frames import framed, parts_of
@@ -96,7 +96,7 @@ def encode(value: Any, codec: Codec | None = None, copy: bool | None = None) -> 
     numpy = sys.modules.get("numpy")
     if numpy is not None and kind is numpy.ndarray and not copy and not value.dtype.hasobject:
         laid, form = laid_out(value)
-        return _framed(ARRAY, pickle.dumps(form, 5), [laid])
+        return _framed(ARRAY, _form_dumped(form), [laid])
     return _pickled(value, copy)
 
 
@@ -135,7 +135,7 @@ def one_after_another(parts: list[Any]) -> list[Any] | None:
         return parts
     buffers = []
     for part in parts:
-        if hasattr(part, "__array_interface__"):
+        if hasattr(type(part), "__array_interface__"):  # of the part itself, it would be made
             if not part.flags.c_contiguous:
                 return None
             part = part.reshape(-1).view("u1") if part.nbytes else b""
@@ -147,7 +147,7 @@ def write_parts(parts: list[Any], target: memoryview) -> None:
     """Copy the parts one after another into `target`, which has room for them."""
     at = 0
     for part in parts:
-        if hasattr(part, "__array_interface__"):
+        if hasattr(type(part), "__array_interface__"):
             at = _copy_array(part, target, at)
         else:
             end = at + len(part)
@@ -196,6 +196,8 @@ def _copied(part: memoryview) -> memoryview:
 
 _meta = lru_cache(256)(pickle.loads)
 """Few shapes and types are many arrays. All hits share what it answers: nothing in it can be changed."""
+_form_dumped = lru_cache(256)(partial(pickle.dumps, protocol=5))
+"""To pickle a dtype takes several calls of Python."""
 
 
 def _array(data: Any) -> Any:

@@ -124,7 +124,7 @@ def test_where_no_memory_is_to_be_had(bound: dict[str, int], monkeypatch: pytest
         return take(self, nbytes, make)
 
     monkeypatch.setattr(AddressSpace, "_take", refuse)
-    monkeypatch.setattr(AddressSpace, "store_in_kept", lambda self, encoded: None)
+    monkeypatch.setattr(AddressSpace, "store_in_kept", lambda self, parts, nbytes: None)
     cache["k"] = value_of(1)
     assert cache["k"] == value_of(1)
     refused[0] = 10_000

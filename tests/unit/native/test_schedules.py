@@ -54,6 +54,7 @@ STORES = [
     "stored_while_reclaim_works",
     "kept_while_a_peek_lives",
     "kept_over_a_fork",
+    "stored_with_the_signal_blocked",
 ]
 SIGNALS = [
     "jump_out_of_a_trap",

@@ -24,6 +24,7 @@ int own_fd(struct own *own) {
 /* The number last: who reads the old one with the new inode is told that it is not ours, and asks again where others are kept out. */
 void own_keep(struct own *own, int fd) {
     struct stat opened;
+    own->openings++;
     own->fd = -1;
     if (fd < 0 || syscall(SYS_fstat, fd, &opened)) return;
     own->device = opened.st_dev;

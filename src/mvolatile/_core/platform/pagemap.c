@@ -13,6 +13,20 @@
 static struct own pagemap = NO_DESCRIPTOR;
 static _Atomic bool asks;
 
+/* What was read is believed if the descriptor was ours before and after: else another thread may have closed it in between, and a file of the program's
+ * have answered. Nor if it was opened anew meanwhile: the program may have used the number in between, and closed its file again. */
+struct use {
+    int fd; /* -1: it is not ours */
+    unsigned openings;
+};
+
+static struct use begin_use(void) {
+    unsigned openings = pagemap.openings;
+    return (struct use){own_fd(&pagemap), openings};
+}
+
+static bool was_ours(struct use use) { return own_fd(&pagemap) == use.fd && pagemap.openings == use.openings; }
+
 /* ---- PAGEMAP_SCAN ----------------------------------------------------------------------------------------------------------------- */
 
 struct page_region {
@@ -27,9 +41,8 @@ struct pm_scan_arg {
 #define IS_SWAPPED (1u << 4)
 #define IS_PFNZERO (1u << 5)
 
-/* What was read is believed if the descriptor was ours before and after: else another thread may have closed it in between, and a file of the program's
- * have answered. EBADF: it was not; `*start` goes on to where the walk stopped, here as below. */
-static int scan_fast(enum os_class class, uintptr_t *start, uintptr_t end, os_found *found, void *context) {
+/* EBADF: it was not ours; `*start` goes on to where the walk stopped, here as below. */
+static int scan_fast(struct use use, enum os_class class, uintptr_t *start, uintptr_t end, os_found *found, void *context) {
     struct page_region regions[64];
     struct pm_scan_arg arg = {
         .size = sizeof arg,
@@ -53,8 +66,8 @@ static int scan_fast(enum os_class class, uintptr_t *start, uintptr_t end, os_fo
     }
     arg.return_mask = IS_PRESENT; /* the kernel asks for one; it also splits regions by it, which callers join again */
     while (arg.start < end) {
-        int fd = own_fd(&pagemap), count = fd < 0 ? -1 : ioctl(fd, PAGEMAP_SCAN_CALL, &arg), err = errno_of(count);
-        if (fd < 0 || own_fd(&pagemap) != fd) return EBADF;
+        int count = ioctl(use.fd, PAGEMAP_SCAN_CALL, &arg), err = errno_of(count);
+        if (!was_ours(use)) return EBADF;
         if (err == EINTR || err == EAGAIN) continue;
         if (err) return err;
         for (int i = 0; i < count; i++) found(context, regions[i].start, regions[i].end);
@@ -104,18 +117,17 @@ static bool in_class(enum os_class class, uint64_t entry, uintptr_t address) {
     return present || (swapped && class == OS_DATA);
 }
 
-static int scan_entries(enum os_class class, uintptr_t *from, uintptr_t end, os_found *found, void *context) {
+static int scan_entries(struct use use, enum os_class class, uintptr_t *from, uintptr_t end, os_found *found, void *context) {
     uint64_t entries[512];
     struct run run = {found, context, 0};
     uintptr_t start = *from;
     while (start < end) {
         size_t wanted = (end - start) / os_page_size;
         if (wanted > 512) wanted = 512;
-        int fd = own_fd(&pagemap);
-        ssize_t got = fd < 0 ? -1 : pread(fd, entries, wanted * 8, (off_t)(start / os_page_size * 8));
+        ssize_t got = pread(use.fd, entries, wanted * 8, (off_t)(start / os_page_size * 8));
         int err = got < 0 ? errno : 0;
         *from = run.start ? run.start : start;
-        if (fd < 0 || own_fd(&pagemap) != fd) return EBADF;
+        if (!was_ours(use)) return EBADF;
         if (err == EINTR) continue;
         if (got < 8) return err ? err : EIO;
         for (ssize_t i = 0; i < got / 8; i++, start += os_page_size)
@@ -193,7 +205,7 @@ static void try_pagemap(void) {
     }
     note(&os_probe.pagemap, failed);
     uintptr_t here = (uintptr_t)&pagemap & ~(os_page_size - 1);
-    note(&os_probe.pagemap_scan, failed ? failed : scan_fast(OS_DATA, &here, here + os_page_size, nothing_found, NULL));
+    note(&os_probe.pagemap_scan, failed ? failed : scan_fast(begin_use(), OS_DATA, &here, here + os_page_size, nothing_found, NULL));
 }
 
 /* What is open already stays. Two threads may scan at once where somebody closed all descriptors: one opens. */
@@ -210,15 +222,20 @@ int os_scan(enum os_class class, uintptr_t start, uintptr_t end, os_found *found
     if (start >= end) return 0;
     int err = EBADF;
     for (int tries = 0; err == EBADF && tries < 100; tries++) { /* a sandbox may answer so, too */
-        if (own_fd(&pagemap) < 0) open_pagemap(); /* also where it could not be opened before: EMFILE passes */
+        struct use use = begin_use();
+        if (use.fd < 0) {
+            open_pagemap(); /* also where it could not be opened before: EMFILE passes */
+            use = begin_use();
+        }
         if (os_probe.pagemap && os_serving == OS_TIER_FAULTCOUNT && !atomic_load(&asks)) (void)ask_without_pagemap();
         if (os_probe.pagemap) return atomic_load(&asks) ? scan_by_asking(class, start, end, found, context) : os_probe.pagemap;
+        if (use.fd < 0) continue; /* it was closed again */
         if (!os_probe.pagemap_scan) {
-            err = scan_fast(class, &start, end, found, context);
+            err = scan_fast(use, class, &start, end, found, context);
             if (err != EPERM && err != EACCES && err != ENOSYS && err != ENOTTY && err != EINVAL) continue;
             note(&os_probe.pagemap_scan, err); /* a sandbox that came late refuses ioctl(2), and hardly read(2) */
         }
-        err = scan_entries(class, &start, end, found, context);
+        err = scan_entries(use, class, &start, end, found, context);
     }
     return err;
 }

@@ -15,8 +15,9 @@ struct own {
     _Atomic int fd; /* -1: none */
     _Atomic dev_t device;
     _Atomic ino_t inode;
+    _Atomic unsigned openings;
 };
-#define NO_DESCRIPTOR {-1, 0, 0}
+#define NO_DESCRIPTOR {-1, 0, 0, 0}
 int own_fd(struct own *own); /* -1 where it is not ours any more [signal] */
 void own_keep(struct own *own, int fd);
 void own_close(struct own *own); /* not what is another's by now [signal] */

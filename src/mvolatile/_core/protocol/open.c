@@ -9,7 +9,6 @@
 #include "protocol/pool.h"
 #include "protocol/residence.h"
 #include "protocol/spare.h"
-#include "protocol/trap.h"
 #include "protocol/watch.h"
 
 static void reset(struct range *range) {
@@ -75,7 +74,7 @@ static int try_open(size_t nbytes, bool huge, unsigned options, const char *name
     range->noted = words > 1 ? calloc(words, sizeof *range->noted) : &range->one_word;
     int err = range->noted ? 0 : ENOMEM;
     bool watched = range->small && range_tier == OS_TIER_USERFAULTFD;
-    bool kept = !err && parts && range_tier == OS_TIER_USERFAULTFD && trap_catches() && spare_take(range);
+    bool kept = !err && parts && range_tier == OS_TIER_USERFAULTFD && spare_take(range);
     if (!err && !kept && only_kept) err = ENOENT;
     if (!err && parts) giveback_charge(range, mapped);
     if (!err && !kept) err = pool_take(range, mapped, range->huge, watched, !parts, options, &range->block, &range->base);

@@ -7,6 +7,7 @@
 #include "protocol/pool.h"
 #include "protocol/parts.h"
 #include "protocol/residence.h"
+#include "protocol/trap.h"
 
 /* Of what stored values take, such a part; or one piece, since a full cache gives up one value for each that it stores. */
 #define PART 8
@@ -77,11 +78,16 @@ static bool serves(const struct piece *piece, const struct range *range) {
     return range->small ? pool_fits_slot(piece->block, range->mapped) : piece->len == range->mapped;
 }
 
+/* Of a slot the last owner may have filled less. */
+static bool is_whole(const struct piece *piece, const struct range *range) { return piece->held_since && piece->len >= range->mapped; }
+
+/* A thread whose traps would kill gets only what is held and all there: nothing of it can go before it is marked. To ask whether they would is two
+ * system calls, of which the store of a value into memory that lingered needs none. */
 static bool take_piece(const struct range *range, struct piece *piece) {
     bool found = false;
     pthread_mutex_lock(&lock);
     for (size_t i = count; i-- && !found;) { /* the newest: its pages are the likeliest to be there */
-        found = serves(&pieces[i], range);
+        found = serves(&pieces[i], range) && (is_whole(&pieces[i], range) || trap_catches());
         if (found) *piece = remove_piece(i);
     }
     pthread_mutex_unlock(&lock);
@@ -102,8 +108,7 @@ bool spare_take(struct range *range) {
     range->may_collapse = piece.may_collapse;
     atomic_store(&range->counted, piece.counted);
     if (piece.counted > range->mapped) residence_count(range, range->mapped);
-    /* Of a slot the last owner may have filled less. */
-    range->marked = !piece.held_since || piece.len < range->mapped;
+    range->marked = !is_whole(&piece, range);
     range->watched = true;
     pool_hand_over(piece.block, piece.base, range);
     return true;

@@ -12,7 +12,8 @@ struct block;
 
 /* The memory of a range that is being closed: false if it is not to be kept, and the caller gives it to the pool. `held`: it lingered. */
 bool spare_keep(struct range *range, bool held);
-/* For `range`, which knows by its other fields what it needs; it is marked, or all there and held. False: there is none. */
+/* For `range`, which knows by its other fields what it needs; it is all there and held, or marked, and then this thread's traps are repaired. False:
+ * there is none. */
 bool spare_take(struct range *range);
 size_t spare_give_back_oldest(void); /* its bytes; 0: there is none */
 bool spare_give_back(void); /* all of it, to the pool; whether there was any */

@@ -115,7 +115,10 @@ int store_parts(struct range *range, const struct part *parts, size_t count, enu
     range->generation = 0;
     range->marked = false;
     range->aged = beginning == BEGINS_KEPT || beginning == BEGINS_HELD;
-    if (!err && !linger_after_store(range)) (void)mark_stored(range, true); /* a refusal is for the caller to see */
+    if (!err && !linger_after_store(range)) { /* a refusal is for the caller to see */
+        bool touching = beginning == BEGINS_KEPT || (range->aged && trap_catches()); /* of what was marked it was asked before that was taken */
+        (void)mark_stored(range, touching);
+    }
     pthread_mutex_unlock(&range->lock);
     return err;
 }

@@ -51,13 +51,17 @@ static int open_range(MemoryObject *self, struct views *views, Py_ssize_t nbytes
     return 1;
 }
 
-static PyObject *open_stored(PyObject *module, PyObject *args) {
+static PyObject *open_stored(PyObject *module, PyObject *const *args, Py_ssize_t count) {
     (void)module;
-    PyObject *object, *list, *name;
-    int dump, inherit, kept;
-    const char *label;
-    if (!PyArg_ParseTuple(args, "O!O!ppOsp", memory_type, &object, &PyList_Type, &list, &dump, &inherit, &name, &label, &kept) || ready() || watch_signals()) return NULL;
-    MemoryObject *self = (MemoryObject *)object;
+    if (count != 7 || !PyObject_TypeCheck(args[0], memory_type) || !PyList_Check(args[1])) {
+        PyErr_SetString(PyExc_TypeError, "open_stored(memory, parts, dump, inherit, name, label, kept)");
+        return NULL;
+    }
+    MemoryObject *self = (MemoryObject *)args[0];
+    PyObject *list = args[1], *name = args[4];
+    int dump = PyObject_IsTrue(args[2]), inherit = PyObject_IsTrue(args[3]), kept = PyObject_IsTrue(args[6]);
+    const char *label = PyUnicode_AsUTF8AndSize(args[5], NULL);
+    if (!label || dump < 0 || inherit < 0 || kept < 0 || ready() || watch_signals()) return NULL;
     Py_buffer few[FEW];
     struct part few_parts[FEW];
     struct views views = {few, few_parts, 0};
@@ -140,7 +144,7 @@ PyMethodDef stored_functions[] = {
      "let_linger($module, most, /)\n--\n\nSo many bytes of stored values at most stay held for some milliseconds after their use."},
     {"mark_lingering", mark_lingering, METH_NOARGS, "mark_lingering($module, /)\n--\n\nWhat lingers is made volatile now."},
     {"lingering_bytes", lingering_bytes, METH_NOARGS, "lingering_bytes($module, /)\n--\n\nHow much is held so now."},
-    {"open_stored", open_stored, METH_VARARGS,
+    {"open_stored", (PyCFunction)(void (*)(void))open_stored, METH_FASTCALL,
      "open_stored($module, memory, parts, dump, inherit, name, label, kept, /)\n--\n\nTake memory with `parts` in it, once. `kept`: only what was kept of others; "
      "False if there is none."},
     {"close_and_keep", close_and_keep, METH_O,

@@ -17,7 +17,7 @@ from ..departures import Why
 from ..queues import FRESH, KEPT
 from ..rebuild import Rebuilds
 from .large import LargeValue, read_bytes
-from .locator import KIND_BITS, NUMBER_SHIFT, place, region_of, slot_of
+from .locator import KIND_BITS, NUMBER_SHIFT, region_of, slot_of
 from .overhead import of_entry
 from .regions import Region, Regions
 from .segment import Segment
@@ -57,6 +57,7 @@ class Contents:
         self.lookup = Lookup() if lookup is None else lookup
         self.index = self.lookup.index
         self.regions = Regions(new_memory, self.lookup)
+        self.next_number = self.regions.next_number
         self.lives, self.emptied = self.lookup.lives, self.lookup.emptied
         self.open: dict[int, Segment] = {}  # by queue, those of dear values apart
         self.dear = NO_CLASS
@@ -160,23 +161,22 @@ class Contents:
 
     def put_large(self, value: LargeValue, why: Why | None = "replaced") -> None:
         """Store a value that brings its own memory."""
-        self.regions.enter(value)
+        self.regions.enter(value, value)
         key, index, lookup = value.keys[0], self.index, self.lookup
         old = index.get(key)
-        index[key] = place(value.number, 0, value.kind)
+        index[key] = value.number << NUMBER_SHIFT | value.kind  # of slot 0
         if why is not None:
             lookup.stores += 1
         if old is not None:
             self._died(key, old, why)
         self.sealed(value)
 
-    def next_number(self) -> int:
-        """For a large value to be made."""
-        return self.regions.next_number()
-
     def given_back_by(self, key: Hashable) -> int:
         """Bytes that come back at once when `key` gets another value: a large one has memory of its own."""
-        region = self.regions.get(region_of(self.index.get(key, 0)))
+        locator = self.index.get(key)
+        if locator is None:
+            return 0
+        region = self.regions.get(region_of(locator))
         return region.used if isinstance(region, LargeValue) else 0
 
     def filling(self, queue: int) -> Segment | None:
@@ -195,7 +195,7 @@ class Contents:
         wanted = max(self.segment_bytes(), VALUES * nbytes)
         memory = self.regions.memory(-(-wanted // PAGE) * PAGE)
         segment = Segment(self.next_number(), memory, queue)
-        self.regions.enter(segment)
+        self.regions.enter(segment, segment.table)
         self.open[filled] = segment
         return segment
 

@@ -6,18 +6,13 @@ Region numbers are never used twice, so a locator that outlived its region finds
 
 from __future__ import annotations
 
-__all__ = ["KIND_BITS", "KIND_MASK", "NUMBER_SHIFT", "SLOTS", "place", "region_of", "slot_of"]
+__all__ = ["KIND_BITS", "KIND_MASK", "NUMBER_SHIFT", "SLOTS", "region_of", "slot_of"]
 
 KIND_BITS = 4
 KIND_MASK = (1 << KIND_BITS) - 1
 NUMBER_SHIFT = 21
 SLOTS = 1 << NUMBER_SHIFT - KIND_BITS
 """Values that a region can have."""
-
-
-def place(number: int, slot: int, kind: int) -> int:
-    """The locator."""
-    return number << NUMBER_SHIFT | slot << KIND_BITS | kind
 
 
 def region_of(locator: int) -> int:

@@ -8,7 +8,7 @@ from itertools import count
 from typing import TypeAlias
 
 from ... import _core
-from ..._core import Lookup, close_and_keep, give_back_kept, suspects
+from ..._core import Lookup, SlotTable, close_and_keep, give_back_kept, suspects
 from ...memory import VolatileMemory
 from .large import LargeValue
 from .segment import Segment
@@ -28,7 +28,7 @@ class Regions(dict[int, Region]):
     bytes of values and the overhead of all.
     """
 
-    __slots__ = ("_numbers", "leaving", "lookup", "mapped", "new_memory", "spare")
+    __slots__ = ("leaving", "lookup", "mapped", "new_memory", "next_number", "spare")
 
     def __init__(self, new_memory: Callable[[int], VolatileMemory], lookup: Lookup) -> None:
         super().__init__()
@@ -39,11 +39,7 @@ class Regions(dict[int, Region]):
         self.spare: list[VolatileMemory] = []
         self.new_memory = new_memory
         self.mapped = 0  # bytes of memory of those there are
-        self._numbers = count(1)
-
-    def next_number(self) -> int:
-        """For a region to be made."""
-        return next(self._numbers)
+        self.next_number: Callable[[], int] = count(1).__next__  # for a region to be made
 
     def memory(self, nbytes: int) -> VolatileMemory:
         """For a segment."""
@@ -58,11 +54,11 @@ class Regions(dict[int, Region]):
         self[region.number] = region
         self.lookup.tables[region.number] = region.table
 
-    def enter(self, region: Region) -> None:
-        """Have readers find it, and count it."""
+    def enter(self, region: Region, table: SlotTable | LargeValue) -> None:
+        """Have readers find it, by its table, and count it."""
         number, lookup = region.number, self.lookup
         self[number] = region
-        lookup.tables[number] = region.table
+        lookup.tables[number] = table
         self.mapped += region.memory.nbytes
         lookup.nbytes += region.used
         lookup.overhead += region.overhead
@@ -83,14 +79,16 @@ class Regions(dict[int, Region]):
         region.gone = True
         lookup, own = self.lookup, region.memory
         self.mapped -= own.nbytes
-        if _core.pins(own):
-            self.leaving.add(own)
         lookup.tables.pop(region.number, None)
         lookup.nbytes -= region.used - region.emptied
         lookup.overhead -= region.overhead - region.emptied_overhead
         if isinstance(region, LargeValue):
-            close_and_keep(own)  # for the next large value; not if somebody holds or reads it
-        elif not region.is_open and len(self.spare) < SPARE:
+            if not close_and_keep(own) and _core.pins(own):  # for the next large value; but somebody holds it
+                self.leaving.add(own)
+            return True
+        if _core.pins(own):
+            self.leaving.add(own)
+        if not region.is_open and len(self.spare) < SPARE:
             memory = region.let_go()
             if memory is not None:
                 self.spare.append(memory)

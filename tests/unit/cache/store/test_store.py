@@ -149,7 +149,7 @@ def test_a_segment_has_as_many_slots_as_a_locator_can_tell() -> None:
     """The bad schedule: one more reaches into the number of the next region, and a get finds another's value."""
     store = Store()
     segment = Segment(store.next_number(), mv.VolatileMemory(1 << 20), FRESH)
-    store.regions.enter(segment)
+    store.regions.enter(segment, segment.table)
     for _ in range(SLOTS - 1):
         segment.table.append(b"x")
     segment.mend()
