@@ -1,14 +1,13 @@
-"""The plainest way to one cache for several processes: a `VolatileCache` behind a unix socket, a thread for each client.
+"""The plainest way to one cache for several processes: a `VolatileCache` behind a unix socket.
 
-``python plain_server.py PATH`` serves; `Client` is what a program has. It has no lease, so two may make one value; and
-who kills the server has an error. For `shared_under_limit.py`.
+`serve` has a thread for each client; `Client` is what a program has. There are no leases, so two may make one value.
+For `shared_under_limit.py`.
 """
 
 from __future__ import annotations
 
 import socket
 import struct
-import sys
 from pathlib import Path
 
 HEAD = struct.Struct("<iI")
@@ -62,7 +61,3 @@ def serve(path: str) -> None:
 
     Path(path).unlink(missing_ok=True)
     Server(path, Handler).serve_forever()
-
-
-if __name__ == "__main__":
-    serve(sys.argv[1])

@@ -130,7 +130,11 @@ KINDS = ("lru_cache", "volatile_cache", "Redis", "memcached", "diskcache", PLAIN
 ONE = "one process of 4 threads"
 PLAIN_SERVER = Path(__file__).with_name("plain_server.py")
 SERVERS = {
-    PLAIN: (sys.executable, str(PLAIN_SERVER)),
+    PLAIN: (
+        *(sys.executable, "-c"),
+        "import sys; sys.path.insert(0, sys.argv[1]); from plain_server import serve; serve(sys.argv[2])",
+        str(PLAIN_SERVER.parent),
+    ),
     "Redis": (
         "redis-server",
         "--port",
