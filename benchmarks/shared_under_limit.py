@@ -89,6 +89,11 @@ elif kind == "SharedCache, diskcache behind":
     import mvolatile as mv
 
     value = mv.volatile_cache(shared="values", behind=diskcache.Cache(os.environ["SERVER"], size_limit=1 << 30))(make)
+elif kind == "a plain server":
+    from plain_server import Client
+
+    client = Client(os.environ["SERVER"])
+    value = through(client.get, client.set)
 elif kind == "Redis":
     import redis
     from redis.backoff import NoBackoff
@@ -120,10 +125,16 @@ FORMS: dict[str, tuple[str, ...]] = {
     "recycled": (*FOUR, "--max-requests", "1000", "--max-requests-jitter", "100"),
     "neighbour": FOUR,
 }
-OURS, BEHIND = "SharedCache", "SharedCache, diskcache behind"
-KINDS = ("lru_cache", "volatile_cache", "Redis", "memcached", "diskcache", OURS, BEHIND)
+OURS, BEHIND, PLAIN = "SharedCache", "SharedCache, diskcache behind", "a plain server"
+KINDS = ("lru_cache", "volatile_cache", "Redis", "memcached", "diskcache", PLAIN, OURS, BEHIND)
 ONE = "one process of 4 threads"
+PLAIN_SERVER = Path(__file__).with_name("plain_server.py")
 SERVERS = {
+    PLAIN: (
+        *(sys.executable, "-c"),
+        "import sys; sys.path.insert(0, sys.argv[1]); from plain_server import serve; serve(sys.argv[2])",
+        str(PLAIN_SERVER.parent),
+    ),
     "Redis": (
         "redis-server",
         "--port",
@@ -214,14 +225,15 @@ def serve(
     directory = str(scratch)
     with ChildCgroup(LIMIT) as cgroup, ExitStack() as stack:
         (scratch / "served.py").write_text(APPLICATION)
+        (scratch / PLAIN_SERVER.name).write_text(PLAIN_SERVER.read_text())
         made, path, listening = scratch / "made", str(scratch / "socket"), scratch / "server"
         made.touch()
         before = spent()
         beside: subprocess.Popen[bytes] | None = None
         if kind in SERVERS:
-            option = "--unixsocket" if kind == "Redis" else "-s"
+            option = {"Redis": ["--unixsocket"], "memcached": ["-s"]}.get(kind, [])
             beside = subprocess.Popen(
-                cgroup.wrap([*SERVERS[kind], option, str(listening)]), stdout=subprocess.DEVNULL
+                cgroup.wrap([*SERVERS[kind], *option, str(listening)]), stdout=subprocess.DEVNULL
             )
             while not listening.exists():
                 time.sleep(0.02)

@@ -7,13 +7,16 @@ import resource
 
 from . import files
 from .cgroup import MemoryCgroup, memory_cgroup, memory_state
+from .cgroup.state import unclaimed_of
 
-__all__ = ["address_room", "limit", "room", "total"]
+__all__ = ["address_room", "limit", "room", "total", "unclaimed"]
 
 MOST_LEFT_FREE, PART_LEFT_FREE = 256 << 20, 8
 """Of an eighth of its limit on addresses, and at most so many bytes, the cache leaves the program: a thread of its own
 may want 72 MiB of them at once, for a stack and an arena of malloc.
 """
+PART_KEPT_FREE = 64
+"""Of all memory: below some 0.4 % the kernel begins to take back."""
 _STRICT = 2  # vm.overcommit_memory
 
 _found: tuple[int, MemoryCgroup | None] | None = None
@@ -27,6 +30,24 @@ def room() -> int | None:
     may be too large: memory that was volatile and is held again counts as free until the kernel has looked at it.
     """
     return min((bytes_ for bytes_ in (_of_machine(), _of_cgroup()) if bytes_ is not None), default=None)
+
+
+def unclaimed() -> int | None:
+    """Bytes that are nobody's, or only page cache and the like: so much can be taken before the kernel takes volatile
+    memory back, unless it thinks more of the page cache. The smallest of what the machine has, less what the kernel
+    keeps free, and of what each memory cgroup around this process has below its limit. None if nothing can be read.
+    """
+    table = files.read_table("/proc/meminfo")
+    left = []
+    if "MemFree" in table and "Cached" in table:
+        cached = (
+            table["Cached"] + table.get("Buffers", 0) - table.get("Shmem", 0) + table.get("SReclaimable", 0)
+        )
+        left.append(table["MemFree"] + cached - table.get("MemTotal", 0) // PART_KEPT_FREE)
+    cgroup = _own_cgroup()
+    if cgroup is not None:
+        left += unclaimed_of(cgroup)
+    return max(0, min(left)) if left else None
 
 
 def total() -> int:

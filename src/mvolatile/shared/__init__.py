@@ -11,7 +11,8 @@ The map, from the bottom up::
 
     index.py     the slot table                     segment.py    a piece of memory; segments.py: all of them
     visits.py    how often each was read            evictable.py  the storage, as eviction sees it
-    reclaim.py   what goes, and when                storage.py    what the keeper keeps
+    reclaim.py   what goes, and when                headroom.py   how near the limit is
+    storage.py   what the keeper keeps
     leases.py    who makes what                     peer.py       a client, as the keeper sees it; clients.py: all
     answers.py   to requests                        keeper.py     one request after the other
     start.py     a keeper's beginning and end       survey.py     all keepers, and what they tell

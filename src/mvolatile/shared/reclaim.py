@@ -13,6 +13,7 @@ from typing import Any
 from .._core import boot_seconds
 from .evictable import Evictable
 from .eviction import KEPT, SECONDS, Ages, Budget, Evictor, make_policy
+from .headroom import Headroom
 from .index import Index
 from .segment import Segment
 from .segments import SEGMENT, Segments
@@ -59,7 +60,8 @@ class Reclaimer:
         self._evictor = Evictor(self.evictable, self._policy)
         self._unasked = 0.0  # bytes that may be stored without asking the policy
         self._unseen = 0
-        self._met = False
+        self._headroom = Headroom()
+        self._met, self._told = False, 0  # losses that clients have counted
         segments.sealed, segments.left = self._policy.sealed, self._policy.left
         segments.make_room, self.evictable.carry = self.give_up, self._carry
 
@@ -155,17 +157,20 @@ class Reclaimer:
             self._segments.filled = False
             self._compact()
         self._unseen += nbytes
-        part = max(min(self.nbytes // PART_TO_LOOK, LONG), self.nbytes // LONG_PART)
-        if self._unseen >= max(TIME_TO_LOOK, part):
+        if self._unseen >= self._interval():
             self.look_for_losses()
 
+    def _interval(self) -> int:
+        return max(TIME_TO_LOOK, min(self.nbytes // PART_TO_LOOK, LONG), self.nbytes // LONG_PART)
+
     def look_for_losses(self) -> int:
-        """Whether the kernel took something: of the oldest, and of all if something was `met`. What is lost leaves.
-        Answers how much did.
+        """Whether the kernel took something: of the oldest, and of all if something was `met`, or a client says so (it
+        is not believed: it is looked for). What is lost leaves. Answers how much did.
         """
         stored, self._unseen = self._unseen, 0
-        lost, everywhere = 0, self._met
-        self._met = False
+        told = self._visits.counts()[2]
+        lost, met, everywhere = 0, self._met, self._met or told != self._told
+        self._met, self._told = False, told
         for queue in self._policy.queues():
             whole = 0
             segments: list[Any] = list(queue)
@@ -175,12 +180,18 @@ class Reclaimer:
                 whole = 0 if gone else whole + 1
                 if whole >= WHOLE_IN_A_ROW and not everywhere:
                     break
-        if lost or everywhere:
+        is_loss = lost > 0 or met
+        left = self._headroom.left(stored, is_loss, self.nbytes, self._interval() * 3 // 2)
+        if left is not None:
+            # What is spare serves before anything else is taken.
+            self.budget.back_off(self.budget.footprint + left + self._segments.spare.nbytes)
+        elif is_loss:
             self.budget.taken()
-            self._unasked = 0
         else:
             for more in (REGION,) * (stored // REGION) or (stored,) * bool(stored):
                 self.budget.grow(more)
+        if left is not None or is_loss:
+            self._unasked = 0
         return lost
 
     def met(self, at: int) -> None:

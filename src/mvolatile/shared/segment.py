@@ -8,18 +8,20 @@ must answer `EFAULT` until the memory is given back.
 from __future__ import annotations
 
 from array import array
+from contextlib import suppress
 from itertools import count
 from time import monotonic
 
+from .._core import purge
 from ..memory import Pin, VolatileMemory
 from .visits import Visits
 
 __all__ = ["ALIGNMENT", "HUGE", "SEGMENT", "TIMES", "Segment", "Spare", "bytes_for", "rounded"]
 
 ALIGNMENT = 16
-MOST_SPARE, PART_SPARE = 16 << 20, 64
+MOST_SPARE, PART_SPARE = 16 << 20, 128
 """Bytes of volatile memory that wait for the next that is stored: at most so many, and such a part of what is held. The
-kernel takes values before them, which are older.
+kernel takes values before them, which are older; so they are values that cannot be held.
 """
 SEGMENT = 256 << 10
 """What small records share."""
@@ -32,6 +34,9 @@ TIMES = 8
 little.
 """
 
+LARGE = 32
+"""How many times as much it holds as twice that is shared: less is left over behind records then."""
+
 _numbers = count(1)
 
 
@@ -42,12 +47,15 @@ def bytes_for(record: int, is_small: bool, held: int) -> int:
     if is_small:
         return SEGMENT
     shared = HUGE if record <= HUGE // 8 else 2 * HUGE if record <= HUGE // 4 else 4 * HUGE
+    if held >= 2 * shared * LARGE:
+        shared *= 2
     return shared if record <= HUGE and held >= shared * TIMES else 0
 
 
 class Segment:
     """A region, as eviction policies see one (`cache/eviction/policy.py`): of each record it ever had, `keys` has the
-    hash of the key. `live` are the bytes of the records that the index has.
+    hash of the key. `live` are the bytes of the records that the index has, `given` those at the front that went back
+    to the kernel.
     """
 
     __slots__ = (
@@ -55,6 +63,7 @@ class Segment:
         "_visits",
         "began",
         "emptied",
+        "given",
         "is_large",
         "keys",
         "live",
@@ -80,7 +89,7 @@ class Segment:
         self.number = next(_numbers)
         self.began = monotonic()
         self.queue, self.is_large = queue, is_large
-        self.used = self.live = self.emptied = self.passed = 0
+        self.used = self.live = self.emptied = self.passed = self.given = 0
         self.keys, self._offsets = array("Q"), array("H" if self.nbytes <= ALIGNMENT << 16 else "I")
         self.pin = self.memory.pin(write=True, on_purge="zero")
         self.pin.__enter__()
@@ -127,6 +136,15 @@ class Segment:
             pin, self.pin = self.pin, None
             pin.__exit__(None, None, None)
 
+    def empty(self, to: int) -> None:
+        """No slot tells of anything in the first bytes: the huge pages there go back to the kernel."""
+        self.emptied = to
+        to -= to % HUGE
+        if to > self.given and not self.is_open:
+            with suppress(OSError):
+                purge(self.memory, self.given, to - self.given)
+            self.given = to
+
     def drop(self) -> None:
         """Give the memory back."""
         self.seal()
@@ -135,7 +153,7 @@ class Segment:
     def is_resident(self) -> bool:
         """Whether all that was written is in RAM. False where nobody says, and for what is swapped out."""
         try:
-            return self.memory.resident() >= self.used
+            return self.memory.resident() >= self.used - self.given
         except OSError:
             return False
 
@@ -145,14 +163,14 @@ class Spare:
 
     def __init__(self) -> None:
         self._segments: list[Segment] = []
-        self._nbytes = 0
+        self.nbytes = 0
 
     def keep(self, segment: Segment, held: int) -> None:
         """No slot tells of anything in it. The last one stays, however large it is beside what is held."""
         segment.seal()
         self._segments.append(segment)
-        self._nbytes += segment.nbytes
-        while self._nbytes > MOST_SPARE or (self._nbytes > held // PART_SPARE and len(self._segments) > 1):
+        self.nbytes += segment.nbytes - segment.given
+        while self.nbytes > MOST_SPARE or (self.nbytes > held // PART_SPARE and len(self._segments) > 1):
             self._drop_oldest()
 
     def take(self, least: int, most: int) -> Segment | None:
@@ -160,7 +178,7 @@ class Spare:
         for at in range(len(self._segments) - 1, -1, -1):
             if least <= self._segments[at].nbytes <= most:
                 segment = self._segments.pop(at)
-                self._nbytes -= segment.nbytes
+                self.nbytes -= segment.nbytes - segment.given
                 return segment
         return None
 
@@ -171,7 +189,7 @@ class Spare:
 
     def _drop_oldest(self) -> None:
         oldest = self._segments.pop(0)
-        self._nbytes -= oldest.nbytes
+        self.nbytes -= oldest.nbytes - oldest.given
         oldest.drop()
 
 

@@ -12,7 +12,7 @@ from .wire import INLINE
 
 __all__ = ["SEGMENT", "Segments"]
 
-LITTLE = 64
+LITTLE = 32
 """How many times as much a cache holds as a segment that is kept open for a record that may fit."""
 
 
@@ -161,7 +161,7 @@ class Segments:
             to = segment.address(slot) + segment.size(slot) - segment.start
             if to > segment.emptied:
                 self.held -= to - segment.emptied
-                segment.emptied = to
+                segment.empty(to)
 
     def forget(self, segment: Segment) -> None:
         """No slot tells of anything in it."""

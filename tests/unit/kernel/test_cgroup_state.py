@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from mvolatile.kernel.cgroup import MemoryCgroup, memory_state
+from mvolatile.kernel.cgroup.state import unclaimed_of
 
 NO_LIMIT = str((1 << 63) - 4096)
 
@@ -67,3 +68,30 @@ def test_a_directory_without_files_knows_nothing(tmp_path: Path, version: int) -
     assert (state.limit, state.usage, state.working_set, state.swap_limit, state.oom_kills) == (None,) * 4 + (
         0,
     )
+
+
+def test_v1_what_is_nobodys(tmp_path: Path) -> None:
+    """Below each limit; page cache is, shared memory and what is volatile are not."""
+    lay_out(tmp_path, memory__limit_in_bytes=NO_LIMIT, memory__usage_in_bytes=1 << 40)
+    lay_out(tmp_path / "pod", memory__limit_in_bytes=100 << 20, memory__usage_in_bytes=90 << 20)
+    lay_out(
+        tmp_path / "pod/container",
+        memory__limit_in_bytes=64 << 20,
+        memory__usage_in_bytes=60 << 20,
+        memory__kmem__usage_in_bytes=3 << 20,
+        memory__stat=f"cache 1\ntotal_cache {9 << 20}\ntotal_shmem {2 << 20}\ntotal_inactive_file {50 << 20}",
+    )
+    cgroup = MemoryCgroup(1, tmp_path / "pod/container", tmp_path)
+    assert unclaimed_of(cgroup) == [(4 + 9 - 2 + 3 - 1) << 20, 10 << 20]
+
+
+def test_v2_what_is_nobodys(tmp_path: Path) -> None:
+    lay_out(tmp_path, memory__current=90 << 20)
+    lay_out(
+        tmp_path / "container",
+        memory__max=200 << 20,
+        memory__high=64 << 20,
+        memory__current=60 << 20,
+        memory__stat=f"anon 5\nfile {9 << 20}\nshmem {2 << 20}\nslab_reclaimable {1 << 20}\ninactive_file {50 << 20}",
+    )
+    assert unclaimed_of(MemoryCgroup(2, tmp_path / "container", tmp_path)) == [12 << 20]

@@ -8,10 +8,12 @@ from pathlib import Path
 from .. import files
 from .locate import MemoryCgroup
 
-__all__ = ["CgroupState", "memory_state", "oom_kills", "peak", "usage"]
+__all__ = ["CgroupState", "memory_state", "oom_kills", "peak", "unclaimed_of", "usage"]
 
 _V1_UNLIMITED = 1 << 62
 """Version 1 spells 'no limit' as the largest page count it can hold, in bytes: just below 2**63."""
+_KERNELS_PART = 64
+"""Version 1 does not say what of the kernel's own memory it can take back: what is beyond such a part of the limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,35 @@ def usage(cgroup: MemoryCgroup) -> int | None:
     return files.read_int(
         cgroup.path / ("memory.usage_in_bytes" if cgroup.version == 1 else "memory.current")
     )
+
+
+def unclaimed_of(cgroup: MemoryCgroup) -> list[int]:
+    """Of this cgroup and each around it that has a limit: the bytes below it that are not charged, or that are page
+    cache or names of files that the kernel remembers, which grow into all that is left. Volatile memory is none of it.
+    """
+    unclaimed = _unclaimed_v1 if cgroup.version == 1 else _unclaimed_v2
+    return [left for left in map(unclaimed, cgroup.lineage()) if left is not None]
+
+
+def _unclaimed_v1(path: Path) -> int | None:
+    limit, used = (
+        _least(files.read_int(path / "memory.limit_in_bytes")),
+        files.read_int(path / "memory.usage_in_bytes"),
+    )
+    if limit is None or used is None:
+        return None
+    stat = files.read_table(path / "memory.stat")
+    kernels = (files.read_int(path / "memory.kmem.usage_in_bytes") or 0) - limit // _KERNELS_PART
+    return limit - used + stat.get("total_cache", 0) - stat.get("total_shmem", 0) + max(0, kernels)
+
+
+def _unclaimed_v2(path: Path) -> int | None:
+    limit = _least(files.read_int(path / "memory.max"), files.read_int(path / "memory.high"))
+    used = files.read_int(path / "memory.current")
+    if limit is None or used is None:
+        return None
+    stat = files.read_table(path / "memory.stat")
+    return limit - used + stat.get("file", 0) - stat.get("shmem", 0) + stat.get("slab_reclaimable", 0)
 
 
 def peak(cgroup: MemoryCgroup) -> int | None:
