@@ -20,11 +20,12 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 from .._core import MISSING, give_back_kept
 from . import pressure, registry
-from .behind import Mode, checked_behind
 from .carry import packed, unpacked
 from .checks import (
+    Mode,
     TimeToLive,
     Unstorable,
+    checked_behind,
     checked_bound,
     checked_grace,
     checked_resident,

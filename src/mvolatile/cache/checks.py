@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, MutableMapping
 from contextlib import suppress
 from datetime import timedelta
 from operator import index
@@ -12,8 +12,10 @@ from typing import Any, Literal, TypeAlias, cast, get_args
 from ..residence import Share, size_or_share
 
 __all__ = [
+    "Mode",
     "TimeToLive",
     "Unstorable",
+    "checked_behind",
     "checked_bound",
     "checked_condition",
     "checked_grace",
@@ -26,6 +28,9 @@ __all__ = [
 
 TimeToLive: TypeAlias = float | timedelta | Callable[[Any], float | timedelta | None] | None
 """Seconds, or how long, or a function of the value that tells; None for what is said elsewhere, and else for ever."""
+
+Mode: TypeAlias = Literal["back", "through"]
+"""*Back*: stores do not wait until they are written there. *Through*: they do."""
 
 Unstorable: TypeAlias = Literal["warn", "return", "raise"]
 """What becomes of a made value that cannot be stored: it is returned, and that is told or not; or it is an error."""
@@ -110,3 +115,17 @@ def checked_condition(condition: Callable[[Any], object] | None) -> Callable[[An
     if condition is not None and not callable(condition):
         raise TypeError(f"condition must be a function of the value, not {condition!r}")
     return condition
+
+
+def checked_behind(behind: Any, mode: str) -> MutableMapping[str, Any] | None:
+    """The mapping, if it is one."""
+    if mode not in get_args(Mode):
+        raise ValueError(f"behind_mode must be 'back' or 'through', not {mode!r}")
+    wanted = ("__getitem__", "__setitem__", "__delitem__", "__iter__")
+    if behind is not None and not all(hasattr(type(behind), what) for what in wanted):
+        # Clients of servers have the first three: they would lack what clears, and how long a value is to live.
+        raise TypeError(
+            f"behind must be a mutable mapping of bytes, not {behind!r}: mvolatile.behind makes one of a client "
+            "of Redis or memcached"
+        )
+    return cast("MutableMapping[str, Any] | None", behind)

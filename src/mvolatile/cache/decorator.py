@@ -11,8 +11,7 @@ from datetime import timedelta
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar, cast, overload
 
-from .behind import Mode
-from .checks import TimeToLive, Unstorable, checked_condition, checked_grace, checked_tag
+from .checks import Mode, TimeToLive, Unstorable, checked_condition, checked_grace, checked_tag
 from .departures import Why
 from .keys import names_its_object
 from .lifetime import lifetime

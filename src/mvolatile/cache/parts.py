@@ -16,11 +16,11 @@ from ..memory import callers_level
 from ..residence import Share
 from . import pressure
 from .addresses import AddressSpace, for_want_of_room
-from .behind import Mode, Tier
+from .behind import Tier
 from .budget import Budget
 from .calls import Calls
 from .changes import Changes
-from .checks import TimeToLive, Unstorable
+from .checks import Mode, TimeToLive, Unstorable
 from .cost import Costs
 from .departures import Why, tell_each
 from .eviction import Evictor, make_policy

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, MutableMapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .._core import MISSING, boot_seconds
 from ..errors import NoRoomError, TooLargeError
@@ -12,7 +12,6 @@ from . import keys
 from .connection import Connections, Line
 from .lease import HELD, aleased, doubt, holds_leases, leased, tag_in
 from .reading import Reader
-from .second import Second
 from .values import (
     NO_TAGS,
     UNKNOWN,
@@ -39,6 +38,9 @@ from .values import (
 )
 from .wire import ABSENT, ANY, COST_SHIFT, INLINE, Flag, Op, Reply, Request, Status, tag_of
 
+if TYPE_CHECKING:
+    from .second import Second
+
 __all__ = ["Access", "check"]
 
 MOST_COSTS = 1 << 12
@@ -63,9 +65,11 @@ class Access(Reader):
     ) -> None:
         super().__init__(connections, codec, on_lost)
         self.name = name
-        self.second = (
-            None if behind is None else Second(connections, behind, behind_mode, name, codec, self.find)
-        )
+        self.second: Second | None = None
+        if behind is not None:
+            from .second import Second  # of many workers each has in memory what it loads
+
+            self.second = Second(connections, behind, behind_mode, name, codec, self.find)
         self.ttl = ttl
         self._unstorable = unstorable
         self.calls = Calls()

@@ -28,11 +28,11 @@ The bad schedules, which `model/stock/behind_shared.py` tries in all orders:
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Hashable
 from typing import NamedTuple
 
 from ..kernel.lives import Life, life_of, lives
+from .index import random_bits
 from .ledger import Entry, Ledger
 from .wire import ALL, Status
 
@@ -68,7 +68,7 @@ class Duties:
         self._ledger = ledger
         self.used = False
         """Whether anybody has something behind."""
-        self._last = secrets.randbits(61)  # no other keeper's: what is due may be asked of the next
+        self._last = random_bits(61)  # no other keeper's: what is due may be asked of the next
         self._of: dict[bytes, Duty] = {}
         self._hands: dict[bytes, Duty] = {}
         self._orphans: dict[bytes, None] = {}

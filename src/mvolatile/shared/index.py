@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import fcntl
 import os
-import secrets
 from contextlib import suppress
 
 from .._core import SlotIndex, tier
 
-__all__ = ["Index"]
+__all__ = ["Index", "random_bits"]
 
 LEAST_SLOTS = 1 << 12
+
+
+def random_bits(bits: int) -> int:
+    """At most 64, which nobody can guess. `secrets` would load OpenSSL, half a megabyte of a keeper's memory."""
+    return int.from_bytes(os.urandom(8)) >> 64 - bits
 
 
 class Index:
@@ -19,10 +23,10 @@ class Index:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._nonce, self._secrets = secrets.randbits(63), (secrets.randbits(64), secrets.randbits(64))
+        self._nonce, self._secrets = random_bits(63), (random_bits(64), random_bits(64))
         # Where a purged page does not fault, each page of a record proves itself.
         self._stamped = tier() != "userfaultfd"
-        self._version = secrets.randbits(61) << 1  # no other keeper's: a change may be meant for one
+        self._version = random_bits(61) << 1  # no other keeper's: a change may be meant for one
         self.generation = 0
         self.slots, self.descriptor = self._new(LEAST_SLOTS)
 

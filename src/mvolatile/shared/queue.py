@@ -12,8 +12,8 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 
+from ..cache.behind import CLEAR, Record
 from .connection import Connections
-from .values import CLEAR, Record
 from .wire import ALL, Flag, Op, Reply, Request, Status, unpacked_duties
 
 __all__ = ["Queue"]

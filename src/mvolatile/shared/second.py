@@ -14,21 +14,17 @@ from contextlib import suppress
 from typing import Any
 
 from .._core import MISSING
+from ..cache.behind import NO_END, QUEUE, Behind, Record, prefix_of
 from . import keys
 from .connection import Connections, Line
 from .queue import Queue
 from .values import (
     BYTEARRAY,
-    NO_END,
-    QUEUE,
-    Behind,
     Codec,
     Encoded,
     Mode,
-    Record,
     decode,
     joined,
-    prefix_of,
     raise_if_stopped,
 )
 from .wire import ALL, COST_SHIFT, INLINE, KNOWN, Flag, Op, Reply, Request, Status, digest_of

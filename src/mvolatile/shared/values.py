@@ -1,7 +1,7 @@
 """The seam to the private cache: how a value becomes bytes, and a value again over memory that is the reader's own.
 
-What clients share with the private cache comes through here, and what a keeper does through `eviction.py`. Nothing else
-of the private cache is used, nor loaded.
+What clients share with the private cache comes through here, but for what those load who have something behind
+(`second.py`); and what a keeper does through `eviction.py`. Nothing else of the private cache is used, nor loaded.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ import sys
 from typing import Any
 
 from .._core import SharedFile
-from ..cache.behind import CLEAR, NO_END, QUEUE, Behind, Mode, Record, checked_behind, prefix_of
 from ..cache.calls import Call, Calls
 from ..cache.carry import packed, unpacked
 from ..cache.checks import (
+    Mode,
     TimeToLive,
     Unstorable,
+    checked_behind,
     checked_bound,
     checked_condition,
     checked_grace,
@@ -61,13 +62,9 @@ from ..cache.views import Items, Values
 
 __all__ = [
     "BYTEARRAY",
-    "CLEAR",
     "KEYWORDS",
-    "NO_END",
     "NO_TAGS",
-    "QUEUE",
     "UNKNOWN",
-    "Behind",
     "CacheInfo",
     "Call",
     "Calls",
@@ -80,7 +77,6 @@ __all__ = [
     "Notices",
     "RebuildPressure",
     "Rebuilds",
-    "Record",
     "Refreshing",
     "SingleFlight",
     "Terms",
@@ -111,7 +107,6 @@ __all__ = [
     "names_its_object",
     "packed",
     "post",
-    "prefix_of",
     "raise_if_stopped",
     "running",
     "seconds_to_live",

@@ -8,8 +8,14 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable
 from enum import IntEnum
-from hashlib import blake2b
 from typing import NamedTuple
+
+try:
+    from _blake2 import (
+        blake2b,  # which is in `hashlib`, and that loads OpenSSL: half a megabyte of a keeper's memory
+    )
+except ImportError:
+    from hashlib import blake2b
 
 __all__ = [
     "ABSENT",

@@ -9,17 +9,15 @@ from __future__ import annotations
 
 from .pending import CLEAR
 from .records import NO_END, Record
-from .tier import QUEUE, Behind, Mode, Tier, Written, checked_behind, prefix_of
+from .tier import QUEUE, Behind, Tier, Written, prefix_of
 
 __all__ = [
     "CLEAR",
     "NO_END",
     "QUEUE",
     "Behind",
-    "Mode",
     "Record",
     "Tier",
     "Written",
-    "checked_behind",
     "prefix_of",
 ]

@@ -6,10 +6,11 @@ import warnings
 from collections.abc import Hashable, MutableMapping
 from contextlib import suppress
 from hashlib import blake2b
-from typing import Any, Literal, TypeAlias, cast, get_args
+from typing import Any
 
 from ...errors import VolatilityWarning
 from .. import keybytes
+from ..checks import Mode
 from ..fork import catch_up
 from ..stopped import raise_if_stopped
 from .pending import ABSENT, UNKNOWN, Load, Pending
@@ -17,27 +18,10 @@ from .records import Record, unpacked
 from .room import Room
 from .writer import Due, Writer
 
-__all__ = ["QUEUE", "Behind", "Mode", "Tier", "Written", "checked_behind", "prefix_of"]
-
-Mode: TypeAlias = Literal["back", "through"]
-"""*Back*: stores do not wait until they are written there. *Through*: they do."""
+__all__ = ["QUEUE", "Behind", "Tier", "Written", "prefix_of"]
 
 QUEUE = 16 << 20
 """Bytes that wait at most."""
-
-
-def checked_behind(behind: Any, mode: str) -> MutableMapping[str, Any] | None:
-    """The mapping, if it is one."""
-    if mode not in get_args(Mode):
-        raise ValueError(f"behind_mode must be 'back' or 'through', not {mode!r}")
-    wanted = ("__getitem__", "__setitem__", "__delitem__", "__iter__")
-    if behind is not None and not all(hasattr(type(behind), what) for what in wanted):
-        # Clients of servers have the first three: they would lack what clears, and how long a value is to live.
-        raise TypeError(
-            f"behind must be a mutable mapping of bytes, not {behind!r}: mvolatile.behind makes one of a client "
-            "of Redis or memcached"
-        )
-    return cast("MutableMapping[str, Any] | None", behind)
 
 
 def prefix_of(name: str) -> str:
