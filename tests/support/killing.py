@@ -21,6 +21,8 @@ __all__ = ["Told", "run"]
 
 SLACK = 2 << 20
 """Bytes by which the keeper's ordinary memory may differ from what it was: the allocator keeps some."""
+STRAY = 8
+"""Mappings by which it may differ: its allocator's. One that a dead worker left would be there thousands of times."""
 AT_ONCE = 3
 KEYS = 40
 SIZES = (10, 1000, 33_000, 200_000, 1 << 20)
@@ -165,7 +167,8 @@ def run(name: str, kills: int, seed: int) -> Told:
             os.waitpid(one, 0)
     assert not wrong
     assert cache.keeper_info()["pid"] == pid
-    assert after[:2] == before[:2], "descriptors and mappings are what they were"
+    assert after[0] == before[0], "descriptors are what they were"
+    assert after[1] <= before[1] + STRAY, "mappings are about what they were"
     assert after[2] - before[2] < SLACK
     cache.close()
     for view in progress:

@@ -46,8 +46,8 @@ def prepared() -> tuple[VolatileCache[Any, Any], dict[Any, Any]]:
 
 # What fails while a generator or a finalizer ends is nobody's to raise.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-# A made value that could not be stored is told of: where the class of its cost, a float, is what there was no memory for.
-# Whether that is allocated depends on how many floats died before, in whatever test.
+# A made value that could not be stored is told of: where the class of its cost, a float, is what there was no memory
+# for. Whether that is allocated depends on how many floats died before, in whatever test.
 @pytest.mark.filterwarnings("ignore::mvolatile.VolatilityWarning")
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_at_any_allocation(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
