@@ -29,7 +29,8 @@ class WindowTinyLFU(TinyLFU, Policy):
 
     def __new__(cls, figures: Figures) -> WindowTinyLFU:
         """What the cache is like is not asked yet."""
-        return super().__new__(cls, figures, getattr(figures, "lookup", None), CHOICES, FIRST, Stay)
+        lookup = getattr(figures, "lookup", None)  # a private cache's: what it counts is read there, without a call
+        return super().__new__(cls, figures, lookup, CHOICES, FIRST, Stay)
 
     def __init__(self, figures: Figures) -> None:
         self.figures = figures

@@ -336,6 +336,10 @@ def test_what_is_asked_of_a_large_value() -> None:
         value.stay(KEPT)  # type: ignore[call-arg]
     with pytest.raises(TypeError):
         value.used = "many"  # type: ignore[assignment]
+    value.used = -1
+    policy: Any = WindowTinyLFU(Simulated(make_policy, maxsize=1))
+    with pytest.raises(ValueError, match="negative"):
+        policy.sealed(value)
 
 
 def test_where_an_allocation_fails(cache: Simulated) -> None:
