@@ -28,8 +28,8 @@ class WindowTinyLFU(TinyLFU, Policy):
     """Two queues: window and main part."""
 
     def __new__(cls, figures: Figures) -> WindowTinyLFU:
-        """What the cache is like is not asked yet."""
-        lookup = getattr(figures, "lookup", None)  # a private cache's: what it counts is read there, without a call
+        """What the cache is like is not asked yet. What a private cache's `lookup` counts is read there."""
+        lookup = getattr(figures, "lookup", None)
         return super().__new__(cls, figures, lookup, CHOICES, FIRST, Stay)
 
     def __init__(self, figures: Figures) -> None:
