@@ -14,13 +14,17 @@ int make_asking_names(void) {
     return 0;
 }
 
+static Py_ssize_t checked(Py_ssize_t number) {
+    if (number >= 0) return number;
+    if (!PyErr_Occurred()) PyErr_SetString(PyExc_ValueError, "a number must not be negative");
+    return -1;
+}
+
 /* Of an answer, which is let go. */
 static Py_ssize_t as_number(PyObject *answer) {
     Py_ssize_t number = answer ? PyLong_AsSsize_t(answer) : -1;
     Py_XDECREF(answer);
-    if (number >= 0) return number;
-    if (!PyErr_Occurred()) PyErr_SetString(PyExc_ValueError, "a number must not be negative");
-    return -1;
+    return checked(number);
 }
 
 static int as_truth(PyObject *answer) {
@@ -50,14 +54,14 @@ static const Py_ssize_t *answer_of(PyObject *region, enum asked what) {
 
 Py_ssize_t ask(PyObject *object, enum asked what) {
     const Py_ssize_t *answer = answer_of(object, what);
-    return answer ? *answer : as_number(PyObject_GetAttr(object, names[what]));
+    return answer ? checked(*answer) : as_number(PyObject_GetAttr(object, names[what]));
 }
 
 uint64_t ask_number(PyObject *region) { return (uint64_t)ask(region, ASK_NUMBER); }
 
 Py_ssize_t ask_of_slot(PyObject *region, enum asked what, PyObject *slot) {
     const Py_ssize_t *answer = answer_of(region, what);
-    return answer ? *answer : as_number(PyObject_CallMethodObjArgs(region, names[what], slot, NULL));
+    return answer ? checked(*answer) : as_number(PyObject_CallMethodObjArgs(region, names[what], slot, NULL));
 }
 
 bool figures_begin(struct figures *figures, PyObject *told, PyObject *lookup) {
@@ -69,7 +73,12 @@ bool figures_begin(struct figures *figures, PyObject *told, PyObject *lookup) {
     return true;
 }
 
-Py_ssize_t ask_nbytes(const struct figures *figures) { return figures->lookup ? ((LookupObject *)figures->lookup)->nbytes : ask(figures->told, ASK_NBYTES); }
+/* After a change that was cut short a lookup counts too little, until that is mended. */
+Py_ssize_t ask_nbytes(const struct figures *figures) {
+    if (!figures->lookup) return ask(figures->told, ASK_NBYTES);
+    Py_ssize_t nbytes = ((LookupObject *)figures->lookup)->nbytes;
+    return nbytes > 0 ? nbytes : 0;
+}
 
 Py_ssize_t ask_entries(const struct figures *figures) {
     return figures->lookup ? PyObject_Size(((LookupObject *)figures->lookup)->index) : ask(figures->told, ASK_ENTRIES);

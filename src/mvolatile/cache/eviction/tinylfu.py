@@ -28,8 +28,9 @@ class WindowTinyLFU(TinyLFU, Policy):
     """Two queues: window and main part."""
 
     def __new__(cls, figures: Figures) -> WindowTinyLFU:
-        """What the cache is like is not asked yet."""
-        return super().__new__(cls, figures, getattr(figures, "lookup", None), CHOICES, FIRST, Stay)
+        """What the cache is like is not asked yet. What a private cache's `lookup` counts is read there."""
+        lookup = getattr(figures, "lookup", None)
+        return super().__new__(cls, figures, lookup, CHOICES, FIRST, Stay)
 
     def __init__(self, figures: Figures) -> None:
         self.figures = figures
