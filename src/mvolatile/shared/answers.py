@@ -38,6 +38,9 @@ from .wire import (
 
 __all__ = ["Answers"]
 
+# Of each store; to look a member of an enumeration up costs as much as the rest of a test.
+IN_MAILBOX, KEEP_EXPIRY, READ_BEHIND = int(Flag.IN_MAILBOX), int(Flag.KEEP_EXPIRY), int(Flag.READ_BEHIND)
+FOUND = int(Flag.READ_BEHIND | Flag.FOUND_BEHIND)
 MOST_HELD = 64
 """Leases that one request may name as its caller's."""
 
@@ -124,8 +127,8 @@ class Answers:
         return (ABSENT if slot < 0 else self.storage.index.slots.get(slot)[0]) == version
 
     def _store(self, client: Client, request: Request) -> Reply:
-        key, length = request.key, request.length
-        in_mailbox = request.flags & Flag.IN_MAILBOX
+        key, length, flags = request.key, request.length, request.flags
+        in_mailbox = flags & IN_MAILBOX
         if (
             not key
             or (not in_mailbox and length != len(request.body))
@@ -135,7 +138,7 @@ class Answers:
         if math.isnan(request.seconds):
             raise NonsenseError
         number, lease = client.socket.fileno(), request.lease
-        if request.flags & Flag.READ_BEHIND:
+        if flags & READ_BEHIND:
             lease = 0
             if not self.duties.stands(number, request.lease, digest_of(key)):
                 return Reply(Status.STALE)
@@ -146,17 +149,15 @@ class Answers:
             return Reply(Status.STALE)
         if not self._is_at(key, request.version):
             return Reply(Status.NO)
-        is_found = request.flags & (Flag.READ_BEHIND | Flag.FOUND_BEHIND)
+        is_found = flags & FOUND
         due = 0 if is_found else self._noted(client, request)
         expires = _when(request.seconds)
-        if request.flags & Flag.KEEP_EXPIRY and (slot := self.storage.slot(key)) >= 0:
+        if flags & KEEP_EXPIRY and (slot := self.storage.slot(key)) >= 0:
             expires = self.storage.index.slots.get(slot)[5]
         source = client.posted(length) if in_mailbox else request.body
         status, version = Status.OK, 0
         try:
-            version = self.storage.put(
-                key, source, length, request.kind, expires, request.flags >> COST_SHIFT & 0xFF
-            )
+            version = self.storage.put(key, source, length, request.kind, expires, flags >> COST_SHIFT & 0xFF)
         except NoRoomError:
             status = Status.NO_ROOM
         except TooLargeError:
@@ -164,7 +165,7 @@ class Answers:
         finally:
             if isinstance(source, memoryview):
                 source.release()
-        if not request.flags & Flag.KEEP_EXPIRY:  # what counts on keeps its tag, too
+        if not flags & KEEP_EXPIRY:  # what counts on keeps its tag, too
             self.storage.note_tag(key, request.tag)
         if lease:
             self._tell(self.leases.end(lease, number, Status.OWN if status else Status.LOOK))

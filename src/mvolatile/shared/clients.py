@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from contextlib import suppress
 
 from .._core import HINTS_HEADER, Hints
@@ -11,6 +12,11 @@ from .peer import Client
 
 __all__ = ["Clients"]
 
+MOST_LEFT = 8
+"""Of so many who are gone what they said of use stays: where each worker is replaced after some requests, most was said
+by those who are. A byte a slot each.
+"""
+
 
 class Clients(dict[int, Client]):
     """By descriptor: those of connections, and those of their processes."""
@@ -18,6 +24,7 @@ class Clients(dict[int, Client]):
     def __init__(self) -> None:
         super().__init__()
         self._gone = (0, 0, 0)
+        self._left: deque[tuple[Hints, int]] = deque(maxlen=MOST_LEFT)
         self._hints: tuple[Hints, ...] = ()
         self._hints_of = -1
         self._heard: Hints | None = None
@@ -34,9 +41,10 @@ class Clients(dict[int, Client]):
         client.hints, client.hints_of = hints, generation
 
     def forget_hints(self, client: Client) -> None:
-        """It has others, or is gone. What it counted stays."""
+        """It has others, or is gone. What it counted stays, and what it said of use, for a while."""
         if client.hints is not None:
             self._gone = _sum(self._gone, client.hints.counts)
+            self._left.append((client.hints, client.hints_of))
             client.hints = None
         self._hints_of = -1
 
@@ -69,8 +77,9 @@ class Clients(dict[int, Client]):
 
     def _all(self, generation: int) -> tuple[Hints, ...]:
         if self._hints_of != generation:
+            self._left = deque((left for left in self._left if left[1] == generation), MOST_LEFT)
             all_hints = [(client.hints, client.hints_of) for client in self.connections]
-            all_hints.append((self._heard, self._heard_of))
+            all_hints += [*self._left, (self._heard, self._heard_of)]
             self._hints = tuple(hints for hints, of in all_hints if hints is not None and of == generation)
             self._hints_of = generation
         return self._hints

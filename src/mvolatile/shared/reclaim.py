@@ -157,7 +157,7 @@ class Reclaimer:
             self._segments.filled = False
             self._compact()
         self._unseen += nbytes
-        if self._unseen >= self._interval():
+        if self._unseen >= TIME_TO_LOOK and self._unseen >= self._interval():
             self.look_for_losses()
 
     def _interval(self) -> int:

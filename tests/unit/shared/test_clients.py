@@ -10,7 +10,7 @@ import pytest
 
 from mvolatile import SharedCache
 from mvolatile._core import HINTS_HEADER, Hints
-from mvolatile.shared.clients import Clients
+from mvolatile.shared.clients import MOST_LEFT, Clients
 from mvolatile.shared.index import Index
 
 Make = Callable[..., SharedCache[Any, Any]]
@@ -52,9 +52,23 @@ def test_uses_are_the_sum_of_all(index: Index) -> None:
     some[1].says(5, 1)
     assert clients.uses(5, 1) == 0, "what was said of another table is not of this one"
     clients.forget_hints(cast(Any, some[1]))
+    assert clients.uses(5, 0) == 1, "who is gone said it"
+    clients.forget_uses(5, 0)
     assert clients.uses(5, 0) == 0
     for client in some:
         os.close(client.file)
+
+
+def test_of_few_who_are_gone_it_stays(index: Index) -> None:
+    clients = Clients()
+    for _ in range(MOST_LEFT + 3):
+        one = Client(index.slots.capacity)
+        one.says(7, 2)
+        clients[0] = cast(Any, one)
+        clients.forget_hints(clients.pop(0))
+        os.close(one.file)
+    assert clients.uses(7, 0) == 2 * MOST_LEFT
+    assert clients.uses(7, 1) == 0, "the table has moved"
 
 
 def test_no_such_slot() -> None:
