@@ -326,7 +326,7 @@ def main() -> int:
     began = time.monotonic()
     numbers = stream_of(REQUESTS // 5 if options.quick else REQUESTS)
     found = earlier(options.json, len(numbers))
-    todo = [] if ONE in found else [(ONE, "plain")]
+    todo = [(ONE, "plain")] if ONE not in found or options.only is KINDS else []
     # Those that are compared one after the other: others may use the machine, too.
     todo += [(kind, form) for form in options.forms for kind in options.only if is_here(kind)]
     with tempfile.TemporaryDirectory(prefix="mv") as directory:
