@@ -58,11 +58,12 @@ def test_a_hole_that_was_filled_with_zeros_meanwhile() -> None:
 
 
 @exact
-def test_what_nobody_can_take_is_none_though_pages_are_missing() -> None:
-    held, others = VolatileMemory(8 * PAGE), [filled(PAGE), filled(PAGE)]
+def test_what_was_never_written_is_none() -> None:
+    """Whether it is held or not: where nothing was, zero pages stand."""
+    held, idle, others = VolatileMemory(8 * PAGE), VolatileMemory(8 * PAGE), [filled(PAGE), filled(PAGE)]
     with held.pin(write=True) as view:
-        view[0] = 1  # of the others no page is there
-        assert _core.suspects([*others, held]) == []
+        view[0] = 1
+        assert _core.suspects([*others, held, idle]) == []
 
 
 def test_of_none_and_of_what_is_none() -> None:

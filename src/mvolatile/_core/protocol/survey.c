@@ -91,10 +91,7 @@ void range_sweep(struct suspect *suspects, size_t count) {
         for (next = first + 1; next < end && tells(next->range) == telling && start_of(next) < end_of(next - 1) + APART;) next++;
         struct run run = {first, next};
         bool asked = telling && !os_scan(OS_MISSING, start_of(first), end_of(next - 1), some_missing, &run);
-        for (struct suspect *each = first; each < next; each++) {
-            bool found = each->is_suspect && atomic_load(&each->range->marked);
-            each->is_suspect = !asked || found || is_known(each->range);
-        }
+        for (struct suspect *each = first; each < next; each++) each->is_suspect |= !asked || is_known(each->range);
     }
 }
 
